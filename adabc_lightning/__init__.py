@@ -1,0 +1,25 @@
+"""Offline-to-online reinforcement learning with adaptive behaviour cloning.
+
+The public names load on first use, so that ``--help`` need not import PyTorch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "OffToOnModule": "adabc_lightning.module",
+    "ReplayDataModule": "adabc_lightning.data.module",
+    "Schedule": "adabc_lightning.schedule",
+    "UserError": "adabc_lightning.errors",
+    "load_dataset": "adabc_lightning.data.datasets",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

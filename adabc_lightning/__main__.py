@@ -1,0 +1,90 @@
+"""``python -m adabc_lightning``: answers what needs no PyTorch at once, runs the rest."""
+
+import sys
+
+from adabc_lightning import __version__
+from adabc_lightning.config_files import expand, packaged_configs, packaged_folder
+from adabc_lightning.errors import UserError, nearest
+
+USAGE = """\
+usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
+
+Offline-to-online reinforcement learning with adaptive behaviour cloning.
+
+commands:
+  fit        pre-train on a dataset, hand over, fine-tune in the environment
+  validate   evaluate a checkpoint: return and score of each episode, mean ± std
+  configs    list the packaged configs
+
+examples:
+  python -m adabc_lightning fit --config hopper.yaml
+  python -m adabc_lightning fit --config hopper.yaml --config quick.yaml --seed_everything 1
+  python -m adabc_lightning fit --config hopper.yaml --data.dataset my_log.hdf5
+  python -m adabc_lightning fit --config hopper.yaml --trainer.default_root_dir runs/a --ckpt_path last
+  python -m adabc_lightning validate --ckpt_path runs/a/checkpoints/best.ckpt
+
+`COMMAND --help` lists the keys, `fit --config NAME --print_config` the resolved values.
+"""
+
+COMMANDS = ("fit", "validate", "configs")
+
+
+def help_for(command: str) -> str:
+    """Usage of one command and every key with its default, unit and source."""
+    base = (packaged_folder() / "base.yaml").read_text(encoding="utf-8")
+    return (
+        f"usage: python -m adabc_lightning {command} [--config NAME]... [--KEY VALUE]...\n"
+        "                 [--ckpt_path PATH|last] [--print_config]\n\n"
+        "Several --config stack, later ones and the command line win. Keys nest with a dot\n"
+        "(--model.gamma 0.98); their defaults, units and sources, as in base.yaml:\n\n" + base
+    )
+
+
+def answer(arguments: list[str]) -> str | None:
+    """The reply to a command line that needs no PyTorch, else None.
+
+    Raises: UserError: there is no such command.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return USAGE
+    if arguments[0] == "--version":
+        return f"adabc_lightning {__version__}\n"
+    if arguments[0] not in COMMANDS:
+        raise UserError(f"{arguments[0]!r} is no command; {nearest(arguments[0], list(COMMANDS))}")
+    if arguments[0] == "configs":
+        listing = packaged_configs()
+        width = max(map(len, listing))
+        return "".join(f"{name:<{width}}  {about}\n" for name, about in listing.items())
+    if "-h" in arguments or "--help" in arguments:
+        return help_for(arguments[0])
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line.
+
+    Args:
+        arguments: without the program; None for ``sys.argv``.
+    Returns: the exit status: 0, or 2 after one line about what the user gave.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        reply = answer(arguments)
+        if reply is not None:
+            sys.stdout.write(reply)
+            return 0
+        expanded = expand(arguments)
+        from adabc_lightning.runtime import tune
+
+        tune()
+        from adabc_lightning.cli import run
+
+        run(expanded)
+        return 0
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

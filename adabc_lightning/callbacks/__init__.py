@@ -1,0 +1,19 @@
+"""When to trim, adapt, evaluate, record and save. Sampling and gradients are not theirs."""
+
+from adabc_lightning.callbacks.alpha import AlphaController
+from adabc_lightning.callbacks.checkpointing import Checkpointing
+from adabc_lightning.callbacks.downsampling import Downsampling
+from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.metrics import Metrics
+from adabc_lightning.callbacks.progress import Progress
+from adabc_lightning.callbacks.summary import Summary
+
+__all__ = [
+    "AlphaController",
+    "Checkpointing",
+    "Downsampling",
+    "Evaluation",
+    "Metrics",
+    "Progress",
+    "Summary",
+]

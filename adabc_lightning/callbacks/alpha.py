@@ -1,0 +1,121 @@
+"""Eq. 2 at the end of every training episode."""
+
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.control import next_alpha, next_return_average
+from adabc_lightning.envs import evaluate, make_env
+from adabc_lightning.errors import UserError
+from adabc_lightning.seeding import stream_seed
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+
+class AlphaController(Callback):
+    """Owns α during fine-tuning; a fixed α is this controller with both gains at 0.
+
+    Args:
+        kp, kd: gains per environment step, relative to returns as D4RL fractions.
+        target: R_target, a D4RL fraction.
+        ceiling: largest α.
+        initial: α_online at the hand-over; None for the ceiling.
+        average_rate: weight of the newest return in R_avg.
+    Raises: UserError: a value outside its range, or an environment without reference returns.
+    """
+
+    def __init__(
+        self,
+        kp: float = 3e-5,
+        kd: float = 1e-4,
+        target: float = 1.05,
+        ceiling: float = 0.4,
+        initial: float | None = None,
+        average_rate: float = 0.05,
+    ) -> None:
+        for name, value in (("kp", kp), ("kd", kd), ("ceiling", ceiling)):
+            if not 0 <= value < float("inf"):
+                raise UserError(f"alpha.{name} is {value}; it must be 0 or more")
+        if not 0 <= average_rate <= 1:
+            raise UserError(f"alpha.average_rate is {average_rate}; it must be between 0 and 1")
+        if not abs(target) < float("inf"):
+            raise UserError(f"alpha.target is {target}; it must be a number")
+        if initial is not None and not 0 <= initial <= ceiling:
+            raise UserError(f"alpha.initial is {initial}; it must be between 0 and {ceiling}")
+        self.kp, self.kd, self.target, self.ceiling = kp, kd, target, ceiling
+        self.initial, self.average_rate = initial, average_rate
+        # α in double precision; the module's buffer is its float32 copy.
+        self.alpha = ceiling if initial is None else initial
+        self.return_average = 0.0
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether α ever moves."""
+        return self.kp > 0 or self.kd > 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses returns that cannot be normalised before anything is trained."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and self.adaptive and data.reference is None:
+            raise UserError(
+                f"no reference returns are known for {data.env_id!r}, so the α controller cannot "
+                "normalise; give data.reference_min and data.reference_max, or fix α with "
+                "alpha.kp 0 and alpha.kd 0"
+            )
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial."""
+        agent.alpha.fill_(self.alpha)
+        if data.reference is not None:
+            env = make_env(data.env_id)
+            seed = stream_seed(data.seed, "controller") % 2**31
+            returns, _ = evaluate(agent.act, [env], 1, seed)
+            env.close()
+            self.return_average = data.reference.fraction(returns[0])
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """One control step if the environment step of this batch ended an episode."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        episode = data.collector.finished_episode
+        if episode is None:
+            return
+        values = {
+            "online/episode_return": episode.episode_return,
+            "online/episode_length": float(episode.steps),
+        }
+        if data.reference is not None:
+            current = data.reference.fraction(episode.episode_return)
+            self.alpha = next_alpha(
+                self.alpha,
+                return_average=self.return_average,
+                return_current=current,
+                episode_steps=episode.steps,
+                target=self.target,
+                kp=self.kp,
+                kd=self.kd,
+                ceiling=self.ceiling,
+            )
+            self.return_average = next_return_average(
+                self.return_average, current, self.average_rate
+            )
+            pl_module.alpha.fill_(self.alpha)
+            values["control/return_average"] = self.return_average
+        record(trainer, values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """α in double precision and R_avg."""
+        return {"alpha": self.alpha, "return_average": self.return_average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]

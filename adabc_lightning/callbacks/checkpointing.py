@@ -1,0 +1,118 @@
+"""Checkpoints at every evaluation, written so that a kill leaves a whole file."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from adabc_lightning.callbacks.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes into the target folder, syncs, then renames.
+
+    Lightning's own writes to $TMPDIR and moves: across file systems that move is a copy, and
+    a kill in the middle left an empty file.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Saves all or nothing."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(target) as file:
+            torch.save(checkpoint, file)
+
+
+class _replacing:
+    """A file that takes its target's name only once it is whole and on disk."""
+
+    def __init__(self, target: Path) -> None:
+        self.target, self.temporary = target, target.with_name(f".{target.name}.tmp")
+
+    def __enter__(self) -> Any:
+        self.file = open(self.temporary, "wb")
+        return self.file
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        self.file.close()
+        if kind is None:
+            os.replace(self.temporary, self.target)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+class Checkpointing(Checkpoint):
+    """Saves ``last.ckpt`` at every evaluation, and copies of it.
+
+    ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
+    fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
+    there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
+    optimiser steps.
+    """
+
+    def __init__(self) -> None:
+        self.best_return: float | None = None
+        self._best_is_online = False
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        updates, env_steps = pl_module.gradient_updates, data.env_steps
+        if not data.schedule.evaluation_due(updates, env_steps):
+            return
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        improved = self._improved(trainer, env_steps > 0)
+        trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)  # all of it
+        if not trainer.is_global_zero:
+            return
+        if improved:
+            _copy(folder / "last.ckpt", folder / "best.ckpt")
+        if env_steps == 0 and updates == data.schedule.offline_updates:
+            _copy(folder / "last.ckpt", folder / "pretrained.ckpt")
+
+    def _improved(self, trainer: Trainer, online: bool) -> bool:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        history = next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
+        if not history:
+            return False
+        newest = history[-1]["eval/return"]
+        first_online = online and not self._best_is_online
+        if self.best_return is None or first_online or newest > self.best_return:
+            self.best_return, self._best_is_online = newest, online
+            return True
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best return so far."""
+        return {"best_return": self.best_return, "best_is_online": self._best_is_online}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.best_return = state_dict["best_return"]
+        self._best_is_online = state_dict["best_is_online"]
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as original, _replacing(target) as file:
+        shutil.copyfileobj(original, file)

@@ -1,0 +1,95 @@
+"""How good the policy is without noise, and the history that the summary is made of."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+
+from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.envs import evaluate, make_env
+from adabc_lightning.errors import UserError
+from adabc_lightning.seeding import stream_seed
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+
+class Evaluation(Callback):
+    """Runs whole episodes at the schedule's evaluation points, in environments of its own.
+
+    Args:
+        episodes: episodes per evaluation.
+    Raises: UserError: a value outside its range.
+    """
+
+    def __init__(self, episodes: int = 10) -> None:
+        if episodes < 1:
+            raise UserError(f"evaluation.episodes is {episodes}; it must be 1 or more")
+        self.episodes = episodes
+        self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._envs: list[gymnasium.Env] = []
+
+    def run(
+        self, data: "ReplayDataModule", agent: "OffToOnModule"
+    ) -> tuple[list[float], list[int]]:
+        """Raw returns and lengths of one evaluation; the same starts every time."""
+        if not self._envs:
+            self._envs = [make_env(data.env_id) for _ in range(self.episodes)]
+        seed = stream_seed(data.seed, "evaluation") % 2**31
+        start = time.perf_counter()
+        result = evaluate(agent.act, self._envs, self.episodes, seed)
+        self.seconds += time.perf_counter() - start
+        return result
+
+    def _evaluate(
+        self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
+    ) -> None:
+        returns, lengths = self.run(data, agent)
+        mean = float(np.mean(returns))
+        values = {
+            "eval/return": mean,
+            "eval/return_std": float(np.std(returns)),
+            "eval/episode_length": float(np.mean(lengths)),
+        }
+        if data.reference is not None:
+            values["eval/score"] = data.reference.score(mean)
+        counters = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
+        self.history.append({**counters, **values})
+        record(trainer, values)
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """A run without pre-training has its untrained policy measured here."""
+        if not self.history:
+            self._evaluate(data.trainer, data, agent)  # type: ignore[arg-type]
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Evaluates when the schedule says so."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
+            self._evaluate(trainer, data, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the environments."""
+        for env in self._envs:
+            env.close()
+        self._envs = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history of evaluations and the seconds they took."""
+        return {"history": [dict(point) for point in self.history], "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.history = [dict(point) for point in state_dict["history"]]
+        self.seconds = state_dict["seconds"]

@@ -1,0 +1,146 @@
+"""metrics.csv and every logger: one row per evaluation and per logging interval."""
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from adabc_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+COLUMNS = (
+    "phase",
+    "gradient_updates",
+    "env_steps",
+    "eval/return",
+    "eval/return_std",
+    "eval/score",
+    "eval/episode_length",
+    "loss/critic",
+    "loss/actor",
+    "loss/behavior_cloning",
+    "q/mean",
+    "q/target",
+    "q/policy",
+    "control/alpha",
+    "control/return_average",
+    "online/fraction",
+    "online/episodes",
+    "online/episode_return",
+    "online/episode_length",
+)
+
+
+def record(trainer: Trainer, values: dict[str, float]) -> None:
+    """Hands values to the run's :class:`Metrics` callback, if it has one.
+
+    A name in :data:`COLUMNS` keeps its newest value until the next row is written.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Metrics):
+            callback.pending.update(values)
+
+
+class Metrics(Callback):
+    """Writes ``metrics.csv`` and forwards the same rows to the trainer's loggers.
+
+    ``self.log`` is not used: it costs about 270 µs per key and step, and its x-axis is
+    Lightning's ``global_step``, which counts neither gradient updates nor environment steps.
+    Rows hold no clock times, so a resumed run's file equals the uncut one's.
+
+    Args:
+        every: gradient updates between rows (a row is due at the first batch that reaches
+            it); environment steps where an environment step brings no update.
+    Raises: UserError: a value outside its range.
+    """
+
+    def __init__(self, every: int = 500) -> None:
+        if every < 1:
+            raise UserError(f"metrics.every is {every}; it must be 1 or more")
+        self.every = every
+        self.pending: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
+        self._last_progress = 0
+        self._episodes = 0
+        self._size = 0
+        self._path: Path | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the file, or cuts it back to where the checkpoint was written."""
+        if not trainer.is_global_zero:
+            return
+        self._path = Path(trainer.default_root_dir) / "metrics.csv"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
+            os.truncate(self._path, self._size)
+        else:
+            with open(self._path, "w", newline="") as file:
+                csv.writer(file).writerow(COLUMNS)
+            self._size = self._path.stat().st_size
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Writes a row when one is due or when the agent has just been evaluated."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        updates, env_steps = pl_module.gradient_updates, data.env_steps
+        self._episodes += data.collector.finished_episode is not None
+        progress = max(updates, env_steps)
+        due = progress // self.every > self._last_progress // self.every
+        self._last_progress = progress
+        if due or "eval/return" in self.pending:
+            self._write(trainer, pl_module, data)
+
+    def _write(
+        self, trainer: Trainer, pl_module: "OffToOnModule", data: "ReplayDataModule"
+    ) -> None:
+        updates, env_steps = pl_module.gradient_updates, data.env_steps
+        values = {
+            **pl_module.take_metrics(),
+            **self.pending,
+            "control/alpha": pl_module.alpha.item(),
+            "online/episodes": float(self._episodes),
+        }
+        self.pending = {}
+        self.latest.update(values)
+        if self._path is None:
+            return
+        row = {
+            "phase": "online" if env_steps else "offline",
+            "gradient_updates": updates,
+            "env_steps": env_steps,
+            **values,
+        }
+        with open(self._path, "a", newline="") as file:
+            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+        self._size = self._path.stat().st_size
+        for logger in trainer.loggers:
+            counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
+            logger.log_metrics({**values, **counters}, step=updates + env_steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the file ends, and what the next row needs."""
+        return {
+            "size": self._size,
+            "last_progress": self._last_progress,
+            "episodes": self._episodes,
+            "pending": dict(self.pending),
+            "latest": dict(self.latest),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._size = state_dict["size"]
+        self._last_progress = state_dict["last_progress"]
+        self._episodes = state_dict["episodes"]
+        self.pending, self.latest = dict(state_dict["pending"]), dict(state_dict["latest"])

@@ -1,0 +1,138 @@
+"""summary.json: the numbers of a run that go into a table."""
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.schedule import OFFLINE, ONLINE
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+LIBRARIES = ("adabc_lightning", "torch", "lightning", "torchrl", "gymnasium", "mujoco", "numpy")
+
+
+def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_steps: int) -> dict:
+    """What a run's evaluations amount to.
+
+    Args:
+        history: evaluations in order, each with ``gradient_updates``, ``env_steps``,
+            ``eval/return`` and, where references are known, ``eval/score``.
+        offline_updates, online_env_steps: lengths of the phases.
+    Returns: for scores and for returns each: ``pretrained`` (at the hand-over), ``final``,
+        ``best`` and ``online_mean`` (of fine-tuning), and ``dip``: ``pretrained`` minus the worst
+        evaluation of the first fifth of fine-tuning, never below 0. None for what has not
+        happened yet.
+    """
+    summary: dict[str, dict[str, float | None]] = {}
+    for unit, key in (("score", "eval/score"), ("return", "eval/return")):
+        before = [p[key] for p in history if key in p and p["env_steps"] == 0]
+        online = [p for p in history if key in p and p["env_steps"] > 0]
+        complete = any(p["gradient_updates"] >= offline_updates for p in history)
+        pretrained = before[-1] if before and complete else None
+        after = [p[key] for p in online]
+        early = [p[key] for p in online if p["env_steps"] <= online_env_steps / 5] or after[:1]
+        summary[unit] = {
+            "pretrained": pretrained,
+            "final": (after or before or [None])[-1],
+            "best": max(after or before, default=None),
+            "dip": max(0.0, pretrained - min(early)) if early and pretrained is not None else None,
+            "online_mean": sum(after) / len(after) if after else None,
+        }
+    return summary
+
+
+class Summary(Callback):
+    """Times both phases and writes ``summary.json`` after each evaluation and at the end."""
+
+    def __init__(self) -> None:
+        self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
+        self._evaluation_seconds = 0.0
+        self._mark = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Adds the batch's time, evaluations aside, to its phase."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        now = time.perf_counter()
+        evaluation = _evaluation(trainer)
+        evaluated = evaluation.seconds - self._evaluation_seconds if evaluation else 0.0
+        self.seconds[ONLINE if data.env_steps else OFFLINE] += now - self._mark - evaluated
+        self._mark = now
+        self._evaluation_seconds += evaluated
+        if evaluated:
+            self._write(trainer, pl_module, finished=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the final numbers."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        done = data.schedule.finished(pl_module.gradient_updates, data.env_steps)  # type: ignore[arg-type]
+        self._write(trainer, pl_module, finished=done)  # type: ignore[arg-type]
+
+    def _write(self, trainer: Trainer, agent: "OffToOnModule", finished: bool) -> None:
+        evaluation = _evaluation(trainer)
+        if not trainer.is_global_zero or evaluation is None:
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        schedule = data.schedule
+        updates, env_steps = agent.gradient_updates, data.env_steps
+        offline_updates = min(updates, schedule.offline_updates)
+        rates = {
+            "offline_updates_per_second": _rate(offline_updates, self.seconds[OFFLINE]),
+            "online_updates_per_second": _rate(updates - offline_updates, self.seconds[ONLINE]),
+            "online_env_steps_per_second": _rate(env_steps, self.seconds[ONLINE]),
+        }
+        summary = {
+            "finished": finished,
+            "env_id": data.env_id,
+            "dataset": data.dataset_name,
+            "seed": data.seed,
+            **outcomes(evaluation.history, schedule.offline_updates, schedule.online_env_steps),
+            "gradient_updates": updates,
+            "env_steps": env_steps,
+            "seconds": {**self.seconds, "evaluation": evaluation.seconds},
+            **rates,
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+            "versions": {"python": platform.python_version()}
+            | {library: version(library) for library in LIBRARIES},
+        }
+        path = Path(trainer.default_root_dir) / "summary.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+        os.replace(temporary, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of both phases."""
+        return {"seconds": dict(self.seconds), "evaluation_seconds": self._evaluation_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.seconds = dict(state_dict["seconds"])
+        self._evaluation_seconds = state_dict["evaluation_seconds"]
+
+
+def _evaluation(trainer: Trainer) -> Evaluation | None:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c for c in callbacks if isinstance(c, Evaluation)), None)
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if count and seconds else None

@@ -1,0 +1,1 @@
+"""Offline datasets, the replay ring, the environment loop and the Lightning DataModule."""

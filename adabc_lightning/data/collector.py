@@ -1,0 +1,129 @@
+"""One environment, one step at a time, in the exact order of Algorithm 1.
+
+TorchRL's ``Collector`` is not used: it steps Hopper at a fifth of this loop's rate and its
+state cannot be saved in the middle of an episode.
+"""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.envs import Policy, get_state, set_state
+from adabc_lightning.seeding import stream_seed
+
+
+class Episode(NamedTuple):
+    """A finished training episode."""
+
+    episode_return: float
+    """Raw undiscounted return, exploration noise included."""
+    steps: int
+
+
+class Collector:
+    """Acts with exploration noise and turns each step into a packed row.
+
+    Args:
+        env: the training environment.
+        layout: columns of a row.
+        exploration_noise: σ_expl in multiples of the action limit (half the range).
+        seed: the run's seed.
+        rank: global rank of the process.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        layout: Layout,
+        exploration_noise: float,
+        seed: int,
+        rank: int = 0,
+    ) -> None:
+        self.env = env
+        self._seed, self._rank = seed, rank
+        self.layout = layout
+        self.env_steps = 0
+        self.finished_episode: Episode | None = None
+        self._reset_seed: int | None = stream_seed(seed, "environment", rank) % 2**31
+        self._noise = np.random.default_rng(stream_seed(seed, "exploration", rank))
+        space = env.action_space
+        assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
+        self._low, self._high = space.low, space.high
+        self._sigma = exploration_noise * (space.high - space.low) / 2
+        self._observation: np.ndarray | None = None
+        self._return, self._steps = 0.0, 0
+
+    def step(self, policy: Policy) -> Tensor:
+        """Acts once: ``a ~ clip(π(s) + N(0, σ_expl), low, high)``.
+
+        ``finished_episode`` is set when this step ended an episode, else None; the reset
+        waits for the next call.
+
+        Args:
+            policy: the newest policy.
+        Returns: the packed row ``[width]``, ``online`` set.
+        """
+        if self._observation is None:
+            self._observation, _ = self.env.reset(seed=self._reset_seed)
+            self._reset_seed = None
+            self._return, self._steps = 0.0, 0
+        noise = self._sigma * self._noise.standard_normal(self._sigma.shape)
+        action = np.clip(policy(self._observation) + noise, self._low, self._high)
+        action = action.astype(np.float32)
+        next_observation, reward, terminated, truncated, _ = self.env.step(action)
+        row = np.empty(self.layout.width, np.float32)
+        columns = self.layout.columns
+        row[columns["observation"]] = self._observation
+        row[columns["action"]] = action
+        row[columns["reward"]] = reward
+        row[columns["next_observation"]] = next_observation
+        row[columns["terminated"]] = terminated  # a time limit never stops bootstrapping
+        row[columns["online"]] = 1.0
+        self.env_steps += 1
+        self._return += float(reward)
+        self._steps += 1
+        if terminated or truncated:
+            self.finished_episode = Episode(self._return, self._steps)
+            self._observation = None
+        else:
+            self.finished_episode = None
+            self._observation = next_observation
+        return torch.from_numpy(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, generator, current observation and the environment's full state."""
+        observation = self._observation
+        return {
+            "env_steps": self.env_steps,
+            "reset_seed": self._reset_seed,
+            "noise": self._noise.bit_generator.state,
+            "observation": None if observation is None else torch.tensor(observation),
+            "return": self._return,
+            "steps": self._steps,
+            "env": get_state(self.env) if self.env_steps else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """The inverse of :meth:`state_dict`.
+
+        Returns: whether the environment goes on exactly; False when its state could not be
+            captured, in which case a new episode starts with the next step.
+        """
+        self.env_steps = state["env_steps"]
+        self._reset_seed = state["reset_seed"]
+        self._noise.bit_generator.state = state["noise"]
+        if not self.env_steps:
+            return True
+        if state["env"] is None:
+            purpose = f"environment after {self.env_steps} steps"
+            self._reset_seed = stream_seed(self._seed, purpose, self._rank) % 2**31
+            return False
+        set_state(self.env, state["env"])
+        observation = state["observation"]
+        self._observation = None if observation is None else observation.numpy()
+        self._return, self._steps = state["return"], state["steps"]
+        return True

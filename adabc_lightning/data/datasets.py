@@ -1,0 +1,268 @@
+"""Offline datasets, D4RL's HDF5 or Minari's, as packed transition rows.
+
+Sources: D4RL's layouts (Fu et al. 2020; v2 stores ``timeouts`` and ``next_observations``, v0
+may lack both) and Minari's ``EpisodeData``. An episode ends at a true terminal or at a time
+limit; where a row is flagged as both, the terminal wins. A time limit is never a terminal, so
+it never stops bootstrapping.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.scores import Reference
+
+ASSETS = Path(__file__).parent.parent / "assets"
+VECTORS = ("observations", "actions", "next_observations")
+SCALARS = ("rewards", "terminals", "timeouts")
+OPTIONAL = ("timeouts", "next_observations")
+BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
+MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class OfflineDataset:
+    """Every usable transition of a dataset, and what its episodes earned.
+
+    Args:
+        name: what the user asked for.
+        layout: columns of ``rows``.
+        rows: ``[T, layout.width]`` float32, in the order logged; ``online`` is 0.
+        episode_T: ``[T]`` int64, each row's index into the per-episode tensors.
+        episode_return_E: ``[E]`` float64, undiscounted raw return as logged: rows dropped
+            for lack of a next state count.
+        episode_length_E: ``[E]`` int64, environment steps as logged.
+        terminals: episodes ended by a true terminal.
+        timeouts: episodes ended by a time limit.
+        reference: the dataset's own score references, None where it has none.
+    """
+
+    name: str
+    layout: Layout
+    rows: Tensor
+    episode_T: Tensor
+    episode_return_E: Tensor
+    episode_length_E: Tensor
+    terminals: int
+    timeouts: int
+    reference: Reference | None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
+        digest = hashlib.sha256(repr((tuple(self.rows.shape), self.layout)).encode())
+        digest.update(self.rows[:: max(1, len(self.rows) // 1000)].numpy().tobytes())
+        digest.update(self.episode_length_E.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def packaged_datasets() -> list[str]:
+    """Names of the datasets that come with the package, sorted."""
+    return sorted(path.stem.replace("_", "-") for path in ASSETS.glob("*.hdf5"))
+
+
+def load_dataset(
+    dataset: str, *, max_episode_steps: int | None = None, download: bool = False
+) -> OfflineDataset:
+    """Load a dataset by file path, packaged name or Minari id, tried in this order.
+
+    Args:
+        dataset: a D4RL-style HDF5 file, one of ``packaged_datasets()``, or an id such as
+            ``mujoco/hopper/medium-v0``.
+        max_episode_steps: the environment's time limit in steps, used only for HDF5 files
+            without ``timeouts``; None: in those, only a terminal ends an episode.
+        download: fetch a Minari dataset that is not on this machine.
+    Returns: the dataset, on the CPU.
+    Raises: UserError: no such dataset, or its contents are not what they should be.
+    """
+    path = Path(os.path.expanduser(dataset))
+    try:
+        if path.is_file():
+            return _load_hdf5(dataset, path, max_episode_steps)
+        if dataset in packaged_datasets():
+            packaged = ASSETS / f"{dataset.replace('-', '_')}.hdf5"
+            return _load_hdf5(dataset, packaged, max_episode_steps)
+        if MINARI_ID.fullmatch(dataset):
+            return _load_minari(dataset, download)
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes, no network: h5py and Minari raise all kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"dataset {dataset!r} cannot be read: {reason}") from error
+    raise UserError(
+        f"dataset {dataset!r} is no file (looked for {path.absolute()}), no packaged dataset and "
+        f"no Minari id such as 'mujoco/hopper/medium-v0'; {nearest(dataset, packaged_datasets())}"
+    )
+
+
+def _load_hdf5(name: str, path: Path, max_episode_steps: int | None) -> OfflineDataset:
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise UserError(f"max_episode_steps is {max_episode_steps}, but must be at least 1")
+    if not h5py.is_hdf5(path):
+        raise UserError(f"{path} is not a readable HDF5 file")
+    with h5py.File(path, "r") as file:
+        return _assemble(name, str(path), _hdf5_columns(file, path), max_episode_steps)
+
+
+def _hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
+    """The file's known keys: arrays stored inside it, numeric, not empty, of agreeing shapes."""
+    present = sorted(file)
+    columns: dict[str, h5py.Dataset] = {}
+    for key in (*VECTORS, *SCALARS):
+        if key not in present and key in OPTIONAL:
+            continue
+        if key not in present:
+            raise UserError(f"{path} has no {key!r}; it has: {', '.join(present) or 'nothing'}")
+        # No other file is ever opened, whatever this one says: no links, no external storage.
+        is_link = not isinstance(file.get(key, getlink=True), h5py.HardLink)
+        column = None if is_link else file[key]
+        if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
+            raise UserError(f"{path}: {key!r} must be an array in this file, no link and no group")
+        if column.dtype.kind not in "biuf":
+            raise UserError(f"{path}: {key!r} must be numeric, but has type {column.dtype}")
+        shape = column.shape or ()
+        fits = len(shape) == 2 if key in VECTORS else len(shape) == 1 or shape[1:] == (1,)
+        if not fits or 0 in shape:
+            wanted = "[rows, columns]" if key in VECTORS else "[rows]"
+            raise UserError(f"{path}: {key!r} must be {wanted}, not empty, but is {list(shape)}")
+        columns[key] = column
+    rows, size = columns["observations"].shape
+    for key, column in columns.items():
+        if len(column) != rows:
+            raise UserError(f"{path}: {key!r} has {len(column)} rows, but 'observations' {rows}")
+        if key == "next_observations" and column.shape[1] != size:
+            raise UserError(f"{path}: {key!r} must be as wide as 'observations', {size} columns")
+    return columns
+
+
+def _load_minari(name: str, download: bool) -> OfflineDataset:
+    import minari
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    path = get_dataset_path(name)
+    if not (path / "data").exists() and not download:
+        raise UserError(
+            f"Minari dataset {name!r} is not at {path}: fetch it with `minari download {name}` or "
+            "--data.download true, or give the path of an HDF5 file or a packaged dataset's name "
+            f"({', '.join(packaged_datasets())})"
+        )
+    source = minari.load_dataset(name, download=download)
+    dataset = _assemble(name, f"Minari dataset {name!r}", _minari_columns(source, name), None)
+    limits = [source.storage.metadata.get(f"ref_{end}_score") for end in ("min", "max")]
+    return dataset if None in limits else replace(dataset, reference=Reference(*map(float, limits)))
+
+
+def _minari_columns(source: Any, name: str) -> dict[str, Any]:
+    """The episodes joined end to end, in the shape of a D4RL v2 file."""
+    from gymnasium.spaces import Box
+
+    spaces = {"observation": source.observation_space, "action": source.action_space}
+    for kind, space in spaces.items():
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            raise UserError(f"Minari dataset {name!r} needs a flat Box {kind} space, not {space}")
+    episodes = [episode for episode in source.iterate_episodes() if len(episode) > 0]
+    if not episodes:
+        raise UserError(f"Minari dataset {name!r} has no steps")
+    parts = {
+        "observations": [episode.observations[:-1] for episode in episodes],
+        "actions": [episode.actions for episode in episodes],
+        "next_observations": [episode.observations[1:] for episode in episodes],
+        "rewards": [episode.rewards for episode in episodes],
+        "terminals": [episode.terminations for episode in episodes],
+        # Whatever was not terminated was cut off at its last step, marked as truncated or not.
+        "timeouts": [np.arange(len(episode)) == len(episode) - 1 for episode in episodes],
+    }
+    return {key: np.concatenate(part) for key, part in parts.items()}
+
+
+def _assemble(
+    name: str, where: str, columns: dict[str, Any], max_episode_steps: int | None
+) -> OfflineDataset:
+    """Find the episodes in D4RL's columns, arrays or HDF5 datasets, and pack what is usable."""
+    terminal_T = _flags(where, "terminals", columns)
+    if "timeouts" in columns:
+        timeout_T = _flags(where, "timeouts", columns)
+    else:
+        timeout_T = _every(max_episode_steps, terminal_T)
+    timeout_T &= ~terminal_T
+    end_T = terminal_T | timeout_T
+    end_T[-1] = True  # the last episode may be unfinished
+    start_E = np.flatnonzero(np.append(True, end_T[:-1]))
+    length_E = np.diff(start_E, append=len(end_T))
+    reward_T = columns["rewards"][()].reshape(-1).astype(np.float64)
+
+    # Without a stored next state there is none after the end of an episode: such a row is
+    # dropped, unless it is a terminal, where Eq. 3 never bootstraps and its own one will do.
+    has_next = "next_observations" in columns
+    kept_K = np.flatnonzero(has_next | terminal_T | ~end_T)
+    if len(kept_K) == 0:
+        raise UserError(f"{where} has no step with a known next observation")
+
+    layout = Layout(columns["observations"].shape[1], columns["actions"].shape[1])
+    packed = np.zeros((len(kept_K), layout.width), np.float32)
+    out = {field: packed[:, column] for field, column in layout.columns.items()}
+    out["terminated"][:] = terminal_T[kept_K]
+    _gather(where, "rewards", columns, (kept_K, out["reward"]))
+    _gather(where, "actions", columns, (kept_K, out["action"]))
+    if has_next:
+        _gather(where, "observations", columns, (kept_K, out["observation"]))
+        _gather(where, "next_observations", columns, (kept_K, out["next_observation"]))
+    else:
+        next_K = np.where(terminal_T[kept_K], kept_K, kept_K + 1)
+        targets = (kept_K, out["observation"]), (next_K, out["next_observation"])
+        _gather(where, "observations", columns, *targets)
+    return OfflineDataset(
+        name=name,
+        layout=layout,
+        rows=torch.from_numpy(packed),
+        episode_T=torch.from_numpy(np.repeat(np.arange(len(start_E)), length_E)[kept_K]),
+        episode_return_E=torch.from_numpy(np.add.reduceat(reward_T, start_E)),
+        episode_length_E=torch.from_numpy(length_E),
+        terminals=int(terminal_T.sum()),
+        timeouts=int(timeout_T.sum()),
+        reference=None,
+    )
+
+
+def _gather(
+    where: str, key: str, columns: dict[str, Any], *targets: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """``out[:] = column[source]`` in float32, for each (ascending source, out), block by block."""
+    for start in range(0, len(columns[key]), BLOCK_ROWS):
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
+            block = columns[key][start : start + BLOCK_ROWS].astype(np.float32, copy=False)
+        wrong = np.argwhere(~np.isfinite(block))
+        if len(wrong):
+            value, row = block[tuple(wrong[0])], start + wrong[0][0]
+            raise UserError(f"{where}: {key!r} must be finite in float32, but row {row} is {value}")
+        for source, out in targets:
+            to = slice(*np.searchsorted(source, (start, start + BLOCK_ROWS)))
+            out[to] = block.reshape(len(block), *out.shape[1:])[source[to] - start]
+
+
+def _flags(where: str, key: str, columns: dict[str, Any]) -> np.ndarray:
+    """``[T]`` bool from whatever type the flags are stored in."""
+    flag_T = columns[key][()].reshape(-1)
+    wrong = np.flatnonzero((flag_T != 0) & (flag_T != 1))
+    if len(wrong):
+        value, row = flag_T[wrong[0]], wrong[0]
+        raise UserError(f"{where}: {key!r} must be 0 or 1, but row {row} is {value}")
+    return np.asarray(flag_T == 1)
+
+
+def _every(limit: int | None, terminal_T: np.ndarray) -> np.ndarray:
+    """``[T]`` bool: every ``limit``-th step since the last terminal; never without a limit."""
+    if limit is None:
+        return np.zeros_like(terminal_T)
+    step_T = np.arange(len(terminal_T))
+    start_T = np.maximum.accumulate(np.where(np.append(True, terminal_T[:-1]), step_T, 0))
+    return np.asarray((step_T - start_T) % limit == limit - 1)

@@ -1,0 +1,225 @@
+"""The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from adabc_lightning.data.collector import Collector
+from adabc_lightning.data.datasets import OfflineDataset, load_dataset
+from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.stream import ExperienceStream
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.envs import EnvironmentSpec, make_env
+from adabc_lightning.errors import UserError
+from adabc_lightning.schedule import Schedule
+from adabc_lightning.scores import Reference, reference_for
+from adabc_lightning.seeding import torch_generator
+
+if TYPE_CHECKING:
+    from adabc_lightning.module import OffToOnModule
+
+
+@runtime_checkable
+class HandOver(Protocol):
+    """A callback that acts between the last offline update and the first environment step."""
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """Called once, in the order of the trainer's callbacks."""
+
+
+class ReplayDataModule(LightningDataModule):
+    """Serves batches from the offline data, then from the mixed replay ring.
+
+    Args:
+        env_id: Gymnasium id of the environment to fine-tune in.
+        dataset: a D4RL-style HDF5 file, the name of a packaged dataset, a Minari id, or None
+            to start without offline data.
+        schedule: the timeline.
+        batch_size: B, transitions per gradient update.
+        replay_capacity: rows of the online ring, kept offline rows included; None for as many
+            as the run can fill.
+        exploration_noise: σ_expl in multiples of the action limit.
+        reference_min, reference_max: raw returns that count as score 0 and 100; None takes
+            D4RL's for its tasks (or the Minari dataset's own).
+        download: whether a Minari dataset may be fetched.
+        seed: the run's seed.
+    Raises: UserError: environment or dataset are missing, broken or do not fit together.
+    """
+
+    def __init__(
+        self,
+        env_id: str = "Hopper-v5",
+        dataset: str | None = "hopper-medium-replay",
+        schedule: Schedule | None = None,
+        batch_size: int = 256,
+        replay_capacity: int | None = 250_000,
+        exploration_noise: float = 0.1,
+        reference_min: float | None = None,
+        reference_max: float | None = None,
+        download: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size is {batch_size}; it must be 1 or more")
+        if replay_capacity is not None and replay_capacity < 1:
+            raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
+        if not exploration_noise >= 0:
+            raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
+        if (reference_min is None) != (reference_max is None):
+            raise UserError("data.reference_min and data.reference_max must be given together")
+        self.schedule = schedule or Schedule()
+        if dataset is None and self.schedule.offline_updates:
+            raise UserError(
+                "data.dataset is null but schedule.offline_updates is "
+                f"{self.schedule.offline_updates}; give a dataset or set it to 0"
+            )
+        self.env_id = env_id
+        self.dataset_name = dataset
+        self.batch_size = batch_size
+        self.replay_capacity = replay_capacity
+        self.exploration_noise = exploration_noise
+        self.download = download
+        self.seed = seed
+        self.batches = 0
+        env = make_env(env_id)
+        self.spec = EnvironmentSpec.of(env, env_id)
+        env.close()
+        self.layout = Layout(self.spec.observation_size, self.spec.action_size)
+        self.reference = reference_for(env_id)
+        if reference_min is not None and reference_max is not None:
+            if not reference_min < reference_max:
+                raise UserError(
+                    f"data.reference_min {reference_min} must be below data.reference_max "
+                    f"{reference_max}"
+                )
+            self.reference = Reference(reference_min, reference_max)
+        self.dataset: OfflineDataset | None = None
+        self.kept: Tensor | None = None
+
+    @property
+    def agent(self) -> "OffToOnModule":
+        """The module being trained: the newest policy and the update counter."""
+        return self.trainer.lightning_module  # type: ignore[union-attr,return-value]
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of fine-tuning so far."""
+        return self.collector.env_steps
+
+    @property
+    def num_batches(self) -> int:
+        """Batches drawn so far plus those that are left, also after a change of schedule."""
+        left = self.schedule.batches_left(self.agent.gradient_updates, self.env_steps)
+        return self.batches + left
+
+    def setup(self, stage: str) -> None:
+        """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
+        if stage != "fit":
+            return
+        rows = torch.empty(0, self.layout.width)
+        if self.dataset_name is not None:
+            self.dataset = self._load_dataset(self.dataset_name)
+            rows = self.dataset.rows
+            if self.reference is None:
+                self.reference = self.dataset.reference
+        generator = torch_generator(self.seed, "sampler", self._rank)
+        self.replay = ReplayRing(self.layout, rows, max(1, len(rows)), generator)
+        self.collector = Collector(
+            make_env(self.env_id), self.layout, self.exploration_noise, self.seed, self._rank
+        )
+
+    def train_dataloader(self) -> ExperienceStream:
+        """The one stream of the run; where it stands follows from the counters."""
+        return ExperienceStream(self)
+
+    def hand_over(self) -> None:
+        """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
+        for callback in self.trainer.callbacks:  # type: ignore[union-attr]
+            if isinstance(callback, HandOver):
+                callback.on_hand_over(self, self.agent)
+        rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
+        self.replay = self._online_ring(rows)
+        self.dataset = self.kept = None
+
+    def teardown(self, stage: str) -> None:
+        """Closes the training environment."""
+        if stage == "fit":
+            self.collector.env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collector, generator and, once the ring is online, its rows; plain containers only.
+
+        Before the hand-over the rows are the dataset's; its fingerprint stands for them.
+        """
+        online = self.env_steps > 0
+        replay = self.replay.state_dict() if online else {"generator": self.replay.generator.get_state()}
+        return {
+            "batches": self.batches,
+            "env_id": self.env_id,
+            "dataset": None if self.dataset is None else self.dataset.fingerprint(),
+            "collector": self.collector.state_dict(),
+            "replay": replay,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`, after ``setup("fit")``.
+
+        Raises: UserError: the checkpoint is of another environment or dataset.
+        """
+        if state_dict["env_id"] != self.env_id:
+            raise UserError(
+                f"the checkpoint was trained in {state_dict['env_id']!r}, data.env_id is "
+                f"{self.env_id!r}; resume in the environment of the run"
+            )
+        self.batches = state_dict["batches"]
+        if not self.collector.load_state_dict(state_dict["collector"]):
+            rank_zero_warn(
+                f"the state of {self.env_id} cannot be saved, so this run resumes inexactly: "
+                "a new episode starts"
+            )
+        if self.env_steps == 0:
+            fingerprint = None if self.dataset is None else self.dataset.fingerprint()
+            if state_dict["dataset"] != fingerprint:
+                raise UserError(
+                    f"the checkpoint was pre-trained on other data than data.dataset "
+                    f"{self.dataset_name!r}; resume with the dataset of the run"
+                )
+            self.replay.generator.set_state(state_dict["replay"]["generator"])
+            return
+        saved = state_dict["replay"]["capacity"]
+        if self.replay_capacity not in (None, saved):
+            raise UserError(
+                f"data.replay_capacity is {self.replay_capacity}, the checkpoint's ring has "
+                f"{saved}; resume with the capacity of the run"
+            )
+        empty = torch.empty(0, self.layout.width)
+        self.replay = ReplayRing(self.layout, empty, saved, self.replay.generator)
+        self.replay.load_state_dict(state_dict["replay"])
+        self.dataset = None
+
+    def _online_ring(self, rows: Tensor) -> ReplayRing:
+        capacity = self.replay_capacity
+        if capacity is None:
+            capacity = len(rows) + self.schedule.online_env_steps
+        return ReplayRing(self.layout, rows, capacity, self.replay.generator)
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    def _load_dataset(self, name: str) -> OfflineDataset:
+        dataset = load_dataset(
+            name, max_episode_steps=self.spec.max_episode_steps, download=self.download
+        )
+        sizes = dataset.layout.observation_size, dataset.layout.action_size
+        if sizes != (self.spec.observation_size, self.spec.action_size):
+            raise UserError(
+                f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
+                f"numbers, environment {self.env_id!r} has {self.spec.observation_size} and "
+                f"{self.spec.action_size}; they must be of the same task"
+            )
+        return dataset

@@ -1,0 +1,80 @@
+"""The ring the agent learns from, on TorchRL storage."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, ReplayBuffer
+from torchrl.data.replay_buffers.samplers import RandomSampler
+
+from adabc_lightning.data.transitions import Layout
+
+
+class ReplayRing:
+    """Packed transitions; the oldest row is overwritten when the ring is full.
+
+    Args:
+        layout: columns of a row.
+        rows: ``[T, width]`` rows to begin with, the oldest first.
+        capacity: rows of the ring, at least T.
+        generator: draws the samples; its state is saved with the ring.
+    Raises: ValueError: more rows than capacity.
+    """
+
+    def __init__(
+        self, layout: Layout, rows: Tensor, capacity: int, generator: torch.Generator
+    ) -> None:
+        if len(rows) > capacity:
+            raise ValueError(f"{len(rows)} rows do not fit into a ring of {capacity}")
+        self.layout = layout
+        self.capacity = capacity
+        self.generator = generator
+        self._buffer = ReplayBuffer(
+            storage=LazyTensorStorage(capacity), sampler=RandomSampler(), generator=generator
+        )
+        if len(rows):
+            self._buffer.extend(rows)
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def rows(self) -> Tensor:
+        """The filled part of the storage ``[T, width]``, a view in storage order."""
+        if not len(self):
+            return torch.empty(0, self.layout.width)
+        return self._buffer.storage[: len(self)]
+
+    def add(self, row: Tensor) -> None:
+        """Appends one row ``[width]``."""
+        self._buffer.add(row)
+
+    def sample(self, updates: int, batch_size: int) -> TensorDict:
+        """Uniform draws with replacement, independent for each update.
+
+        Returns: TensorDict ``[updates, batch_size]`` (see :meth:`Layout.unpack`).
+        """
+        # One draw for all updates: a third of the cost of one draw each.
+        rows = self._buffer.sample(updates * batch_size)
+        return self.layout.unpack(rows.view(updates, batch_size, self.layout.width))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows in storage order, cursor and generator: plain tensors and numbers.
+
+        TorchRL's own state holds the whole capacity; this one grows with the fill.
+        """
+        return {
+            "rows": self.rows.clone(),  # a view would save the whole storage
+            "capacity": self.capacity,
+            "writer": dict(self._buffer.writer.state_dict()),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`, into a ring that is still empty."""
+        rows = state["rows"]
+        if len(rows):
+            self._buffer.extend(rows)
+        self._buffer.writer.load_state_dict(state["writer"])
+        self.generator.set_state(state["generator"])

@@ -1,0 +1,47 @@
+"""The training iterable: one item is one step of Algorithm 1 up to the gradient updates."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tensordict import TensorDict
+
+from adabc_lightning.schedule import OFFLINE
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+
+
+class ExperienceStream:
+    """Offline: a chunk of batches. Online: act → step → add, then the G batches to learn from.
+
+    It is sized, because Lightning fetches one batch ahead from an iterable without a length:
+    the policy would act one step late, and a resumed run would lose a batch. The environment
+    steps inside ``__next__``, because every hook that Lightning offers runs after the batch
+    was drawn.
+
+    Args:
+        data: owner of the ring, the collector and the schedule.
+    """
+
+    def __init__(self, data: "ReplayDataModule") -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return self._data.num_batches
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        # Lightning calls iter() twice before the first batch; where we are is in the counters.
+        return self
+
+    def __next__(self) -> TensorDict:
+        data, schedule = self._data, self._data.schedule
+        gradient_updates = data.agent.gradient_updates
+        if schedule.finished(gradient_updates, data.env_steps):
+            raise StopIteration
+        data.batches += 1
+        if schedule.phase(gradient_updates) == OFFLINE:
+            return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_size)
+        if data.env_steps == 0:
+            data.hand_over()
+        data.replay.add(data.collector.step(data.agent.act))
+        return data.replay.sample(schedule.updates_per_env_step, data.batch_size)

@@ -1,0 +1,211 @@
+"""The LightningModule: networks, targets, optimisers, α, and the loop over G updates."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from tensordict import TensorDict
+from torch import Tensor
+
+from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.errors import UserError
+from adabc_lightning.networks import Actor, CriticEnsemble
+from adabc_lightning.seeding import stream_seed, torch_generator
+from adabc_lightning.update import (
+    AdamState,
+    AgentState,
+    UpdateOptions,
+    update_actor_and_targets,
+    update_critics,
+)
+
+
+class OffToOnModule(LightningModule):
+    """REDQ + TD3 + BC: one agent, the same update offline and online; only α differs.
+
+    Args:
+        spec: the environment's sizes and action bounds.
+        num_critics: N.
+        subset_size: M, critics drawn for a target, without replacement, anew each update.
+        hidden_sizes: units of the hidden layers of actor and critics.
+        alpha_offline: weight of the behaviour-cloning term during pre-training.
+        gamma: discount per environment step.
+        tau: step of the target networks towards their sources.
+        policy_delay: critic updates per update of the actor and of both targets. The authors'
+            code has 2; Algorithm 1 as printed, 1.
+        learning_rate: of both Adams.
+        target_noise, target_noise_clip: σ_policy and its clip, in action limits.
+        normalizer: what divides Q in the actor's loss: ``"policy"``, mean|Q(s, π(s))| (authors'
+            code), or ``"data"``, mean|Q(s, a)| (paper, Eq. 1).
+        seed: the run's seed.
+    Raises: UserError: a value outside its range.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        num_critics: int = 10,
+        subset_size: int = 2,
+        hidden_sizes: Sequence[int] = (256, 256),
+        alpha_offline: float = 0.4,
+        gamma: float = 0.99,
+        tau: float = 0.005,
+        policy_delay: int = 2,
+        learning_rate: float = 3e-4,
+        target_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+        normalizer: str = "policy",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if not 1 <= subset_size <= num_critics:
+            raise UserError(
+                f"model.subset_size is {subset_size} and model.num_critics {num_critics}; "
+                "it must be 1 ≤ subset_size ≤ num_critics"
+            )
+        if not hidden_sizes or min(hidden_sizes) < 1:
+            raise UserError(f"model.hidden_sizes is {hidden_sizes}; it needs sizes of 1 or more")
+        if policy_delay < 1:
+            raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
+        for name, value, low, high in (
+            ("alpha_offline", alpha_offline, 0, float("inf")),
+            ("gamma", gamma, 0, 1),
+            ("tau", tau, 0, 1),
+            ("learning_rate", learning_rate, 0, float("inf")),
+            ("target_noise", target_noise, 0, float("inf")),
+            ("target_noise_clip", target_noise_clip, 0, float("inf")),
+        ):
+            if not low <= value <= high:  # also catches NaN
+                raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
+        if normalizer not in ("policy", "data"):
+            raise UserError(f"model.normalizer is {normalizer!r}; known: policy, data")
+        self.spec = spec
+        self.num_critics, self.subset_size = num_critics, subset_size
+        self.policy_delay, self.learning_rate = policy_delay, learning_rate
+        self._constants = (gamma, tau, target_noise, target_noise_clip, normalizer)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(seed, "weights"))
+            self.actor = Actor(
+                spec.observation_size, spec.action_low, spec.action_high, hidden_sizes
+            )
+            self.critics = CriticEnsemble(
+                num_critics, spec.observation_size, spec.action_size, hidden_sizes
+            )
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
+        self.gradient_updates = 0
+        self.generator = torch_generator(seed, "updates")
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @torch.no_grad()
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """π(s) without noise.
+
+        Args:
+            observation: ``[O]`` or ``[B, O]``, any float type.
+        Returns: float32 ``[A]`` or ``[B, A]``, action units.
+        """
+        batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)
+        action = self.actor(batch).cpu().numpy()
+        return action[0] if observation.ndim == 1 else action
+
+    def agent_state(self) -> AgentState:
+        """The live tensors an update reads and writes."""
+        critic_adam, actor_adam = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
+        return AgentState(
+            self.actor.weights,
+            self.actor_target.weights,
+            self.critics.weights,
+            self.critic_targets.weights,
+            AdamState.of(actor_adam),
+            AdamState.of(critic_adam),
+        )
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """One gradient update per slice of a ``[G, B]`` batch, in order.
+
+        The optimisers are stepped inside :mod:`adabc_lightning.update`, so Lightning's
+        ``global_step`` stays 0; ``gradient_updates`` is the counter that everything keys on.
+        """
+        num_updates, batch_size = batch.batch_size
+        if not num_updates:  # G = 0: collect only
+            return
+        gamma, tau, noise, clip, normalizer = self._constants
+        options = UpdateOptions(
+            gamma, tau, noise, clip, normalizer, self.actor.action_low, self.actor.action_high
+        )
+        noise_GBA, subset_GM = self._draw(num_updates, batch_size)
+        state = self.agent_state()
+        self._record("online/fraction", batch["online"].mean())
+        for g in range(num_updates):
+            step = batch[g]
+            self.gradient_updates += 1
+            metrics = update_critics(state, step, noise_GBA[g], subset_GM[g], options)
+            if self.gradient_updates % self.policy_delay == 0:
+                metrics |= update_actor_and_targets(state, step, self.alpha, options)
+            for name, value in metrics.items():
+                self._record(name, value)
+
+    def _draw(self, num_updates: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """The randomness of G updates: noise ``[G, B, A]`` and critic subsets ``[G, M]``."""
+        shape = num_updates, batch_size, self.spec.action_size
+        noise_GBA = torch.randn(shape, generator=self.generator)
+        order_GN = torch.rand((num_updates, self.num_critics), generator=self.generator)
+        subset_GM = order_GN.topk(self.subset_size).indices
+        return noise_GBA.to(self.device), subset_GM.to(self.device)
+
+    def _record(self, name: str, value: Tensor) -> None:
+        """Adds to a running sum on the device; nothing is fetched until someone asks."""
+        if name in self._sums:
+            self._sums[name] += value
+        else:
+            self._sums[name] = value.clone()
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take_metrics(self) -> dict[str, float]:
+        """Means of the update metrics since the last call."""
+        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for the critics and Adam for the actor, PyTorch's default β and ε."""
+        return [
+            torch.optim.Adam(weights, lr=self.learning_rate, fused=True)
+            for weights in (self.critics.weights, self.actor.weights)
+        ]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counter, generator and the metrics gathered so far; plain containers only."""
+        checkpoint["agent"] = {
+            "gradient_updates": self.gradient_updates,
+            "generator": self.generator.get_state(),
+            "sums": dict(self._sums),
+            "counts": dict(self._counts),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of :meth:`on_save_checkpoint`.
+
+        Raises: UserError: the checkpoint's networks have other shapes.
+        """
+        for name, tensor in self.state_dict().items():
+            saved = checkpoint["state_dict"].get(name)
+            if saved is None or saved.shape != tensor.shape:
+                shape = None if saved is None else list(saved.shape)
+                raise UserError(
+                    f"the checkpoint's {name} has shape {shape}, this configuration's "
+                    f"{list(tensor.shape)}; resume with the networks and environment of the run"
+                )
+        agent = checkpoint["agent"]
+        self.gradient_updates = agent["gradient_updates"]
+        self.generator.set_state(agent["generator"])
+        self._sums, self._counts = dict(agent["sums"]), dict(agent["counts"])

@@ -1,0 +1,187 @@
+"""The actor and the critic ensemble: stacked weights, one batched matrix product per layer.
+
+Dimensions: B batch, N critics, O observation, A action, I and H layer in and out.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictParams
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torchrl.modules import MLP
+
+Weights = tuple[Tensor, ...]
+"""Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N."""
+
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+
+class _ReluMLP(torch.autograd.Function):
+    """ReLU between layers, none at the end; forward and backward as autograd would do them.
+
+    Written by hand because autograd keeps every pre-activation and allocates every mask: in
+    place, the update is 1.1–1.2 times faster. Weights that need no gradient get none, so the
+    actor's step does not pay for the critics' weights.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, *weights: Tensor) -> Tensor:
+        inputs = []
+        last = len(weights) - 2
+        for layer in range(0, len(weights), 2):
+            inputs.append(x)
+            x = torch.matmul(x, weights[layer].mT).add_(weights[layer + 1].unsqueeze(-2))
+            if layer != last:
+                x = x.relu_()
+        ctx.save_for_backward(*inputs, *weights[::2])
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        saved = ctx.saved_tensors
+        inputs, matrices = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        grads: list[Tensor | None] = [None] * (1 + 2 * len(matrices))
+        for layer in reversed(range(len(matrices))):
+            if ctx.needs_input_grad[1 + 2 * layer]:
+                grads[1 + 2 * layer] = torch.matmul(grad.mT, inputs[layer])
+                grads[2 + 2 * layer] = grad.sum(-2)
+            if layer > 0:
+                # A single output is an outer product; a matrix product would waste its tiles.
+                matrix = matrices[layer]
+                grad = grad * matrix if matrix.shape[-2] == 1 else torch.matmul(grad, matrix)
+                grad = _relu_backward(grad, inputs[layer], 0, grad_input=grad)
+            elif ctx.needs_input_grad[0]:
+                grads[0] = torch.matmul(grad, matrices[0])
+        return tuple(grads)
+
+
+def mlp(x: Tensor, weights: Weights) -> Tensor:
+    """A ReLU network, or N of them side by side on the same input.
+
+    Args:
+        x: ``[B, I]``.
+        weights: see :data:`Weights`; all members have the same shapes.
+    Returns: ``[B, H]`` for one network, ``[N, B, H]`` for N stacked ones.
+    """
+    if weights[0].dim() == 3:
+        x = x.expand(weights[0].shape[0], *x.shape)
+    return _ReluMLP.apply(x, *weights)
+
+
+def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tensor) -> Tensor:
+    """π(s): tanh scaled to the action range, per dimension.
+
+    Returns: ``[B, A]`` within ``[low, high]``.
+    """
+    half = (high_A - low_A) / 2
+    return torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+
+
+def q_values(observation_BO: Tensor, action_BA: Tensor, weights: Weights) -> Tensor:
+    """Q_i(s, a) of every stacked member.
+
+    Returns: ``[N, B]``.
+    """
+    return mlp(torch.cat([observation_BO, action_BA], -1), weights).squeeze(-1)
+
+
+def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
+    """The tensors of an MLP's TensorDict in layer order (its keys are "0", "2", "4", …)."""
+    layers = sorted(parameters.keys(), key=int)
+    return tuple(parameters.get((layer, name)) for layer in layers for name in ("weight", "bias"))
+
+
+class Actor(nn.Module):
+    """Deterministic policy, PyTorch's default initialisation (as the authors' code has it).
+
+    Args:
+        observation_size: O.
+        action_low, action_high: ``[A]`` bounds of the action space.
+        hidden_sizes: units of each hidden layer.
+    """
+
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+        hidden_sizes: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.net = MLP(
+            in_features=observation_size,
+            out_features=len(action_low),
+            num_cells=list(hidden_sizes),
+            activation_class=nn.ReLU,
+        )
+        self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
+        self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
+
+    @property
+    def weights(self) -> Weights:
+        """The live parameters, in layer order."""
+        return tuple(self.net.parameters())
+
+    def forward(self, observation_BO: Tensor) -> Tensor:
+        """Actions ``[B, A]`` for observations ``[B, O]``."""
+        return policy(observation_BO, self.weights, self.action_low, self.action_high)
+
+
+class CriticEnsemble(nn.Module):
+    """N independently initialised Q networks, stacked along the first dimension.
+
+    The members are TorchRL MLPs whose parameters are stacked by tensordict; one batched
+    matrix product per layer then serves them all, with the same numbers as tensordict's
+    ``EnsembleModule`` (a vmap) at a fraction of its cost (FACTS: 10.8 against 13.9 ms), and
+    without the template parameters that module registers and never trains.
+
+    Args:
+        num_critics: N.
+        observation_size, action_size: O, A.
+        hidden_sizes: units of each hidden layer.
+    """
+
+    def __init__(
+        self,
+        num_critics: int,
+        observation_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+    ) -> None:
+        super().__init__()
+        members = [
+            MLP(
+                in_features=observation_size + action_size,
+                out_features=1,
+                num_cells=list(hidden_sizes),
+                activation_class=nn.ReLU,
+            )
+            for _ in range(num_critics)
+        ]
+        for member in members:
+            member.apply(_initialise)
+        self.params = TensorDict.from_modules(*members, as_module=True)
+
+    @property
+    def weights(self) -> Weights:
+        """The live stacked parameters, in layer order."""
+        return _weights(self.params)
+
+    def forward(self, observation_BO: Tensor, action_BA: Tensor) -> Tensor:
+        """Q_i(s, a) as ``[N, B]``."""
+        return q_values(observation_BO, action_BA, self.weights)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal, std 1/(2·√fan_in), cut at two std, zero bias (authors' code)."""
+    if isinstance(module, nn.Linear):
+        std = 1 / (2 * math.sqrt(module.in_features))
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        nn.init.zeros_(module.bias)

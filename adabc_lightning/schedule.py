@@ -1,0 +1,78 @@
+"""The one timeline: offline gradient updates, then environment steps."""
+
+from dataclasses import dataclass
+
+from adabc_lightning.errors import UserError
+
+OFFLINE, ONLINE = "offline", "online"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long each phase lasts and when the agent is evaluated; no state.
+
+    Args:
+        offline_updates: gradient updates on the dataset before the hand-over.
+        online_env_steps: environment steps of fine-tuning.
+        updates_per_env_step: G, gradient updates after each environment step.
+        evaluation_every: gradient updates (offline) or environment steps (online) between
+            evaluations; the end of each phase is evaluated in any case.
+        offline_chunk: offline updates handed to the trainer at once; it changes speed, and
+            through the sampler's order of draws the numbers, but not the algorithm.
+    Raises: UserError: a count that is negative, or zero where it must not be.
+    """
+
+    offline_updates: int = 1_000_000
+    online_env_steps: int = 250_000
+    updates_per_env_step: int = 10
+    evaluation_every: int = 5_000
+    offline_chunk: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("offline_updates", "online_env_steps", "updates_per_env_step"):
+            if getattr(self, name) < 0:
+                raise UserError(f"schedule.{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("evaluation_every", "offline_chunk"):
+            if getattr(self, name) < 1:
+                raise UserError(f"schedule.{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.offline_updates + self.online_env_steps == 0:
+            raise UserError(
+                "schedule.offline_updates and schedule.online_env_steps are both 0; "
+                "one of them must be 1 or more"
+            )
+
+    def phase(self, gradient_updates: int) -> str:
+        """``"offline"`` while pre-training updates are left, ``"online"`` after."""
+        return OFFLINE if gradient_updates < self.offline_updates else ONLINE
+
+    def finished(self, gradient_updates: int, env_steps: int) -> bool:
+        """Whether nothing is left to do."""
+        return gradient_updates >= self.offline_updates and env_steps >= self.online_env_steps
+
+    def next_chunk(self, gradient_updates: int) -> int:
+        """Updates of the next offline batch: a chunk, cut at an evaluation or at the end."""
+        to_evaluation = self.evaluation_every - gradient_updates % self.evaluation_every
+        return min(self.offline_chunk, to_evaluation, self.offline_updates - gradient_updates)
+
+    def evaluation_due(self, gradient_updates: int, env_steps: int) -> bool:
+        """Whether the agent is evaluated at these counters, which were just reached."""
+        if gradient_updates <= self.offline_updates and env_steps == 0:
+            done, total = gradient_updates, self.offline_updates
+        else:
+            done, total = env_steps, self.online_env_steps
+        return done == total or done % self.evaluation_every == 0
+
+    def batches_left(self, gradient_updates: int, env_steps: int) -> int:
+        """Offline chunks (cut at evaluations) and environment steps that are still to come."""
+        every, chunk = self.evaluation_every, self.offline_chunk
+        chunks, done = 0, gradient_updates
+        while done < self.offline_updates:
+            stop = min(done - done % every + every, self.offline_updates)
+            chunks += -(-(stop - done) // chunk)
+            done = stop
+        return chunks + max(0, self.online_env_steps - env_steps)
+
+    @property
+    def total_updates(self) -> int:
+        """Gradient updates of both phases."""
+        return self.offline_updates + self.online_env_steps * self.updates_per_env_step

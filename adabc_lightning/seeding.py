@@ -1,0 +1,26 @@
+"""One seed per run, one independent stream per purpose."""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def stream_seed(seed: int, purpose: str, rank: int = 0) -> int:
+    """A 63-bit seed for one named stream of a run.
+
+    Streams of different purposes, seeds or global ranks are independent, so a new consumer
+    of randomness never shifts the numbers of another.
+
+    Args:
+        seed: the run's seed, ≥ 0.
+        purpose: name of the stream, such as ``"sampler"``.
+        rank: global rank of the process.
+    """
+    entropy = [seed, rank, zlib.crc32(purpose.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+def torch_generator(seed: int, purpose: str, rank: int = 0) -> torch.Generator:
+    """A CPU generator seeded with :func:`stream_seed`."""
+    return torch.Generator().manual_seed(stream_seed(seed, purpose, rank))
