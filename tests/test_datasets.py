@@ -341,12 +341,12 @@ def test_bad_minari_contents_are_refused(minari_root):
     assert str(caught.value) == expected
 
     create_minari("empty-v0", [])
-    with pytest.raises(UserError, match="^Minari dataset 'empty-v0' has no steps$"):
+    with pytest.raises(UserError, match=r"^Minari dataset 'empty-v0' has no steps$"):
         load_dataset("empty-v0")
 
     shutil.rmtree(minari_root / "nan-v0" / "data")
     (minari_root / "nan-v0" / "data").mkdir()
-    with pytest.raises(UserError, match="^dataset 'nan-v0' cannot be read: "):
+    with pytest.raises(UserError, match=r"^dataset 'nan-v0' cannot be read: "):
         load_dataset("nan-v0")
 
 
@@ -489,12 +489,14 @@ def test_an_unknown_dataset_says_what_would_be_right(dataset, ending):
 def test_a_file_beats_a_name_and_a_folder_is_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="^dataset 'folder' is no file"):
+    with pytest.raises(UserError, match=r"^dataset 'folder' is no file"):
         load_dataset("folder")
     write(tmp_path / PACKAGED, columns(4))
     assert len(load_dataset(PACKAGED).rows) == 4
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(load_dataset(f"~/{PACKAGED}").rows) == 4
 
 
 def test_a_time_limit_below_one_step_is_refused():
-    with pytest.raises(UserError, match="^max_episode_steps is 0, but must be at least 1$"):
+    with pytest.raises(UserError, match=r"^max_episode_steps is 0, but must be at least 1$"):
         load_dataset(PACKAGED, max_episode_steps=0)

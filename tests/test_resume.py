@@ -1,0 +1,161 @@
+"""A run that was cut and goes on equals the one that never was, bit for bit."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback
+from tiny import register_toy, tiny_run, write_log
+
+from adabc_lightning.errors import UserError
+from adabc_lightning.schedule import Schedule
+
+# Six offline batches (3+3 chunks of 2, 2, 1 updates), then 40 steps; an episode of the
+# untrained pendulum lasts a few steps, so the cuts fall inside and between episodes.
+SCHEDULE = Schedule(10, 40, 2, evaluation_every=5, offline_chunk=2)
+ENV = "InvertedPendulum-v5"
+
+
+class Cut(Callback):
+    """Saves a checkpoint after chosen batches, whatever else happens there."""
+
+    def __init__(self, folder: Path, batches: tuple[int, ...]) -> None:
+        self.folder, self.batches = folder, batches
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.datamodule.batches in self.batches:
+            path = self.folder / f"cut{trainer.datamodule.batches}.ckpt"
+            trainer.save_checkpoint(path, weights_only=False)
+
+
+def everything(trainer: Any) -> dict[str, Any]:
+    """All of a run's state, and the content of its metrics file."""
+    path = Path(trainer.default_root_dir) / "everything.ckpt"
+    trainer.save_checkpoint(path, weights_only=False)
+    state = torch.load(path, weights_only=True)
+    path.unlink()
+    for key in [key for key in state["callbacks"] if key.startswith(("Summary", "Evaluation"))]:
+        state["callbacks"][key].pop("seconds", None)  # clock time is the one thing that differs
+        state["callbacks"][key].pop("evaluation_seconds", None)
+    state.pop("loops")
+    state["metrics"] = (Path(trainer.default_root_dir) / "metrics.csv").read_text()
+    return state
+
+
+def assert_equal(a: Any, b: Any, path: str = "") -> None:
+    """Deep, exact equality of nested containers of tensors."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The uncut run's folder with checkpoints from many moments, and its final state."""
+    folder = tmp_path_factory.mktemp("uncut")
+    log = write_log(folder / "log.hdf5", 4, 1)
+    cut = Cut(folder, (1, 4, 6, 7, 15, 16, 17, 33, 45))
+    trainer, module, data = tiny_run(folder, ENV, log, schedule=SCHEDULE, callbacks=[cut])
+    trainer.fit(module, data)
+    assert data.batches == 6 + 40
+    return folder, everything(trainer)
+
+
+@pytest.mark.parametrize("batches", [1, 4, 6, 7, 15, 16, 17, 33, 45])
+def test_resumed_equals_uncut(
+    uncut: tuple[Path, dict[str, Any]], batches: int, tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")  # rows after the cut included
+    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE)
+    trainer.fit(module, data, ckpt_path=folder / f"cut{batches}.ckpt", weights_only=True)
+    assert_equal(everything(trainer), expected)
+
+
+def test_same_seed_same_weights_and_other_seed_other_weights(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    for seed in (0, 1):
+        trainer, module, data = tiny_run(
+            tmp_path / str(seed), ENV, folder / "log.hdf5", schedule=SCHEDULE, seed=seed
+        )
+        trainer.fit(module, data)
+        state = everything(trainer)
+        if seed == 0:
+            assert_equal(state, expected)
+        else:
+            weights = "actor.net.0.weight"
+            assert not torch.equal(state["state_dict"][weights], expected["state_dict"][weights])
+
+
+def test_a_finished_run_has_nothing_left_to_do(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
+    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE)
+    trainer.fit(module, data, ckpt_path=folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert_equal(everything(trainer), expected)
+
+
+def test_a_longer_schedule_goes_on_from_the_end(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
+    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=longer)
+    trainer.fit(module, data, ckpt_path=folder / "cut45.ckpt", weights_only=True)
+    assert (data.env_steps, module.gradient_updates) == (50, 110)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model": {"hidden_sizes": (9, 9)}}, "resume with the networks"),
+        ({"data": {"replay_capacity": 151}}, "resume with the capacity"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(
+    uncut: tuple[Path, dict[str, Any]], change: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, **change
+    )
+    with pytest.raises(UserError, match=sentence):
+        trainer.fit(module, data, ckpt_path=folder / "cut33.ckpt", weights_only=True)
+
+
+def test_another_dataset_under_a_pretraining_resume_is_refused(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    other = write_log(tmp_path / "other.hdf5", 4, 1, rows=80)
+    trainer, module, data = tiny_run(tmp_path, ENV, other, schedule=SCHEDULE)
+    with pytest.raises(UserError, match="other data"):
+        trainer.fit(module, data, ckpt_path=folder / "cut4.ckpt", weights_only=True)
+
+
+def test_an_environment_without_capturable_state_says_so(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    schedule = Schedule(2, 8, 1, evaluation_every=100)
+    cut = Cut(tmp_path, (4,))
+    first = tiny_run(tmp_path / "a", register_toy(), log, schedule=schedule, callbacks=[cut])
+    first[0].fit(first[1], first[2])
+    second = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)
+    with pytest.warns(UserWarning, match="resumes inexactly"):
+        second[0].fit(second[1], second[2], ckpt_path=tmp_path / "cut4.ckpt", weights_only=True)
+    assert second[2].env_steps == 8
