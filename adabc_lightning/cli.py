@@ -246,4 +246,3 @@ def run(arguments: list[str]) -> None:
         load_from_checkpoint_support=False,
         args=arguments,
     )
-

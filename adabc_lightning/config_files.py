@@ -66,7 +66,9 @@ def with_ancestors(path: Path, below: tuple[Path, ...] = ()) -> list[Path]:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UserError(f"config {path} holds a {type(content).__name__}; it must map keys to values")
+        raise UserError(
+            f"config {path} holds a {type(content).__name__}; it must map keys to values"
+        )
     parents = content.get("inherit") or []
     parents = [parents] if isinstance(parents, str) else parents
     if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):

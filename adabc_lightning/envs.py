@@ -75,7 +75,9 @@ def make_env(env_id: str) -> gymnasium.Env:
         return gymnasium.make(env_id, disable_env_checker=True)
     except gymnasium.error.NameNotFound as error:
         known = sorted(gymnasium.registry)
-        raise UserError(f"environment {env_id!r} is not registered; {nearest(env_id, known)}") from error
+        raise UserError(
+            f"environment {env_id!r} is not registered; {nearest(env_id, known)}"
+        ) from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"environment {env_id!r} cannot be made: {reason}") from error
@@ -91,7 +93,7 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     """
     import torch
 
-    base = env.unwrapped
+    base: Any = env.unwrapped
     if not (hasattr(base, "model") and hasattr(base, "data")):
         return None
     import mujoco
@@ -114,7 +116,7 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     import mujoco
 
     env.reset()  # wrappers refuse to step before a first reset
-    base = env.unwrapped
+    base: Any = env.unwrapped
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     physics = state["physics"].numpy()
     if physics.size != mujoco.mj_stateSize(base.model, kind):

@@ -29,9 +29,7 @@ def smoothed_action(
     return torch.minimum(torch.maximum(action_BA + epsilon_BA, low_A), high_A)
 
 
-def td_target(
-    reward_B: Tensor, terminated_B: Tensor, next_q_MB: Tensor, gamma: float
-) -> Tensor:
+def td_target(reward_B: Tensor, terminated_B: Tensor, next_q_MB: Tensor, gamma: float) -> Tensor:
     """Bellman target from a random subset of critics.
 
         y = r + γ (1 − d) min_{i∈M} Q̄_i(s′, a′)                    (Eq. 3)

@@ -99,7 +99,11 @@ def update_critics(
     q_NB = q_values(batch["observation"], batch["action"], state.critics)
     loss = critic_loss(q_NB, target_B)
     _adam_step(state.critics, torch.autograd.grad(loss, state.critics), state.critic_adam)
-    return {"loss/critic": loss.detach(), "q/mean": q_NB.detach().mean(), "q/target": target_B.mean()}
+    return {
+        "loss/critic": loss.detach(),
+        "q/mean": q_NB.detach().mean(),
+        "q/target": target_B.mean(),
+    }
 
 
 def update_actor_and_targets(

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
 
 
-def random_rows(
-    count: int, total: int, replacement: bool, generator: torch.Generator
-) -> Tensor:
+def random_rows(count: int, total: int, replacement: bool, generator: torch.Generator) -> Tensor:
     """Indices of ``count`` uniformly drawn rows out of ``total``: ``[count]``."""
     if replacement:
         return torch.randint(total, (count,), generator=generator)

@@ -45,9 +45,7 @@ class Evaluation(Callback):
         self.seconds += time.perf_counter() - start
         return result
 
-    def _evaluate(
-        self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
-    ) -> None:
+    def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         returns, lengths = self.run(data, agent)
         mean = float(np.mean(returns))
         values = {

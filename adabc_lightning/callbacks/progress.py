@@ -83,7 +83,9 @@ class Progress(ProgressBar):
         """Leaves the finished bars on the screen."""
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Leaves the bar on a line of its own."""
         self._close()
 

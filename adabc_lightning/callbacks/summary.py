@@ -42,7 +42,7 @@ def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_s
         early = [p[key] for p in online if p["env_steps"] <= online_env_steps / 5] or after[:1]
         summary[unit] = {
             "pretrained": pretrained,
-            "final": (after or before or [None])[-1],
+            "final": [None, *before, *after][-1],
             "best": max(after or before, default=None),
             "dip": max(0.0, pretrained - min(early)) if early and pretrained is not None else None,
             "online_mean": sum(after) / len(after) if after else None,

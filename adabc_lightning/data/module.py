@@ -156,7 +156,9 @@ class ReplayDataModule(LightningDataModule):
         Before the hand-over the rows are the dataset's; its fingerprint stands for them.
         """
         online = self.env_steps > 0
-        replay = self.replay.state_dict() if online else {"generator": self.replay.generator.get_state()}
+        replay = (
+            self.replay.state_dict() if online else {"generator": self.replay.generator.get_state()}
+        )
         return {
             "batches": self.batches,
             "env_id": self.env_id,

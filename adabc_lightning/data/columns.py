@@ -1,0 +1,75 @@
+"""D4RL's columns, from an HDF5 file or a Minari dataset, checked before anything is read."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from adabc_lightning.errors import UserError
+
+VECTORS = ("observations", "actions", "next_observations")
+SCALARS = ("rewards", "terminals", "timeouts")
+OPTIONAL = ("timeouts", "next_observations")
+
+
+def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
+    """The file's known keys: arrays stored inside it, numeric, not empty, of agreeing shapes.
+
+    Returns: key → HDF5 dataset, not read yet; those of :data:`OPTIONAL` may be absent.
+    Raises: UserError: a key is missing, a link, of the wrong type or shape.
+    """
+    present = sorted(file)
+    columns: dict[str, h5py.Dataset] = {}
+    for key in (*VECTORS, *SCALARS):
+        if key not in present and key in OPTIONAL:
+            continue
+        if key not in present:
+            raise UserError(f"{path} has no {key!r}; it has: {', '.join(present) or 'nothing'}")
+        # No other file is ever opened, whatever this one says: no links, no external storage.
+        is_link = not isinstance(file.get(key, getlink=True), h5py.HardLink)
+        column = None if is_link else file[key]
+        if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
+            raise UserError(f"{path}: {key!r} must be an array in this file, no link and no group")
+        if column.dtype.kind not in "biuf":
+            raise UserError(f"{path}: {key!r} must be numeric, but has type {column.dtype}")
+        shape = column.shape or ()
+        fits = len(shape) == 2 if key in VECTORS else len(shape) == 1 or shape[1:] == (1,)
+        if not fits or 0 in shape:
+            wanted = "[rows, columns]" if key in VECTORS else "[rows]"
+            raise UserError(f"{path}: {key!r} must be {wanted}, not empty, but is {list(shape)}")
+        columns[key] = column
+    rows, size = columns["observations"].shape
+    for key, column in columns.items():
+        if len(column) != rows:
+            raise UserError(f"{path}: {key!r} has {len(column)} rows, but 'observations' {rows}")
+        if key == "next_observations" and column.shape[1] != size:
+            raise UserError(f"{path}: {key!r} must be as wide as 'observations', {size} columns")
+    return columns
+
+
+def minari_columns(source: Any, name: str) -> dict[str, Any]:
+    """The episodes joined end to end, in the shape of a D4RL v2 file.
+
+    Returns: every key of :data:`VECTORS` and :data:`SCALARS` → array.
+    Raises: UserError: spaces that are no flat boxes, or no steps.
+    """
+    from gymnasium.spaces import Box
+
+    spaces = {"observation": source.observation_space, "action": source.action_space}
+    for kind, space in spaces.items():
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            raise UserError(f"Minari dataset {name!r} needs a flat Box {kind} space, not {space}")
+    episodes = [episode for episode in source.iterate_episodes() if len(episode) > 0]
+    if not episodes:
+        raise UserError(f"Minari dataset {name!r} has no steps")
+    parts = {
+        "observations": [episode.observations[:-1] for episode in episodes],
+        "actions": [episode.actions for episode in episodes],
+        "next_observations": [episode.observations[1:] for episode in episodes],
+        "rewards": [episode.rewards for episode in episodes],
+        "terminals": [episode.terminations for episode in episodes],
+        # Whatever was not terminated was cut off at its last step, marked as truncated or not.
+        "timeouts": [np.arange(len(episode)) == len(episode) - 1 for episode in episodes],
+    }
+    return {key: np.concatenate(part) for key, part in parts.items()}

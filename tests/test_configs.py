@@ -1,0 +1,114 @@
+"""Every packaged config runs, and every command of the README does what it says."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+from tiny import write_log
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.config_files import packaged_configs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+# Appended to any fit: a few updates of small networks, whatever the config says.
+TINY = shlex.split(
+    "--schedule.offline_updates 6 --schedule.online_env_steps 4 --schedule.updates_per_env_step 1"
+    " --schedule.evaluation_every 3 --model.hidden_sizes [8] --data.batch_size 8"
+    " --evaluation.episodes 1 --trainer.enable_progress_bar false"
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, and no W&B."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def command_lines() -> list[list[str]]:
+    """The README's ``python -m adabc_lightning`` lines of ``sh`` blocks, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    prefix = "python -m adabc_lightning "
+    return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
+
+
+def test_every_packaged_config_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name for name in packaged_configs() if name != "quick.yaml"]  # an overlay
+    assert {"base.yaml", "hopper.yaml", "walker2d.yaml", "halfcheetah.yaml"} <= set(names)
+    for name in names:
+        environment = {"walker2d.yaml": "Walker2d-v5", "halfcheetah.yaml": "HalfCheetah-v5"}
+        extra: list[str] = []
+        if name in environment:  # their datasets are not packaged
+            env = gymnasium.make(environment[name])
+            log = write_log(
+                tmp_path / f"{name}.hdf5", env.observation_space.shape[0], env.action_space.shape[0]
+            )
+            env.close()
+            extra = ["--data.dataset", str(log)]
+        folder = tmp_path / name.removesuffix(".yaml")
+        arguments = ["fit", "--config", name, *extra, *TINY]
+        status = main([*arguments, "--trainer.default_root_dir", str(folder)])
+        assert status == 0, capsys.readouterr().err
+        assert (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = command_lines()
+    assert {command[0] for command in commands} == {"fit", "validate"}
+    for command in commands:
+        tiny = TINY if command[0] == "fit" else []
+        status = main([*command, *tiny])
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        assert "score" in printed.out
+    assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
+
+
+def test_the_readme_s_python_example_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    small = "Schedule(4, 3, 1, evaluation_every=2)"
+    source = block.replace("Schedule(offline_updates=20_000)", small)
+    assert source != block
+    source = source.replace("Evaluation()", "Evaluation(episodes=1)")
+    namespace: dict = {}
+    exec(compile(source, "README.md", "exec"), namespace)
+    assert namespace["agent"].gradient_updates == 7
+
+
+def test_the_readme_s_make_targets_exist_and_run_the_real_command() -> None:
+    targets = re.findall(r"^make (\w+)$", README, re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        subprocess.run(
+            ["make", "-n", "-o", ".venv/.ready", target],
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+        )
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert "-m adabc_lightning fit --config hopper.yaml --config quick.yaml" in makefile
+
+
+def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
+    words = ["fit", "--config", "hopper.yaml", "--config", "quick.yaml", *TINY]
+    result = subprocess.run(
+        [sys.executable, "-m", "adabc_lightning", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "checkpoints",
+    }
