@@ -105,6 +105,21 @@ class OffToOnModule(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
+    def setup(self, stage: str) -> None:
+        """Refuses what would train something else than was asked for.
+
+        Raises: UserError: several devices, or a precision other than float32.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"{self.trainer.world_size} devices are asked for, but a run uses one for now; "
+                "set trainer.devices to 1"
+            )
+        if self.trainer.precision != "32-true":
+            raise UserError(
+                f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
+            )
+
     @torch.no_grad()
     def act(self, observation: np.ndarray) -> np.ndarray:
         """π(s) without noise.

@@ -1,5 +1,7 @@
 """Algorithm 1 as an event tape: what happens, in which order, and not once too often."""
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +155,11 @@ def test_without_pretraining_the_untrained_policy_is_the_score_before(tmp_path: 
     trainer.fit(module, data)
     assert len(data.replay) == 3
     assert module.gradient_updates == 3
-    summary = (tmp_path / "run" / "summary.json").read_text()
-    assert '"pretrained": null' not in summary
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        first = next(csv.DictReader(file))
+    assert (first["phase"], first["gradient_updates"], first["env_steps"]) == ("offline", "0", "0")
+    assert float(first["eval/score"]) == summary["score"]["pretrained"]
 
 
 def test_collecting_without_updates(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from adabc_lightning.data.datasets import OfflineDataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 
-
 # The same examples every time, however slow the machine is.
 steady = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -83,6 +83,11 @@ class Metrics(Callback):
                 csv.writer(file).writerow(COLUMNS)
             self._size = self._path.stat().st_size
 
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """An evaluation made at the hand-over gets its row before the first step."""
+        if "eval/return" in self.pending:
+            self._write(data.trainer, agent, data)  # type: ignore[arg-type]
+
     def on_train_batch_end(
         self,
         trainer: Trainer,
