@@ -1,6 +1,7 @@
 """Where ``--config NAME`` is found, and what a config file inherits. Imports no PyTorch."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,81 +27,134 @@ def packaged_configs() -> dict[str, str]:
     return found
 
 
-def find_config(name: str, beside: Path | None = None) -> Path:
+def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
     """The file a config name stands for; ``.yaml`` may be left out.
 
     Args:
         name: a path, or the name of a packaged config.
-        beside: folder of the file that names it, searched first.
-    Returns: an existing file: beside the naming file, in the working folder, or packaged.
+        beside: the folder searched before the packaged configs.
+        heir: the file that inherits; its own name means another file than itself, so that a
+            ``hopper.yaml`` in the working folder can inherit the packaged one.
+    Returns: an existing file.
     Raises: UserError: there is none.
     """
-    folders = [folder for folder in (beside, Path.cwd(), packaged_folder()) if folder is not None]
-    for folder in folders:
-        for candidate in (folder / name, folder / f"{name}.yaml"):
-            if candidate.is_file():
-                return candidate
-    raise UserError(
-        f"config {name!r} is neither in {Path.cwd()} nor among the packaged configs; "
-        f"{nearest(name, list(packaged_configs()))}"
-    )
+    spelled = (name, f"{name}.yaml")
+    places = [folder / spelling for folder in (beside, packaged_folder()) for spelling in spelled]
+    found = [path.resolve() for path in places if path.is_file()]
+    if not found:
+        wanted = name if name.endswith(".yaml") else f"{name}.yaml"
+        raise UserError(
+            f"config {name!r} is neither in {beside.resolve()} nor among the packaged configs; "
+            f"{nearest(wanted, packaged_configs())}"
+        )
+    return next((path for path in found if path != heir), found[0])
 
 
-def with_ancestors(path: Path, below: tuple[Path, ...] = ()) -> list[Path]:
-    """A config file and all it inherits, the most general first.
+def load(path: Path) -> dict[str, Any]:
+    """A config file's mapping, ``inherit`` included.
 
-    A file inherits with a top-level ``inherit: name`` or ``inherit: [name, …]``.
-
-    Raises: UserError: the file is not YAML, or inherits from itself.
+    Raises: UserError: it cannot be read, is not YAML or does not hold a mapping.
     """
-    path = path.resolve()
-    if path in below:
-        chain = " → ".join(p.name for p in (*below, path))
-        raise UserError(f"config {path.name} inherits from itself: {chain}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"config {path} is not YAML: {line}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"config {path} is not YAML: it is no text") from error
     except OSError as error:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     if content is None:
-        content = {}
+        return {}
     if not isinstance(content, dict):
-        raise UserError(
-            f"config {path} holds a {type(content).__name__}; it must map keys to values"
-        )
-    parents = content.get("inherit") or []
+        kind = "list" if isinstance(content, list) else "single value"
+        raise UserError(f"config {path} holds a {kind}; it must map keys to values")
+    return content
+
+
+def with_ancestors(path: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
+    """A config file and all it inherits, the most general first.
+
+    A file inherits with a top-level ``inherit: name`` or ``inherit: [name, …]``; names are
+    looked up beside the file, then among the packaged configs.
+
+    Raises: UserError: as :func:`load` and :func:`find_config`, or it inherits from itself.
+    """
+    path = path.resolve()
+    if path in heirs:
+        chain = " → ".join(heir.name for heir in (*heirs, path))
+        raise UserError(f"config {path} inherits from itself: {chain}")
+    parents = load(path).get("inherit") or []
     parents = [parents] if isinstance(parents, str) else parents
     if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):
         raise UserError(f"config {path}: inherit must be a config's name or a list of names")
-    chain: list[Path] = []
+    chained: list[Path] = []
     for name in parents:
-        parent = find_config(name, path.parent)
-        chain += [p for p in with_ancestors(parent, (*below, path)) if p not in chain]
-    return [*chain, path]
+        parent = find_config(name, path.parent, path)
+        chained += [p for p in with_ancestors(parent, (*heirs, path)) if p not in chained]
+    return [*chained, path]
 
 
-def expand(arguments: list[str]) -> list[str]:
-    """Replaces each ``--config NAME`` by one ``--config PATH`` for each file it stands for.
+def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Splits a command line into config files and options; options win over files.
+
+    A file that several others inherit is applied once, before the first of them, so that a
+    method stacked on a task does not bring the defaults back.
 
     Args:
-        arguments: the command line without the program.
-    Returns: the same command line for a parser that knows paths only.
-    Raises: UserError: as :func:`find_config` and :func:`with_ancestors`.
+        command: ``"fit"`` or ``"validate"``.
+        arguments: the command line after it.
+    Returns: the files in the order in which they are applied, and the remaining words.
+    Raises: UserError: as :func:`find_config`, :func:`with_ancestors` and :func:`run_config`.
     """
-    expanded: list[str] = []
+    names: list[str] = []
+    options: list[str] = []
     words = iter(arguments)
     for word in words:
-        name: str | None
-        if word in ("--config", "-c"):
-            name = next(words, None)
-            if name is None:
-                raise UserError(f"{word} needs the name of a config file")
-        elif word.startswith("--config="):
-            name = word.removeprefix("--config=")
+        option, has_value, value = word.partition("=")
+        if option in ("--config", "-c"):
+            name = value if has_value else next(words, "")
+            if not name or name.startswith("--"):
+                raise UserError(f"{option} needs the name of a config file")
+            names.append(name)
+        elif option == "--inherit":
+            raise UserError("inherit is a key of config files; here it is --config NAME")
         else:
-            expanded.append(word)
-            continue
-        for path in with_ancestors(find_config(name)):
-            expanded += ["--config", str(path)]
-    return expanded
+            options.append(word)
+    files: list[Path] = []
+    for name in names:
+        chain = with_ancestors(find_config(name, Path.cwd()))
+        files += [path for path in chain if path not in files]
+    return files or run_config(command, options), options
+
+
+def run_config(command: str, options: list[str]) -> list[Path]:
+    """``config.yaml`` of the run that ``--ckpt_path`` belongs to, for want of a ``--config``.
+
+    Raises: UserError: ``validate`` has no checkpoint, or one without a config.
+    """
+    checkpoint = _value(options, "--ckpt_path")
+    if checkpoint == "last":
+        folder = _value(options, "--trainer.default_root_dir")
+        config = Path(folder, "config.yaml") if folder else None
+    else:
+        config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
+    if command == "validate":
+        if not checkpoint or config is None:
+            raise UserError("validate needs --ckpt_path, a checkpoint of a run")
+        if not Path(checkpoint).is_file():
+            raise UserError(f"there is no checkpoint {checkpoint}")
+        if not config.is_file():
+            raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")
+    return [config.resolve()] if config is not None and config.is_file() else []
+
+
+def _value(options: list[str], name: str) -> str | None:
+    """The value of an option in a list of words, the last one given."""
+    value = None
+    for index, word in enumerate(options):
+        if word == name and index + 1 < len(options):
+            value = options[index + 1]
+        elif word.startswith(f"{name}="):
+            value = word.removeprefix(f"{name}=")
+    return value

@@ -1,5 +1,10 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LISTED = 40  # names in one message
+
 
 class UserError(ValueError):
     """Something the user gave is wrong: a key, a value, a file, an environment, a dataset.
@@ -10,7 +15,7 @@ class UserError(ValueError):
     """
 
 
-def nearest(word: str, choices: list[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> str:
     """``"did you mean 'x'?"`` for a close match, else the list of choices.
 
     Args:
@@ -18,9 +23,11 @@ def nearest(word: str, choices: list[str]) -> str:
         choices: what would have been right; may be empty.
     Returns: a clause to end an error message with.
     """
-    import difflib
-
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
     if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(choices)}" if choices else "nothing is known here"
+        return f"did you mean {by_lower_case[close[0]]!r}?"
+    names = list(by_lower_case.values())
+    if len(names) > _LISTED:
+        return f"known: {', '.join(names[:_LISTED])}, … ({len(names)} in all)"
+    return f"known: {', '.join(names)}" if names else "nothing is known here"

@@ -2,14 +2,19 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from adabc_lightning.errors import UserError
+
+# A run waits at most so long for Weights & Biases: for its first answer, and for the upload at
+# the end (what is not uploaded stays in the run's folder, for `wandb sync`).
+START_SECONDS, FINISH_SECONDS = 10, 60
 
 
 @dataclass(frozen=True)
@@ -43,49 +48,59 @@ def make_loggers(options: Logging, folder: Path) -> list[Logger]:
 
     Args:
         options: what the user asked for.
-        folder: the run's folder; the loggers' files go below it.
+        folder: the run's folder, which exists; the loggers' files go below it.
     """
     loggers: list[Logger] = []
-    mode = _wandb_mode(options.wandb)
+    mode = options.wandb
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "auto")  # type: ignore[assignment]
     if mode != "disabled":
         loggers += _wandb_logger(options, folder, mode)
     if options.tensorboard:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
         loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
     return loggers
 
 
-def _wandb_mode(wanted: str) -> str:
-    """Online, offline or disabled; never a prompt."""
-    explicit = os.environ.get("WANDB_MODE")
-    if wanted != "auto":
-        return wanted
-    if explicit:
-        return explicit
-    import wandb
-
-    try:
-        return "online" if wandb.login(prompt=False, timeout=10) else "offline"
-    except Exception:  # no key, no network, a refused key: all mean the same here
-        return "offline"
+def finish_loggers(loggers: Iterable[Logger]) -> None:
+    """Ends the Weights & Biases run, if there is one; the others end by themselves."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
-    from lightning.pytorch.loggers import WandbLogger
-
-    os.environ.setdefault("WANDB_SILENT", "true")
-    folder.mkdir(parents=True, exist_ok=True)
+    """One logger, online if wanted and possible, or none: a run never fails for its logger."""
     try:
-        logger = WandbLogger(
-            name=options.wandb_name or folder.name,
-            save_dir=str(folder),
-            project=options.wandb_project,
-            offline=mode == "offline",
+        import wandb
+
+        settings = wandb.Settings(
+            silent=True, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS
         )
-        _ = logger.experiment
-    except Exception as error:  # a run never fails for its logger
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"Weights & Biases is off: {reason}", file=sys.stderr)
+        wandb.setup(settings)
+        # An unverified login asks neither the person nor the network.
+        if mode in ("auto", "online") and not wandb.login(prompt=False, verify=False):
+            mode = "offline"
+
+        def start(mode: str) -> Logger:
+            run = wandb.init(
+                project=options.wandb_project,
+                name=options.wandb_name or folder.name,
+                dir=folder,
+                mode=mode,  # type: ignore[arg-type]
+                settings=settings,
+            )
+            return WandbLogger(experiment=run, save_dir=folder, offline=mode == "offline")
+
+        if mode in ("auto", "online"):
+            try:
+                return [start("online")]
+            except Exception as error:  # no network, a refused key
+                _say(f"Weights & Biases goes on offline: {error}")
+        return [start("offline" if mode in ("auto", "online") else mode)]
+    except Exception as error:
+        _say(f"Weights & Biases is off: {error}")
         return []
-    return [logger]
+
+
+def _say(text: str) -> None:
+    print(text.strip().splitlines()[0], file=sys.stderr)
