@@ -103,6 +103,12 @@ def actor_loss(
         action_BA: the data's actions.
         alpha: weight of the behaviour-cloning term, ≥ 0.
     Returns: scalar.
+    Raises: ValueError: shapes disagree.
     """
+    if not q_NB.shape[1:] == normalizer_q_B.shape == action_BA.shape[:1]:
+        raise ValueError(
+            f"actor_loss: q {tuple(q_NB.shape)}, normalizer {tuple(normalizer_q_B.shape)} and "
+            f"actions {tuple(action_BA.shape)} must be [N, B], [B] and [B, A]"
+        )
     normalizer = normalizer_q_B.detach().abs().mean()
     return -q_NB.mean() / normalizer + alpha * behavior_cloning(policy_action_BA, action_BA)

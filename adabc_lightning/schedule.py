@@ -41,13 +41,19 @@ class Schedule:
                 "one of them must be 1 or more"
             )
 
-    def phase(self, gradient_updates: int) -> str:
-        """``"offline"`` while pre-training updates are left, ``"online"`` after."""
-        return OFFLINE if gradient_updates < self.offline_updates else ONLINE
+    def phase(self, gradient_updates: int, env_steps: int) -> str:
+        """``"offline"`` while pre-training updates are left, ``"online"`` after.
+
+        There is no way back: once there was an environment step, a longer ``offline_updates``
+        on resume changes nothing.
+        """
+        pretraining = env_steps == 0 and gradient_updates < self.offline_updates
+        return OFFLINE if pretraining else ONLINE
 
     def finished(self, gradient_updates: int, env_steps: int) -> bool:
         """Whether nothing is left to do."""
-        return gradient_updates >= self.offline_updates and env_steps >= self.online_env_steps
+        online = self.phase(gradient_updates, env_steps) == ONLINE
+        return online and env_steps >= self.online_env_steps
 
     def next_chunk(self, gradient_updates: int) -> int:
         """Updates of the next offline batch: a chunk, cut at an evaluation or at the end."""
@@ -56,7 +62,7 @@ class Schedule:
 
     def evaluation_due(self, gradient_updates: int, env_steps: int) -> bool:
         """Whether the agent is evaluated at these counters, which were just reached."""
-        if gradient_updates <= self.offline_updates and env_steps == 0:
+        if env_steps == 0:
             done, total = gradient_updates, self.offline_updates
         else:
             done, total = env_steps, self.online_env_steps
@@ -66,7 +72,7 @@ class Schedule:
         """Offline chunks (cut at evaluations) and environment steps that are still to come."""
         every, chunk = self.evaluation_every, self.offline_chunk
         chunks, done = 0, gradient_updates
-        while done < self.offline_updates:
+        while done < self.offline_updates and env_steps == 0:
             stop = min(done - done % every + every, self.offline_updates)
             chunks += -(-(stop - done) // chunk)
             done = stop

@@ -24,7 +24,7 @@ FIELDS = ("pretrained", "final", "best", "dip", "online_mean")
 def table(folders: list[Path]) -> str:
     """Markdown: scores of each run, and their means."""
     lines = [
-        "| run | seed | after pre-training | final | best | dip | mean over fine-tuning | minutes |",
+        "| run | seed | after pre-training | final | best | dip | mean online | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     columns: list[list[float]] = []

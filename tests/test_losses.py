@@ -143,4 +143,6 @@ def test_wrong_shapes_are_refused_instead_of_broadcast() -> None:
     with pytest.raises(ValueError, match="behavior_cloning"):
         behavior_cloning(one_B1, one_B)
     with pytest.raises(ValueError, match="behavior_cloning"):
-        actor_loss(torch.ones(2, 3), one_B, one_B1, torch.ones(1, 1), 0.4)
+        actor_loss(torch.ones(2, 3), one_B, torch.ones(1, 1), one_B1, 0.4)
+    with pytest.raises(ValueError, match="actor_loss"):  # a normaliser per member
+        actor_loss(torch.ones(2, 3), torch.ones(2, 3), one_B1, one_B1, 0.4)

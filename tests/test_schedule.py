@@ -23,7 +23,7 @@ def drive(schedule: Schedule, updates: int = 0, steps: int = 0) -> list[tuple[st
     """(phase, gradient updates, environment steps) after each batch, until nothing is left."""
     tape = []
     while not schedule.finished(updates, steps):
-        phase = schedule.phase(updates)
+        phase = schedule.phase(updates, steps)
         if phase == "offline":
             updates += schedule.next_chunk(updates)
         else:
@@ -135,3 +135,12 @@ def test_nothing_to_do() -> None:
     with pytest.raises(UserError, match="both 0; one of them must be 1 or more") as raised:
         Schedule(offline_updates=0, online_env_steps=0)
     assert "\n" not in str(raised.value)
+
+
+def test_there_is_no_way_back_to_pre_training() -> None:
+    longer = Schedule(offline_updates=2000, online_env_steps=20, evaluation_every=5)
+    assert longer.phase(1100, 10) == "online"
+    assert longer.batches_left(1100, 10) == 10
+    assert not longer.finished(1100, 10)
+    assert longer.finished(1200, 20)
+    assert [longer.evaluation_due(1110, steps) for steps in (9, 10, 11)] == [False, True, False]

@@ -33,11 +33,10 @@ def best_rows(count: int, episode_T: Tensor, episode_return_E: Tensor) -> Tensor
         episode_return_E: return of each episode.
     Returns: ``[≥ count]`` row indices in dataset order (all rows when there are fewer).
     """
-    length_E = torch.bincount(episode_T, minlength=len(episode_return_E))
     order_E = torch.argsort(episode_return_E, descending=True, stable=True)
-    whole = int(torch.searchsorted(length_E[order_E].cumsum(0), count)) + 1
+    length_E = torch.bincount(episode_T, minlength=len(episode_return_E))[order_E]
     chosen_E = torch.zeros(len(episode_return_E), dtype=torch.bool)
-    chosen_E[order_E[:whole]] = True
+    chosen_E[order_E[length_E.cumsum(0) - length_E < count]] = True  # those before do not suffice
     return chosen_E[episode_T].nonzero().squeeze(-1)
 
 

@@ -39,7 +39,7 @@ class ExperienceStream:
         if schedule.finished(gradient_updates, data.env_steps):
             raise StopIteration
         data.batches += 1
-        if schedule.phase(gradient_updates) == OFFLINE:
+        if schedule.phase(gradient_updates, data.env_steps) == OFFLINE:
             return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_size)
         if data.env_steps == 0:
             data.hand_over()

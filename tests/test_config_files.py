@@ -1,0 +1,180 @@
+"""Finding, inheriting and stacking config files; none of it needs PyTorch."""
+
+from pathlib import Path
+
+import pytest
+
+from adabc_lightning.config_files import (
+    find_config,
+    load,
+    packaged_configs,
+    packaged_folder,
+    resolve,
+    with_ancestors,
+)
+from adabc_lightning.errors import UserError, nearest
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write(path: str, text: str = "") -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file.resolve()
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_a_name_is_a_file_here_or_a_packaged_config() -> None:
+    packaged = packaged_folder() / "hopper.yaml"
+    assert find_config("hopper.yaml", Path.cwd()) == packaged
+    assert find_config("hopper", Path.cwd()) == packaged
+    own = write("hopper.yaml")
+    assert find_config("hopper", Path.cwd()) == own
+    other = write("sub/mine.yaml")
+    assert find_config("sub/mine.yaml", Path.cwd()) == other
+    assert find_config(str(other), Path.cwd()) == other
+
+
+def test_an_unknown_name_gets_the_nearest_one_or_the_list() -> None:
+    with pytest.raises(UserError, match=r"^config 'hoper' is neither .*; did you mean 'hopper'\?$"):
+        find_config("hoper", Path.cwd())
+    with pytest.raises(UserError, match="known: base, halfcheetah, hopper"):
+        find_config("zzz.yaml", Path.cwd())
+
+
+def test_packaged_configs_say_what_they_are_in_their_first_line() -> None:
+    configs = packaged_configs()
+    assert {"base.yaml", "hopper.yaml", "halfcheetah.yaml", "walker2d.yaml"} <= set(configs)
+    assert all(configs.values()), configs
+
+
+def test_ancestors_come_first_and_once() -> None:
+    write("base.yaml")
+    write("task.yaml", "inherit: base")
+    write("other.yaml", "inherit: [base.yaml]")
+    method = write("method.yaml", "inherit: [task, other]\nmodel: {gamma: 0.9}")
+    assert names(with_ancestors(method)) == ["base.yaml", "task.yaml", "other.yaml", "method.yaml"]
+
+
+def test_parents_are_looked_up_beside_the_file_then_among_the_packaged() -> None:
+    write("base.yaml")  # in the working folder: not beside the file that inherits
+    child = write("sub/child.yaml", "inherit: [base, sibling]")
+    sibling = write("sub/sibling.yaml")
+    assert with_ancestors(child) == [packaged_folder() / "base.yaml", sibling, child]
+
+
+def test_a_file_can_inherit_the_packaged_one_of_its_own_name() -> None:
+    own = write("hopper.yaml", "inherit: hopper.yaml")
+    assert with_ancestors(own) == [
+        packaged_folder() / "base.yaml",
+        packaged_folder() / "hopper.yaml",
+        own,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inherit: a.yaml", r"a.yaml inherits from itself: a.yaml → a.yaml$"),
+        ("inherit: b.yaml", r"a.yaml inherits from itself: a.yaml → b.yaml → a.yaml$"),
+        ("inherit: nowhere", r"config 'nowhere' is neither in "),
+        ("inherit: 3", r"a.yaml: inherit must be a config's name or a list of names$"),
+        ("inherit: [3]", r"a.yaml: inherit must be a config's name or a list of names$"),
+        ("model:\n  gamma: [0.9\n", r"a.yaml is not YAML: line 3: "),
+        ("model: &x {gamma: *y}", r"a.yaml is not YAML: line 1: "),
+        ("model: !!python/object:os.system {}", r"a.yaml is not YAML: line 1: "),
+        ("- model", r"a.yaml holds a list; it must map keys to values$"),
+        ("model", r"a.yaml holds a single value; it must map keys to values$"),
+    ],
+)
+def test_a_broken_file_is_named(text: str, message: str) -> None:
+    path = write("a.yaml", text)
+    write("b.yaml", "inherit: a.yaml")
+    with pytest.raises(UserError, match=message) as caught:
+        with_ancestors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text() -> None:
+    Path("a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"a.yaml is not YAML: it is no text$"):
+        load(Path("a.yaml"))
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory$"):
+        load(Path("."))
+
+
+def test_an_empty_file_changes_nothing() -> None:
+    assert load(write("a.yaml", "# nothing\n")) == {}
+
+
+def test_options_are_kept_and_files_expanded_wherever_they_stand() -> None:
+    mine = write("mine.yaml")
+    words = ["--model.gamma", "0.9", "--config", "hopper", "-c", "mine", "--alpha.kp=0"]
+    files, options = resolve("fit", words)
+    assert names(files) == ["base.yaml", "hopper.yaml", "mine.yaml"]
+    assert options == ["--model.gamma", "0.9", "--alpha.kp=0"]
+    assert resolve("fit", ["--config=mine"]) == ([mine], [])
+
+
+def test_a_stacked_method_does_not_bring_the_defaults_back() -> None:
+    write("method.yaml", "inherit: base.yaml")
+    files, _ = resolve("fit", ["--config", "walker2d", "--config", "method"])
+    assert names(files) == ["base.yaml", "walker2d.yaml", "method.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config"], "--config needs the name of a config file"),
+        (["--config="], "--config needs the name of a config file"),
+        (["--config", "--model.gamma", "1"], "--config needs the name of a config file"),
+        (["--inherit", "base"], "inherit is a key of config files"),
+    ],
+)
+def test_config_options_without_a_name(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve("fit", words)
+
+
+def test_a_checkpoint_brings_the_config_of_its_run() -> None:
+    config, checkpoint = write("run/config.yaml"), write("run/checkpoints/best.ckpt")
+    assert resolve("validate", ["--ckpt_path", str(checkpoint)])[0] == [config]
+    assert resolve("validate", [f"--ckpt_path={checkpoint}"])[0] == [config]
+    assert resolve("fit", ["--ckpt_path", str(checkpoint)])[0] == [config]
+    last = ["--ckpt_path", "last", "--trainer.default_root_dir", "run"]
+    assert resolve("fit", last)[0] == [config]
+    assert resolve("fit", ["--ckpt_path", "last", "--trainer.default_root_dir", "new"])[0] == []
+    given = resolve("validate", ["--ckpt_path", str(checkpoint), "--config", "base"])[0]
+    assert names(given) == ["base.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "validate needs --ckpt_path, a checkpoint of a run"),
+        (["--ckpt_path"], "validate needs --ckpt_path, a checkpoint of a run"),
+        (["--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["--ckpt_path", "lone.ckpt"], "lone.ckpt lies in no run's folder; give --config NAME"),
+    ],
+)
+def test_validate_without_a_run(words: list[str], message: str) -> None:
+    write("lone.ckpt")
+    with pytest.raises(UserError, match=message):
+        resolve("validate", words)
+
+
+def test_nearest() -> None:
+    assert nearest("hopper-V5", ["Hopper-v5", "Ant-v5"]) == "did you mean 'Hopper-v5'?"
+    assert nearest("zzz", ["a", "b"]) == "known: a, b"
+    assert nearest("zzz", []) == "nothing is known here"
+    many = nearest("zzz", [f"name{i}" for i in range(100)])
+    assert many.startswith("known: name0, name1, ")
+    assert many.endswith("… (100 in all)")
