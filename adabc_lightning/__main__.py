@@ -21,10 +21,11 @@ examples:
   python -m adabc_lightning fit --config hopper.yaml
   python -m adabc_lightning fit --config hopper.yaml --config quick.yaml --seed_everything 1
   python -m adabc_lightning fit --config hopper.yaml --data.dataset my_log.hdf5
-  python -m adabc_lightning fit --config hopper.yaml --trainer.default_root_dir runs/a --ckpt_path last
+  python -m adabc_lightning fit --trainer.default_root_dir runs/a --ckpt_path last
   python -m adabc_lightning validate --ckpt_path runs/a/checkpoints/best.ckpt
 
-`COMMAND --help` lists the keys, `fit --config NAME --print_config` the resolved values.
+With --ckpt_path and no --config, the config is that of the checkpoint's run. `COMMAND --help`
+lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
 COMMANDS = ("fit", "validate", "configs")
@@ -33,11 +34,13 @@ COMMANDS = ("fit", "validate", "configs")
 def help_for(command: str) -> str:
     """Usage of one command and every key with its default, unit and source."""
     base = (packaged_folder() / "base.yaml").read_text(encoding="utf-8")
+    checkpoint = "[--ckpt_path PATH|last]" if command == "fit" else "--ckpt_path PATH"
     return (
         f"usage: python -m adabc_lightning {command} [--config NAME]... [--KEY VALUE]...\n"
-        "                 [--ckpt_path PATH|last] [--print_config]\n\n"
-        "Several --config stack, later ones and the command line win. Keys nest with a dot\n"
-        "(--model.gamma 0.98); their defaults, units and sources, as in base.yaml:\n\n" + base
+        f"                 {checkpoint} [--print_config]\n\n"
+        "Several --config stack: later ones win over earlier ones, keys over all of them. Keys\n"
+        "nest with a dot (--model.gamma 0.98); trainer.* are those of Lightning's Trainer\n"
+        "(--trainer.default_root_dir DIR). The others with default, unit and source:\n\n" + base
     )
 
 
@@ -53,6 +56,8 @@ def answer(arguments: list[str]) -> str | None:
     if arguments[0] not in COMMANDS:
         raise UserError(f"{arguments[0]!r} is no command; {nearest(arguments[0], list(COMMANDS))}")
     if arguments[0] == "configs":
+        if arguments[1:]:
+            raise UserError(f"configs takes no arguments, but {arguments[1]!r} is given")
         listing = packaged_configs()
         width = max(map(len, listing))
         return "".join(f"{name:<{width}}  {about}\n" for name, about in listing.items())
@@ -82,7 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
         tune()
         from adabc_lightning.cli import run
 
-        gc.freeze()
         gc.enable()
         run(command, files, options)
         return 0

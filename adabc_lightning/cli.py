@@ -124,7 +124,7 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
         options = self.config_init.trainer
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         extra: list[Callback] = [RunFolder(text, self.config_init.logging)]
         extra += [Summary(), Checkpointing()]
         if options.enable_progress_bar is not False:
@@ -139,6 +139,9 @@ class CommandLine(LightningCLI):
 
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it."""
+        count = self.trainer.world_size
+        if count > 1:  # said here, before Lightning starts the other processes
+            raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
         try:
             self.trainer.fit(
                 self.model,
@@ -169,7 +172,7 @@ def run(command: str, files: list[Path], options: list[str]) -> None:
     """Executes ``fit`` or ``validate``; arguments and errors as :class:`CommandLine`."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.")
-    warnings.filterwarnings("ignore", module=r"torch\.utils\._pytree")
+    # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
+    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
     command_line = CommandLine(command, files, options)
     getattr(command_line, command)()

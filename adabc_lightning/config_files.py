@@ -42,10 +42,10 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
     places = [folder / spelling for folder in (beside, packaged_folder()) for spelling in spelled]
     found = [path.resolve() for path in places if path.is_file()]
     if not found:
-        wanted = name if name.endswith(".yaml") else f"{name}.yaml"
+        names = [packaged.removesuffix(".yaml") for packaged in packaged_configs()]
         raise UserError(
             f"config {name!r} is neither in {beside.resolve()} nor among the packaged configs; "
-            f"{nearest(wanted, packaged_configs())}"
+            f"{nearest(name.removesuffix('.yaml'), names)}"
         )
     return next((path for path in found if path != heir), found[0])
 
@@ -134,7 +134,7 @@ def run_config(command: str, options: list[str]) -> list[Path]:
     Raises: UserError: ``validate`` has no checkpoint, or one without a config.
     """
     checkpoint = _value(options, "--ckpt_path")
-    if checkpoint == "last":
+    if command == "fit" and checkpoint == "last":
         folder = _value(options, "--trainer.default_root_dir")
         config = Path(folder, "config.yaml") if folder else None
     else:

@@ -1,6 +1,6 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 _LISTED = 40  # names in one message
@@ -15,7 +15,14 @@ class UserError(ValueError):
     """
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def closest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that a misspelt word probably stands for, None if none is close."""
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.65)
+    return by_lower_case[close[0]] if close else None
+
+
+def nearest(word: str, choices: Collection[str]) -> str:
     """``"did you mean 'x'?"`` for a close match, else the list of choices.
 
     Args:
@@ -23,11 +30,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         choices: what would have been right; may be empty.
     Returns: a clause to end an error message with.
     """
-    by_lower_case = {choice.lower(): choice for choice in choices}
-    close = get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {by_lower_case[close[0]]!r}?"
-    names = list(by_lower_case.values())
+    if close := closest(word, choices):
+        return f"did you mean {close!r}?"
+    names = list(choices)
     if len(names) > _LISTED:
         return f"known: {', '.join(names[:_LISTED])}, … ({len(names)} in all)"
     return f"known: {', '.join(names)}" if names else "nothing is known here"

@@ -89,7 +89,8 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
                 mode=mode,  # type: ignore[arg-type]
                 settings=settings,
             )
-            return WandbLogger(experiment=run, save_dir=folder, offline=mode == "offline")
+            run.define_metric("*", step_metric="trainer/global_step")  # what loggers call step
+            return WandbLogger(experiment=run, save_dir=folder)
 
         if mode in ("auto", "online"):
             try:
@@ -103,4 +104,4 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
 
 
 def _say(text: str) -> None:
-    print(text.strip().splitlines()[0], file=sys.stderr)
+    print(" ".join(text.split())[:300], file=sys.stderr)

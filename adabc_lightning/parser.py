@@ -8,9 +8,16 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, closest, nearest
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+_YAML = {"None": "null", "True": "true", "False": "false"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
@@ -19,11 +26,11 @@ class Parser(LightningArgumentParser):
 
     def keys(self) -> list[str]:
         """The keys a user may set, nested with dots, in the parser's order."""
-        kinds = ("ActionTypeHint",)  # not groups, not links, not --help
         return [
             action.dest
             for action in self._actions
-            if type(action).__name__ in kinds and action.dest != "inherit"
+            if type(action).__name__ == "ActionTypeHint"  # no group, no link, no --help
+            and action.dest != "inherit"
         ]
 
     def check_names(self, content: Mapping[str, Any], where: str, group: str = "") -> None:
@@ -38,10 +45,10 @@ class Parser(LightningArgumentParser):
         """
         keys = self.keys()
         for name, value in content.items():
-            key = f"{group}.{name}" if group else str(name).removesuffix("+")
+            key = (f"{group}." if group else "") + str(name).removesuffix("+")
             if any(known.startswith(f"{key}.") for known in keys):
                 if not isinstance(value, Mapping):
-                    raise UserError(f"config {where}: {self._not_a_group(key, value)}")
+                    raise UserError(f"config {where}: {self._no_value(key)}")
                 self.check_names(value, where, key)
             elif key not in keys and key != "inherit":
                 raise UserError(f"config {where}: {self.unknown(key)}")
@@ -50,12 +57,11 @@ class Parser(LightningArgumentParser):
         """The same for the options of a command line."""
         keys = self.keys()
         for option in options:
-            key, _, value = option.removeprefix("--").partition("=")
-            key = key.removesuffix("+")
             if not option.startswith("--"):
                 continue
+            key = option.removeprefix("--").partition("=")[0].removesuffix("+")
             if any(known.startswith(f"{key}.") for known in keys):
-                raise UserError(self._not_a_group(key, value or None))
+                raise UserError(self._no_value(key))
             # A callback or plugin of Lightning's has keys of its own below trainer.
             if key not in (*keys, "print_config") and not key.startswith("trainer."):
                 raise UserError(self.unknown(key))
@@ -67,16 +73,16 @@ class Parser(LightningArgumentParser):
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
             missing = re.match(r"Interpolation key '([\w.]+)' not found", reason)
-            hint = f"; {self.unknown(missing[1])}" if missing else ""
-            raise UserError(f"{error.full_key}: {reason}{hint}") from error
+            why = self.unknown(missing[1]) if missing else reason
+            raise UserError(f"{error.full_key} cannot be resolved: {why}") from error
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Boils a message of argparse or jsonargparse down to key, value and what is expected."""
         text = " ".join(str(message).split())
         types = {a.dest: getattr(a, "_typehint", None) for a in self._actions}
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and types.get(wrong[1]) is not None:
-            value = "null" if wrong[2] == "None" else wrong[2]
+            value = _YAML.get(wrong[2], wrong[2])
             raise UserError(f"{wrong[1]} is {value}; it must be {in_words(types[wrong[1]])}")
         if no_value := re.match(r"argument (?:-c/)?(--[\w.]+): expected one argument", text):
             raise UserError(f"{no_value[1]} needs a value")
@@ -84,52 +90,58 @@ class Parser(LightningArgumentParser):
             raise UserError(f"{linked[1]} follows from {linked[2]}; set that")
         if unknown := re.match(r"unrecognized arguments: (\S+)", text):
             raise UserError(self.unknown(unknown[1]))
-        raise UserError(text)
+        raise UserError(re.sub(r'^Parser key "([\w.]+)":', r"\1:", text))
 
     def unknown(self, word: str) -> str:
         """That there is no such key, and the one that is probably meant."""
         key = word.lstrip("-").partition("=")[0]
         keys = self.keys()
         if key in keys:
-            return f"{word!r} has no meaning here; keys start with two dashes: --{key}"
+            return f"{word!r} has no meaning here; write --{word.lstrip('-')}"
         group, _, name = key.rpartition(".")
-        same_name = [known for known in keys if known.split(".")[-1] == name]
-        siblings = {known.split(".")[-1]: known for known in keys if known.startswith(f"{group}.")}
-        if same_name:
-            hint = f"did you mean {same_name[0]!r}?"
+        short = {known.rpartition(".")[2]: known for known in keys}
+        siblings = {n: known for n, known in short.items() if known == f"{group}.{n}"}
+        tops = dict.fromkeys(known.partition(".")[0] for known in keys)
+        if guess := closest(name, siblings):
+            hint = f"did you mean {siblings[guess]!r}?"
+        elif name in short:
+            hint = f"did you mean {short[name]!r}?"
         elif siblings:
-            hint = nearest(name, siblings).replace("mean '", f"mean '{group}.")
+            hint = f"{group} has: {', '.join(siblings)}"
+        elif group in keys:
+            hint = f"did you mean {group!r}?"
+        elif "." in group:
+            return self.unknown(group)
+        elif group or closest(name, tops) or not (guess := closest(name, short)):
+            hint = nearest(key.partition(".")[0], tops)
         else:
-            tops = dict.fromkeys(known.split(".")[0] for known in keys)
-            hint = nearest(key.split(".")[0], tops)
+            hint = f"did you mean {short[guess]!r}?"
         return f"there is no key {key!r}; {hint}"
 
-    def _not_a_group(self, key: str, value: Any) -> str:
-        names = [
-            known.removeprefix(f"{key}.") for known in self.keys() if known.startswith(f"{key}.")
-        ]
-        shown = "null" if value is None else value
-        return f"{key} is {shown}; it must hold keys: {', '.join(names)}"
+    def _no_value(self, group: str) -> str:
+        below = f"{group}."
+        names = [known.removeprefix(below) for known in self.keys() if known.startswith(below)]
+        return f"{group} takes no value; it has keys: {', '.join(names)}"
 
 
 def in_words(kind: Any) -> str:
     """What a type annotation accepts: ``"a whole number or null"``."""
-    if kind in (None, NoneType):
-        return "null"
+    *most, last = dict.fromkeys(_alternatives(kind))
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _alternatives(kind: Any) -> list[str]:
     if kind in _WORDS:
-        return _WORDS[kind]
+        return [_WORDS[kind]]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return _either(map(str, arguments))
+        return [str(value) for value in arguments]
     if origin in (Union, UnionType):
-        return _either(sorted(map(in_words, arguments), key="null".__eq__))
+        every = [word for argument in arguments for word in _alternatives(argument)]
+        return sorted(every, key="null".__eq__)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
+        return ["a mapping"]
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        return f"a list of {_PLURALS.get(arguments[0], getattr(arguments[0], '__name__', 'items'))}"
-    return f"a {getattr(kind, '__name__', kind)}"
-
-
-def _either(options: Iterable[str]) -> str:
-    *most, last = dict.fromkeys(options)
-    return f"{', '.join(most)} or {last}" if most else last
+        items = _PLURALS.get(arguments[0], getattr(arguments[0], "__name__", "items"))
+        return [f"a list of {items}"]
+    return [f"a {getattr(kind, '__name__', kind)}"]
