@@ -8,10 +8,10 @@ RUN apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/adabc_lightning
-# CPU wheels; build with --build-arg TORCH_INDEX=https://pypi.org/simple for CUDA.
+# A torch without CUDA; --build-arg TORCH_INDEX=https://pypi.org/simple for one with it.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt ./
-RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" torch
+RUN pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
 COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
 COPY adabc_lightning adabc_lightning

@@ -1,6 +1,8 @@
 # Each target does all of its own set-up; `make venv` alone is enough to work by hand.
 PYTHON ?= python3
 VENV := .venv
+# e.g. https://download.pytorch.org/whl/cpu, for a torch without CUDA
+TORCH_INDEX ?=
 BIN := $(VENV)/bin
 
 .PHONY: venv demo test check clean
@@ -11,7 +13,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,tensorboard]'
 	touch $@
 

@@ -67,7 +67,12 @@ class CommandLine(LightningCLI):
                 "allow_abbrev": False,
                 "default_env": False,
             },
-            trainer_defaults={"max_epochs": 1, "logger": False, "enable_model_summary": False},
+            trainer_defaults={
+                "devices": 1,  # Lightning's "auto" takes every GPU, and a run uses one
+                "max_epochs": 1,
+                "logger": False,
+                "enable_model_summary": False,
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )

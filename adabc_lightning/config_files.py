@@ -98,8 +98,8 @@ def with_ancestors(path: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
 def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
     """Splits a command line into config files and options; options win over files.
 
-    A file that several others inherit is applied once, before the first of them, so that a
-    method stacked on a task does not bring the defaults back.
+    Whatever is inherited is applied before everything that is named, and once, so that neither
+    a method stacked on a task nor a task stacked on a method brings the defaults back.
 
     Args:
         command: ``"fit"`` or ``"validate"``.
@@ -121,10 +121,10 @@ def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
             raise UserError("inherit is a key of config files; here it is --config NAME")
         else:
             options.append(word)
-    files: list[Path] = []
-    for name in names:
-        chain = with_ancestors(find_config(name, Path.cwd()))
-        files += [path for path in chain if path not in files]
+    chains = [with_ancestors(find_config(name, Path.cwd())) for name in names]
+    named = [chain[-1] for chain in chains]
+    inherited = [path for chain in chains for path in chain[:-1] if path not in named]
+    files = list(dict.fromkeys([*inherited, *named]))
     return files or run_config(command, options), options
 
 

@@ -13,6 +13,9 @@ Policy = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
 
 
+_MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
+
+
 @dataclass(frozen=True)
 class EnvironmentSpec:
     """What the networks need to know of an environment.
@@ -87,7 +90,8 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     """The full state of a MuJoCo environment, as plain containers and tensors.
 
     MuJoCo's integration state (positions and velocities alone differed on Walker2d in 6 of 10
-    seeds), the steps that count towards the time limit and the generator of the resets.
+    seeds), the parts of the model that resets of some environments move (Adroit's targets), the
+    steps that count towards the time limit and the generator of the resets.
 
     Returns: the state, or None where the environment is not MuJoCo's and cannot be captured.
     """
@@ -103,6 +107,7 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     mujoco.mj_getState(base.model, base.data, physics, kind)
     return {
         "physics": torch.from_numpy(physics),
+        "model": {name: torch.tensor(getattr(base.model, name)) for name in _MOVED_BY_RESETS},
         "generator": base.np_random.bit_generator.state,
         "elapsed_steps": [wrapper._elapsed_steps for wrapper in _time_limits(env)],
     }
@@ -124,6 +129,8 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
             f"the checkpoint's simulator state has {physics.size} numbers, this environment's "
             f"{mujoco.mj_stateSize(base.model, kind)}; resume with the environment of the run"
         )
+    for name in _MOVED_BY_RESETS:
+        getattr(base.model, name)[:] = state["model"][name].numpy()
     mujoco.mj_setState(base.model, base.data, physics, kind)
     mujoco.mj_forward(base.model, base.data)
     mujoco.mj_setState(base.model, base.data, physics, kind)  # mj_forward moves the warm start

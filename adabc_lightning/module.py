@@ -14,13 +14,7 @@ from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 from adabc_lightning.networks import Actor, CriticEnsemble
 from adabc_lightning.seeding import stream_seed, torch_generator
-from adabc_lightning.update import (
-    AdamState,
-    AgentState,
-    UpdateOptions,
-    update_actor_and_targets,
-    update_critics,
-)
+from adabc_lightning.update import AdamState, AgentState, UpdateOptions, update
 
 
 class OffToOnModule(LightningModule):
@@ -88,7 +82,14 @@ class OffToOnModule(LightningModule):
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay, self.learning_rate = policy_delay, learning_rate
-        self._constants = (gamma, tau, target_noise, target_noise_clip, normalizer)
+        self.alpha_offline, self.seed = alpha_offline, seed
+        self._constants: dict[str, Any] = {
+            "gamma": gamma,
+            "tau": tau,
+            "target_noise": target_noise,
+            "target_noise_clip": target_noise_clip,
+            "normalizer": normalizer,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
             self.actor = Actor(
@@ -108,8 +109,14 @@ class OffToOnModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
 
-        Raises: UserError: several devices, or a precision other than float32.
+        Raises: UserError: several devices, a precision other than float32, or a module that
+            another ``fit`` has trained.
         """
+        if stage == "fit" and self.gradient_updates:  # a checkpoint is restored later
+            raise UserError(
+                "this module has been trained by an earlier fit; make a new one and give "
+                "fit(..., ckpt_path=...) to go on"
+            )
         if self.trainer.world_size > 1:
             raise UserError(
                 f"{self.trainer.world_size} devices are asked for, but a run uses one for now; "
@@ -140,8 +147,8 @@ class OffToOnModule(LightningModule):
             self.actor_target.weights,
             self.critics.weights,
             self.critic_targets.weights,
-            AdamState.of(actor_adam),
-            AdamState.of(critic_adam),
+            AdamState.of(actor_adam, self.learning_rate),
+            AdamState.of(critic_adam, self.learning_rate),
         )
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
@@ -153,19 +160,24 @@ class OffToOnModule(LightningModule):
         num_updates, batch_size = batch.batch_size
         if not num_updates:  # G = 0: collect only
             return
-        gamma, tau, noise, clip, normalizer = self._constants
-        options = UpdateOptions(
-            gamma, tau, noise, clip, normalizer, self.actor.action_low, self.actor.action_high
-        )
+        low, high = self.actor.action_low, self.actor.action_high
+        options = UpdateOptions(**self._constants, action_low=low, action_high=high)
         noise_GBA, subset_GM = self._draw(num_updates, batch_size)
         state = self.agent_state()
         self._record("online/fraction", batch["online"].mean())
         for g in range(num_updates):
             step = batch[g]
             self.gradient_updates += 1
-            metrics = update_critics(state, step, noise_GBA[g], subset_GM[g], options)
-            if self.gradient_updates % self.policy_delay == 0:
-                metrics |= update_actor_and_targets(state, step, self.alpha, options)
+            move_actor = self.gradient_updates % self.policy_delay == 0
+            metrics = update(
+                state,
+                step,
+                noise_GBA[g],
+                subset_GM[g],
+                self.alpha,
+                options,
+                move_actor=move_actor,
+            )
             for name, value in metrics.items():
                 self._record(name, value)
 
@@ -202,6 +214,7 @@ class OffToOnModule(LightningModule):
         """Counter, generator and the metrics gathered so far; plain containers only."""
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
+            "seed": self.seed,
             "generator": self.generator.get_state(),
             "sums": dict(self._sums),
             "counts": dict(self._counts),
@@ -222,5 +235,12 @@ class OffToOnModule(LightningModule):
                 )
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
-        self.generator.set_state(agent["generator"])
-        self._sums, self._counts = dict(agent["sums"]), dict(agent["counts"])
+        if agent["seed"] == self.seed:  # another seed goes on with draws of its own
+            self.generator.set_state(agent["generator"])
+        self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
+        self._counts = dict(agent["counts"])
+
+    def on_train_start(self) -> None:
+        """Pre-training goes on with the α that was asked for, whatever a checkpoint held."""
+        if self.trainer.datamodule.env_steps == 0:  # type: ignore[attr-defined]
+            self.alpha.fill_(self.alpha_offline)

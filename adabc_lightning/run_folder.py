@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,14 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
+    last = folder / "checkpoints" / "last.ckpt"
     if ckpt_path == "last":
-        last = folder / "checkpoints" / "last.ckpt"
         if not last.is_file():
             print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
             return None
         ckpt_path = str(last)
+    elif ckpt_path and Path(ckpt_path).resolve() == last.resolve():
+        pass  # the same by its full name
     elif any((folder / name).exists() for name in ("config.yaml", "metrics.csv", "checkpoints")):
         raise UserError(
             f"{folder} already holds a run; go on with it by --ckpt_path last, or choose "
@@ -90,9 +93,11 @@ class RunFolder(Callback):
         (folder / "config.yaml").write_text(self.config, encoding="utf-8")
         loggers = make_loggers(self.logging, folder)
         for logger in loggers:
-            logger.log_hyperparams(yaml.safe_load(self.config))
+            with suppress(Exception):  # a run never fails for its logger
+                logger.log_hyperparams(yaml.safe_load(self.config))
         trainer.loggers = [*trainer.loggers, *loggers]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""
-        finish_loggers(trainer.loggers)
+        with suppress(Exception):
+            finish_loggers(trainer.loggers)

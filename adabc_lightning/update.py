@@ -2,7 +2,7 @@
 
 Nothing here draws a random number, keeps a counter or looks at the trainer: everything that
 decides an update comes in as an argument, and the only thing written is the state that was
-passed. That is what lets the tests replay it against a plain reference.
+passed, in place. That is what lets the tests replay it against a plain reference.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class AdamState(NamedTuple):
     learning_rate: float
 
     @classmethod
-    def of(cls, optimizer: Optimizer) -> "AdamState":
+    def of(cls, optimizer: Optimizer, learning_rate: float) -> "AdamState":
         """The live state of an optimiser, created as its first step would where missing."""
         for parameter in optimizer.param_groups[0]["params"]:
             state = optimizer.state[parameter]
@@ -40,7 +40,7 @@ class AdamState(NamedTuple):
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [state["step"] for state in states],
-            optimizer.param_groups[0]["lr"],
+            learning_rate,
         )
 
 
@@ -66,6 +66,34 @@ class UpdateOptions:
     normalizer: str
     action_low: Tensor
     action_high: Tensor
+
+
+def update(
+    state: AgentState,
+    batch: TensorDict,
+    noise_BA: Tensor,
+    subset_M: Tensor,
+    alpha: Tensor,
+    options: UpdateOptions,
+    *,
+    move_actor: bool,
+) -> dict[str, Tensor]:
+    """One pass through the inner loop of Algorithm 1.
+
+    Args:
+        state: written in place.
+        batch: ``[B]`` transitions.
+        noise_BA: standard normal draws for the target action.
+        subset_M: indices of the drawn critics.
+        alpha: weight of the behaviour-cloning term, a scalar tensor.
+        options: constants.
+        move_actor: whether actor and targets move, too (every ``policy_delay``-th update).
+    Returns: scalar metrics, on the device.
+    """
+    metrics = update_critics(state, batch, noise_BA, subset_M, options)
+    if move_actor:
+        metrics |= update_actor_and_targets(state, batch, alpha, options)
+    return metrics
 
 
 def update_critics(

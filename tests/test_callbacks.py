@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.callbacks import Downsampling
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import outcomes
@@ -45,9 +47,9 @@ def test_outcomes_of_a_whole_run() -> None:
     assert both["return"]["dip"] == 330.0
 
 
-def test_a_run_that_only_rises_has_no_dip() -> None:
+def test_the_dip_of_a_run_that_only_rises_is_negative() -> None:
     history = [point(100, 0, 20.0), point(200, 10, 30.0)]
-    assert outcomes(history, 100, 100)["score"]["dip"] == 0.0
+    assert outcomes(history, 100, 100)["score"]["dip"] == -10.0
 
 
 def test_outcomes_say_nothing_of_what_has_not_happened() -> None:
@@ -141,3 +143,42 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path)
     with pytest.raises(UserError, match=r"keeps 60 transitions, data\.replay_capacity is 20"):
         trainer.fit(module, data)
     assert not folder.exists()
+
+
+def test_without_downsampling_a_ring_too_small_is_refused_at_once(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        log,
+        schedule=Schedule(6, 12),
+        data={"replay_capacity": 90},
+    )
+    trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, Downsampling)]
+    with pytest.raises(UserError, match="all 120 transitions are kept"):
+        trainer.fit(module, data)
+
+
+def test_metrics_of_another_run_are_never_written_over(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    (tmp_path / "metrics.csv").write_text("precious")
+    trainer, module, data = tiny_run(tmp_path, register_toy(), log, schedule=Schedule(2, 1, 1))
+    with pytest.raises(UserError, match="belongs to another run"):
+        trainer.fit(module, data)
+    assert (tmp_path / "metrics.csv").read_text() == "precious"
+
+
+def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path: Path) -> None:
+    class Broken(CSVLogger):
+        def log_metrics(self, *args: object, **kwargs: object) -> None:
+            raise ConnectionError("no service")
+
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), log, schedule=Schedule(4, 1, 1, evaluation_every=2)
+    )
+    trainer.loggers = [Broken(str(tmp_path / "logger"))]
+    with pytest.warns(UserWarning, match="Broken is off from here on: no service"):
+        trainer.fit(module, data)
+    assert trainer.loggers == []
+    assert module.gradient_updates == 5

@@ -71,6 +71,12 @@ def test_parents_are_looked_up_beside_the_file_then_among_the_packaged() -> None
     assert with_ancestors(child) == [packaged_folder() / "base.yaml", sibling, child]
 
 
+def test_an_overlay_wins_over_what_a_later_file_inherits() -> None:
+    write("overlay.yaml")
+    files, _ = resolve("fit", ["--config", "overlay.yaml", "--config", "hopper"])
+    assert names(files) == ["base.yaml", "overlay.yaml", "hopper.yaml"]
+
+
 def test_a_file_can_inherit_the_packaged_one_of_its_own_name() -> None:
     own = write("hopper.yaml", "inherit: hopper.yaml")
     assert with_ancestors(own) == [

@@ -500,3 +500,8 @@ def test_a_file_beats_a_name_and_a_folder_is_no_file(tmp_path, monkeypatch):
 def test_a_time_limit_below_one_step_is_refused():
     with pytest.raises(UserError, match=r"^max_episode_steps is 0, but must be at least 1$"):
         load_dataset(PACKAGED, max_episode_steps=0)
+
+
+def test_a_d4rl_name_asks_for_its_file() -> None:
+    with pytest.raises(UserError, match="dataset of D4RL, which Minari does not have"):
+        load_dataset("hopper-medium-replay-v2")

@@ -30,6 +30,10 @@ class Cut(Callback):
             trainer.save_checkpoint(path, weights_only=False)
 
 
+# 60 kept rows and 40 steps: the oldest rows are overwritten from step 20 on.
+RING = {"replay_capacity": 80}
+
+
 def everything(trainer: Any) -> dict[str, Any]:
     """All of a run's state, and the content of its metrics file."""
     path = Path(trainer.default_root_dir) / "everything.ckpt"
@@ -67,7 +71,9 @@ def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     folder = tmp_path_factory.mktemp("uncut")
     log = write_log(folder / "log.hdf5", 4, 1)
     cut = Cut(folder, (1, 4, 6, 7, 15, 16, 17, 33, 45))
-    trainer, module, data = tiny_run(folder, ENV, log, schedule=SCHEDULE, callbacks=[cut])
+    trainer, module, data = tiny_run(
+        folder, ENV, log, schedule=SCHEDULE, callbacks=[cut], data=RING
+    )
     trainer.fit(module, data)
     assert data.batches == 6 + 40
     return folder, everything(trainer)
@@ -79,7 +85,9 @@ def test_resumed_equals_uncut(
 ) -> None:
     folder, expected = uncut
     shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")  # rows after the cut included
-    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE)
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, data=RING
+    )
     trainer.fit(module, data, ckpt_path=folder / f"cut{batches}.ckpt", weights_only=True)
     assert_equal(everything(trainer), expected)
 
@@ -90,7 +98,7 @@ def test_same_seed_same_weights_and_other_seed_other_weights(
     folder, expected = uncut
     for seed in (0, 1):
         trainer, module, data = tiny_run(
-            tmp_path / str(seed), ENV, folder / "log.hdf5", schedule=SCHEDULE, seed=seed
+            tmp_path / str(seed), ENV, folder / "log.hdf5", schedule=SCHEDULE, seed=seed, data=RING
         )
         trainer.fit(module, data)
         state = everything(trainer)
@@ -106,7 +114,9 @@ def test_a_finished_run_has_nothing_left_to_do(
 ) -> None:
     folder, expected = uncut
     shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
-    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE)
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, data=RING
+    )
     trainer.fit(module, data, ckpt_path=folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert_equal(everything(trainer), expected)
 
@@ -116,15 +126,71 @@ def test_a_longer_schedule_goes_on_from_the_end(
 ) -> None:
     folder, _ = uncut
     longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
-    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=longer)
+    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=longer, data=RING)
     trainer.fit(module, data, ckpt_path=folder / "cut45.ckpt", weights_only=True)
     assert (data.env_steps, module.gradient_updates) == (50, 110)
+
+
+def test_another_fine_tuning_from_the_pretrained_checkpoint(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    pretrained = folder / "checkpoints" / "pretrained.ckpt"
+    finals = {}
+    for name, seed, alpha in (
+        ("same", 0, {}),
+        ("fixed", 0, {"kp": 0.0, "kd": 0.0, "initial": 0.1}),
+        ("seed", 1, {}),
+    ):
+        trainer, module, data = tiny_run(
+            tmp_path / name,
+            ENV,
+            folder / "log.hdf5",
+            schedule=SCHEDULE,
+            seed=seed,
+            alpha=alpha,
+            data=RING,
+        )
+        trainer.fit(module, data, ckpt_path=pretrained, weights_only=True)
+        finals[name] = trainer.model.state_dict()
+    final = expected["state_dict"]
+    weights = "actor.net.0.weight"
+    assert torch.equal(finals["same"][weights], final[weights])
+    assert finals["fixed"]["alpha"] == torch.tensor(0.1)  # not the other run's 0.4
+    assert not torch.equal(finals["seed"][weights], final[weights])
+
+
+def test_pretraining_goes_on_with_the_values_that_were_asked_for(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    schedule = Schedule(10, 0, 2, evaluation_every=5, offline_chunk=2)
+    changed = {"alpha_offline": 0.9, "learning_rate": 0.0}
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=schedule, model=changed
+    )
+    checkpoint = folder / "cut4.ckpt"
+    before = torch.load(checkpoint, weights_only=True)["state_dict"]["actor.net.0.weight"]
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    assert module.alpha == torch.tensor(0.9)
+    assert module.gradient_updates == 10
+    assert torch.equal(module.actor.weights[0], before)
+
+
+def test_a_second_fit_of_the_same_module_is_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    schedule = Schedule(2, 1, 1)
+    trainer, module, data = tiny_run(tmp_path / "a", register_toy(), log, schedule=schedule)
+    trainer.fit(module, data)
+    again = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)[0]
+    with pytest.raises(UserError, match="trained by an earlier fit"):
+        again.fit(module, data)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model": {"hidden_sizes": (9, 9)}}, "resume with the networks"),
+        ({"data": RING, "model": {"hidden_sizes": (9, 9)}}, "resume with the networks"),
         ({"data": {"replay_capacity": 151}}, "resume with the capacity"),
     ],
 )

@@ -93,6 +93,7 @@ def tiny_run(
         max_epochs=1,
         accelerator="cpu",
         logger=False,
+        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,

@@ -23,6 +23,8 @@ class AlphaController(Callback):
         target: R_target, a D4RL fraction.
         ceiling: largest α.
         initial: α_online at the hand-over; None for the ceiling.
+        times_episode_length: whether a step is multiplied by the episode's length T, as the
+            authors' code does; the paper prints no T.
         average_rate: weight of the newest return in R_avg.
     Raises: UserError: a value outside its range, or an environment without reference returns.
     """
@@ -35,6 +37,7 @@ class AlphaController(Callback):
         ceiling: float = 0.4,
         initial: float | None = None,
         average_rate: float = 0.05,
+        times_episode_length: bool = True,
     ) -> None:
         for name, value in (("kp", kp), ("kd", kd), ("ceiling", ceiling)):
             if not 0 <= value < float("inf"):
@@ -47,9 +50,14 @@ class AlphaController(Callback):
             raise UserError(f"alpha.initial is {initial}; it must be between 0 and {ceiling}")
         self.kp, self.kd, self.target, self.ceiling = kp, kd, target, ceiling
         self.initial, self.average_rate = initial, average_rate
+        self.times_episode_length = times_episode_length
         # α in double precision; the module's buffer is its float32 copy.
-        self.alpha = ceiling if initial is None else initial
+        self.alpha = self._start
         self.return_average = 0.0
+
+    @property
+    def _start(self) -> float:
+        return self.ceiling if self.initial is None else self.initial
 
     @property
     def adaptive(self) -> bool:
@@ -68,6 +76,7 @@ class AlphaController(Callback):
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial."""
+        self.alpha = self._start  # not that of a checkpoint which another run pre-trained
         agent.alpha.fill_(self.alpha)
         if data.reference is not None:
             env = make_env(data.env_id)
@@ -99,7 +108,7 @@ class AlphaController(Callback):
                 self.alpha,
                 return_average=self.return_average,
                 return_current=current,
-                episode_steps=episode.steps,
+                episode_steps=episode.steps if self.times_episode_length else 1,
                 target=self.target,
                 kp=self.kp,
                 kd=self.kd,

@@ -1,12 +1,15 @@
-"""Checkpoints at every evaluation, written so that a kill leaves a whole file."""
+"""Checkpoints at every evaluation and on a signal, written so that a kill leaves a whole file."""
 
 import os
 import shutil
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -61,12 +64,32 @@ class Checkpointing(Checkpoint):
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
     there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
-    optimiser steps.
+    optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
+    Lightning's own handlers would exit having saved nothing.
     """
 
     def __init__(self) -> None:
         self.best_return: float | None = None
         self._best_is_online = False
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens for the signals that ask for an end."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal is not None:  # asked twice: at once, with what the disk has
+            raise SystemExit(128 + number)
+        self._signal = number
 
     def on_train_batch_end(
         self,
@@ -79,9 +102,12 @@ class Checkpointing(Checkpoint):
         """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         updates, env_steps = pl_module.gradient_updates, data.env_steps
-        if not data.schedule.evaluation_due(updates, env_steps):
-            return
         folder = Path(trainer.default_root_dir) / "checkpoints"
+        if not data.schedule.evaluation_due(updates, env_steps):
+            if self._signal is not None:
+                trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)
+                self._stop(trainer)
+            return
         improved = self._improved(trainer, env_steps > 0)
         trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)  # all of it
         if not trainer.is_global_zero:
@@ -90,6 +116,17 @@ class Checkpointing(Checkpoint):
             _copy(folder / "last.ckpt", folder / "best.ckpt")
         if env_steps == 0 and updates == data.schedule.offline_updates:
             _copy(folder / "last.ckpt", folder / "pretrained.ckpt")
+        if self._signal is not None:
+            self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        assert self._signal is not None
+        print(
+            f"stopped by {signal.Signals(self._signal).name}, saved; go on with "
+            f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + self._signal)
 
     def _improved(self, trainer: Trainer, online: bool) -> bool:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]

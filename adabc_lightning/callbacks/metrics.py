@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.errors import UserError
 
@@ -78,6 +79,11 @@ class Metrics(Callback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
             os.truncate(self._path, self._size)
+        elif self._path.exists() and not self._size:
+            raise UserError(
+                f"{self._path} exists and belongs to another run; choose another "
+                "default_root_dir or go on with that run's checkpoint"
+            )
         else:
             with open(self._path, "w", newline="") as file:
                 csv.writer(file).writerow(COLUMNS)
@@ -129,9 +135,13 @@ class Metrics(Callback):
         with open(self._path, "a", newline="") as file:
             csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
         self._size = self._path.stat().st_size
-        for logger in trainer.loggers:
-            counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
-            logger.log_metrics({**values, **counters}, step=updates + env_steps)
+        counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
+        for logger in list(trainer.loggers):
+            try:
+                logger.log_metrics({**values, **counters}, step=updates + env_steps)
+            except Exception as error:  # a run never fails for its logger
+                rank_zero_warn(f"{type(logger).__name__} is off from here on: {error}")
+                trainer.loggers = [other for other in trainer.loggers if other is not logger]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the file ends, and what the next row needs."""

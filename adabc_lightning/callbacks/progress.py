@@ -1,5 +1,6 @@
 """One bar per phase: unit, rate, time left, latest score, α."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -66,17 +67,16 @@ class Progress(ProgressBar):
         if phase != self._phase:
             self._close()
             self._phase = phase
-            self._bar = tqdm(
-                total=total, initial=done, unit=f" {unit}s", desc=phase, dynamic_ncols=True
-            )
+            # A terminal that does not tell its size (docker -t) would get an empty bar.
+            told = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+            size: dict[str, Any] = {"dynamic_ncols": True} if told else {"ncols": 80, "nrows": 24}
+            self._bar = tqdm(total=total, initial=done, unit=f" {unit}s", desc=phase, **size)
         assert self._bar is not None
-        if evaluated or self._bar.n == self._bar.initial:
+        if evaluated or data.collector.finished_episode is not None or not self._bar.postfix:
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
-            self._bar.set_postfix_str(f"score {shown}", refresh=False)
-        if data.collector.finished_episode is not None:
-            text = self._bar.postfix.split(", α")[0] if self._bar.postfix else ""
-            self._bar.set_postfix_str(f"{text}, α {pl_module.alpha.item():.3f}", refresh=False)
+            text = f"score {shown}, α {pl_module.alpha.item():.3f}"
+            self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

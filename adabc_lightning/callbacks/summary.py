@@ -29,8 +29,8 @@ def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_s
         offline_updates, online_env_steps: lengths of the phases.
     Returns: for scores and for returns each: ``pretrained`` (at the hand-over), ``final``,
         ``best`` and ``online_mean`` (of fine-tuning), and ``dip``: ``pretrained`` minus the worst
-        evaluation of the first fifth of fine-tuning, never below 0. None for what has not
-        happened yet.
+        evaluation of the first fifth of fine-tuning (the first one, where that fifth has none);
+        negative when even that is better. None for what has not happened yet.
     """
     summary: dict[str, dict[str, float | None]] = {}
     for unit, key in (("score", "eval/score"), ("return", "eval/return")):
@@ -44,7 +44,7 @@ def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_s
             "pretrained": pretrained,
             "final": [None, *before, *after][-1],
             "best": max(after or before, default=None),
-            "dip": max(0.0, pretrained - min(early)) if early and pretrained is not None else None,
+            "dip": pretrained - min(early) if early and pretrained is not None else None,
             "online_mean": sum(after) / len(after) if after else None,
         }
     return summary

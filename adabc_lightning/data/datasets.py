@@ -25,6 +25,9 @@ from adabc_lightning.scores import Reference
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
+D4RL_NAME = re.compile(
+    r"(hopper|halfcheetah|walker2d|ant|pen|door|hammer|relocate)-[a-z-]+-v\d", re.ASCII
+)
 MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+", re.ASCII)
 
 
@@ -89,6 +92,11 @@ def load_dataset(
         if dataset in packaged_datasets():
             packaged = ASSETS / f"{dataset.replace('-', '_')}.hdf5"
             return _load_hdf5(dataset, packaged, max_episode_steps)
+        if D4RL_NAME.fullmatch(dataset):
+            raise UserError(
+                f"{dataset!r} is a dataset of D4RL, which Minari does not have; give the path of "
+                f"its HDF5 file, or a packaged dataset ({', '.join(packaged_datasets())})"
+            )
         if MINARI_ID.fullmatch(dataset):
             return _load_minari(dataset, download)
     except UserError:

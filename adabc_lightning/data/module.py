@@ -1,5 +1,6 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -126,8 +127,11 @@ class ReplayDataModule(LightningDataModule):
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
+            self._check_capacity(len(rows))
         generator = torch_generator(self.seed, "sampler", self._rank)
         self.replay = ReplayRing(self.layout, rows, max(1, len(rows)), generator)
+        if self.dataset is not None:  # the ring's copy is the only one
+            self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = Collector(
             make_env(self.env_id), self.layout, self.exploration_noise, self.seed, self._rank
         )
@@ -161,6 +165,7 @@ class ReplayDataModule(LightningDataModule):
         )
         return {
             "batches": self.batches,
+            "seed": self.seed,
             "env_id": self.env_id,
             "dataset": None if self.dataset is None else self.dataset.fingerprint(),
             "collector": self.collector.state_dict(),
@@ -178,7 +183,11 @@ class ReplayDataModule(LightningDataModule):
                 f"{self.env_id!r}; resume in the environment of the run"
             )
         self.batches = state_dict["batches"]
-        if not self.collector.load_state_dict(state_dict["collector"]):
+        same_seed = state_dict["seed"] == self.seed
+        untouched = not state_dict["collector"]["env_steps"]
+        if untouched and not same_seed:
+            pass  # another seed fine-tunes from here with draws of its own
+        elif not self.collector.load_state_dict(state_dict["collector"]):
             rank_zero_warn(
                 f"the state of {self.env_id} cannot be saved, so this run resumes inexactly: "
                 "a new episode starts"
@@ -190,7 +199,8 @@ class ReplayDataModule(LightningDataModule):
                     f"the checkpoint was pre-trained on other data than data.dataset "
                     f"{self.dataset_name!r}; resume with the dataset of the run"
                 )
-            self.replay.generator.set_state(state_dict["replay"]["generator"])
+            if same_seed:
+                self.replay.generator.set_state(state_dict["replay"]["generator"])
             return
         saved = state_dict["replay"]["capacity"]
         if self.replay_capacity not in (None, saved):
@@ -208,6 +218,16 @@ class ReplayDataModule(LightningDataModule):
         if capacity is None:
             capacity = len(rows) + self.schedule.online_env_steps
         return ReplayRing(self.layout, rows, capacity, self.replay.generator)
+
+    def _check_capacity(self, rows: int) -> None:
+        """Without a callback that chooses rows all are kept: said now, not after pre-training."""
+        callbacks = self.trainer.callbacks  # type: ignore[union-attr]
+        chosen = any(hasattr(callback, "select") for callback in callbacks)
+        if not chosen and self.replay_capacity is not None and rows > self.replay_capacity:
+            raise UserError(
+                f"all {rows} transitions are kept, data.replay_capacity is {self.replay_capacity};"
+                " add the Downsampling callback or make the ring larger"
+            )
 
     @property
     def _rank(self) -> int:
