@@ -41,8 +41,8 @@ def fresh(dtype: torch.dtype = torch.float64) -> tuple[Actor, CriticEnsemble, Ag
         copy.deepcopy(actor).requires_grad_(False).weights,
         critics.weights,
         copy.deepcopy(critics).requires_grad_(False).weights,
-        AdamState.of(torch.optim.Adam(actor.weights, lr=LR, fused=True)),
-        AdamState.of(torch.optim.Adam(critics.weights, lr=LR, fused=True)),
+        AdamState.of(torch.optim.Adam(actor.weights, lr=LR, fused=True), LR),
+        AdamState.of(torch.optim.Adam(critics.weights, lr=LR, fused=True), LR),
     )
     return actor, critics, state
 
@@ -273,7 +273,7 @@ def test_adam_step_is_pytorchs_to_the_last_bit() -> None:
     adam = torch.optim.Adam(theirs, lr=LR, fused=True)
     for step in range(1, 6):
         gradients = tuple(torch.randn(weight.shape, generator=generator) for weight in ours)
-        _adam_step(tuple(ours), gradients, AdamState.of(owner))
+        _adam_step(tuple(ours), gradients, AdamState.of(owner, LR))
         for weight, gradient in zip(theirs, gradients, strict=True):
             weight.grad = gradient
         adam.step()
