@@ -1,4 +1,4 @@
-"""Table and figure of several runs, from their ``summary.json`` and ``metrics.csv``.
+"""Table and figure of several runs, from ``metrics.csv``, ``config.yaml`` and ``summary.json``.
 
     .venv/bin/python benchmarks/results.py runs/demo0 runs/demo1 runs/demo2 --figure docs/demo.svg
 
@@ -13,6 +13,9 @@ from pathlib import Path
 from statistics import mean
 
 import matplotlib as mpl
+import yaml
+
+from adabc_lightning.callbacks.summary import outcomes
 
 mpl.use("svg")
 mpl.rcParams.update({"svg.hashsalt": "adabc", "font.size": 9})
@@ -30,7 +33,14 @@ def table(folders: list[Path]) -> str:
     columns: list[list[float]] = []
     for folder in folders:
         summary = json.loads((folder / "summary.json").read_text())
-        values = [summary["score"][field] for field in FIELDS]
+        schedule = yaml.safe_load((folder / "config.yaml").read_text())["schedule"]
+        history = [
+            {"gradient_updates": updates, "env_steps": steps, "eval/score": score}
+            for updates, steps, score in points(folder, "eval/score")
+        ]
+        lengths = schedule["offline_updates"], schedule["online_env_steps"]
+        score = outcomes(history, *lengths)["score"]
+        values = [score[field] for field in FIELDS]
         values.append(sum(summary["seconds"].values()) / 60)
         columns.append(values)
         cells = " | ".join(f"{value:.1f}" for value in values)

@@ -1,6 +1,6 @@
 """Speed of the packaged update against the plain reference of the tests, and of the loop.
 
-    .venv/bin/python benchmarks/update_speed.py [--repeats 7] [--updates 60]
+    .venv/bin/python benchmarks/update_speed.py [--repeats 15] [--updates 40]
 
 Both updates run in turn in one process, medians are printed; then a real ``fit`` is timed with
 a clock around every update, which gives the share of everything else (sampling, environment,
@@ -19,20 +19,21 @@ from typing import Any
 
 from adabc_lightning.runtime import tune
 
-tune()
+if "--default-allocator" not in sys.argv:  # before PyTorch does any work
+    tune()
 
-import torch  # noqa: E402
-from lightning import Callback, Trainer  # noqa: E402
+import torch
+from lightning import Callback, Trainer
 
-from adabc_lightning import module as module_file  # noqa: E402
-from adabc_lightning.callbacks import AlphaController, Downsampling, Metrics  # noqa: E402
-from adabc_lightning.data.module import ReplayDataModule  # noqa: E402
-from adabc_lightning.envs import EnvironmentSpec  # noqa: E402
-from adabc_lightning.module import OffToOnModule  # noqa: E402
-from adabc_lightning.schedule import Schedule  # noqa: E402
+from adabc_lightning import module as module_file
+from adabc_lightning.callbacks import AlphaController, Downsampling, Metrics
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.module import OffToOnModule
+from adabc_lightning.schedule import Schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from reference import PlainAgent  # noqa: E402
+from reference import PlainAgent
 
 HOPPER = EnvironmentSpec("Hopper-v5", 11, (-1.0,) * 3, (1.0,) * 3, 1000)
 G, B = 10, 256
@@ -148,8 +149,9 @@ def loop_overhead(updates: int) -> dict[str, float]:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--default-allocator", action="store_true", help="without runtime.tune()")
     options = parser.parse_args()
     ours, plain = compare(options.updates, options.repeats)
     print(
