@@ -139,6 +139,11 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         config = Path(folder, "config.yaml") if folder else None
     else:
         config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
+    if command == "fit" and checkpoint == "last" and config and not config.is_file():
+        raise UserError(
+            f"there is no run in {config.parent} to go on with; give its folder, or --config NAME "
+            "to start one"
+        )
     if command == "validate":
         if not checkpoint or config is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")

@@ -21,7 +21,9 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
     unit = "score" if any("eval/score" in point for point in history) else "return"
     summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
     values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}
-    shown = [f"{name} {value:.1f}" for name, value in values.items() if value is not None]
+    shown = [
+        f"{name} {round(value, 1) + 0.0}" for name, value in values.items() if value is not None
+    ]
     return f"{unit}: {', '.join(shown) or 'not evaluated'}; {folder}"
 
 

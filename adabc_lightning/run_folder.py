@@ -91,6 +91,12 @@ class RunFolder(Callback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(self.config, encoding="utf-8")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        print(
+            f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
+            f"{data.env_id}, on {pl_module.device}; {folder}",
+            file=sys.stderr,
+        )
         loggers = make_loggers(self.logging, folder)
         for logger in loggers:
             with suppress(Exception):  # a run never fails for its logger

@@ -157,7 +157,8 @@ def test_a_checkpoint_brings_the_config_of_its_run() -> None:
     assert resolve("fit", ["--ckpt_path", str(checkpoint)])[0] == [config]
     last = ["--ckpt_path", "last", "--trainer.default_root_dir", "run"]
     assert resolve("fit", last)[0] == [config]
-    assert resolve("fit", ["--ckpt_path", "last", "--trainer.default_root_dir", "new"])[0] == []
+    with pytest.raises(UserError, match="there is no run in new to go on with"):
+        resolve("fit", ["--ckpt_path", "last", "--trainer.default_root_dir", "new"])
     given = resolve("validate", ["--ckpt_path", str(checkpoint), "--config", "base"])[0]
     assert names(given) == ["base.yaml"]
 

@@ -74,7 +74,7 @@ def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_readme_s_python_example_runs() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     small = "Schedule(4, 3, 1, evaluation_every=2)"
-    source = block.replace("Schedule(offline_updates=20_000)", small)
+    source = block.replace("Schedule(20_000, online_env_steps=10_000)", small)
     assert source != block
     source = source.replace("Evaluation()", "Evaluation(episodes=1)")
     namespace: dict = {}
