@@ -23,7 +23,7 @@ class _ReluMLP(torch.autograd.Function):
     """ReLU between layers, none at the end; forward and backward as autograd would do them.
 
     Written by hand because autograd keeps every pre-activation and allocates every mask: in
-    place, the update is 1.1–1.2 times faster. Weights that need no gradient get none, so the
+    place, it pays for neither. Weights that need no gradient get none, so the
     actor's step does not pay for the critics' weights.
     """
 
