@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from importlib import import_module
 
 from adabc_lightning import __version__
 from adabc_lightning.config_files import packaged_configs, packaged_folder, resolve
@@ -15,7 +16,10 @@ Offline-to-online reinforcement learning with adaptive behaviour cloning.
 commands:
   fit        pre-train on a dataset, hand over, fine-tune in the environment
   validate   evaluate a checkpoint: return and score of each episode, mean ± std
-  configs    list the packaged configs
+  configs    list the packaged configs: tasks, methods, overlays
+  collect    roll out policies and write a dataset
+  experiment run the paper's experiments: tasks × methods × seeds
+  report     table and learning curves of runs
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml
@@ -28,7 +32,8 @@ With --ckpt_path and no --config, the config is that of the checkpoint's run. `C
 lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
-COMMANDS = ("fit", "validate", "configs")
+RUN = ("fit", "validate")  # take configs; the others have options of their own
+COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report")
 
 
 def help_for(command: str) -> str:
@@ -61,7 +66,7 @@ def answer(arguments: list[str]) -> str | None:
         listing = packaged_configs()
         width = max(map(len, listing))
         return "".join(f"{name:<{width}}  {about}\n" for name, about in listing.items())
-    if "-h" in arguments or "--help" in arguments:
+    if arguments[0] in RUN and ("-h" in arguments or "--help" in arguments):
         return help_for(arguments[0])
     return None
 
@@ -80,6 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(reply)
             return 0
         command, *words = arguments
+        if command not in RUN:
+            import_module(f"adabc_lightning.{command}").main(words)
+            return 0
         files, options = resolve(command, words)
         gc.disable()  # a quarter of the time that importing PyTorch takes
         from adabc_lightning.runtime import tune
