@@ -7,6 +7,7 @@ import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torchrl.data.replay_buffers.samplers import Sampler
 
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset
@@ -100,6 +101,8 @@ class ReplayDataModule(LightningDataModule):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        # A callback may put another one here before the online ring is made.
+        self.online_sampler: Sampler | None = None
 
     @property
     def agent(self) -> "OffToOnModule":
@@ -209,7 +212,9 @@ class ReplayDataModule(LightningDataModule):
                 f"{saved}; resume with the capacity of the run"
             )
         empty = torch.empty(0, self.layout.width)
-        self.replay = ReplayRing(self.layout, empty, saved, self.replay.generator)
+        self.replay = ReplayRing(
+            self.layout, empty, saved, self.replay.generator, self.online_sampler
+        )
         self.replay.load_state_dict(state_dict["replay"])
         self.dataset = None
 
@@ -217,7 +222,7 @@ class ReplayDataModule(LightningDataModule):
         capacity = self.replay_capacity
         if capacity is None:
             capacity = len(rows) + self.schedule.online_env_steps
-        return ReplayRing(self.layout, rows, capacity, self.replay.generator)
+        return ReplayRing(self.layout, rows, capacity, self.replay.generator, self.online_sampler)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
