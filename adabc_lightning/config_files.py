@@ -1,5 +1,7 @@
 """Where ``--config NAME`` is found, and what a config file inherits. Imports no PyTorch."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ from adabc_lightning.errors import UserError, nearest
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def packaged_folder() -> Path:
-    """``configs/``: inside the installed package, beside it in a clone."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+def packaged_folder(name: str = "configs") -> Path:
+    """``configs/`` or ``experiments/``: inside the installed package, beside it in a clone."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
 def packaged_configs() -> dict[str, str]:
@@ -152,6 +154,47 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         if not config.is_file():
             raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")
     return [config.resolve()] if config is not None and config.is_file() else []
+
+
+def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that ``fit`` makes of files and options, without importing PyTorch.
+
+    Args:
+        files: as :func:`resolve` returns them; ``base.yaml``, the defaults, comes before them.
+        options: values by their dotted keys; they win.
+    Returns: nested mapping with every key, ``${…}`` resolved.
+    Raises: UserError: as :func:`load`, or a ``${…}`` leads nowhere.
+    """
+    from omegaconf import OmegaConf  # --help does not need it
+    from omegaconf.errors import OmegaConfBaseException
+
+    config: dict[str, Any] = {}
+    for path in dict.fromkeys([packaged_folder() / "base.yaml", *files]):
+        _overlay(config, load(path))
+    for key, value in options.items():
+        *groups, name = key.split(".")
+        for group in reversed(groups):
+            name, value = group, {name: value}
+        _overlay(config, {name: value})
+    config.pop("inherit", None)
+    try:
+        return OmegaConf.to_container(OmegaConf.create(config), resolve=True)  # type: ignore
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{error.full_key} cannot be resolved: {reason}") from error
+
+
+def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Mappings merge, ``name+`` appends to a list, whatever else replaces."""
+    for name, value in above.items():
+        plain = str(name).removesuffix("+")
+        if plain != name:
+            more = value if isinstance(value, list) else [value]
+            below[plain] = [*(below.get(plain) or []), *more]
+        elif isinstance(value, Mapping) and isinstance(below.get(name), dict):
+            _overlay(below[name], value)
+        else:
+            below[name] = copy.deepcopy(value)
 
 
 def _value(options: list[str], name: str) -> str | None:

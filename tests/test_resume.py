@@ -1,5 +1,7 @@
 """A run that was cut and goes on equals the one that never was, bit for bit."""
 
+import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,9 +128,42 @@ def test_a_longer_schedule_goes_on_from_the_end(
 ) -> None:
     folder, _ = uncut
     longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
-    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=longer, data=RING)
-    trainer.fit(module, data, ckpt_path=folder / "cut45.ckpt", weights_only=True)
-    assert (data.env_steps, module.gradient_updates) == (50, 110)
+    for checkpoint in ("cut45.ckpt", "checkpoints/last.ckpt"):
+        trainer, module, data = tiny_run(
+            tmp_path / checkpoint, ENV, folder / "log.hdf5", schedule=longer, data=RING
+        )
+        trainer.fit(module, data, ckpt_path=folder / checkpoint, weights_only=True)
+        assert (data.env_steps, module.gradient_updates) == (50, 110)
+
+
+def test_a_pretraining_alone_and_its_continuation_are_the_uncut_run(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    alone = Schedule(10, 0, 2, evaluation_every=5, offline_chunk=2)
+    other = {"downsampling": {"keep": 1.0}, "alpha": {"kp": 0.0, "kd": 0.0, "initial": 0.1}}
+    log = folder / "log.hdf5"
+    trainer, module, data = tiny_run(
+        tmp_path / "alone", ENV, log, schedule=alone, data={"replay_capacity": None}, **other
+    )
+    trainer.fit(module, data)
+    pretrained = tmp_path / "alone" / "checkpoints" / "pretrained.ckpt"
+    trainer, module, data = tiny_run(tmp_path / "run", ENV, log, schedule=SCHEDULE, data=RING)
+    trainer.fit(module, data, ckpt_path=pretrained, weights_only=True)
+    final = everything(trainer)
+    for part in ("state_dict", "optimizer_states", "ReplayDataModule"):
+        assert_equal(final[part], expected[part])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["finished"]
+
+    def evaluations(path: Path) -> list[tuple[str, ...]]:
+        columns = ("phase", "gradient_updates", "env_steps", "eval/return", "eval/score")
+        with open(path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["eval/return"]]
+        return [tuple(row[name] for name in columns) for row in rows]
+
+    # The new folder's file begins with the evaluations of the pre-training.
+    assert evaluations(tmp_path / "run" / "metrics.csv") == evaluations(folder / "metrics.csv")
 
 
 def test_another_fine_tuning_from_the_pretrained_checkpoint(

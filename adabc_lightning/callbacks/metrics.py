@@ -3,7 +3,7 @@
 import csv
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -88,7 +88,19 @@ class Metrics(Callback):
         else:
             with open(self._path, "w", newline="") as file:
                 csv.writer(file).writerow(COLUMNS)
+                self._write_history(file, trainer)
             self._size = self._path.stat().st_size
+
+    @staticmethod
+    def _write_history(file: TextIO, trainer: Trainer) -> None:
+        """The evaluations before the checkpoint that a new folder's run starts from."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        history: list[dict[str, float]] = next(
+            (c.history for c in callbacks if hasattr(c, "history")), []
+        )
+        for point in history:
+            row = {"phase": "online" if point["env_steps"] else "offline", **point}
+            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """An evaluation made at the hand-over gets its row before the first step."""

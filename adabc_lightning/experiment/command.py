@@ -1,0 +1,163 @@
+"""``python -m adabc_lightning experiment``: its options, and what it prints."""
+
+import argparse
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.experiment.declaration import (
+    Declaration,
+    find_experiment,
+    packaged_experiments,
+    read,
+    slug,
+)
+from adabc_lightning.experiment.plan import Choice, Job, defaults, plan
+from adabc_lightning.experiment.runner import command_line, finished, run_all
+from adabc_lightning.options import Options
+
+EPILOG = """\
+Configs stack in this order: the task, --config overlays, the method, the variant's options; so a
+smaller protocol never overrides what defines a method. Each pre-training is made once per task,
+seed and recipe (all keys that it can depend on) and shared by the variants.
+
+The same command again skips what is finished and goes on with the rest; so does Ctrl-C, which
+saves first. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled unless you
+set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row
+per run, and `python -m adabc_lightning report OUT` makes the table and the figure.
+
+experiments (a file of your own works, too; look at experiments/fig1.yaml):
+"""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parser() -> Options:
+    """The command's options."""
+    listing = "".join(f"  {name}  {about}\n" for name, about in packaged_experiments().items())
+    options = Options(
+        "experiment", "Runs an experiment: tasks × variants × seeds.", EPILOG + listing
+    )
+    add = options.add_argument
+    add("name", metavar="NAME", help="fig1 … fig7, or a file")
+    add("--dry-run", action="store_true", help="print the commands that would be run")
+    add(
+        "--scale",
+        type=_positive,
+        default=1.0,
+        metavar="S",
+        help="multiply schedule.offline_updates, online_env_steps and evaluation_every by S; "
+        "nothing else is scaled: not G, the ring, the rows kept, nor the controller's gains",
+    )
+    add("--seeds", type=_count, metavar="N", help="seeds 0 … N-1 (default: the experiment's)")
+    add("--tasks", metavar="A,B", help="only these tasks")
+    add("--variants", metavar="A,B", help="only these variants")
+    add(
+        "--config",
+        action="append",
+        default=[],
+        metavar="OVERLAY",
+        help="a config between task and method; may be given several times",
+    )
+    add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="take DIR/hopper_medium.hdf5 for hopper-medium, and so on, where it exists",
+    )
+    add("--out", type=Path, metavar="OUT", help="folder of all runs (default: runs/NAME)")
+    add(
+        "--jobs",
+        type=_count,
+        default=cores(),
+        metavar="J",
+        help="runs at the same time (default: the number of cores, %(default)s)",
+    )
+    return options
+
+
+def main(words: list[str]) -> None:
+    """Plans an experiment and prints or runs it.
+
+    Args:
+        words: the command line after ``experiment``.
+
+    Raises:
+        UserError: something the user gave is wrong.
+        SystemExit: 1 when a run failed, 128 + the signal's number when one ended it.
+    """
+    options = parser().parse_args(words)
+    declared = read(find_experiment(options.name), defaults())
+    chosen = select(declared, options.tasks, options.variants, options.seeds)
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise UserError(f"--data-dir: there is no folder {options.data_dir}")
+    out = options.out or Path("runs", declared.name)
+    jobs = plan(chosen, Choice(out, options.scale, options.config, options.data_dir))
+    if options.dry_run:
+        for job in jobs:
+            if not finished(job):
+                print("python -m adabc_lightning", shlex.join(command_line(job)))
+        print(f"# {describe(jobs)}")
+        return
+    run_all(jobs, out, options.jobs, max(1, cores() // options.jobs))
+
+
+def select(
+    declared: Declaration, tasks: str | None, variants: str | None, seeds: int | None
+) -> Declaration:
+    """The part of an experiment that the user names.
+
+    Raises: UserError: it has no such task or variant.
+    """
+    by_name = {variant.name: variant for variant in declared.variants}
+    by_slug = {slug(variant.name): variant for variant in declared.variants}
+    known = list(by_name)
+    chosen_tasks = _named(tasks, declared.tasks, declared.tasks, f"task of {declared.name}")
+    names = _named(variants, [*by_name, *by_slug], known, f"variant of {declared.name}")
+    picked = [by_name.get(name) or by_slug[name] for name in names]
+    return replace(declared, tasks=chosen_tasks, variants=picked, seeds=seeds or declared.seeds)
+
+
+def _named(text: str | None, known: list[str], every: list[str], what: str) -> list[str]:
+    if text is None:
+        return every
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{name!r} is no {what}; {nearest(name, known)}")
+    return names
+
+
+def describe(jobs: list[Job]) -> str:
+    """How many jobs there are, and how much work is left."""
+    left = [job for job in jobs if not finished(job)]
+    kinds = [job.record["kind"] for job in jobs]
+    return (
+        f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs, "
+        f"{len(jobs) - len(left)} of them finished; "
+        f"{sum(job.updates for job in left):,} gradient updates left"
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, 1 or more")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a number above 0")
+    return value

@@ -1,0 +1,54 @@
+"""``results.csv``: one row per run below a folder, gathered from the runs' summaries."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
+COLUMNS = (
+    *("task", "variant", "seed", "dataset", "env_id", "finished"),
+    *("pretrained", "final", "best", "dip", "online_mean"),
+    *("gradient_updates", "env_steps", "seconds", "folder"),
+)
+SCORES = ("pretrained", "final", "best", "dip", "online_mean")
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; empty where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """All of a file or nothing of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_results(out: Path) -> None:
+    """Gathers every run of an experiment that has a summary, sorted; scores are D4RL's."""
+    rows = []
+    for path in out.glob(f"*/*/seed*/{RECORD}"):
+        record, summary = load_json(path), load_json(path.parent / "summary.json")
+        if record["kind"] != "run" or not summary:
+            continue
+        score = summary["score"]
+        row = {name: record[name] for name in ("task", "variant", "seed")}
+        row |= {name: summary[name] for name in ("dataset", "env_id", "finished")}
+        row |= {name: score[name] for name in SCORES}
+        row |= {name: summary[name] for name in ("gradient_updates", "env_steps")}
+        row |= {"seconds": round(sum(summary["seconds"].values()), 1)}
+        row |= {"folder": path.parent.relative_to(out).as_posix()}
+        rows.append(row)
+    rows.sort(key=lambda row: (row["task"], row["variant"], row["seed"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(out / "results.csv", text.getvalue())

@@ -1,0 +1,62 @@
+"""``python -m adabc_lightning report``: its options, and which files it writes."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from adabc_lightning.errors import UserError
+from adabc_lightning.experiment.results import write_atomically
+from adabc_lightning.options import Options
+from adabc_lightning.report.runs import find_runs, panels
+
+EPILOG = """\
+Writes table.md (and prints it), table.csv and curves.svg. There is one table and one panel per
+environment and dataset, since numbers of different datasets do not compare. Runs that differ in
+nothing but their seed are one row and one curve: in an experiment's folder it has the variant's
+name, elsewhere that of the runs' folders. Unfinished runs count as far as they are, and are marked.
+"""
+
+
+def parser() -> Options:
+    """The command's options."""
+    options = Options("report", "Table and learning curves of runs.", EPILOG)
+    add = options.add_argument
+    add("runs", metavar="RUNS", nargs="+", type=Path, help="folders of runs, at any depth")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: RUNS if one, else .)")
+    add("--format", choices=("svg", "png"), default="svg", help="of the figure (default: svg)")
+    add("--each", action="store_true", help="a row for each run in table.md, too")
+    return options
+
+
+def main(words: list[str]) -> None:
+    """Reads runs, writes and prints the table, draws the figure.
+
+    Args:
+        words: the command line after ``report``.
+    Raises: UserError: something the user gave is wrong, or the extra is not installed.
+    """
+    options = parser().parse_args(words)
+    for library in ("matplotlib", "rliable"):
+        if find_spec(library) is None:
+            raise UserError(f"report needs {library}: pip install adabc_lightning[report]")
+    runs, empty = find_runs(options.runs)
+    for folder in empty:
+        print(f"left out, not evaluated yet: {folder}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"no run in {options.runs[0]} has been evaluated yet; wait for the first")
+    one = options.runs[0] if len(options.runs) == 1 else Path()
+    out = options.out or one
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be made: {error.strerror}") from error
+    from adabc_lightning.report.figure import draw  # matplotlib takes a second
+    from adabc_lightning.report.table import rows, to_csv, to_markdown
+
+    sorted_runs = panels(runs)
+    table = rows(sorted_runs)
+    text = to_markdown(sorted_runs, table, options.each)
+    write_atomically(out / "table.md", text)
+    write_atomically(out / "table.csv", to_csv(table))
+    draw(sorted_runs, out / f"curves.{options.format}")
+    print(text, end="")

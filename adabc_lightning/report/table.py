@@ -1,0 +1,150 @@
+"""``table.md`` and ``table.csv``: one table per panel, one row per curve."""
+
+import csv
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from adabc_lightning.report.runs import Curve, Panel
+
+FIELDS = {
+    "pretrained": "after pre-training",
+    "final": "final",
+    "best": "best",
+    "dip": "dip",
+    "online_mean": "mean of fine-tuning",
+}
+REPETITIONS = 2_000  # bootstrap resamples of an interval
+NOTE = f"""\
+Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
+standard error of the mean. *dip*: after pre-training minus the worst evaluation of the first fifth
+of fine-tuning. *IQM*: interquartile mean over seeds of the mean of fine-tuning, with a 95 %
+stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable). Different datasets
+are different benchmarks: their numbers do not compare.
+"""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean over seeds and its standard error; None where nothing or one value is known."""
+
+    mean: float | None
+    error: float | None
+
+
+def statistic(values: list[float | None]) -> Statistic:
+    """Of the values that are known."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return Statistic(None, None)
+    error = float(np.std(known, ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
+    return Statistic(float(np.mean(known)), error)
+
+
+def values_of(curve: Curve, unit: str, field: str) -> list[float | None]:
+    """One number of every run's summary; None for what has not happened yet."""
+    return [run.summary[unit].get(field) for run in curve.runs]
+
+
+def interquartile_mean(values: list[float]) -> tuple[float, float, float]:
+    """Interquartile mean and the bounds of its 95 % interval.
+
+    Args:
+        values: one per seed, at least one.
+    """
+    from rliable import library, metrics  # takes seconds to import
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "random_state is deprecated")  # rliable's own call
+        points, intervals = library.get_interval_estimates(
+            {"curve": np.array(values)[:, None]},  # [runs, tasks]
+            lambda scores: np.array([metrics.aggregate_iqm(scores)]),
+            reps=REPETITIONS,
+            random_state=np.random.RandomState(0),
+        )
+    low, high = intervals["curve"][:, 0]
+    return float(points["curve"][0]), float(low), float(high)
+
+
+def rows(panels: list[Panel]) -> list[dict[str, object]]:
+    """The table's numbers: a mapping per curve, columns in order."""
+    made: list[dict[str, object]] = []
+    for panel in panels:
+        for curve in panel.curves:
+            row: dict[str, object] = {
+                "task": panel.task,
+                "env_id": panel.env_id,
+                "dataset": panel.dataset,
+                "variant": curve.label,
+                "seeds": len(curve.runs),
+                "unfinished": curve.unfinished,
+                "unit": panel.unit,
+            }
+            for field in FIELDS:
+                numbers = statistic(values_of(curve, panel.unit, field))
+                row |= {field: numbers.mean, f"{field}_stderr": numbers.error}
+            online = values_of(curve, panel.unit, "online_mean")
+            known = [value for value in online if value is not None]
+            iqm = interquartile_mean(known) if known else (None, None, None)
+            row |= dict(zip(("iqm", "iqm_low", "iqm_high"), iqm, strict=True))
+            made.append(row)
+    return made
+
+
+def to_csv(table: list[dict[str, object]]) -> str:
+    """All numbers at full precision."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def to_markdown(panels: list[Panel], table: list[dict[str, object]], each: bool) -> str:
+    """A heading and a table per panel.
+
+    Args:
+        each: whether every run gets a row, too.
+    """
+    remaining = iter(table)
+    lines = [NOTE]
+    for panel in panels:
+        lines += [f"## {panel.title}", ""]
+        names = ["variant", "seeds", *FIELDS.values(), "IQM"]
+        lines += [_line(names), _line(["---"] * len(names))]
+        for curve in panel.curves:
+            row = next(remaining)
+            count = f"{row['seeds']}"
+            count += f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""
+            cells = [_plus_minus(row[field], row[f"{field}_stderr"]) for field in FIELDS]
+            iqm = _number(row["iqm"])
+            if row["iqm"] is not None and len(curve.runs) > 1:
+                iqm += f" [{_number(row['iqm_low'])}, {_number(row['iqm_high'])}]"
+            lines.append(_line([curve.label, count, *cells, iqm]))
+            if each:
+                lines += [_run_line(curve, i, panel.unit) for i in range(len(curve.runs))]
+        lines.append("")
+    if any(panel.unit == "return" for panel in panels):
+        lines.append("Without reference returns there are no scores: such tables hold raw returns.")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _run_line(curve: Curve, index: int, unit: str) -> str:
+    run = curve.runs[index]
+    state = "" if run.finished else f", unfinished at {run.summary['env_steps']:,} steps"
+    cells = [_number(values_of(curve, unit, field)[index]) for field in FIELDS]
+    return _line([f"– seed {run.summary['seed']}{state}", "", *cells, ""])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"
+
+
+def _number(value: object) -> str:
+    return "" if value is None else f"{round(float(value), 1) + 0.0:.1f}".replace("-", "−")  # type: ignore[arg-type]
+
+
+def _plus_minus(mean: object, error: object) -> str:
+    return _number(mean) + (f" ± {_number(error)}" if error is not None else "")
