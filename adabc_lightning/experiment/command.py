@@ -15,7 +15,7 @@ from adabc_lightning.experiment.declaration import (
     slug,
 )
 from adabc_lightning.experiment.plan import Choice, Job, defaults, plan
-from adabc_lightning.experiment.runner import command_line, finished, run_all
+from adabc_lightning.experiment.runner import command_line, run_all, unfinished
 from adabc_lightning.options import Options
 
 EPILOG = """\
@@ -101,9 +101,8 @@ def main(words: list[str]) -> None:
     out = options.out or Path("runs", declared.name)
     jobs = plan(chosen, Choice(out, options.scale, options.config, options.data_dir))
     if options.dry_run:
-        for job in jobs:
-            if not finished(job):
-                print("python -m adabc_lightning", shlex.join(command_line(job)))
+        for job in unfinished(jobs):
+            print("python -m adabc_lightning", shlex.join(command_line(job)))
         print(f"# {describe(jobs)}")
         return
     run_all(jobs, out, options.jobs, max(1, cores() // options.jobs))
@@ -137,12 +136,11 @@ def _named(text: str | None, known: list[str], every: list[str], what: str) -> l
 
 def describe(jobs: list[Job]) -> str:
     """How many jobs there are, and how much work is left."""
-    left = [job for job in jobs if not finished(job)]
     kinds = [job.record["kind"] for job in jobs]
+    left = unfinished(jobs)
     return (
-        f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs, "
-        f"{len(jobs) - len(left)} of them finished; "
-        f"{sum(job.updates for job in left):,} gradient updates left"
+        f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs; "
+        f"{len(left)} of them left, {sum(job.updates for job in left):,} gradient updates"
     )
 
 

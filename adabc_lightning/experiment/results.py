@@ -10,7 +10,7 @@ from typing import Any
 RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
 COLUMNS = (
     *("task", "variant", "seed", "dataset", "env_id", "finished"),
-    *("pretrained", "final", "best", "dip", "online_mean"),
+    *("unit", "pretrained", "final", "best", "dip", "online_mean"),
     *("gradient_updates", "env_steps", "seconds", "folder"),
 )
 SCORES = ("pretrained", "final", "best", "dip", "online_mean")
@@ -32,16 +32,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_results(out: Path) -> None:
-    """Gathers every run of an experiment that has a summary, sorted; scores are D4RL's."""
+    """Gathers every run that has a summary, sorted; returns where no scores are known."""
     rows = []
     for path in out.glob(f"*/*/seed*/{RECORD}"):
         record, summary = load_json(path), load_json(path.parent / "summary.json")
         if record["kind"] != "run" or not summary:
             continue
-        score = summary["score"]
+        unit = "score" if summary["score"]["final"] is not None else "return"
         row = {name: record[name] for name in ("task", "variant", "seed")}
         row |= {name: summary[name] for name in ("dataset", "env_id", "finished")}
-        row |= {name: score[name] for name in SCORES}
+        row |= {"unit": unit} | {name: summary[unit][name] for name in SCORES}
         row |= {name: summary[name] for name in ("gradient_updates", "env_steps")}
         row |= {"seconds": round(sum(summary["seconds"].values()), 1)}
         row |= {"folder": path.parent.relative_to(out).as_posix()}

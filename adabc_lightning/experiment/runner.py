@@ -25,6 +25,14 @@ def finished(job: Job) -> bool:
     return bool(done) and (job.record["kind"] == "run" or checkpoint(job).is_file())
 
 
+def unfinished(jobs: list[Job]) -> list[Job]:
+    """What is left: runs, and the pre-trainings that these still need."""
+    runs = [job for job in jobs if job.record["kind"] == "run" and not finished(job)]
+    needed = {job.needs.folder for job in runs if job.needs is not None}
+    left = needed | {job.folder for job in runs}
+    return [job for job in jobs if job.folder in left and not finished(job)]
+
+
 def command_line(job: Job) -> list[str]:
     """The ``fit`` that starts a job, or goes on with it where it has saved something."""
     if (job.folder / "checkpoints" / "last.ckpt").is_file():
@@ -86,7 +94,7 @@ class _Runner:
     def __init__(self, jobs: list[Job], out: Path, parallel: int, threads: int, lock: int) -> None:
         self.out, self.parallel, self.lock = out, parallel, lock
         self.environment = {"OMP_NUM_THREADS": str(threads), "WANDB_MODE": "disabled", **os.environ}
-        self.waiting = [job for job in jobs if not finished(job)]
+        self.waiting = unfinished(jobs)
         self.total, self.ended = len(self.waiting), 0
         self.running: dict[subprocess.Popen, tuple[Job, float]] = {}
         self.failed: list[Job] = []

@@ -22,7 +22,12 @@ def parser() -> Options:
     options = Options("report", "Table and learning curves of runs.", EPILOG)
     add = options.add_argument
     add("runs", metavar="RUNS", nargs="+", type=Path, help="folders of runs, at any depth")
-    add("--out", type=Path, metavar="DIR", help="where to write (default: RUNS if one, else .)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: RUNS if it is one folder, else report)",
+    )
     add("--format", choices=("svg", "png"), default="svg", help="of the figure (default: svg)")
     add("--each", action="store_true", help="a row for each run in table.md, too")
     return options
@@ -44,8 +49,7 @@ def main(words: list[str]) -> None:
         print(f"left out, not evaluated yet: {folder}", file=sys.stderr)
     if not runs:
         raise UserError(f"no run in {options.runs[0]} has been evaluated yet; wait for the first")
-    one = options.runs[0] if len(options.runs) == 1 else Path()
-    out = options.out or one
+    out = options.out or (options.runs[0] if len(options.runs) == 1 else Path("report"))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

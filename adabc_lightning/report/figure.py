@@ -37,7 +37,7 @@ def draw(panels: list[Panel], path: Path) -> None:
     figure = plt.figure(figsize=(max(6.0, 3.6 * columns), 3.2 * height + 0.5), layout="constrained")
     parts = figure.subfigures(height, columns, squeeze=False).flatten()
     for part, panel in zip(parts, panels, strict=False):
-        part.suptitle(panel.title, fontsize=8)
+        part.suptitle(panel.title.replace(": ", "\n", 1), fontsize=7.5)
         axes = part.subplots(
             2, 2, sharey="row", sharex="col", width_ratios=(1, 2), height_ratios=(2, 1)
         )
@@ -75,6 +75,7 @@ def _panel(panel: Panel, axes: np.ndarray, styles: dict) -> None:
     alpha.set_ylim(bottom=0)
     below.set_axis_off()
     offline.tick_params(labelbottom=True)
+    offline.xaxis.set_in_layout(False)  # there is room below
     offline.set_ylabel("D4RL score" if panel.unit == "score" else "return")
     offline.set_xlabel("updates")
     alpha.set_ylabel("α")
