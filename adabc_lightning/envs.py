@@ -69,13 +69,16 @@ class EnvironmentSpec:
         )
 
 
-def make_env(env_id: str) -> gymnasium.Env:
+def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env:
     """One environment, without Gymnasium's per-step checker.
 
+    Args:
+        env_id: Gymnasium id.
+        max_episode_steps: a time limit in the place of the registered one.
     Raises: UserError: the id is unknown or the environment cannot be made.
     """
     try:
-        return gymnasium.make(env_id, disable_env_checker=True)
+        return gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
     except gymnasium.error.NameNotFound as error:
         known = sorted(gymnasium.registry)
         raise UserError(
