@@ -25,9 +25,9 @@ from adabc_lightning.config_files import load
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
 from adabc_lightning.loggers import Logging
+from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
-from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.run_folder import (
     RunFolder,
     checkpoint_to_resume,

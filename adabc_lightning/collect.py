@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -89,7 +89,7 @@ class Source:
 
     name: str
     env_id: str | None = None
-    policies: list[Weights | None] = field(default_factory=lambda: [None])
+    policies: Sequence[Weights | None] = (None,)
     counters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -263,11 +263,16 @@ def main(words: list[str]) -> None:
     env_id = options.env_id or _env_id(sources)
     envs = [make_env(env_id, options.max_episode_steps)]
     with ExitStack() as stack:
-        stack.callback(lambda: [env.close() for env in envs])
+        stack.callback(_close, envs)
         spec = EnvironmentSpec.of(envs[0], env_id)
         for source in sources:
             check_fit(source, spec)
         collect(options, target, sources, spec, envs)
+
+
+def _close(envs: list[gymnasium.Env]) -> None:
+    for env in envs:
+        env.close()
 
 
 def _env_id(sources: list[Source]) -> str:
@@ -299,7 +304,7 @@ def collect(
     from adabc_lightning.data.rollout import Part, num_lanes
     from adabc_lightning.data.writer import PartialFile, write_hdf5, write_minari
 
-    parts = []
+    parts: list[Part] = []
     for source, share in zip(sources, shares(options.steps, len(sources)), strict=True):
         for weights, steps in zip(
             source.policies, shares(share, len(source.policies)), strict=True

@@ -86,7 +86,7 @@ class _Policy:
             (np.ascontiguousarray(matrix.T), bias, np.empty((lanes, len(bias)), np.float32))
             for matrix, bias in zip(weights[::2], weights[1::2], strict=True)
         ]
-        low, high = np.float32(spec.action_low), np.float32(spec.action_high)
+        low, high = _float32(spec.action_low), _float32(spec.action_high)
         self._half, self._middle = (high - low) / 2, (high + low) / 2
 
     def __call__(self, observation_LO: np.ndarray) -> np.ndarray:
@@ -118,8 +118,12 @@ class _Lane:
         self.t, self.active = 0, True
         self.observations[0], _ = self.env.reset(seed=seed)
 
-    def end(self, terminated: bool, truncated: bool, lanes: int) -> Episode:
+    def end(self, how: tuple[bool, bool], lanes: int) -> Episode:
         """The episode as far as it got; the lane's next one is so many lanes further.
+
+        Args:
+            how: whether it terminated, and whether a time limit truncated it.
+            lanes: how many there are.
 
         Raises: UserError: the environment gave numbers that are not finite.
         """
@@ -135,7 +139,7 @@ class _Lane:
         self.active = False
         self.episode += lanes
         actions = self.actions[:t].copy()
-        return Episode(self.seed, observations, actions, rewards, terminated, truncated)
+        return Episode(self.seed, observations, actions, rewards, *how)
 
 
 def roll_out(
@@ -168,7 +172,9 @@ def roll_out(
     try:
         while True:
             left = part.transitions - collected
-            lanes.begin(first, left, finished, np.mean(lengths) if lengths else lanes.limit)
+            lanes.begin(
+                first, left, finished, sum(lengths) / len(lengths) if lengths else lanes.limit
+            )
             for index, episode in lanes.run_until_one_ends(first, left):
                 finished[index] = episode
                 lengths.append(len(episode.rewards))
@@ -210,7 +216,7 @@ class _Lanes:
         self.current = self._lanes[0]
         """Whoever stepped last, for the message when that fails."""
         self._part, self._seed = part, seed
-        self._low, self._high = np.float32(spec.action_low), np.float32(spec.action_high)
+        self._low, self._high = _float32(spec.action_low), _float32(spec.action_high)
         self._sigma = np.float32(noise) * (self._high - self._low) / 2
         self._policy = None if part.weights is None else _Policy(part.weights, spec, width)
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
@@ -250,7 +256,7 @@ class _Lanes:
         """Steps all active lanes until an episode ends, or the first one has all that is left."""
         leader = self._lanes[first % self._width]
         active = [(row, lane) for row, lane in enumerate(self._lanes) if lane.active]
-        ended: list[tuple[_Lane, bool, bool]] = []
+        ended: list[tuple[_Lane, tuple[bool, bool]]] = []
         while not ended and leader.t < left:
             action_LA = self._act(active)
             for row, lane in active:
@@ -261,10 +267,11 @@ class _Lanes:
                 lane.rewards[t] = reward
                 lane.t = t + 1
                 if terminated or truncated or t + 1 == self.limit:
-                    ended.append((lane, bool(terminated), bool(truncated and not terminated)))
+                    how = bool(terminated), bool(truncated and not terminated)
+                    ended.append((lane, how))
         if leader.t >= left and all(lane is not leader for lane, *_ in ended):
-            ended.append((leader, False, False))
-        return [(lane.episode, lane.end(*how, self._width)) for lane, *how in ended]
+            ended.append((leader, (False, False)))
+        return [(lane.episode, lane.end(how, self._width)) for lane, how in ended]
 
     def _act(self, active: list[tuple[int, _Lane]]) -> np.ndarray:
         """``clip(π(s) + N(0, σ), low, high)`` or uniform draws, ``[L, A]`` float32."""
@@ -281,3 +288,7 @@ class _Lanes:
             np.maximum(action_LA, self._low, out=action_LA)
             np.minimum(action_LA, self._high, out=action_LA)
         return action_LA
+
+
+def _float32(numbers: Sequence[float]) -> np.ndarray:
+    return np.array(numbers, np.float32)

@@ -44,18 +44,19 @@ class PartialFile:
         """(part, steps, return) of each episode."""
         with said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(path, "r+b" if path.exists() else "w+b")
+            self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
             self._lock()
             self._open(json.loads(json.dumps(options)), anew)
 
     def _open(self, options: dict[str, Any], anew: bool) -> None:
         line = self._file.readline()
         begun = _parsed(line)
-        differs = begun is not None and next((n for n in options if begun.get(n) != options[n]), "")
-        if differs and not anew:
+        differs = [n for n in options if begun is not None and begun.get(n) != options[n]][:1]
+        if begun is not None and differs and not anew:
+            (name,) = differs
             raise UserError(
-                f"{self.path} was begun with {differs} {_shown(begun.get(differs))}, not "
-                f"{_shown(options[differs])}; go on with the same options, or start again with "
+                f"{self.path} was begun with {name} {_shown(begun.get(name))}, not "
+                f"{_shown(options[name])}; go on with the same options, or start again with "
                 "--overwrite"
             )
         if begun is None and line.endswith(b"\n") and not anew:
@@ -217,11 +218,11 @@ def write_minari(
             EpisodeBuffer(
                 id=index,
                 seed=episode.seed,
-                observations=episode.observations,  # type: ignore[arg-type]
-                actions=episode.actions,  # type: ignore[arg-type]
-                rewards=episode.rewards,  # type: ignore[arg-type]
-                terminations=last & episode.terminated,  # type: ignore[arg-type]
-                truncations=last & (not episode.terminated),  # type: ignore[arg-type]
+                observations=episode.observations,
+                actions=episode.actions,
+                rewards=episode.rewards,
+                terminations=last & episode.terminated,
+                truncations=last & (not episode.terminated),
                 infos={},
             )
         )
@@ -233,7 +234,7 @@ def write_minari(
             shutil.rmtree(temporary, ignore_errors=True)
             os.environ["MINARI_DATASETS_PATH"] = str(temporary)
             made = minari.create_dataset_from_buffers(
-                name, buffers, env=env, description=card["description"]
+                name, buffers, description=card["description"], **_environment(env)
             )
             made.storage.update_metadata({key: card[key] for key in card if key != "description"})
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +247,17 @@ def write_minari(
         else:
             os.environ["MINARI_DATASETS_PATH"] = before
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _environment(env: gymnasium.Env) -> dict[str, Any]:
+    """What Minari stores of an environment: its spaces, and how to make it, where JSON can say."""
+    kept = {"observation_space": env.observation_space, "action_space": env.action_space}
+    try:
+        assert env.spec is not None
+        env.spec.to_json()
+    except (ValueError, TypeError):  # registered with a class or function in place of its name
+        return kept
+    return {"env": env, **kept}
 
 
 def _shown(value: Any) -> str:
