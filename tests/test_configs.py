@@ -61,13 +61,14 @@ def test_every_packaged_config_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = command_lines()
-    assert {command[0] for command in commands} == {"fit", "validate"}
+    assert {command[0] for command in commands} == {"fit", "validate", "collect"}
+    tiny_of = {"fit": TINY, "validate": [], "collect": ["--steps", "50"]}
     for command in commands:
-        tiny = TINY if command[0] == "fit" else []
+        tiny = tiny_of[command[0]]
         status = main([*command, *tiny])
         printed = capsys.readouterr()
         assert status == 0, printed.err
-        assert "score" in printed.out
+        assert ("50 transitions" if command[0] == "collect" else "score") in printed.out
     assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
 
 
