@@ -415,8 +415,10 @@ def _stopped_politely(partial: PartialFile, steps: int) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         collected = sum(length for _, length, _ in partial.index)
         print(
-            f"\nstopped by {signal.Signals(number).name} at {collected:,} of {steps:,} transitions;"
-            " the same command goes on from there",
+            "\n"
+            * sys.stderr.isatty()  # below the bar
+            + f"stopped by {signal.Signals(number).name} at {collected:,} of {steps:,} "
+            "transitions; the same command goes on from there",
             file=sys.stderr,
         )
         raise SystemExit(128 + number)
