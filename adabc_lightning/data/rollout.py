@@ -185,7 +185,7 @@ def roll_out(
                 yield episode
                 if collected >= part.transitions:
                     return
-    except (UserError, GeneratorExit):
+    except UserError:
         raise
     except Exception as error:  # whatever a third party's environment raises
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -45,8 +45,12 @@ class PartialFile:
         with said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
-            self._lock()
-            self._open(json.loads(json.dumps(options)), anew)
+            try:
+                self._lock()
+                self._open(json.loads(json.dumps(options)), anew)
+            except BaseException:
+                self._file.close()
+                raise
 
     def _open(self, options: dict[str, Any], anew: bool) -> None:
         line = self._file.readline()
