@@ -90,6 +90,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(AlphaController, "alpha")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(Metrics, "metrics")
+        parser.add_lightning_class_args(Checkpointing, "checkpoints")  # Lightning puts it last
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         # Resolved by now; a file may still hold it.
         parser.add_argument("--inherit", type=str | list[str] | None, help=SUPPRESS)
@@ -143,7 +144,7 @@ class CommandLine(LightningCLI):
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
         extra: list[Callback] = [RunFolder(text, self.config_init.logging)]
-        extra += [Summary(), Checkpointing()]
+        extra.append(Summary())
         if options.enable_progress_bar is not False:
             extra.append(Progress())
         self.trainer_defaults = {"callbacks": extra}

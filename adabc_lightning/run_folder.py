@@ -54,9 +54,12 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
     return ckpt_path
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
     """A checkpoint's content; nothing in the file is executed.
 
+    Args:
+        path: the file.
+        policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
     Raises: UserError: there is no such file, or it is no checkpoint of this package.
     """
     if not path.is_file():
@@ -67,6 +70,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no readable checkpoint") from error
     if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
+    if not policy_only and "optimizer_states" not in checkpoint:
+        raise UserError(
+            f"{path} holds a policy and nothing else, which only collect can use; give a "
+            "checkpoint such as last.ckpt or best.ckpt"
+        )
     return checkpoint
 
 

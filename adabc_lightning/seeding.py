@@ -24,3 +24,17 @@ def stream_seed(seed: int, purpose: str, rank: int = 0) -> int:
 def torch_generator(seed: int, purpose: str, rank: int = 0) -> torch.Generator:
     """A CPU generator seeded with :func:`stream_seed`."""
     return torch.Generator().manual_seed(stream_seed(seed, purpose, rank))
+
+
+def episode_streams(seed: int, part: int, episode: int) -> tuple[int, np.random.Generator]:
+    """What is random in one episode of a collected dataset, whatever else is collected.
+
+    Args:
+        seed: the dataset's seed, ≥ 0.
+        part: index of the policy within the dataset.
+        episode: index of the episode within the part.
+    Returns: a 31-bit seed for the environment's reset, and a generator for the actions.
+    """
+    sequence = np.random.SeedSequence([seed, zlib.crc32(b"collect"), part, episode])
+    reset_seed = int(sequence.generate_state(1, np.uint64)[0]) % 2**31
+    return reset_seed, np.random.default_rng(sequence.spawn(1)[0])

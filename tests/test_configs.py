@@ -70,10 +70,16 @@ def test_every_packaged_config_runs(
 
 def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = command_lines()
-    says = {"fit": "score", "validate": "score", "experiment": "# ", "report": "| demo1 | 1 |"}
+    says = {
+        "fit": "score",
+        "validate": "score",
+        "experiment": "# ",
+        "report": "| demo1 | 1 |",
+        "collect": "50 transitions",
+    }
     assert {command[0] for command in commands} == set(says)
     for command in commands:
-        tiny = TINY if command[0] == "fit" else []
+        tiny = {"fit": TINY, "collect": ["--steps", "50"]}.get(command[0], [])
         assert command[0] != "experiment" or "--dry-run" in command  # the plan, not hours
         status = main([*command, *tiny])
         printed = capsys.readouterr()

@@ -66,9 +66,15 @@ class Checkpointing(Checkpoint):
     there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
     optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
     Lightning's own handlers would exit having saved nothing.
+
+    Args:
+        keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
+            of pre-training as 0, in ``checkpoints/policies/{env_steps:09d}.ckpt``; ``collect``
+            makes datasets with them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_policies: bool = False) -> None:
+        self.keep_policies = keep_policies
         self.best_return: float | None = None
         self._best_is_online = False
         self._signal: int | None = None
@@ -116,6 +122,8 @@ class Checkpointing(Checkpoint):
             _copy(folder / "last.ckpt", folder / "best.ckpt")
         if env_steps == 0 and updates == data.schedule.offline_updates:
             _copy(folder / "last.ckpt", folder / "pretrained.ckpt")
+        if self.keep_policies:
+            _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
         if self._signal is not None:
             self._stop(trainer)
 
@@ -164,6 +172,17 @@ class Checkpointing(Checkpoint):
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
         self._best_is_online = state_dict["best_is_online"]
+
+
+def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:
+    """A checkpoint's entries that say what the policy is and where it comes from, no others."""
+    actor = {f"actor.{name}": tensor for name, tensor in agent.actor.state_dict().items()}
+    content = {
+        "agent": {"gradient_updates": agent.gradient_updates, "seed": agent.seed},
+        "ReplayDataModule": {"env_id": data.env_id, "collector": {"env_steps": data.env_steps}},
+        "state_dict": actor,
+    }
+    AtomicCheckpointIO().save_checkpoint(content, target)
 
 
 def _copy(source: Path, target: Path) -> None:
