@@ -108,7 +108,7 @@ def test_the_plan_of_a_packaged_experiment(name: str, capsys: pytest.CaptureFixt
 
 
 def test_paper_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in dry_run(capsys, "fig2 --seeds 1"):
+    for words in dry_run(capsys, "fig2 --seeds 1 --tasks walker2d-random"):
         config = config_of(words)
         scratch = "redq-scratch" in str(value(words, "--trainer.default_root_dir"))
         alone = value(words, "--schedule.online_env_steps") == "0"
