@@ -201,5 +201,5 @@ def test_merged_is_what_fit_resolves(tmp_path: Path) -> None:
     assert config["model"]["num_critics"] == 10  # base.yaml's, though a.yaml does not inherit it
     assert "inherit" not in config
     (tmp_path / "c.yaml").write_text("model: {tau: '${model.gama}'}\n")
-    with pytest.raises(UserError, match="model.tau cannot be resolved: .*model.gama"):
+    with pytest.raises(UserError, match=r"model\.tau cannot be resolved: .*model\.gama"):
         merged([tmp_path / "c.yaml"], {})
