@@ -25,9 +25,9 @@ from adabc_lightning.config_files import load
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
 from adabc_lightning.loggers import Logging
+from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
-from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.run_folder import (
     RunFolder,
     checkpoint_to_resume,
@@ -125,6 +125,18 @@ class CommandLine(LightningCLI):
             options.default_root_dir = str(folder)
         self.folder = Path(options.default_root_dir)
         self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """A class named in the config may refuse its arguments; jsonargparse wraps that."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, UserError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""

@@ -1,7 +1,10 @@
 """Gymnasium environments: their spaces, their full state, evaluation episodes."""
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -12,8 +15,12 @@ from adabc_lightning.errors import UserError, nearest
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
 
-
+# What resets change beside the simulator's state: in MuJoCo's model, and in the environment.
 _MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
+_MEASURED_BY_RESETS = ("pen_length", "tar_length")
+
+# Ids that begin so → the module that registers them when imported, and our extra that has it.
+_REGISTERED_ELSEWHERE = {"AdroitHand": ("gymnasium_robotics", "adroit")}
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,17 @@ class EnvironmentSpec:
         )
 
 
-def make_env(env_id: str) -> gymnasium.Env:
+def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env:
     """One environment, without Gymnasium's per-step checker.
 
+    Args:
+        env_id: Gymnasium id.
+        max_episode_steps: time limit in steps instead of the environment's own; None keeps it.
     Raises: UserError: the id is unknown or the environment cannot be made.
     """
+    _register(env_id)
     try:
-        return gymnasium.make(env_id, disable_env_checker=True)
+        return gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
     except gymnasium.error.NameNotFound as error:
         known = sorted(gymnasium.registry)
         raise UserError(
@@ -86,12 +97,30 @@ def make_env(env_id: str) -> gymnasium.Env:
         raise UserError(f"environment {env_id!r} cannot be made: {reason}") from error
 
 
+def _register(env_id: str) -> None:
+    """Imports the package that an id comes from, if it is one of those and not imported yet."""
+    for prefix, (module, extra) in _REGISTERED_ELSEWHERE.items():
+        if not env_id.startswith(prefix):
+            continue
+        try:
+            # It greets with a notice on stderr, even where that does not concern the task;
+            # docs/tasks.md says what it says.
+            with redirect_stderr(io.StringIO()):
+                import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"environment {env_id!r} needs {module}, which cannot be imported; "
+                f"`pip install 'adabc_lightning[{extra}]'` installs it"
+            ) from error
+
+
 def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     """The full state of a MuJoCo environment, as plain containers and tensors.
 
     MuJoCo's integration state (positions and velocities alone differed on Walker2d in 6 of 10
-    seeds), the parts of the model that resets of some environments move (Adroit's targets), the
-    steps that count towards the time limit and the generator of the resets.
+    seeds), what resets of some environments change beside it (Adroit's targets, and the lengths
+    of pens, measured anew in each position), the steps that count towards the time limit and the
+    generator of the resets.
 
     Returns: the state, or None where the environment is not MuJoCo's and cannot be captured.
     """
@@ -108,6 +137,9 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     return {
         "physics": torch.from_numpy(physics),
         "model": {name: torch.tensor(getattr(base.model, name)) for name in _MOVED_BY_RESETS},
+        "measured": {
+            name: float(getattr(base, name)) for name in _MEASURED_BY_RESETS if hasattr(base, name)
+        },
         "generator": base.np_random.bit_generator.state,
         "elapsed_steps": [wrapper._elapsed_steps for wrapper in _time_limits(env)],
     }
@@ -116,7 +148,8 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
 def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     """Puts a state of :func:`get_state` back into an environment of the same id.
 
-    Raises: UserError: the state is of another environment.
+    Raises: UserError: the state is of another environment, or of one without (or with) a time
+        limit.
     """
     import mujoco
 
@@ -134,8 +167,16 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     mujoco.mj_setState(base.model, base.data, physics, kind)
     mujoco.mj_forward(base.model, base.data)
     mujoco.mj_setState(base.model, base.data, physics, kind)  # mj_forward moves the warm start
+    for name, value in state.get("measured", {}).items():
+        setattr(base, name, value)
     base.np_random.bit_generator.state = state["generator"]
-    for wrapper, steps in zip(_time_limits(env), state["elapsed_steps"], strict=True):
+    limits = _time_limits(env)
+    if len(limits) != len(state["elapsed_steps"]):
+        raise UserError(
+            f"the checkpoint's environment has {len(state['elapsed_steps'])} time limits, this one "
+            f"{len(limits)}; resume with the data.max_episode_steps of the run"
+        )
+    for wrapper, steps in zip(limits, state["elapsed_steps"], strict=True):
         wrapper._elapsed_steps = steps
 
 

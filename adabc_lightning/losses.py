@@ -3,8 +3,14 @@
 Dimensions: B batch, N critics, M drawn critics, A action. α is a scalar tensor or a float.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+TargetRule = Callable[[Tensor], Tensor]
+"""Values ``[M, B]`` of the drawn critics → one value ``[B]``."""
 
 
 def smoothed_action(
@@ -29,7 +35,36 @@ def smoothed_action(
     return torch.minimum(torch.maximum(action_BA + epsilon_BA, low_A), high_A)
 
 
-def td_target(reward_B: Tensor, terminated_B: Tensor, next_q_MB: Tensor, gamma: float) -> Tensor:
+def minimum(q_MB: Tensor) -> Tensor:
+    """min_{i∈M} Q_i   (Eq. 3; with M = N the minimum over the ensemble, with N = 2 TD3's)
+
+    Returns: ``[B]``.
+    """
+    return q_MB.amin(0)
+
+
+def minimum_of_group_means(q_MB: Tensor) -> Tensor:
+    """The smaller of the means of the first and the second half of the critics.
+
+    Balanced Replay's pair of ensembles (Lee et al. 2021); the paper's V.A describes it.
+
+    Args:
+        q_MB: values of all members; M must be even.
+    Returns: ``[B]``.
+    Raises: ValueError: an odd number of members.
+    """
+    if len(q_MB) % 2:
+        raise ValueError(f"minimum_of_group_means: {len(q_MB)} critics do not make two groups")
+    return q_MB.unflatten(0, (2, -1)).mean(1).amin(0)
+
+
+def td_target(
+    reward_B: Tensor,
+    terminated_B: Tensor,
+    next_q_MB: Tensor,
+    gamma: float,
+    rule: TargetRule = minimum,
+) -> Tensor:
     """Bellman target from a random subset of critics.
 
         y = r + γ (1 − d) min_{i∈M} Q̄_i(s′, a′)                    (Eq. 3)
@@ -39,6 +74,7 @@ def td_target(reward_B: Tensor, terminated_B: Tensor, next_q_MB: Tensor, gamma: 
         terminated_B: 1.0 for true terminals only, never for time limits.
         next_q_MB: target values of the drawn members, no gradient.
         gamma: discount per environment step.
+        rule: what makes one value of the members'; Eq. 3 takes the minimum.
     Returns: ``[B]``.
     Raises: ValueError: shapes disagree.
     """
@@ -47,7 +83,7 @@ def td_target(reward_B: Tensor, terminated_B: Tensor, next_q_MB: Tensor, gamma: 
             f"td_target: reward {tuple(reward_B.shape)}, terminated {tuple(terminated_B.shape)} "
             f"and next_q {tuple(next_q_MB.shape)} must be [B], [B] and [M, B]"
         )
-    return reward_B + gamma * (1 - terminated_B) * next_q_MB.amin(0)
+    return reward_B + gamma * (1 - terminated_B) * rule(next_q_MB)
 
 
 def critic_loss(q_NB: Tensor, target_B: Tensor) -> Tensor:
@@ -112,3 +148,57 @@ def actor_loss(
         )
     normalizer = normalizer_q_B.detach().abs().mean()
     return -q_NB.mean() / normalizer + alpha * behavior_cloning(policy_action_BA, action_BA)
+
+
+def gaussian_log_prob(action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor) -> Tensor:
+    """Log N(a; μ, σ²), summed over the action dimensions   (AWAC)
+
+    Returns: ``[B]``.
+    """
+    z_BA = (action_BA - mean_BA) * torch.exp(-log_std_A)
+    return (-0.5 * z_BA.square() - log_std_A - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def advantage_weighted_loss(log_prob_B: Tensor, advantage_B: Tensor, beta: float) -> Tensor:
+    """L = −Σ_B softmax_B(A / β) · log π(a|s)   (AWAC, Nair et al. 2020, Eq. 13, as jaxrl has it)
+
+    Args:
+        log_prob_B: log-likelihood of the data's actions.
+        advantage_B: A(s, a), no gradient.
+        beta: temperature.
+    Returns: scalar.
+    Raises: ValueError: shapes disagree.
+    """
+    if log_prob_B.shape != advantage_B.shape or log_prob_B.dim() != 1:
+        raise ValueError(
+            f"advantage_weighted_loss: log_prob {tuple(log_prob_B.shape)} and advantage "
+            f"{tuple(advantage_B.shape)} must be [B]"
+        )
+    return -(torch.softmax(advantage_B.detach() / beta, 0) * log_prob_B).sum()
+
+
+def density_ratio_loss(offline_ratio_B: Tensor, online_ratio_B: Tensor) -> Tensor:
+    """E_off[−log(2/(w+1))] − E_on[log(2w/(w+1))]   (Balanced Replay, Lee et al. 2021, Eq. 4)
+
+    The Jensen-Shannon bound whose optimum is w = d_online / d_offline.
+
+    Args:
+        offline_ratio_B, online_ratio_B: w ≥ 0 of offline and of online rows.
+    Returns: scalar; a w of 0 costs much but not infinitely much.
+    """
+    tiny = 1e-10  # w comes out of a ReLU: log 0 would make the gradient not a number
+    offline_B = torch.log(2 / (offline_ratio_B + 1))
+    online_B = torch.log(2 * online_ratio_B / (online_ratio_B + 1) + tiny)
+    return -offline_B.mean() - online_B.mean()
+
+
+def density_ratio_priority(ratio_B: Tensor, offline_ratio_B: Tensor) -> Tensor:
+    """clip(w^(1/5) / mean_off w^(1/5), 0.001, 1000)   (Balanced Replay: temperature 5)
+
+    Args:
+        ratio_B: w of the rows whose priorities are wanted.
+        offline_ratio_B: w of offline rows, for the mean.
+    Returns: ``[B]``.
+    """
+    mean = offline_ratio_B.pow(0.2).mean().clamp(min=1e-10)
+    return (ratio_B.pow(0.2) / mean).clamp(1e-3, 1e3)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.losses import TargetRule, minimum
 from adabc_lightning.networks import Actor, CriticEnsemble
+from adabc_lightning.objectives import TD3BC, Objective
 from adabc_lightning.seeding import stream_seed, torch_generator
 from adabc_lightning.update import AdamState, AgentState, UpdateOptions, update
 
@@ -23,17 +25,22 @@ class OffToOnModule(LightningModule):
     Args:
         spec: the environment's sizes and action bounds.
         num_critics: N.
-        subset_size: M, critics drawn for a target, without replacement, anew each update.
+        subset_size: M, critics drawn for a target, without replacement, anew each update; with
+            M = N all of them, in their order.
         hidden_sizes: units of the hidden layers of actor and critics.
+        actor_hidden_sizes: units of the actor's hidden layers where they differ.
         alpha_offline: weight of the behaviour-cloning term during pre-training.
         gamma: discount per environment step.
         tau: step of the target networks towards their sources.
         policy_delay: critic updates per update of the actor and of both targets. The authors'
             code has 2; Algorithm 1 as printed, 1.
         learning_rate: of both Adams.
-        target_noise, target_noise_clip: σ_policy and its clip, in action limits.
-        normalizer: what divides Q in the actor's loss: ``"policy"``, mean|Q(s, π(s))| (authors'
-            code), or ``"data"``, mean|Q(s, a)| (paper, Eq. 1).
+        actor_weight_decay: L2 term of the actor's Adam.
+        target_noise, target_noise_clip, normalizer: see
+            :class:`~adabc_lightning.objectives.TD3BC`.
+        objective: what the policy is trained for; None for TD3BC with the three above.
+        target_rule: what makes one target value of the drawn critics' (see
+            :mod:`adabc_lightning.losses`).
         seed: the run's seed.
     Raises: UserError: a value outside its range.
     """
@@ -46,14 +53,18 @@ class OffToOnModule(LightningModule):
         num_critics: int = 10,
         subset_size: int = 2,
         hidden_sizes: Sequence[int] = (256, 256),
+        actor_hidden_sizes: Sequence[int] | None = None,
         alpha_offline: float = 0.4,
         gamma: float = 0.99,
         tau: float = 0.005,
         policy_delay: int = 2,
         learning_rate: float = 3e-4,
+        actor_weight_decay: float = 0.0,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         normalizer: str = "policy",
+        objective: Objective | None = None,
+        target_rule: TargetRule = minimum,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -63,8 +74,9 @@ class OffToOnModule(LightningModule):
                 f"model.subset_size is {subset_size} and model.num_critics {num_critics}; "
                 "it must be 1 ≤ subset_size ≤ num_critics"
             )
-        if not hidden_sizes or min(hidden_sizes) < 1:
-            raise UserError(f"model.hidden_sizes is {hidden_sizes}; it needs sizes of 1 or more")
+        for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
+            if not sizes or min(sizes) < 1:
+                raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
         if policy_delay < 1:
             raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
         for name, value, low, high in (
@@ -72,28 +84,34 @@ class OffToOnModule(LightningModule):
             ("gamma", gamma, 0, 1),
             ("tau", tau, 0, 1),
             ("learning_rate", learning_rate, 0, float("inf")),
-            ("target_noise", target_noise, 0, float("inf")),
-            ("target_noise_clip", target_noise_clip, 0, float("inf")),
+            ("actor_weight_decay", actor_weight_decay, 0, float("inf")),
         ):
             if not low <= value <= high:  # also catches NaN
                 raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
-        if normalizer not in ("policy", "data"):
-            raise UserError(f"model.normalizer is {normalizer!r}; known: policy, data")
+        self.objective = objective or TD3BC(target_noise, target_noise_clip, normalizer)
+        try:
+            target_rule(torch.zeros(subset_size, 1))
+        except ValueError as error:
+            raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay, self.learning_rate = policy_delay, learning_rate
+        self.actor_weight_decay = actor_weight_decay
         self.alpha_offline, self.seed = alpha_offline, seed
         self._constants: dict[str, Any] = {
             "gamma": gamma,
             "tau": tau,
-            "target_noise": target_noise,
-            "target_noise_clip": target_noise_clip,
-            "normalizer": normalizer,
+            "objective": self.objective,
+            "target_rule": target_rule,
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
             self.actor = Actor(
-                spec.observation_size, spec.action_low, spec.action_high, hidden_sizes
+                spec.observation_size,
+                spec.action_low,
+                spec.action_high,
+                actor_hidden_sizes or hidden_sizes,
+                self.objective.gaussian,
             )
             self.critics = CriticEnsemble(
                 num_critics, spec.observation_size, spec.action_size, hidden_sizes
@@ -139,6 +157,12 @@ class OffToOnModule(LightningModule):
         action = self.actor(batch).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
 
+    @torch.no_grad()
+    def exploration_scale(self) -> np.ndarray | None:
+        """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
+        scale_A = self.objective.exploration_scale(self.actor.weights)
+        return None if scale_A is None else scale_A.cpu().numpy()
+
     def agent_state(self) -> AgentState:
         """The live tensors an update reads and writes."""
         critic_adam, actor_adam = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
@@ -147,7 +171,7 @@ class OffToOnModule(LightningModule):
             self.actor_target.weights,
             self.critics.weights,
             self.critic_targets.weights,
-            AdamState.of(actor_adam, self.learning_rate),
+            AdamState.of(actor_adam, self.learning_rate, self.actor_weight_decay),
             AdamState.of(critic_adam, self.learning_rate),
         )
 
@@ -162,7 +186,7 @@ class OffToOnModule(LightningModule):
             return
         low, high = self.actor.action_low, self.actor.action_high
         options = UpdateOptions(**self._constants, action_low=low, action_high=high)
-        noise_GBA, subset_GM = self._draw(num_updates, batch_size)
+        noise_GBA, policy_noise_GBA, subset_GM = self._draw(num_updates, batch_size)
         state = self.agent_state()
         self._record("online/fraction", batch["online"].mean())
         for g in range(num_updates):
@@ -177,17 +201,27 @@ class OffToOnModule(LightningModule):
                 self.alpha,
                 options,
                 move_actor=move_actor,
+                policy_noise_BA=None if policy_noise_GBA is None else policy_noise_GBA[g],
             )
             for name, value in metrics.items():
                 self._record(name, value)
 
-    def _draw(self, num_updates: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """The randomness of G updates: noise ``[G, B, A]`` and critic subsets ``[G, M]``."""
+    def _draw(self, num_updates: int, batch_size: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The randomness of G updates: noise ``[G, B, A]``, twice, and critic subsets ``[G, M]``.
+
+        The second noise is for the loss of a stochastic policy.
+        """
         shape = num_updates, batch_size, self.spec.action_size
         noise_GBA = torch.randn(shape, generator=self.generator)
-        order_GN = torch.rand((num_updates, self.num_critics), generator=self.generator)
-        subset_GM = order_GN.topk(self.subset_size).indices
-        return noise_GBA.to(self.device), subset_GM.to(self.device)
+        policy_noise_GBA = None
+        if self.objective.gaussian:
+            policy_noise_GBA = torch.randn(shape, generator=self.generator).to(self.device)
+        if self.subset_size == self.num_critics:  # in order: a rule may tell groups apart
+            subset_GM = torch.arange(self.num_critics).expand(num_updates, -1)
+        else:
+            order_GN = torch.rand((num_updates, self.num_critics), generator=self.generator)
+            subset_GM = order_GN.topk(self.subset_size).indices
+        return noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device)
 
     def _record(self, name: str, value: Tensor) -> None:
         """Adds to a running sum on the device; nothing is fetched until someone asks."""
@@ -206,8 +240,11 @@ class OffToOnModule(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the critics and Adam for the actor, PyTorch's default β and ε."""
         return [
-            torch.optim.Adam(weights, lr=self.learning_rate, fused=True)
-            for weights in (self.critics.weights, self.actor.weights)
+            torch.optim.Adam(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
+            for weights, decay in (
+                (self.critics.weights, 0.0),
+                (self.actor.weights, self.actor_weight_decay),
+            )
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

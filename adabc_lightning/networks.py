@@ -96,12 +96,14 @@ def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
 
 
 class Actor(nn.Module):
-    """Deterministic policy, PyTorch's default initialisation (as the authors' code has it).
+    """The policy, PyTorch's default initialisation (as the authors' code has it).
 
     Args:
         observation_size: O.
         action_low, action_high: ``[A]`` bounds of the action space.
         hidden_sizes: units of each hidden layer.
+        gaussian: whether it also learns a log standard deviation per action dimension, in
+            action limits, the same in all states.
     """
 
     action_low: Tensor
@@ -113,6 +115,7 @@ class Actor(nn.Module):
         action_low: Sequence[float],
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
+        gaussian: bool = False,
     ) -> None:
         super().__init__()
         self.net = MLP(
@@ -121,17 +124,20 @@ class Actor(nn.Module):
             num_cells=list(hidden_sizes),
             activation_class=nn.ReLU,
         )
+        self.log_std = nn.Parameter(torch.zeros(len(action_low))) if gaussian else None
         self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
 
     @property
     def weights(self) -> Weights:
-        """The live parameters, in layer order."""
-        return tuple(self.net.parameters())
+        """The live parameters: the layers in order, then the log standard deviation, if any."""
+        layers = tuple(self.net.parameters())
+        return layers if self.log_std is None else (*layers, self.log_std)
 
     def forward(self, observation_BO: Tensor) -> Tensor:
-        """Actions ``[B, A]`` for observations ``[B, O]``."""
-        return policy(observation_BO, self.weights, self.action_low, self.action_high)
+        """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``."""
+        layers = tuple(self.net.parameters())
+        return policy(observation_BO, layers, self.action_low, self.action_high)
 
 
 class CriticEnsemble(nn.Module):

@@ -1,7 +1,8 @@
 """The argument parser: whatever is wrong with a key or a value becomes one sentence."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import isabstract
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -62,8 +63,9 @@ class Parser(LightningArgumentParser):
             key = option.removeprefix("--").partition("=")[0].removesuffix("+")
             if any(known.startswith(f"{key}.") for known in keys):
                 raise UserError(self._no_value(key))
-            # A callback or plugin of Lightning's has keys of its own below trainer.
-            if key not in (*keys, "print_config") and not key.startswith("trainer."):
+            # A class that is named, such as a callback or an objective, has keys of its own.
+            named = key.startswith(("trainer.", "model.objective."))
+            if key not in (*keys, "print_config") and not named:
                 raise UserError(self.unknown(key))
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,9 +83,16 @@ class Parser(LightningArgumentParser):
         text = " ".join(str(message).split())
         types = {a.dest: getattr(a, "_typehint", None) for a in self._actions}
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
+        if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
+            name = nested[1].removeprefix("init_args.")
+            raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
         if wrong and types.get(wrong[1]) is not None:
             value = _YAML.get(wrong[2], wrong[2])
             raise UserError(f"{wrong[1]} is {value}; it must be {in_words(types[wrong[1]])}")
+        if (path := re.match(r'Parser key "([\w.]+)"', text)) and _is_function(types.get(path[1])):
+            raise UserError(
+                f"{path[1]} must be {in_words(types[path[1]])}; {text.split(' - ')[-1]}"
+            )
         if no_value := re.match(r"argument (?:-c/)?(--[\w.]+): expected one argument", text):
             raise UserError(f"{no_value[1]} needs a value")
         if linked := re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text):
@@ -124,6 +133,10 @@ class Parser(LightningArgumentParser):
         return f"{group} takes no value; it has keys: {', '.join(names)}"
 
 
+def _is_function(kind: Any) -> bool:
+    return get_origin(kind) is Callable
+
+
 def in_words(kind: Any) -> str:
     """What a type annotation accepts: ``"a whole number or null"``."""
     *most, last = dict.fromkeys(_alternatives(kind))
@@ -144,4 +157,9 @@ def _alternatives(kind: Any) -> list[str]:
     if isinstance(origin, type) and issubclass(origin, Iterable):
         items = _PLURALS.get(arguments[0], getattr(arguments[0], "__name__", "items"))
         return [f"a list of {items}"]
+    if _is_function(kind):
+        return ["the dotted path of a function, such as adabc_lightning.losses.minimum"]
+    if isabstract(kind):
+        names = ", ".join(part.__name__ for part in kind.__subclasses__())
+        return [f"the dotted path of a class ({kind.__module__} has {names})"]
     return [f"a {getattr(kind, '__name__', kind)}"]

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adam import adam
 
-from adabc_lightning.losses import actor_loss, critic_loss, smoothed_action, td_target
-from adabc_lightning.networks import Weights, policy, q_values
+from adabc_lightning.losses import TargetRule, critic_loss, td_target
+from adabc_lightning.networks import Weights, q_values
+from adabc_lightning.objectives import Objective
 
 
 class AdamState(NamedTuple):
@@ -25,9 +26,12 @@ class AdamState(NamedTuple):
     second_moments: list[Tensor]
     steps: list[Tensor]
     learning_rate: float
+    weight_decay: float = 0.0
 
     @classmethod
-    def of(cls, optimizer: Optimizer, learning_rate: float) -> "AdamState":
+    def of(
+        cls, optimizer: Optimizer, learning_rate: float, weight_decay: float = 0.0
+    ) -> "AdamState":
         """The live state of an optimiser, created as its first step would where missing."""
         for parameter in optimizer.param_groups[0]["params"]:
             state = optimizer.state[parameter]
@@ -41,6 +45,7 @@ class AdamState(NamedTuple):
             [state["exp_avg_sq"] for state in states],
             [state["step"] for state in states],
             learning_rate,
+            weight_decay,
         )
 
 
@@ -61,9 +66,8 @@ class UpdateOptions:
 
     gamma: float
     tau: float
-    target_noise: float
-    target_noise_clip: float
-    normalizer: str
+    objective: Objective
+    target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
 
@@ -77,6 +81,7 @@ def update(
     options: UpdateOptions,
     *,
     move_actor: bool,
+    policy_noise_BA: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """One pass through the inner loop of Algorithm 1.
 
@@ -88,11 +93,12 @@ def update(
         alpha: weight of the behaviour-cloning term, a scalar tensor.
         options: constants.
         move_actor: whether actor and targets move, too (every ``policy_delay``-th update).
+        policy_noise_BA: standard normal draws for the actor's loss, None for a deterministic one.
     Returns: scalar metrics, on the device.
     """
     metrics = update_critics(state, batch, noise_BA, subset_M, options)
     if move_actor:
-        metrics |= update_actor_and_targets(state, batch, alpha, options)
+        metrics |= update_actor_and_targets(state, batch, alpha, options, policy_noise_BA)
     return metrics
 
 
@@ -109,21 +115,19 @@ def update_critics(
         options: constants.
     Returns: scalars ``loss/critic``, ``q/mean`` and ``q/target``.
     """
-    low, high = options.action_low, options.action_high
     with torch.no_grad():
         next_observation_BO = batch["next_observation"]
-        next_action_BA = smoothed_action(
-            policy(next_observation_BO, state.actor_target, low, high),
-            noise_BA,
-            options.target_noise,
-            options.target_noise_clip,
-            low,
-            high,
+        next_action_BA = options.objective.next_action(
+            state, next_observation_BO, noise_BA, options
         )
-        # Only the drawn members are evaluated: the others' values would not enter the target.
-        drawn = tuple(weight[subset_M] for weight in state.critic_targets)
+        drawn = state.critic_targets
+        if len(subset_M) < len(drawn[0]):
+            # Only the drawn members are evaluated: the others' values do not enter the target.
+            drawn = tuple(weight[subset_M] for weight in drawn)
         next_q_MB = q_values(next_observation_BO, next_action_BA, drawn)
-        target_B = td_target(batch["reward"], batch["terminated"], next_q_MB, options.gamma)
+        target_B = td_target(
+            batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
+        )
     q_NB = q_values(batch["observation"], batch["action"], state.critics)
     loss = critic_loss(q_NB, target_B)
     _adam_step(state.critics, torch.autograd.grad(loss, state.critics), state.critic_adam)
@@ -135,36 +139,28 @@ def update_critics(
 
 
 def update_actor_and_targets(
-    state: AgentState, batch: TensorDict, alpha: Tensor, options: UpdateOptions
+    state: AgentState,
+    batch: TensorDict,
+    alpha: Tensor,
+    options: UpdateOptions,
+    policy_noise_BA: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Moves the actor along Eq. 4, then both target networks towards their sources.
+    """Moves the actor along its objective, then both target networks towards their sources.
 
     Args:
         state: written in place: actor, its Adam, both targets.
         batch: ``[B]`` transitions, those of the critics' update.
         alpha: weight of the behaviour-cloning term, a scalar tensor.
         options: constants.
+        policy_noise_BA: standard normal draws, None for a deterministic policy.
     Returns: scalars ``loss/actor``, ``loss/behavior_cloning`` and ``q/policy``.
     """
-    observation_BO, action_BA = batch["observation"], batch["action"]
-    critics = tuple(weight.detach() for weight in state.critics)
-    policy_action_BA = policy(observation_BO, state.actor, options.action_low, options.action_high)
-    q_NB = q_values(observation_BO, policy_action_BA, critics)
-    if options.normalizer == "policy":
-        normalizer_q_B = q_NB.detach().mean(0)
-    else:
-        normalizer_q_B = q_values(observation_BO, action_BA, critics).mean(0)
-    loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, alpha)
+    loss, metrics = options.objective.loss(state, batch, policy_noise_BA, alpha, options)
     _adam_step(state.actor, torch.autograd.grad(loss, state.actor), state.actor_adam)
     with torch.no_grad():
         torch._foreach_lerp_(state.actor_target, state.actor, options.tau)
         torch._foreach_lerp_(state.critic_targets, state.critics, options.tau)
-        distance = (policy_action_BA - action_BA).square().mean()
-    return {
-        "loss/actor": loss.detach(),
-        "loss/behavior_cloning": distance,
-        "q/policy": q_NB.detach().mean(),
-    }
+    return {"loss/actor": loss.detach(), **metrics}
 
 
 def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:
@@ -185,7 +181,7 @@ def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamSt
             beta1=0.9,
             beta2=0.999,
             lr=state.learning_rate,
-            weight_decay=0.0,
+            weight_decay=state.weight_decay,
             eps=1e-8,
             maximize=False,
         )

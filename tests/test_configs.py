@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
 import pytest
-from tiny import write_log
+from tiny import merged, shapes, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.config_files import packaged_configs
+from adabc_lightning.config_files import packaged_configs, packaged_folder
+from adabc_lightning.data.datasets import packaged_datasets
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -39,24 +39,33 @@ def command_lines() -> list[list[str]]:
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
 
 
-def test_every_packaged_config_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [name for name in packaged_configs() if name != "quick.yaml"]  # an overlay
-    assert {"base.yaml", "hopper.yaml", "walker2d.yaml", "halfcheetah.yaml"} <= set(names)
-    for name in names:
-        environment = {"walker2d.yaml": "Walker2d-v5", "halfcheetah.yaml": "HalfCheetah-v5"}
-        extra: list[str] = []
-        if name in environment:  # their datasets are not packaged
-            env = gymnasium.make(environment[name])
-            log = write_log(
-                tmp_path / f"{name}.hdf5", env.observation_space.shape[0], env.action_space.shape[0]
-            )
-            env.close()
-            extra = ["--data.dataset", str(log)]
-        folder = tmp_path / name.removesuffix(".yaml")
-        arguments = ["fit", "--config", name, *extra, *TINY]
-        status = main([*arguments, "--trainer.default_root_dir", str(folder)])
-        assert status == 0, capsys.readouterr().err
-        assert (folder / "checkpoints" / "best.ckpt").exists()
+def complete_configs() -> list[str]:
+    """Packaged configs that name a task; overlays and methods are stacked on one of these."""
+    found = packaged_configs().items()
+    return [
+        name
+        for name, about in found
+        if not name.startswith("method/") and not about.startswith("Overlay")
+    ]
+
+
+def test_the_overlays_say_that_they_are() -> None:
+    flat = {name for name in packaged_configs() if "/" not in name}
+    assert flat - set(complete_configs()) == {"quick.yaml", "adroit.yaml"}
+
+
+@pytest.mark.parametrize("name", complete_configs())
+def test_every_packaged_config_runs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = merged(packaged_folder() / name)["data"]
+    extra = ["--data.max_episode_steps", "10", "--trainer.default_root_dir", "run"]
+    if keys["dataset"] not in packaged_datasets():
+        sizes = shapes(keys["env_id"])
+        extra += ["--data.dataset", str(write_log(tmp_path / "log.hdf5", *sizes))]
+    status = main(["fit", "--config", name, *TINY, *extra])
+    assert status == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
 def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -502,6 +502,10 @@ def test_a_time_limit_below_one_step_is_refused():
         load_dataset(PACKAGED, max_episode_steps=0)
 
 
-def test_a_d4rl_name_asks_for_its_file() -> None:
-    with pytest.raises(UserError, match="dataset of D4RL, which Minari does not have"):
-        load_dataset("hopper-medium-replay-v2")
+def test_a_d4rl_name_that_no_task_needs_asks_for_its_file() -> None:
+    with pytest.raises(UserError) as caught:
+        load_dataset("hopper-meduim-replay-v2")
+    assert str(caught.value) == (
+        "'hopper-meduim-replay-v2' looks like a dataset of D4RL, but is none that is known here; "
+        "give the path of its HDF5 file; did you mean 'hopper-medium-replay-v2'?"
+    )

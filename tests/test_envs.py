@@ -1,5 +1,7 @@
 """Environments: spaces, exact state, evaluation."""
 
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -8,9 +10,13 @@ from tiny import TOY_LIMIT, register_toy
 from adabc_lightning.envs import EnvironmentSpec, evaluate, get_state, make_env, set_state
 from adabc_lightning.errors import UserError
 
+ADROIT = [f"AdroitHand{task}-v1" for task in ("Pen", "Door", "Hammer", "Relocate")]
 
-@pytest.mark.parametrize("env_id", ["Hopper-v5", "Walker2d-v5", "HalfCheetah-v5"])
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", *ADROIT])
 def test_a_restored_environment_goes_on_exactly(env_id: str) -> None:
+    if env_id in ADROIT:
+        pytest.importorskip("gymnasium_robotics")
     original, restored = make_env(env_id), make_env(env_id)
     rng = np.random.default_rng(0)
     shape = original.action_space.shape
@@ -42,6 +48,36 @@ def test_the_time_limit_counts_on_after_a_restore() -> None:
     set_state(env, state)
     ended = [env.step(np.zeros(3))[3] for _ in range(4)]
     assert ended == [False, False, False, True]
+
+
+def test_a_time_limit_of_one_s_own_replaces_the_environment_s() -> None:
+    env_id = register_toy()
+    for limit, expected in ((None, TOY_LIMIT), (3, 3), (9, 9)):
+        env = make_env(env_id, limit)
+        assert EnvironmentSpec.of(env, env_id).max_episode_steps == expected
+        env.reset(seed=0)
+        ended = [env.step(np.zeros(2))[3] for _ in range(expected)]
+        assert ended == [False] * (expected - 1) + [True]
+
+
+def test_a_state_without_a_time_limit_is_not_put_into_an_environment_with_one() -> None:
+    unlimited, limited = make_env("Hopper-v5", -1), make_env("Hopper-v5")
+    unlimited.reset(seed=0)
+    state = get_state(unlimited)
+    assert state is not None
+    with pytest.raises(UserError, match=r"has 0 time limits, this one 1; resume with the data.max"):
+        set_state(limited, state)
+
+
+@pytest.mark.parametrize("env_id", ADROIT)
+def test_adroit_says_what_to_install(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    with pytest.raises(UserError) as caught:
+        make_env(env_id)
+    assert str(caught.value) == (
+        f"environment {env_id!r} needs gymnasium_robotics, which cannot be imported; "
+        "`pip install 'adabc_lightning[adroit]'` installs it"
+    )
 
 
 def test_other_environments_have_no_capturable_state() -> None:

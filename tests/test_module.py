@@ -83,7 +83,7 @@ def test_fifty_updates_of_the_training_step_agree_with_ten_separate_networks() -
 
 def test_subsets_are_fresh_uniform_and_without_replacement() -> None:
     module = Alone(num_critics=5, subset_size=2)
-    noise_GBA, subset_GM = module._draw(20_000, 1)
+    noise_GBA, _, subset_GM = module._draw(20_000, 1)
     assert (subset_GM[:, 0] != subset_GM[:, 1]).all()
     counts = torch.bincount(subset_GM.flatten(), minlength=5) / 20_000
     assert torch.allclose(counts, torch.full((5,), 2 / 5), atol=0.02)

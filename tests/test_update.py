@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.losses import minimum
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.networks import Actor, CriticEnsemble, mlp, q_values
+from adabc_lightning.objectives import TD3BC
 from adabc_lightning.update import (
     AdamState,
     AgentState,
@@ -49,7 +51,7 @@ def fresh(dtype: torch.dtype = torch.float64) -> tuple[Actor, CriticEnsemble, Ag
 
 def options(dtype: torch.dtype = torch.float64, normalizer: str = "policy") -> UpdateOptions:
     low, high = torch.tensor(LOW, dtype=dtype), torch.tensor(HIGH, dtype=dtype)
-    return UpdateOptions(GAMMA, TAU, SIGMA, CLIP, normalizer, low, high)
+    return UpdateOptions(GAMMA, TAU, TD3BC(SIGMA, CLIP, normalizer), minimum, low, high)
 
 
 def plain(dtype: torch.dtype, normalizer: str, policy_delay: int) -> PlainAgent:

@@ -1,6 +1,7 @@
 """When to trim, adapt, evaluate, record and save. Sampling and gradients are not theirs."""
 
 from adabc_lightning.callbacks.alpha import AlphaController
+from adabc_lightning.callbacks.balanced import BalancedReplay
 from adabc_lightning.callbacks.checkpointing import Checkpointing
 from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.evaluation import Evaluation
@@ -10,6 +11,7 @@ from adabc_lightning.callbacks.summary import Summary
 
 __all__ = [
     "AlphaController",
+    "BalancedReplay",
     "Checkpointing",
     "Downsampling",
     "Evaluation",

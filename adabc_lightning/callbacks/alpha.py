@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.control import next_alpha, next_return_average
-from adabc_lightning.envs import evaluate, make_env
+from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
 
@@ -79,7 +79,7 @@ class AlphaController(Callback):
         self.alpha = self._start  # not that of a checkpoint which another run pre-trained
         agent.alpha.fill_(self.alpha)
         if data.reference is not None:
-            env = make_env(data.env_id)
+            env = data.make_env()
             seed = stream_seed(data.seed, "controller") % 2**31
             returns, _ = evaluate(agent.act, [env], 1, seed)
             env.close()

@@ -8,7 +8,7 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.envs import evaluate, make_env
+from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
 
@@ -38,7 +38,7 @@ class Evaluation(Callback):
     ) -> tuple[list[float], list[int]]:
         """Raw returns and lengths of one evaluation; the same starts every time."""
         if not self._envs:
-            self._envs = [make_env(data.env_id) for _ in range(self.episodes)]
+            self._envs = [data.make_env() for _ in range(self.episodes)]
         seed = stream_seed(data.seed, "evaluation") % 2**31
         start = time.perf_counter()
         result = evaluate(agent.act, self._envs, self.episodes, seed)

@@ -25,6 +25,7 @@ COLUMNS = (
     "loss/critic",
     "loss/actor",
     "loss/behavior_cloning",
+    "loss/density_ratio",
     "q/mean",
     "q/target",
     "q/policy",

@@ -53,11 +53,12 @@ class Collector:
         space = env.action_space
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
         self._low, self._high = space.low, space.high
+        self._limit = (space.high - space.low) / 2
         self._sigma = exploration_noise * (space.high - space.low) / 2
         self._observation: np.ndarray | None = None
         self._return, self._steps = 0.0, 0
 
-    def step(self, policy: Policy) -> Tensor:
+    def step(self, policy: Policy, scale_A: np.ndarray | None = None) -> Tensor:
         """Acts once: ``a ~ clip(π(s) + N(0, σ_expl), low, high)``.
 
         ``finished_episode`` is set when this step ended an episode, else None; the reset
@@ -65,13 +66,15 @@ class Collector:
 
         Args:
             policy: the newest policy.
+            scale_A: σ of a stochastic policy in action limits, in the place of σ_expl.
         Returns: the packed row ``[width]``, ``online`` set.
         """
         if self._observation is None:
             self._observation, _ = self.env.reset(seed=self._reset_seed)
             self._reset_seed = None
             self._return, self._steps = 0.0, 0
-        noise = self._sigma * self._noise.standard_normal(self._sigma.shape)
+        sigma = self._sigma if scale_A is None else scale_A * self._limit
+        noise = sigma * self._noise.standard_normal(self._sigma.shape)
         action = np.clip(policy(self._observation) + noise, self._low, self._high)
         action = action.astype(np.float32)
         next_observation, reward, terminated, truncated, _ = self.env.step(action)

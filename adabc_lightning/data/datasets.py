@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adabc_lightning.data import d4rl
 from adabc_lightning.data.columns import hdf5_columns, minari_columns
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, nearest
@@ -74,14 +75,15 @@ def packaged_datasets() -> list[str]:
 def load_dataset(
     dataset: str, *, max_episode_steps: int | None = None, download: bool = False
 ) -> OfflineDataset:
-    """Load a dataset by file path, packaged name or Minari id, tried in this order.
+    """Load a dataset by file path, packaged name, D4RL name or Minari id, tried in this order.
 
     Args:
-        dataset: a D4RL-style HDF5 file, one of ``packaged_datasets()``, or an id such as
+        dataset: a D4RL-style HDF5 file, one of ``packaged_datasets()``, a name of
+            ``d4rl.FILES`` such as ``hopper-medium-v0``, or a Minari id such as
             ``mujoco/hopper/medium-v0``.
         max_episode_steps: the environment's time limit in steps, used only for HDF5 files
             without ``timeouts``; None: in those, only a terminal ends an episode.
-        download: fetch a Minari dataset that is not on this machine.
+        download: fetch a dataset of D4RL or Minari that is not on this machine.
     Returns: the dataset, on the CPU.
     Raises: UserError: no such dataset, or its contents are not what they should be.
     """
@@ -92,10 +94,12 @@ def load_dataset(
         if dataset in packaged_datasets():
             packaged = ASSETS / f"{dataset.replace('-', '_')}.hdf5"
             return _load_hdf5(dataset, packaged, max_episode_steps)
+        if dataset in d4rl.FILES:
+            return _load_hdf5(dataset, d4rl.locate(dataset, download=download), max_episode_steps)
         if D4RL_NAME.fullmatch(dataset):
             raise UserError(
-                f"{dataset!r} is a dataset of D4RL, which Minari does not have; give the path of "
-                f"its HDF5 file, or a packaged dataset ({', '.join(packaged_datasets())})"
+                f"{dataset!r} looks like a dataset of D4RL, but is none that is known here; give "
+                f"the path of its HDF5 file; {nearest(dataset, list(d4rl.FILES))}"
             )
         if MINARI_ID.fullmatch(dataset):
             return _load_minari(dataset, download)

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import gymnasium
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torchrl.data.replay_buffers.samplers import Sampler
 
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset
@@ -36,8 +38,8 @@ class ReplayDataModule(LightningDataModule):
 
     Args:
         env_id: Gymnasium id of the environment to fine-tune in.
-        dataset: a D4RL-style HDF5 file, the name of a packaged dataset, a Minari id, or None
-            to start without offline data.
+        dataset: a D4RL-style HDF5 file, the name of a packaged dataset or of one of D4RL's, a
+            Minari id, or None to start without offline data.
         schedule: the timeline.
         batch_size: B, transitions per gradient update.
         replay_capacity: rows of the online ring, kept offline rows included; None for as many
@@ -45,7 +47,9 @@ class ReplayDataModule(LightningDataModule):
         exploration_noise: σ_expl in multiples of the action limit.
         reference_min, reference_max: raw returns that count as score 0 and 100; None takes
             D4RL's for its tasks (or the Minari dataset's own).
-        download: whether a Minari dataset may be fetched.
+        download: whether a dataset of Minari or D4RL may be fetched.
+        max_episode_steps: time limit in environment steps, in training, evaluation and the
+            controller's first episode; None for the environment's own.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -61,6 +65,7 @@ class ReplayDataModule(LightningDataModule):
         reference_min: float | None = None,
         reference_max: float | None = None,
         download: bool = False,
+        max_episode_steps: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -70,6 +75,10 @@ class ReplayDataModule(LightningDataModule):
             raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
         if not exploration_noise >= 0:
             raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise UserError(
+                f"data.max_episode_steps is {max_episode_steps}; it must be 1 or more, or null"
+            )
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
         self.schedule = schedule or Schedule()
@@ -84,9 +93,10 @@ class ReplayDataModule(LightningDataModule):
         self.replay_capacity = replay_capacity
         self.exploration_noise = exploration_noise
         self.download = download
+        self.max_episode_steps = max_episode_steps
         self.seed = seed
         self.batches = 0
-        env = make_env(env_id)
+        env = self.make_env()
         self.spec = EnvironmentSpec.of(env, env_id)
         env.close()
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
@@ -100,6 +110,8 @@ class ReplayDataModule(LightningDataModule):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        # A callback may put another one here before the online ring is made.
+        self.online_sampler: Sampler | None = None
 
     @property
     def agent(self) -> "OffToOnModule":
@@ -117,6 +129,10 @@ class ReplayDataModule(LightningDataModule):
         left = self.schedule.batches_left(self.agent.gradient_updates, self.env_steps)
         return self.batches + left
 
+    def make_env(self) -> gymnasium.Env:
+        """One more environment like the run's."""
+        return make_env(self.env_id, self.max_episode_steps)
+
     def setup(self, stage: str) -> None:
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
         if stage != "fit":
@@ -133,7 +149,7 @@ class ReplayDataModule(LightningDataModule):
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = Collector(
-            make_env(self.env_id), self.layout, self.exploration_noise, self.seed, self._rank
+            self.make_env(), self.layout, self.exploration_noise, self.seed, self._rank
         )
 
     def train_dataloader(self) -> ExperienceStream:
@@ -209,7 +225,9 @@ class ReplayDataModule(LightningDataModule):
                 f"{saved}; resume with the capacity of the run"
             )
         empty = torch.empty(0, self.layout.width)
-        self.replay = ReplayRing(self.layout, empty, saved, self.replay.generator)
+        self.replay = ReplayRing(
+            self.layout, empty, saved, self.replay.generator, self.online_sampler
+        )
         self.replay.load_state_dict(state_dict["replay"])
         self.dataset = None
 
@@ -217,7 +235,7 @@ class ReplayDataModule(LightningDataModule):
         capacity = self.replay_capacity
         if capacity is None:
             capacity = len(rows) + self.schedule.online_env_steps
-        return ReplayRing(self.layout, rows, capacity, self.replay.generator)
+        return ReplayRing(self.layout, rows, capacity, self.replay.generator, self.online_sampler)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""

@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, ReplayBuffer
-from torchrl.data.replay_buffers.samplers import RandomSampler
+from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from adabc_lightning.data.transitions import Layout
 
@@ -19,19 +19,26 @@ class ReplayRing:
         rows: ``[T, width]`` rows to begin with, the oldest first.
         capacity: rows of the ring, at least T.
         generator: draws the samples; its state is saved with the ring.
+        sampler: which rows are drawn; None for uniform draws with replacement.
     Raises: ValueError: more rows than capacity.
     """
 
     def __init__(
-        self, layout: Layout, rows: Tensor, capacity: int, generator: torch.Generator
+        self,
+        layout: Layout,
+        rows: Tensor,
+        capacity: int,
+        generator: torch.Generator,
+        sampler: Sampler | None = None,
     ) -> None:
         if len(rows) > capacity:
             raise ValueError(f"{len(rows)} rows do not fit into a ring of {capacity}")
         self.layout = layout
         self.capacity = capacity
         self.generator = generator
+        self.sampler = RandomSampler() if sampler is None else sampler
         self._buffer = ReplayBuffer(
-            storage=LazyTensorStorage(capacity), sampler=RandomSampler(), generator=generator
+            storage=LazyTensorStorage(capacity), sampler=self.sampler, generator=generator
         )
         if len(rows):
             self._buffer.extend(rows)
@@ -51,13 +58,16 @@ class ReplayRing:
         self._buffer.add(row)
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
-        """Uniform draws with replacement, independent for each update.
+        """Draws with replacement, independent for each update.
 
-        Returns: TensorDict ``[updates, batch_size]`` (see :meth:`Layout.unpack`).
+        Returns: TensorDict ``[updates, batch_size]`` (see :meth:`Layout.unpack`), and the rows'
+            ``index`` in storage order.
         """
         # One draw for all updates: a third of the cost of one draw each.
-        rows = self._buffer.sample(updates * batch_size)
-        return self.layout.unpack(rows.view(updates, batch_size, self.layout.width))
+        rows, info = self._buffer.sample(updates * batch_size, return_info=True)
+        batch = self.layout.unpack(rows.view(updates, batch_size, self.layout.width))
+        batch["index"] = info["index"].view(updates, batch_size)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Rows in storage order, cursor and generator: plain tensors and numbers.
@@ -68,6 +78,7 @@ class ReplayRing:
             "rows": self.rows.clone(),  # a view would save the whole storage
             "capacity": self.capacity,
             "writer": dict(self._buffer.writer.state_dict()),
+            "sampler": dict(self.sampler.state_dict()),
             "generator": self.generator.get_state(),
         }
 
@@ -77,4 +88,5 @@ class ReplayRing:
         if len(rows):
             self._buffer.extend(rows)
         self._buffer.writer.load_state_dict(state["writer"])
+        self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])

@@ -43,5 +43,5 @@ class ExperienceStream:
             return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_size)
         if data.env_steps == 0:
             data.hand_over()
-        data.replay.add(data.collector.step(data.agent.act))
+        data.replay.add(data.collector.step(data.agent.act, data.agent.exploration_scale()))
         return data.replay.sample(schedule.updates_per_env_step, data.batch_size)

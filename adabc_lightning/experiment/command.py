@@ -57,7 +57,7 @@ def parser() -> Options:
         "nothing else is scaled: not G, the ring, the rows kept, nor the controller's gains",
     )
     add("--seeds", type=_count, metavar="N", help="seeds 0 … N-1 (default: the experiment's)")
-    add("--tasks", metavar="A,B", help="only these tasks")
+    add("--tasks", metavar="A,B", help="these tasks (any task config) instead of its own")
     add("--variants", metavar="A,B", help="only these variants")
     add(
         "--config",
@@ -111,27 +111,24 @@ def main(words: list[str]) -> None:
 def select(
     declared: Declaration, tasks: str | None, variants: str | None, seeds: int | None
 ) -> Declaration:
-    """The part of an experiment that the user names.
+    """The part of an experiment that the user names, or its variants on other tasks.
 
-    Raises: UserError: it has no such task or variant.
+    Raises: UserError: it has no such variant.
     """
     by_name = {variant.name: variant for variant in declared.variants}
     by_slug = {slug(variant.name): variant for variant in declared.variants}
     known = list(by_name)
-    chosen_tasks = _named(tasks, declared.tasks, declared.tasks, f"task of {declared.name}")
-    names = _named(variants, [*by_name, *by_slug], known, f"variant of {declared.name}")
+    chosen_tasks = _names(tasks) if tasks else declared.tasks
+    names = _names(variants) if variants else known
+    for name in names:
+        if name not in by_name and name not in by_slug:
+            raise UserError(f"{name!r} is no variant of {declared.name}; {nearest(name, known)}")
     picked = [by_name.get(name) or by_slug[name] for name in names]
     return replace(declared, tasks=chosen_tasks, variants=picked, seeds=seeds or declared.seeds)
 
 
-def _named(text: str | None, known: list[str], every: list[str], what: str) -> list[str]:
-    if text is None:
-        return every
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in known:
-            raise UserError(f"{name!r} is no {what}; {nearest(name, known)}")
-    return names
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def describe(jobs: list[Job]) -> str:

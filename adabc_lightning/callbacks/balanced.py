@@ -1,0 +1,163 @@
+"""Balanced Replay (Lee et al. 2021): offline rows that look like online ones are drawn more."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torchrl.modules import MLP
+
+from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.priorities import PrioritySampler
+from adabc_lightning.errors import UserError
+from adabc_lightning.losses import density_ratio_loss, density_ratio_priority
+from adabc_lightning.networks import mlp
+from adabc_lightning.seeding import stream_seed, torch_generator
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+
+class DensityRatio(nn.Module):
+    """w(s, a) ≥ 0, an estimate of d_online / d_offline: ReLU(MLP), its last bias starts at 1.
+
+    Args:
+        input_size: O + A.
+        hidden_sizes: units of each hidden layer.
+    """
+
+    def __init__(self, input_size: int, hidden_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net = MLP(
+            in_features=input_size,
+            out_features=1,
+            num_cells=list(hidden_sizes),
+            activation_class=nn.ReLU,
+        )
+        nn.init.ones_(self.net[-1].bias)
+
+    def forward(self, input_BI: Tensor) -> Tensor:
+        """``[B]``."""
+        return mlp(input_BI, tuple(self.net.parameters())).squeeze(-1).relu()
+
+
+class BalancedReplay(Callback):
+    """Owns the density-ratio network and the priorities of the online ring.
+
+    After the G updates of an environment step the network makes G steps of its own, each on
+    fresh uniform rows of both kinds, and sets the priorities of the rows that the agent had
+    learnt from. The original sets them after every single update; here the G batches of one
+    environment step are drawn at once, so a priority may be up to G − 1 updates old.
+
+    Args:
+        online_fraction: f, the share of online rows in a batch that new rows' entry priority
+            aims at after ``balanced_steps`` environment steps.
+        balanced_steps: environment steps, see there.
+        batch_size: rows of each kind per step of the network.
+        hidden_sizes: units of the network's hidden layers.
+        learning_rate: of its Adam.
+    Raises: UserError: a value outside its range, or a ring that would overwrite offline rows.
+    """
+
+    def __init__(
+        self,
+        online_fraction: float = 0.5,
+        balanced_steps: int = 1000,
+        batch_size: int = 256,
+        hidden_sizes: tuple[int, ...] = (256, 256),
+        learning_rate: float = 3e-4,
+    ) -> None:
+        if not 0 <= online_fraction < 1:
+            raise UserError(
+                f"BalancedReplay.online_fraction is {online_fraction}; it must be at least 0 and "
+                "below 1"
+            )
+        for name, value in (("balanced_steps", balanced_steps), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"BalancedReplay.{name} is {value}; it must be 1 or more")
+        if not learning_rate >= 0:
+            raise UserError(f"BalancedReplay.learning_rate is {learning_rate}; it must be positive")
+        self.online_fraction, self.balanced_steps = online_fraction, balanced_steps
+        self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
+        self.learning_rate = learning_rate
+        self.offline_rows = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Makes the network and gives the data module the sampler of its online ring."""
+        if stage != "fit":
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.replay_capacity is not None:
+            raise UserError(
+                f"data.replay_capacity is {data.replay_capacity}; Balanced Replay keeps every "
+                "row, so it must be null"
+            )
+        self.device = pl_module.device
+        self.generator = torch_generator(data.seed, "density ratio")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(data.seed, "density ratio weights"))
+            sizes = data.spec.observation_size + data.spec.action_size
+            self.network = DensityRatio(sizes, self.hidden_sizes)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=self.learning_rate, fused=True
+        )
+        self.sampler = data.online_sampler = PrioritySampler()
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """The entry priority: with M offline rows of priority 1, p₀ = M·f / ((1 − f)·steps)."""
+        self.offline_rows = len(data.replay) if data.kept is None else len(data.kept)
+        share = self.online_fraction / (1 - self.online_fraction)
+        self.sampler.entry_priority = self.offline_rows * share / self.balanced_steps
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """One step of the network and new priorities for each of the G batches, in order."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.env_steps == 0 or not self.offline_rows or not batch.batch_size[0]:
+            return
+        total = torch.zeros(())
+        for step in batch:
+            offline_BI = self._draw(data, 0, self.offline_rows)
+            online_BI = self._draw(data, self.offline_rows, len(data.replay))
+            ratio = self.network(torch.cat([offline_BI, online_BI]))
+            loss = density_ratio_loss(*ratio.split(self.batch_size))
+            self.optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            total += loss.detach()
+            with torch.no_grad():
+                learnt_BI = torch.cat([step["observation"], step["action"]], -1)
+                priority_B = density_ratio_priority(
+                    self.network(learnt_BI), self.network(offline_BI)
+                )
+            self.sampler.update_priority(step["index"], priority_B)
+        record(trainer, {"loss/density_ratio": total.item() / len(batch)})
+
+    def _draw(self, data: "ReplayDataModule", first: int, end: int) -> Tensor:
+        """Uniform rows with ``first <= index < end``: their (s, a), ``[batch_size, O + A]``."""
+        index = torch.randint(first, end, (self.batch_size,), generator=self.generator)
+        rows = data.layout.unpack(data.replay.rows[index])
+        return torch.cat([rows["observation"], rows["action"]], -1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, Adam, generator; the priorities are saved with the ring."""
+        return {
+            "offline_rows": self.offline_rows,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.offline_rows = state_dict["offline_rows"]
+        self.network.load_state_dict(state_dict["network"])
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.generator.set_state(state_dict["generator"])

@@ -1,0 +1,83 @@
+"""Sampling in proportion to priorities, as a TorchRL sampler.
+
+TorchRL's own ``PrioritizedSampler`` needs C++ symbols that do not load with torch 2.13.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrl.data.replay_buffers.samplers import Sampler
+
+
+class PrioritySampler(Sampler):
+    """Draws row i with probability p_i / Σp, with replacement.
+
+    The rows that a ring begins with have priority 1; a row added later has ``entry_priority``
+    or the largest priority so far, if that is greater (Balanced Replay, Lee et al. 2021).
+    """
+
+    def __init__(self) -> None:
+        self.entry_priority = 1.0
+        self.largest = 1.0
+        self._storage = np.empty(0)
+        self._size = 0
+
+    @property
+    def priorities(self) -> np.ndarray:
+        """``[T]`` float64, in the order of the ring's storage; a view."""
+        return self._storage[: self._size]
+
+    def extend(self, index: Tensor) -> None:
+        """Rows ``[T]`` the ring begins with."""
+        self._size = len(index)
+        self._storage = np.ones(max(1, 2 * self._size))
+
+    def add(self, index: int) -> None:
+        """A row appended to the ring, or written over its oldest."""
+        if index >= len(self._storage):
+            self._storage = np.resize(self._storage, max(1024, 2 * len(self._storage)))
+        self._size = max(self._size, index + 1)
+        self.largest = max(self.entry_priority, self.largest)
+        self._storage[index] = self.largest
+
+    def update_priority(self, index: Any, priority: Any, **_: Any) -> None:
+        """Sets the priorities ``[B]`` of rows ``[B]``; of a row named twice the last one counts."""
+        # NumPy, because with PyTorch it is not defined which one counts.
+        self._storage[np.asarray(index)] = np.asarray(priority)
+        self.largest = max(self.largest, float(priority.max()))
+
+    def sample(self, storage: Any, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Indices ``[batch_size]`` by inversion of the cumulative sum."""
+        cumulative_T = self.priorities.cumsum()
+        draw_B = torch.rand(batch_size, generator=self._rng, dtype=torch.float64).numpy()
+        index_B = np.searchsorted(cumulative_T, draw_B * cumulative_T[-1], side="right")
+        # The product may round up to the total itself.
+        return torch.from_numpy(index_B.clip(max=self._size - 1)), {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Priorities and what the next row enters with; plain tensors and numbers."""
+        return {
+            "priorities": torch.tensor(self.priorities),
+            "entry_priority": self.entry_priority,
+            "largest": self.largest,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._storage = state_dict["priorities"].numpy().copy()
+        self._size = len(self._storage)
+        self.entry_priority = state_dict["entry_priority"]
+        self.largest = state_dict["largest"]
+
+    def _empty(self) -> None:
+        self._size = 0
+
+    def dumps(self, path: Any) -> None:
+        """Not used: a checkpoint holds :meth:`state_dict`."""
+        raise NotImplementedError
+
+    def loads(self, path: Any) -> None:
+        """Not used: a checkpoint holds :meth:`state_dict`."""
+        raise NotImplementedError
