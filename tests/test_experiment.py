@@ -208,7 +208,7 @@ assert not heavy, heavy
 
 MISTAKES = [
     ("fig22", "there is no experiment 'fig22'", "did you mean 'fig2'?"),
-    ("fig4 --tasks walker2d-mediun", "is no task of fig4", "did you mean 'walker2d-medium'?"),
+    ("fig4 --tasks walker2d-mediun", "config 'walker2d-mediun.yaml'", "mean 'walker2d-medium'?"),
     ("pair --variants adaptiv", "is no variant of pair", "did you mean 'adaptive'?"),
     ("pair --config nowhere", "config 'nowhere' is neither in", ""),
     ("pair --data-dir nowhere", "--data-dir: there is no folder nowhere", ""),
