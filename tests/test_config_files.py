@@ -7,6 +7,7 @@ import pytest
 from adabc_lightning.config_files import (
     find_config,
     load,
+    merged,
     packaged_configs,
     packaged_folder,
     resolve,
@@ -185,3 +186,20 @@ def test_nearest() -> None:
     many = nearest("zzz", [f"name{i}" for i in range(100)])
     assert many.startswith("known: name0, name1, ")
     assert many.endswith("… (100 in all)")
+
+
+def test_merged_is_what_fit_resolves(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model: {gamma: 0.5}\ntrainer: {callbacks: [A]}\n")
+    (tmp_path / "b.yaml").write_text(
+        "inherit: base.yaml\nmodel: {tau: '${model.gamma}'}\ntrainer: {callbacks+: [B]}\n"
+    )
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    config = merged(files, {"model.gamma": 0.6, "alpha.initial": None, "new.group.key": [1]})
+    assert (config["model"]["gamma"], config["model"]["tau"]) == (0.6, 0.6)
+    assert config["trainer"]["callbacks"] == ["A", "B"]
+    assert config["new"] == {"group": {"key": [1]}}
+    assert config["model"]["num_critics"] == 10  # base.yaml's, though a.yaml does not inherit it
+    assert "inherit" not in config
+    (tmp_path / "c.yaml").write_text("model: {tau: '${model.gama}'}\n")
+    with pytest.raises(UserError, match=r"model\.tau cannot be resolved: .*model\.gama"):
+        merged([tmp_path / "c.yaml"], {})
