@@ -90,9 +90,16 @@ class OffToOnModule(LightningModule):
                 raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
         self.objective = objective or TD3BC(target_noise, target_noise_clip, normalizer)
         try:
-            target_rule(torch.zeros(subset_size, 1))
+            shape = target_rule(torch.zeros(subset_size, 3)).shape
         except ValueError as error:
             raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"model.target_rule does not work: {error}") from error
+        if shape != (3,):
+            raise UserError(
+                f"model.target_rule makes {list(shape)} of values of shape [{subset_size}, 3]; "
+                "it must make one value per transition, [3]"
+            )
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay, self.learning_rate = policy_delay, learning_rate
@@ -270,6 +277,11 @@ class OffToOnModule(LightningModule):
                     f"the checkpoint's {name} has shape {shape}, this configuration's "
                     f"{list(tensor.shape)}; resume with the networks and environment of the run"
                 )
+        for name in checkpoint["state_dict"].keys() - self.state_dict().keys():
+            raise UserError(
+                f"the checkpoint's {name} is not part of this configuration's networks; resume "
+                "with those of the run"
+            )
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
