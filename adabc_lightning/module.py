@@ -35,7 +35,7 @@ class OffToOnModule(LightningModule):
         policy_delay: critic updates per update of the actor and of both targets. The authors'
             code has 2; Algorithm 1 as printed, 1.
         learning_rate: of both Adams.
-        actor_weight_decay: L2 term of the actor's Adam.
+        actor_weight_decay: of the actor's Adam, apart from its gradient (AdamW).
         target_noise, target_noise_clip, normalizer: see
             :class:`~adabc_lightning.objectives.TD3BC`.
         objective: what the policy is trained for; None for TD3BC with the three above.
@@ -247,7 +247,7 @@ class OffToOnModule(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the critics and Adam for the actor, PyTorch's default β and ε."""
         return [
-            torch.optim.Adam(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
+            torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
             for weights, decay in (
                 (self.critics.weights, 0.0),
                 (self.actor.weights, self.actor_weight_decay),
