@@ -288,6 +288,11 @@ class OffToOnModule(LightningModule):
             self.generator.set_state(agent["generator"])
         self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
         self._counts = dict(agent["counts"])
+        data = getattr(self._trainer, "datamodule", None)
+        if data is not None and data.num_batches > data.batches:
+            # Lightning takes the last batch of the schedule that was for the end of this one.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            progress["is_last_batch"] = False
 
     def on_train_start(self) -> None:
         """Pre-training goes on with the α that was asked for, whatever a checkpoint held."""
