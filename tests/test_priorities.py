@@ -131,5 +131,5 @@ def test_an_index_is_always_one_of_the_rows(priorities: list[float], seed: int) 
     sampler.update_priority(torch.arange(len(priorities)), exact)
     index = replay.sample(1, 50)["index"]
     assert 0 <= index.min() <= index.max() < len(priorities)
-    # 50 draws of a row that has a 10⁻¹⁵th of the sum: not in this test's time
+    # nor one with so small a share that 50 draws cannot have met it
     assert (exact[index] / exact.sum() > 1e-15).all()
