@@ -35,7 +35,7 @@ class OffToOnModule(LightningModule):
         policy_delay: critic updates per update of the actor and of both targets. The authors'
             code has 2; Algorithm 1 as printed, 1.
         learning_rate: of both Adams.
-        actor_weight_decay: L2 term of the actor's Adam.
+        actor_weight_decay: of the actor's Adam, apart from its gradient (AdamW).
         target_noise, target_noise_clip, normalizer: see
             :class:`~adabc_lightning.objectives.TD3BC`.
         objective: what the policy is trained for; None for TD3BC with the three above.
@@ -90,9 +90,16 @@ class OffToOnModule(LightningModule):
                 raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
         self.objective = objective or TD3BC(target_noise, target_noise_clip, normalizer)
         try:
-            target_rule(torch.zeros(subset_size, 1))
+            shape = target_rule(torch.zeros(subset_size, 3)).shape
         except ValueError as error:
             raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"model.target_rule does not work: {error}") from error
+        if shape != (3,):
+            raise UserError(
+                f"model.target_rule makes {list(shape)} of values of shape [{subset_size}, 3]; "
+                "it must make one value per transition, [3]"
+            )
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay, self.learning_rate = policy_delay, learning_rate
@@ -240,7 +247,7 @@ class OffToOnModule(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the critics and Adam for the actor, PyTorch's default β and ε."""
         return [
-            torch.optim.Adam(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
+            torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
             for weights, decay in (
                 (self.critics.weights, 0.0),
                 (self.actor.weights, self.actor_weight_decay),
@@ -270,12 +277,22 @@ class OffToOnModule(LightningModule):
                     f"the checkpoint's {name} has shape {shape}, this configuration's "
                     f"{list(tensor.shape)}; resume with the networks and environment of the run"
                 )
+        for name in checkpoint["state_dict"].keys() - self.state_dict().keys():
+            raise UserError(
+                f"the checkpoint's {name} is not part of this configuration's networks; resume "
+                "with those of the run"
+            )
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
         self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
         self._counts = dict(agent["counts"])
+        data = getattr(self._trainer, "datamodule", None)
+        if data is not None and data.num_batches > data.batches:
+            # Lightning takes the last batch of the schedule that was for the end of this one.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            progress["is_last_batch"] = False
 
     def on_train_start(self) -> None:
         """Pre-training goes on with the α that was asked for, whatever a checkpoint held."""

@@ -164,7 +164,10 @@ def update_actor_and_targets(
 
 
 def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:
-    """One step of ``torch.optim.Adam(fused=True)`` with PyTorch's default β and ε."""
+    """One step of ``torch.optim.Adam(fused=True)`` with PyTorch's default β and ε.
+
+    With weight decay one of ``torch.optim.AdamW``, as jaxrl's.
+    """
     with torch.no_grad():
         adam(
             list(parameters),
@@ -182,6 +185,7 @@ def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamSt
             beta2=0.999,
             lr=state.learning_rate,
             weight_decay=state.weight_decay,
+            decoupled_weight_decay=True,
             eps=1e-8,
             maximize=False,
         )

@@ -240,6 +240,20 @@ MISTAKES = [
     ("--downsampling.method foo", "downsampling.method is 'foo'; known: random, best"),
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
+    # methods
+    ("--model.objective foo", "(adabc_lightning.objectives has TD3BC, AWAC) or null"),
+    ("--model.objective adabc_lightning.objectives.AWAK", "objectives has TD3BC, AWAC) or null"),
+    ("--model.objective AWAC --model.objective.beta -1", "model.objective.beta is -1.0; it must"),
+    ("--config method/awac --model.objective.beta -1", "model.objective.beta is -1.0; it must be"),
+    ("--config method/awac --model.objective.bata 1", "model.objective has no key 'bata'"),
+    ("--model.target_rule foo", "model.target_rule must be the dotted path of a function, such as"),
+    ("--model.target_rule adabc_lightning.losses.foo", "losses.foo; it must be the dotted path"),
+    ("--model.target_rule adabc_lightning.losses.critic_loss", "target_rule does not work: critic"),
+    ("--model.target_rule adabc_lightning.losses.behavior_cloning", "target_rule does not work"),
+    ("--config odd.yaml", "5 critics do not make two groups"),
+    ("--config method/awacc", "did you mean 'method/awac'?"),
+    ("--config method/balanced_replay --data.replay_capacity 9", "it must be null"),
+    ("--config full.yaml", "BalancedReplay.online_fraction is 1.0; it must be at least 0 and"),
     # environments and datasets
     ("--data.env_id Hoper-v5", "'Hoper-v5' is not registered; did you mean 'Hopper-v5'?"),
     ("--data.env_id CartPole-v1", "only a Box of one dimension (continuous actions)"),
@@ -288,6 +302,10 @@ FILES = {
     "list.yaml": "[1, 2]",
     "lost.yaml": 'model: {tau: "${model.gama}"}',
     "circle.yaml": 'model: {tau: "${model.tau}"}',
+    "odd.yaml": "model: {num_critics: 5, subset_size: 5, target_rule: "
+    "adabc_lightning.losses.minimum_of_group_means}",
+    "full.yaml": "inherit: method/balanced_replay\ntrainer: {callbacks: [{class_path: "
+    "adabc_lightning.callbacks.BalancedReplay, init_args: {online_fraction: 1.0}}]}",
     "garbage.ckpt": "garbage",
 }
 

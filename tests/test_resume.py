@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.errors import UserError
+from adabc_lightning.objectives import AWAC
 from adabc_lightning.schedule import Schedule
 
 # Six offline batches (3+3 chunks of 2, 2, 1 updates), then 40 steps; an episode of the
@@ -34,6 +37,19 @@ class Cut(Callback):
 
 # 60 kept rows and 40 steps: the oldest rows are overwritten from step 20 on.
 RING = {"replay_capacity": 80}
+EVERY_ROW = {"replay_capacity": None}
+
+
+def awac() -> dict[str, Any]:
+    """Options of a tiny run of AWAC."""
+    model = {"num_critics": 2, "policy_delay": 1, "actor_weight_decay": 0.1, "objective": AWAC()}
+    return {"data": EVERY_ROW, "model": model}
+
+
+def balanced_replay(seed: int = 0) -> dict[str, Any]:
+    """Options of a tiny run of Balanced Replay."""
+    balanced = BalancedReplay(balanced_steps=20, batch_size=8, hidden_sizes=(8,))
+    return {"data": EVERY_ROW, "callbacks": [balanced], "seed": seed}
 
 
 def everything(trainer: Any) -> dict[str, Any]:
@@ -94,6 +110,103 @@ def test_resumed_equals_uncut(
     assert_equal(everything(trainer), expected)
 
 
+@pytest.fixture(scope="module", params=[awac, balanced_replay])
+def uncut_method(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]]:
+    """The same of another method, and its options."""
+    folder = tmp_path_factory.mktemp("uncut_method")
+    log = write_log(folder / "log.hdf5", 4, 1)
+    options = request.param()
+    options["callbacks"] = [*options.get("callbacks", []), Cut(folder, (4, 6, 7, 16, 33, 46))]
+    trainer, module, data = tiny_run(folder, ENV, log, schedule=SCHEDULE, **options)
+    trainer.fit(module, data)
+    assert len(data.replay) == data.replay.capacity == 60 + 40
+    return request.param, folder, everything(trainer)
+
+
+@pytest.mark.parametrize("batches", [4, 6, 7, 16, 33])
+def test_another_method_resumed_equals_uncut(
+    uncut_method: tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]],
+    batches: int,
+    tmp_path: Path,
+) -> None:
+    options, folder, expected = uncut_method
+    state = expected["callbacks"].get("BalancedReplay")
+    assert (state is not None) == (options is balanced_replay)
+    if state:
+        assert state["optimizer"]["state"][0]["step"] == 2 * 40
+        sampler = expected["ReplayDataModule"]["replay"]["sampler"]
+        assert sampler["priorities"].unique().numel() > 10
+    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, **options()
+    )
+    trainer.fit(module, data, ckpt_path=folder / f"cut{batches}.ckpt", weights_only=True)
+    assert_equal(everything(trainer), expected)
+
+
+@pytest.mark.parametrize("batches", [16, 46])
+def test_a_ring_that_keeps_every_row_grows_with_a_longer_schedule(
+    uncut_method: tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]],
+    batches: int,
+    tmp_path: Path,
+) -> None:
+    options, folder, expected = uncut_method
+    longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=longer, **options()
+    )
+    trainer.fit(module, data, ckpt_path=folder / f"cut{batches}.ckpt", weights_only=True)
+    assert len(data.replay) == data.replay.capacity == 60 + 50
+    saved = expected["ReplayDataModule"]["replay"]["rows"]
+    assert torch.equal(data.replay.rows[:100], saved)
+    assert data.layout.unpack(data.replay.rows)["online"].tolist() == [0.0] * 60 + [1.0] * 50
+
+
+def test_a_ring_that_has_overwritten_rows_keeps_its_size(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
+    trainer, module, data = tiny_run(
+        tmp_path, ENV, folder / "log.hdf5", schedule=longer, data=EVERY_ROW
+    )
+    trainer.fit(module, data, ckpt_path=folder / "cut45.ckpt", weights_only=True)
+    assert len(data.replay) == data.replay.capacity == 80
+    online = data.layout.unpack(data.replay.rows)["online"]
+    assert online.tolist() == [1.0] * 30 + [0.0] * 30 + [1.0] * 20
+
+
+def test_balanced_replay_needs_priorities_and_another_seed_has_its_own_network(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = uncut
+    checkpoint = folder / "cut16.ckpt"
+    trainer, module, data = tiny_run(
+        tmp_path / "a", ENV, folder / "log.hdf5", schedule=SCHEDULE, **balanced_replay()
+    )
+    with pytest.raises(UserError, match="has no priorities"):
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+
+    before = Schedule(10, 0, 2, evaluation_every=5, offline_chunk=2)
+    networks = {}
+    for name, seed, checkpoint in (
+        ("first", 0, None),
+        ("second", 1, tmp_path / "first" / "checkpoints" / "pretrained.ckpt"),
+        ("alone", 1, None),
+    ):
+        options = balanced_replay(seed)
+        trainer, module, data = tiny_run(
+            tmp_path / name, ENV, folder / "log.hdf5", schedule=before, **options
+        )
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        (balanced,) = options["callbacks"]
+        networks[name] = balanced.state_dict()
+    assert_equal(networks["second"], networks["alone"])
+    assert not torch.equal(networks["first"]["generator"], networks["alone"]["generator"])
+
+
 def test_same_seed_same_weights_and_other_seed_other_weights(
     uncut: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -123,17 +236,15 @@ def test_a_finished_run_has_nothing_left_to_do(
     assert_equal(everything(trainer), expected)
 
 
+@pytest.mark.parametrize("checkpoint", ["cut45.ckpt", "checkpoints/last.ckpt"])
 def test_a_longer_schedule_goes_on_from_the_end(
-    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+    uncut: tuple[Path, dict[str, Any]], checkpoint: str, tmp_path: Path
 ) -> None:
     folder, _ = uncut
     longer = Schedule(10, 50, 2, evaluation_every=5, offline_chunk=2)
-    for checkpoint in ("cut45.ckpt", "checkpoints/last.ckpt"):
-        trainer, module, data = tiny_run(
-            tmp_path / checkpoint, ENV, folder / "log.hdf5", schedule=longer, data=RING
-        )
-        trainer.fit(module, data, ckpt_path=folder / checkpoint, weights_only=True)
-        assert (data.env_steps, module.gradient_updates) == (50, 110)
+    trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", schedule=longer, data=RING)
+    trainer.fit(module, data, ckpt_path=folder / checkpoint, weights_only=True)
+    assert (data.env_steps, module.gradient_updates) == (50, 110)
 
 
 def test_a_pretraining_alone_and_its_continuation_are_the_uncut_run(
@@ -164,6 +275,25 @@ def test_a_pretraining_alone_and_its_continuation_are_the_uncut_run(
 
     # The new folder's file begins with the evaluations of the pre-training.
     assert evaluations(tmp_path / "run" / "metrics.csv") == evaluations(folder / "metrics.csv")
+
+
+def test_fine_tuning_goes_on_from_a_run_of_pretraining_only(
+    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, expected = uncut
+    checkpoint = None
+    for name, schedule in (
+        ("offline", Schedule(10, 0, 2, evaluation_every=5, offline_chunk=2)),
+        ("online", SCHEDULE),
+    ):
+        trainer, module, data = tiny_run(
+            tmp_path / name, ENV, folder / "log.hdf5", schedule=schedule, data=RING
+        )
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        checkpoint = tmp_path / name / "checkpoints" / "pretrained.ckpt"
+    state = everything(trainer)
+    for key in ("state_dict", "optimizer_states", "ReplayDataModule"):
+        assert_equal(state[key], expected[key])
 
 
 def test_another_fine_tuning_from_the_pretrained_checkpoint(

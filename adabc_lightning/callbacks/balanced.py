@@ -93,7 +93,6 @@ class BalancedReplay(Callback):
                 f"data.replay_capacity is {data.replay_capacity}; Balanced Replay keeps every "
                 "row, so it must be null"
             )
-        self.device = pl_module.device
         self.generator = torch_generator(data.seed, "density ratio")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(data.seed, "density ratio weights"))
@@ -123,7 +122,7 @@ class BalancedReplay(Callback):
         if data.env_steps == 0 or not self.offline_rows or not batch.batch_size[0]:
             return
         total = torch.zeros(())
-        for step in batch:
+        for step in batch.cpu():  # where the rows, their priorities and the network are
             offline_BI = self._draw(data, 0, self.offline_rows)
             online_BI = self._draw(data, self.offline_rows, len(data.replay))
             ratio = self.network(torch.cat([offline_BI, online_BI]))
@@ -158,6 +157,8 @@ class BalancedReplay(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.offline_rows = state_dict["offline_rows"]
+        if not self.offline_rows:  # nothing is learnt yet; another seed has a start of its own
+            return
         self.network.load_state_dict(state_dict["network"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.generator.set_state(state_dict["generator"])

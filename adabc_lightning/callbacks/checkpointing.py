@@ -148,22 +148,6 @@ class Checkpointing(Checkpoint):
             return True
         return False
 
-    def on_load_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        checkpoint: dict[str, Any],
-    ) -> None:
-        """The last batch of a schedule is not the last one of a longer schedule.
-
-        Lightning would end at once. A pre-training alone ends where fine-tuning begins; module
-        and data module are restored before callbacks, so their counters are the checkpoint's.
-        """
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if not data.schedule.finished(pl_module.gradient_updates, data.env_steps):
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-            progress["is_last_batch"] = False
-
     def state_dict(self) -> dict[str, Any]:
         """The best return so far."""
         return {"best_return": self.best_return, "best_is_online": self._best_is_online}

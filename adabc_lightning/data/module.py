@@ -30,7 +30,10 @@ class HandOver(Protocol):
     """A callback that acts between the last offline update and the first environment step."""
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """Called once, in the order of the trainer's callbacks."""
+        """Called once, in the order of the trainer's callbacks; first those with a ``select``.
+
+        They choose the rows, and what the others make of them comes after.
+        """
 
 
 class ReplayDataModule(LightningDataModule):
@@ -158,7 +161,8 @@ class ReplayDataModule(LightningDataModule):
 
     def hand_over(self) -> None:
         """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
-        for callback in self.trainer.callbacks:  # type: ignore[union-attr]
+        callbacks = self.trainer.callbacks  # type: ignore[union-attr]
+        for callback in sorted(callbacks, key=lambda callback: not hasattr(callback, "select")):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
@@ -225,8 +229,13 @@ class ReplayDataModule(LightningDataModule):
                 f"{saved}; resume with the capacity of the run"
             )
         empty = torch.empty(0, self.layout.width)
+        capacity, filled = saved, len(state_dict["replay"]["rows"])
+        written = state_dict["replay"]["writer"]["_write_count"]
+        if self.replay_capacity is None and written == filled:
+            # None was overwritten yet, and none need be: the schedule may be a longer one.
+            capacity = max(saved, filled + self.schedule.online_env_steps - self.env_steps)
         self.replay = ReplayRing(
-            self.layout, empty, saved, self.replay.generator, self.online_sampler
+            self.layout, empty, capacity, self.replay.generator, self.online_sampler
         )
         self.replay.load_state_dict(state_dict["replay"])
         self.dataset = None

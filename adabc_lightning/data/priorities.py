@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
+from adabc_lightning.errors import UserError
+
 
 class PrioritySampler(Sampler):
     """Draws row i with probability p_i / Σp, with replacement.
@@ -65,7 +67,15 @@ class PrioritySampler(Sampler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises: UserError: the ring that was saved had no priorities.
+        """
+        if "priorities" not in state_dict:
+            raise UserError(
+                "the checkpoint's replay ring has no priorities; go on without them, or from "
+                "before the hand-over (pretrained.ckpt)"
+            )
         self._storage = state_dict["priorities"].numpy().copy()
         self._size = len(self._storage)
         self.entry_priority = state_dict["entry_priority"]

@@ -83,10 +83,16 @@ class ReplayRing:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`, into a ring that is still empty."""
+        """The inverse of :meth:`state_dict`, into a ring that is still empty.
+
+        What never overwrote a row may go on in a larger ring.
+        """
         rows = state["rows"]
         if len(rows):
             self._buffer.extend(rows)
-        self._buffer.writer.load_state_dict(state["writer"])
+        writer = dict(state["writer"])
+        if state["capacity"] == len(rows) < self.capacity and writer["_cursor"] == 0:
+            writer["_cursor"] = len(rows)  # it was full, now it is not
+        self._buffer.writer.load_state_dict(writer)
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])
