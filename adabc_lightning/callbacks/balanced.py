@@ -119,7 +119,7 @@ class BalancedReplay(Callback):
     ) -> None:
         """One step of the network and new priorities for each of the G batches, in order."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if data.env_steps == 0 or not self.offline_rows or not batch.batch_size[0]:
+        if not self.offline_rows or not batch.batch_size[0]:  # before the hand-over there are none
             return
         total = torch.zeros(())
         for step in batch.cpu():  # where the rows, their priorities and the network are
