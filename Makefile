@@ -4,8 +4,10 @@ VENV := .venv
 # e.g. https://download.pytorch.org/whl/cpu, for a torch without CUDA
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
+# a folder with hopper_medium_replay.hdf5 and the like, for `make small`
+DATA ?= ../shared/data
 
-.PHONY: venv demo test check clean
+.PHONY: venv demo small test check clean
 
 venv: $(VENV)/.ready
 
@@ -20,6 +22,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: venv
 	$(BIN)/python -m adabc_lightning fit --config hopper.yaml --config quick.yaml
+
+# all ten methods in small: an hour or two on two cores, resumable (docs/results.md)
+small: venv
+	$(BIN)/python -m adabc_lightning experiment small --config small --data-dir $(DATA)
 
 test: venv
 	$(BIN)/python -m pytest
