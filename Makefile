@@ -28,7 +28,7 @@ small: venv
 	$(BIN)/python -m adabc_lightning experiment small --config small --data-dir $(DATA)
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: venv
 	$(BIN)/ruff check .
