@@ -23,7 +23,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: venv
 	$(BIN)/python -m adabc_lightning fit --config hopper.yaml --config quick.yaml
 
-# all ten methods in small: an hour or two on two cores, resumable (docs/results.md)
+# all methods and the figures' variants on Hopper medium-replay in small: 63 runs and 15
+# pre-trainings, an hour or two on two cores, resumable (docs/results.md)
 small: venv
 	$(BIN)/python -m adabc_lightning experiment small --config small --data-dir $(DATA)
 

@@ -1,4 +1,4 @@
-"""Equations 1, 3 and 4 of the paper, one pure function each.
+"""Equations 1, 3 and 4 of the paper and the losses it compares with, one pure function each.
 
 Dimensions: B batch, N critics, M drawn critics, A action. α is a scalar tensor or a float.
 """
@@ -192,13 +192,20 @@ def density_ratio_loss(offline_ratio_B: Tensor, online_ratio_B: Tensor) -> Tenso
     return -offline_B.mean() - online_B.mean()
 
 
-def density_ratio_priority(ratio_B: Tensor, offline_ratio_B: Tensor) -> Tensor:
+def density_ratio_priority(
+    ratio_B: Tensor,
+    offline_ratio_B: Tensor,
+    temperature: float = 5.0,
+    smallest: float = 1e-3,
+    largest: float = 1e3,
+) -> Tensor:
     """clip(w^(1/5) / mean_off w^(1/5), 0.001, 1000)   (Balanced Replay: temperature 5)
 
     Args:
         ratio_B: w of the rows whose priorities are wanted.
         offline_ratio_B: w of offline rows, for the mean.
+        temperature, smallest, largest: see there; Lee et al. 2021.
     Returns: ``[B]``.
     """
-    mean = offline_ratio_B.pow(0.2).mean().clamp(min=1e-10)
-    return (ratio_B.pow(0.2) / mean).clamp(1e-3, 1e3)
+    mean = offline_ratio_B.pow(1 / temperature).mean().clamp(min=1e-10)
+    return (ratio_B.pow(1 / temperature) / mean).clamp(smallest, largest)

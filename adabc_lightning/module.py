@@ -88,9 +88,19 @@ class OffToOnModule(LightningModule):
         ):
             if not low <= value <= high:  # also catches NaN
                 raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
+        if objective is not None:
+            given = (target_noise, target_noise_clip, normalizer)
+            if given != (0.2, 0.5, "policy"):
+                raise UserError(
+                    "model.target_noise, model.target_noise_clip and model.normalizer are for the "
+                    f"default objective; model.objective is {type(objective).__name__}, give it "
+                    "its own keys"
+                )
         self.objective = objective or TD3BC(target_noise, target_noise_clip, normalizer)
+        some_q_MB = torch.arange(3.0 * subset_size).view(subset_size, 3).square()
         try:
-            shape = target_rule(torch.zeros(subset_size, 3)).shape
+            value_B = target_rule(some_q_MB)
+            shape = value_B.shape
         except ValueError as error:
             raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
         except (TypeError, AttributeError) as error:
@@ -99,6 +109,13 @@ class OffToOnModule(LightningModule):
             raise UserError(
                 f"model.target_rule makes {list(shape)} of values of shape [{subset_size}, 3]; "
                 "it must make one value per transition, [3]"
+            )
+        ordered = not torch.allclose(value_B, target_rule(some_q_MB.roll(1, 0)))
+        if ordered and subset_size < num_critics:
+            raise UserError(
+                "model.target_rule tells critics apart by their order, which a random subset "
+                f"({subset_size} of {num_critics}) does not keep; set model.subset_size to "
+                "model.num_critics"
             )
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
@@ -195,7 +212,7 @@ class OffToOnModule(LightningModule):
         options = UpdateOptions(**self._constants, action_low=low, action_high=high)
         noise_GBA, policy_noise_GBA, subset_GM = self._draw(num_updates, batch_size)
         state = self.agent_state()
-        self._record("online/fraction", batch["online"].mean())
+        self.add_metric("online/fraction", batch["online"].mean())
         for g in range(num_updates):
             step = batch[g]
             self.gradient_updates += 1
@@ -211,7 +228,7 @@ class OffToOnModule(LightningModule):
                 policy_noise_BA=None if policy_noise_GBA is None else policy_noise_GBA[g],
             )
             for name, value in metrics.items():
-                self._record(name, value)
+                self.add_metric(name, value)
 
     def _draw(self, num_updates: int, batch_size: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """The randomness of G updates: noise ``[G, B, A]``, twice, and critic subsets ``[G, M]``.
@@ -230,7 +247,7 @@ class OffToOnModule(LightningModule):
             subset_GM = order_GN.topk(self.subset_size).indices
         return noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device)
 
-    def _record(self, name: str, value: Tensor) -> None:
+    def add_metric(self, name: str, value: Tensor) -> None:
         """Adds to a running sum on the device; nothing is fetched until someone asks."""
         if name in self._sums:
             self._sums[name] += value
@@ -245,7 +262,7 @@ class OffToOnModule(LightningModule):
         return means
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the critics and Adam for the actor, PyTorch's default β and ε."""
+        """Adam for the critics and for the actor (AdamW where it has a decay), default β and ε."""
         return [
             torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
             for weights, decay in (

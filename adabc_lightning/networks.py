@@ -14,7 +14,9 @@ from torch.autograd.function import once_differentiable
 from torchrl.modules import MLP
 
 Weights = tuple[Tensor, ...]
-"""Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N."""
+"""Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
+
+A Gaussian actor's end with its log standard deviation ``[A]``."""
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 

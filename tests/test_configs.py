@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import merged, shapes, write_log
+from tiny import shapes, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.config_files import packaged_configs, packaged_folder
+from adabc_lightning.config_files import merged, packaged_configs, packaged_folder, with_ancestors
 from adabc_lightning.data.datasets import packaged_datasets
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,14 +51,19 @@ def complete_configs() -> list[str]:
 
 def test_the_overlays_say_that_they_are() -> None:
     flat = {name for name in packaged_configs() if "/" not in name}
-    assert flat - set(complete_configs()) == {"quick.yaml", "adroit.yaml"}
+    assert flat - set(complete_configs()) == {
+        "quick.yaml",
+        "small.yaml",
+        "small_adroit.yaml",
+        "adroit.yaml",
+    }
 
 
 @pytest.mark.parametrize("name", complete_configs())
 def test_every_packaged_config_runs(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = merged(packaged_folder() / name)["data"]
+    keys = merged(with_ancestors(packaged_folder() / name), {})["data"]
     extra = ["--data.max_episode_steps", "10", "--trainer.default_root_dir", "run"]
     if keys["dataset"] not in packaged_datasets():
         sizes = shapes(keys["env_id"])

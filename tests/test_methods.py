@@ -10,10 +10,12 @@ import torch
 import yaml
 from test_resume import assert_equal
 
+import adabc_lightning
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import AlphaController
 from adabc_lightning.config_files import packaged_configs
 
+ASSETS = Path(adabc_lightning.__file__).parent / "assets"  # holds medium-replay
 LOGS = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 MIN, GROUPS = "minimum", "minimum_of_group_means"
 
@@ -129,6 +131,11 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All networks of a checkpoint."""
+    return torch.load(checkpoint)["state_dict"]
+
+
 def fit(*words: str) -> None:
     assert main(["fit", *words, *SMALL]) == 0
 
@@ -139,6 +146,8 @@ def test_every_method_trains_on_every_hopper_log(
     name: str, log: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = LOGS / f"hopper_{log}.hdf5"
+    if log == "medium_replay":
+        path = ASSETS / path.name
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
     with open("task.yaml", "a") as file:
@@ -149,16 +158,21 @@ def test_every_method_trains_on_every_hopper_log(
     checkpoints = Path("run/checkpoints")
     names = {"last.ckpt", "best.ckpt"} | ({"pretrained.ckpt"} if method.offline else set())
     assert {checkpoint.name for checkpoint in checkpoints.iterdir()} == names
+    before = weights(checkpoints / "last.ckpt")
     fit("--ckpt_path", "last", "--schedule.online_env_steps", "6", *run)
+    after = weights(checkpoints / "last.ckpt")
+    for network in ("actor.net", "critics", "actor_target", "critic_targets"):
+        trained = [name for name in after if name.startswith(network) and "weight" in name]
+        assert trained
+        assert not any(torch.equal(before[name], after[name]) for name in trained)
 
     with open("run/metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     offline = 4 if method.offline else 0
     # before the hand-over (a run from scratch evaluates its first policy) and every three steps
     counters = [(row["gradient_updates"], row["env_steps"]) for row in rows]
-    before = [("3", "0"), ("4", "0")] if offline else [("0", "0")]
-    assert counters == [*before, (str(offline + 6), "3"), (str(offline + 12), "6")]
-    assert all(float(row["eval/score"]) > -1 for row in rows)
+    evaluated = [("3", "0"), ("4", "0")] if offline else [("0", "0")]
+    assert counters == [*evaluated, (str(offline + 6), "3"), (str(offline + 12), "6")]
     losses = ["loss/critic"] + (["loss/density_ratio"] if name == "balanced_replay" else [])
     for row in rows[2:]:
         assert all(torch.tensor(float(row[loss])).isfinite() for loss in losses)

@@ -18,7 +18,6 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.config_files import load, with_ancestors
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.envs import EnvironmentSpec, make_env
 from adabc_lightning.module import OffToOnModule
@@ -65,16 +64,6 @@ def write_log(path: Path, observation_size: int, action_size: int, rows: int = 1
         file["terminals"] = np.arange(1, rows + 1) % 40 == 0
         file["timeouts"] = np.arange(1, rows + 1) % 40 == 20
     return path
-
-
-def merged(path: Path) -> dict[str, Any]:
-    """A config file's keys and all it inherits, two levels deep."""
-    keys: dict[str, Any] = {}
-    for file in with_ancestors(path):
-        for group, values in load(file).items():
-            if isinstance(values, dict):
-                keys.setdefault(group, {}).update(values)
-    return keys
 
 
 def shapes(env_id: str) -> tuple[int, int]:

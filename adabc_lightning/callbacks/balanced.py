@@ -7,7 +7,6 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
-from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
 from adabc_lightning.losses import density_ratio_loss, density_ratio_priority
@@ -121,7 +120,6 @@ class BalancedReplay(Callback):
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self.offline_rows or not batch.batch_size[0]:  # before the hand-over there are none
             return
-        total = torch.zeros(())
         for step in batch.cpu():  # where the rows, their priorities and the network are
             offline_BI = self._draw(data, 0, self.offline_rows)
             online_BI = self._draw(data, self.offline_rows, len(data.replay))
@@ -130,14 +128,13 @@ class BalancedReplay(Callback):
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
-            total += loss.detach()
+            pl_module.add_metric("loss/density_ratio", loss.detach())
             with torch.no_grad():
                 learnt_BI = torch.cat([step["observation"], step["action"]], -1)
                 priority_B = density_ratio_priority(
                     self.network(learnt_BI), self.network(offline_BI)
                 )
             self.sampler.update_priority(step["index"], priority_B)
-        record(trainer, {"loss/density_ratio": total.item() / len(batch)})
 
     def _draw(self, data: "ReplayDataModule", first: int, end: int) -> Tensor:
         """Uniform rows with ``first <= index < end``: their (s, a), ``[batch_size, O + A]``."""

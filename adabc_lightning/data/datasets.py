@@ -109,8 +109,9 @@ def load_dataset(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset {dataset!r} cannot be read: {reason}") from error
     raise UserError(
-        f"dataset {dataset!r} is no file (looked for {path.absolute()}), no packaged dataset and "
-        f"no Minari id such as 'mujoco/hopper/medium-v0'; {nearest(dataset, packaged_datasets())}"
+        f"dataset {dataset!r} is no file (looked for {path.absolute()}), no packaged dataset, "
+        "no D4RL name such as 'hopper-medium-v0' and no Minari id such as "
+        f"'mujoco/hopper/medium-v0'; {nearest(dataset, packaged_datasets())}"
     )
 
 
@@ -131,8 +132,9 @@ def _load_minari(name: str, download: bool) -> OfflineDataset:
     if not (path / "data").exists() and not download:
         raise UserError(
             f"Minari dataset {name!r} is not at {path}: fetch it with `minari download {name}` or "
-            "--data.download true, or give the path of an HDF5 file or a packaged dataset's name "
-            f"({', '.join(packaged_datasets())})"
+            "--data.download true, give the path of an HDF5 file or a packaged dataset's name "
+            f"({', '.join(packaged_datasets())}), or make a stand-in with "
+            "`python -m adabc_lightning collect`"
         )
     source = minari.load_dataset(name, download=download)
     dataset = _assemble(name, f"Minari dataset {name!r}", minari_columns(source, name), None)

@@ -48,7 +48,7 @@ def fetch(
             kept = 0
         try:
             if size is None or kept < size:
-                _transfer(url, file, kept, size, timeout)
+                _transfer(url, file, kept, size, timeout, resumable=sha256 is not None)
             _check(url, part, sha256)
         except UserError as error:
             if isinstance(error, _WrongFile) or not file.seek(0, os.SEEK_END):
@@ -74,7 +74,9 @@ def _lock(file: BinaryIO, part: Path, url: str) -> None:
         raise UserError(f"another process is downloading {url} to {part}; wait until it is done")
 
 
-def _transfer(url: str, file: BinaryIO, kept: int, size: int | None, timeout: float) -> None:
+def _transfer(
+    url: str, file: BinaryIO, kept: int, size: int | None, timeout: float, *, resumable: bool
+) -> None:
     """Appends what is missing after the first ``kept`` bytes, or everything anew."""
     try:
         response, start, total = _open(url, kept, timeout)
@@ -98,7 +100,8 @@ def _transfer(url: str, file: BinaryIO, kept: int, size: int | None, timeout: fl
     if received < (expected or 0) or problem != "the connection ended":
         raise UserError(
             f"the download of {url} broke off after {received} of {expected or 'unknown'} bytes "
-            f"({problem}); the same command goes on from there"
+            f"({problem}); the same command "
+            + ("goes on from there" if resumable else "starts over, for lack of a checksum")
         )
 
 

@@ -30,10 +30,18 @@ class HandOver(Protocol):
     """A callback that acts between the last offline update and the first environment step."""
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """Called once, in the order of the trainer's callbacks; first those with a ``select``.
+        """Called once, in the order of the trainer's callbacks; first each :class:`RowChoice`.
 
         They choose the rows, and what the others make of them comes after.
         """
+
+
+@runtime_checkable
+class RowChoice(Protocol):
+    """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
+
+    def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
+        """Indices of the rows to keep."""
 
 
 class ReplayDataModule(LightningDataModule):
@@ -162,7 +170,7 @@ class ReplayDataModule(LightningDataModule):
     def hand_over(self) -> None:
         """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
         callbacks = self.trainer.callbacks  # type: ignore[union-attr]
-        for callback in sorted(callbacks, key=lambda callback: not hasattr(callback, "select")):
+        for callback in sorted(callbacks, key=lambda callback: not isinstance(callback, RowChoice)):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
@@ -249,7 +257,7 @@ class ReplayDataModule(LightningDataModule):
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
         callbacks = self.trainer.callbacks  # type: ignore[union-attr]
-        chosen = any(hasattr(callback, "select") for callback in callbacks)
+        chosen = any(isinstance(callback, RowChoice) for callback in callbacks)
         if not chosen and self.replay_capacity is not None and rows > self.replay_capacity:
             raise UserError(
                 f"all {rows} transitions are kept, data.replay_capacity is {self.replay_capacity};"
