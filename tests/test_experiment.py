@@ -29,6 +29,8 @@ COUNTS = {
     "fig5": (4 * 7 * 3, 4 * 1 * 3),
     "fig6": (4 * 3 * 3, 4 * 3 * 3),
     "fig7": (6 * 2 * 3, 6 * 1 * 3),
+    "small": (1 * 21 * 3, 1 * 5 * 3),
+    "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
 }
 TOY = """
 inherit: base.yaml
@@ -85,16 +87,17 @@ def config_of(words: list[str]) -> dict[str, Any]:
 
 
 def test_every_packaged_experiment_is_counted() -> None:
-    assert set(packaged_experiments()) == set(COUNTS)
-    assert all(about.startswith("Fig. ") for about in packaged_experiments().values())
+    assert set(packaged_experiments()) == {line.split()[0] for line in COUNTS}
+    for name, about in packaged_experiments().items():
+        assert about.startswith("Small: " if name == "small" else f"Fig. {name[-1]}: ")
 
 
-@pytest.mark.parametrize("name", COUNTS)
-def test_the_plan_of_a_packaged_experiment(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = dry_run(capsys, name)
+@pytest.mark.parametrize("line", COUNTS)
+def test_the_plan_of_a_packaged_experiment(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = dry_run(capsys, line)
     alone = [words for words in commands if value(words, "--schedule.online_env_steps") == "0"]
     runs = [words for words in commands if words not in alone]
-    assert (len(runs), len(alone)) == COUNTS[name]
+    assert (len(runs), len(alone)) == COUNTS[line]
     folders = [value(words, "--trainer.default_root_dir") for words in commands]
     assert len(set(folders)) == len(folders)
     for i, words in enumerate(commands):  # what a run starts from stands before it

@@ -23,8 +23,8 @@ Configs stack in this order: the task, --config overlays, the method, the varian
 smaller protocol never overrides what defines a method. Each pre-training is made once per task,
 seed and recipe (all keys that it can depend on) and shared by the variants.
 
-The same command again skips what is finished and goes on with the rest; so does Ctrl-C, which
-saves first. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled unless you
+The same command again skips what is finished and goes on with the rest, also after Ctrl-C, which
+lets the runs save first. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled unless you
 set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row
 per run, and `python -m adabc_lightning report OUT` makes the table and the figure.
 
@@ -46,7 +46,7 @@ def parser() -> Options:
         "experiment", "Runs an experiment: tasks × variants × seeds.", EPILOG + listing
     )
     add = options.add_argument
-    add("name", metavar="NAME", help="fig1 … fig7, or a file")
+    add("name", metavar="NAME", help="fig1 … fig7, small, or a file")
     add("--dry-run", action="store_true", help="print the commands that would be run")
     add(
         "--scale",
