@@ -10,6 +10,7 @@ import yaml
 from adabc_lightning.errors import UserError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def packaged_folder(name: str = "configs") -> Path:
@@ -58,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises: UserError: it cannot be read, is not YAML or does not hold a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"config {path} is not YAML: {line}{error.problem}") from error
@@ -162,7 +163,9 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         files: as :func:`resolve` returns them; ``base.yaml``, the defaults, comes before them.
         options: values by their dotted keys; they win.
-    Returns: nested mapping with every key, ``${…}`` resolved.
+    Returns: nested mapping with every key that a file or an option sets, ``${…}`` resolved. In a
+        group that ``base.yaml`` has not (``trainer``) a ``name+`` stays what it is: more than
+        whatever the default is.
     Raises: UserError: as :func:`load`, or a ``${…}`` leads nowhere.
     """
     from omegaconf import OmegaConf  # --help does not need it
@@ -190,10 +193,12 @@ def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
         plain = str(name).removesuffix("+")
         if plain != name:
             more = value if isinstance(value, list) else [value]
-            below[plain] = [*(below.get(plain) or []), *more]
+            key = name if name in below else plain
+            below[key] = [*(below.get(key) or []), *more]
         elif isinstance(value, Mapping) and isinstance(below.get(name), dict):
             _overlay(below[name], value)
         else:
+            below.pop(f"{name}+", None)
             below[name] = copy.deepcopy(value)
 
 

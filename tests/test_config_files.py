@@ -1,9 +1,13 @@
-"""Finding, inheriting and stacking config files; none of it needs PyTorch."""
+"""Finding, inheriting and stacking config files."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from adabc_lightning.__main__ import main
 from adabc_lightning.config_files import (
     find_config,
     load,
@@ -188,7 +192,47 @@ def test_nearest() -> None:
     assert many.endswith("… (100 in all)")
 
 
-def test_merged_is_what_fit_resolves(tmp_path: Path) -> None:
+def contained(part: Any, whole: Any) -> bool:
+    """Whether a config holds another one; ``fit`` adds defaults of the Trainer and of classes."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(
+            contained(value, whole.get(name.removesuffix("+"))) for name, value in part.items()
+        )
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(contained, part, whole))
+    return part == whole
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "options"),
+    [
+        ("hopper-random", "awac", {"model.objective.init_args.beta": 3.5, "alpha.kp": 1e-5}),
+        ("walker2d-medium", "balanced_replay", {"data.reference_min": None}),
+        ("own", "redq_scratch", {"model.hidden_sizes": [8], "alpha.initial": 0.1}),
+    ],
+)
+def test_merged_is_what_fit_resolves(
+    task: str, method: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = "{class_path: adabc_lightning.callbacks.BalancedReplay, init_args: {balanced_steps: 7}}"
+    write("own.yaml", f"inherit: pen-expert\ntrainer: {{max_time: null, callbacks+: [{part}]}}\n")
+    names = ["--config", task, "--config", "small", "--config", f"method/{method}"]
+    config = merged(resolve("fit", names)[0], options)
+    words = [word for key, value in options.items() for word in (f"--{key}", json.dumps(value))]
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *names, *words, "--print_config"])
+    assert ended.value.code in (None, 0)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert contained(config, printed)
+    assert set(printed) - set(config) <= {"ckpt_path", "trainer"}
+    for group in set(config) - {"trainer"}:
+        assert not isinstance(config[group], dict) or set(config[group]) == set(printed[group])
+    assert len(printed["trainer"]["callbacks"] or []) == (0 if method == "awac" else 1)
+    config["model"]["gamma"] = 0.123
+    assert not contained(config, printed)
+
+
+def test_merged(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: {gamma: 0.5}\ntrainer: {callbacks: [A]}\n")
     (tmp_path / "b.yaml").write_text(
         "inherit: base.yaml\nmodel: {tau: '${model.gamma}'}\ntrainer: {callbacks+: [B]}\n"
@@ -200,6 +244,9 @@ def test_merged_is_what_fit_resolves(tmp_path: Path) -> None:
     assert config["new"] == {"group": {"key": [1]}}
     assert config["model"]["num_critics"] == 10  # base.yaml's, though a.yaml does not inherit it
     assert "inherit" not in config
+    more = merged([tmp_path / "b.yaml", tmp_path / "b.yaml"], {"trainer.callbacks+": ["C"]})
+    assert more["trainer"] == {"callbacks+": ["B", "C"]}  # below is the Trainer's default
+    assert merged([tmp_path / "b.yaml", tmp_path / "a.yaml"], {})["trainer"] == {"callbacks": ["A"]}
     (tmp_path / "c.yaml").write_text("model: {tau: '${model.gama}'}\n")
     with pytest.raises(UserError, match=r"model\.tau cannot be resolved: .*model\.gama"):
         merged([tmp_path / "c.yaml"], {})

@@ -29,6 +29,8 @@ COUNTS = {
     "fig5": (4 * 7 * 3, 4 * 1 * 3),
     "fig6": (4 * 3 * 3, 4 * 3 * 3),
     "fig7": (6 * 2 * 3, 6 * 1 * 3),
+    "small": (1 * 21 * 3, 1 * 5 * 3),
+    "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
 }
 TOY = """
 inherit: base.yaml
@@ -85,16 +87,17 @@ def config_of(words: list[str]) -> dict[str, Any]:
 
 
 def test_every_packaged_experiment_is_counted() -> None:
-    assert set(packaged_experiments()) == set(COUNTS)
-    assert all(about.startswith("Fig. ") for about in packaged_experiments().values())
+    assert set(packaged_experiments()) == {line.split()[0] for line in COUNTS}
+    for name, about in packaged_experiments().items():
+        assert about.startswith("Small: " if name == "small" else f"Fig. {name[-1]}: ")
 
 
-@pytest.mark.parametrize("name", COUNTS)
-def test_the_plan_of_a_packaged_experiment(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = dry_run(capsys, name)
+@pytest.mark.parametrize("line", COUNTS)
+def test_the_plan_of_a_packaged_experiment(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = dry_run(capsys, line)
     alone = [words for words in commands if value(words, "--schedule.online_env_steps") == "0"]
     runs = [words for words in commands if words not in alone]
-    assert (len(runs), len(alone)) == COUNTS[name]
+    assert (len(runs), len(alone)) == COUNTS[line]
     folders = [value(words, "--trainer.default_root_dir") for words in commands]
     assert len(set(folders)) == len(folders)
     for i, words in enumerate(commands):  # what a run starts from stands before it
@@ -195,6 +198,46 @@ def test_what_pretraining_cannot_depend_on_is_shared_and_the_rest_is_not(
         assert len(dry_run(capsys, "e")) == 2 + recipes, options
 
 
+def test_shared_pretraining_is_not_refused_for_one_variants_hand_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  a: {options: {downsampling.keep: 1.0, data.replay_capacity: 9, alpha.initial: 9,\n"
+        "    model.tau: 0.5, data.download: true}}\n"
+        "  b: {options: {model.tau: 0.5}}\n"
+    )
+    alone, first, _ = dry_run(capsys, "e")
+    config = config_of(alone)
+    assert (config["downsampling"]["keep"], config["alpha"]["initial"]) == (0.05, None)
+    assert config["data"]["replay_capacity"] is None  # not refused, whatever a config keeps
+    assert (config["model"]["tau"], config["data"]["download"]) == (0.5, True)
+    assert config_of(first)["data"]["replay_capacity"] == 9
+
+
+def test_tasks_given_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sub").mkdir()
+    for name in ("one", "two"):
+        Path("sub", f"{name}.yaml").write_text(TOY.replace("log.hdf5", "../log.hdf5"))
+    tasks = f"toy.yaml,{tmp_path}/sub/one,sub/two,toy"
+    runs = [
+        w for w in dry_run(capsys, f"pair --seeds 1 --out o --tasks {tasks}") if "--ckpt_path" in w
+    ]
+    folders = [value(words, "--trainer.default_root_dir") for words in runs]
+    expected = [f"o/{t}/{v}/seed0" for t in ("toy", "one", "two") for v in ("adaptive", "fixed-α")]
+    assert folders == [folder.replace("fixed-α", slug("Fixed α")) for folder in expected]
+
+
+def test_arguments_of_an_objective_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  2.0: {method: awac}\n"
+        "  3.0: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+    )
+    betas = [config_of(w)["model"]["objective"]["init_args"]["beta"] for w in dry_run(capsys, "e")]
+    assert betas == [2.0, 2.0, 3.0, 3.0]
+
+
 def test_the_plan_imports_no_pytorch() -> None:
     script = """
 import sys
@@ -212,6 +255,10 @@ MISTAKES = [
     ("pair --variants adaptiv", "is no variant of pair", "did you mean 'adaptive'?"),
     ("pair --config nowhere", "config 'nowhere' is neither in", ""),
     ("pair --data-dir nowhere", "--data-dir: there is no folder nowhere", ""),
+    ("pair --out log.hdf5", "--out: log.hdf5 is no folder", ""),
+    ("pair --out log.hdf5/sub --dry-run", "--out: log.hdf5/sub is no folder", ""),
+    ("pair --tasks toy,sub/toy.yaml", "toy and sub/toy would share the folder toy", ""),
+    ("beta", "no key 'model.objective.beta'", "did you mean 'model.objective.init_args.beta'?"),
     ("pair --scale 0", "--scale: '0' is given; it must be a number above 0", ""),
     ("pair --seeds 0", "--seeds: '0' is given; it must be a whole number, 1 or more", ""),
     ("pair --sceds 1", "there is no option --sceds", "did you mean '--seeds'?"),
@@ -226,6 +273,7 @@ FILES = {
     "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
     "field.yaml": "{seeds: 1, tasks: [toy], variant: {a: {}}}",
     "key.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha.initia: 1}}}}",
+    "beta.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.objective.beta: 1}}}}",
     "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
     "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
@@ -342,4 +390,97 @@ def test_a_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) 
     assert "3/3 toy scratch seed 0: pretrained" in said
     (log,) = Path("out/pretrained/toy").glob("*.log")
     assert f"failed: toy pre-training {log.name.split('-')[0]} seed 0, see {log}" in said
+    assert f"failed: toy bad seed 0, see {log}" in said
     assert "subset_size" in log.read_text()
+
+
+FIT = """\
+import json, sys
+from pathlib import Path
+import yaml
+from adabc_lightning.config_files import merged, resolve
+files, rest = resolve("fit", sys.argv[4:])
+options = {o.removeprefix("--"): yaml.safe_load(v) for o, v in zip(rest[::2], rest[1::2])}
+config = merged(files, options)
+config = {"seed_everything": 0, "ckpt_path": None, **config}
+folder = Path(config["trainer"]["default_root_dir"])
+(folder / "checkpoints").mkdir(parents=True)
+(folder / "checkpoints" / "pretrained.ckpt").touch()
+config["trainer"]["devices"] = 1  # as fit, which adds the Trainer's defaults
+(folder / "config.yaml").write_text(yaml.safe_dump(config))
+scores = dict.fromkeys(("pretrained", "final", "best", "dip", "online_mean"), 1.0)
+names = ("dataset", "env_id", "gradient_updates", "env_steps")
+summary = {"finished": True, "score": scores, "seconds": {}} | dict.fromkeys(names)
+(folder / "summary.json").write_text(json.dumps(summary))
+if Path("meanwhile.yaml").exists() and "--ckpt_path" not in rest:
+    Path("meanwhile.yaml").rename("toy.yaml")
+"""
+
+
+@pytest.fixture
+def quick_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the place of Python: a ``fit`` that resolves its configs and trains nothing.
+
+    A ``meanwhile.yaml`` becomes the task's config once the first pre-training has ended.
+    """
+    script = tmp_path / "quick_fit"
+    script.write_text(f"#!{sys.executable}\n{FIT}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return script
+
+
+def test_a_config_that_changes_meanwhile(
+    quick_fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("meanwhile.yaml").write_text(TOY.replace("num_critics: 3", "num_critics: 4"))
+    words = ["experiment", "pair", "--out", "out", "--jobs", "1", "--seeds", "1"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "adaptive seed 0: failed: ran with other model.num_critics than planned" in said
+    log = Path("out/toy/adaptive/seed0.log")
+    assert f"failed: toy adaptive seed 0, see {log}" in said
+    assert "a config has changed since" in log.read_text()
+    Path("toy.yaml").write_text(TOY)
+    assert main(words) == 2  # nor does it count as finished now
+    message = capsys.readouterr().err
+    assert "seed0 holds a run with other model.num_critics than planned; remove it" in message
+    assert message.count("\n") == 1
+
+
+def test_runs_made_by_hand_are_taken_over(
+    quick_fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pair.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\noptions: {alpha.kp: '3e-6', downsampling.keep: 1}\nvariants:\n"
+        "  awac: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+        "  balanced: {method: balanced_replay}\n"
+    )
+    alone, awac, *_ = dry_run(capsys, "pair --out out")
+    for words in (alone, awac):
+        subprocess.run([quick_fit, "-m", "adabc_lightning", "fit", *words], check=True)
+    assert main(["experiment", "pair", "--out", "out"]) == 0
+    said = capsys.readouterr().err
+    assert "taken over: toy awac seed 0" in said
+    assert "2/2 toy balanced seed 0" in said  # the others were finished
+    with open("out/results.csv", newline="") as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == ["awac", "balanced"]
+    assert main(["experiment", "pair", "--out", "out"]) == 0
+
+    for key, other in (("seed_everything", 3), ("ckpt_path", "other.ckpt"), ("model", {})):
+        config = Path("out/toy/awac/seed0/config.yaml")
+        before = config.read_text()
+        (config.parent / "experiment.json").unlink(missing_ok=True)
+        config.write_text(yaml.safe_dump(yaml.safe_load(before) | {key: other}))
+        assert main(["experiment", "pair", "--out", "out"]) == 2
+        message = capsys.readouterr().err
+        assert f"holds a run of somebody else's, with other {key}" in message
+        config.write_text(before)
+    config.with_name("summary.json").write_text('{"finished": tr')
+    assert main(["experiment", "pair", "--out", "out"]) == 2
+    taken, error = capsys.readouterr().err.splitlines()
+    assert taken == "taken over: toy awac seed 0"
+    assert error == "error: out/toy/awac/seed0/summary.json is damaged: it is no JSON"

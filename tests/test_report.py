@@ -11,9 +11,11 @@ import yaml
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.callbacks.summary import outcomes
+from adabc_lightning.callbacks.summary import outcomes, source_revision
 from adabc_lightning.config_files import merged
-from adabc_lightning.report.runs import benchmark, find_runs, panels
+from adabc_lightning.errors import UserError
+from adabc_lightning.report.across import comparisons, improvement
+from adabc_lightning.report.runs import benchmark, find_runs, mixed_sources, panels
 from adabc_lightning.report.table import interquartile_mean
 
 NAMES = ("pretrained", "final", "best", "dip", "online_mean")
@@ -35,6 +37,9 @@ def write_run(
     options: dict[str, Any] | None = None,
     steps: int = 40,
     scored: bool = True,
+    start: str | None = "pretrained-seed{}/checkpoints/pretrained.ckpt",
+    callbacks: list[dict[str, Any]] | None = None,
+    source: str | None = None,
 ) -> Path:
     """A run's folder as ``fit`` leaves it: 30 updates, 40 environment steps, made-up scores."""
     rng = np.random.default_rng([seed, *str(folder.relative_to(Path.cwd())).encode()])
@@ -48,7 +53,11 @@ def write_run(
         point = {"gradient_updates": u, "env_steps": e, "eval/return": 30 * value}
         history.append(point | ({"eval/score": value} if scored else {}))
     config = merged([], options or {})
-    config |= {"seed_everything": seed, "ckpt_path": f"p{seed}", "trainer": {"max_epochs": seed}}
+    config |= {
+        "seed_everything": seed,
+        "ckpt_path": None if start is None else start.format(seed),
+        "trainer": {"max_epochs": seed, "callbacks": callbacks},
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with open(folder / "metrics.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -65,6 +74,7 @@ def write_run(
         "seed": seed,
         **outcomes(history, updates, 40),
         "env_steps": steps,
+        "versions": {} if source is None else {"source": source},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     if record is not None:
@@ -127,6 +137,7 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert headings == [
         "## hopper-medium: Hopper-v5, hopper-medium-v0 (D4RL v0)",
         "## hopper-random: Hopper-v5, hopper-random-v0 (D4RL v0)",
+        "## over 2 tasks (D4RL v0)",
     ]
     finals = [run["score"]["final"] for run in summaries(out / "hopper-medium" / "fixed")]
     mean, error = np.mean(finals), np.std(finals, ddof=1) / np.sqrt(3)
@@ -168,7 +179,7 @@ def test_runs_of_one_config_are_one_row(tmp_path: Path, capsys: pytest.CaptureFi
 def test_benchmarks_stay_apart(tmp_path: Path) -> None:
     datasets = (
         *("hopper-medium-v0", "hopper-medium-v2", "mujoco/hopper/medium-v0"),
-        *("hopper-medium-replay", "logs/hopper_medium.hdf5", None),
+        *("hopper-medium-replay", "logs/hopper_medium.hdf5", "hopper-own-v0", None),
     )
     for number, dataset in enumerate(datasets):
         write_run(tmp_path / "runs" / f"run{number}", dataset=dataset)
@@ -180,6 +191,7 @@ def test_benchmarks_stay_apart(tmp_path: Path) -> None:
         "Hopper-v5, mujoco/hopper/medium-v0 (Minari)",
         "Hopper-v5, hopper-medium-replay (packaged log)",
         "Hopper-v5, hopper_medium.hdf5 (own file)",
+        "Hopper-v5, hopper-own-v0 (Minari)",
         "Hopper-v5, no dataset",
     ]
     assert benchmark("D4RL/pen/expert-v2") == "D4RL/pen/expert-v2 (Minari)"
@@ -235,3 +247,129 @@ def test_mistakes_are_one_line(
     monkeypatch.setattr("adabc_lightning.report.command.find_spec", lambda name: None)
     assert main(["report", str(run)]) == 2
     assert "pip install adabc_lightning[report]" in capsys.readouterr().err
+
+
+def labels_and_seeds(*folders: str) -> list[tuple[str, list[int]]]:
+    return [
+        (curve.label, [run.summary["seed"] for run in curve.runs])
+        for panel in panels(find_runs([Path(folder) for folder in folders])[0])
+        for curve in panel.curves
+    ]
+
+
+def test_other_references_or_time_limits_are_another_panel(tmp_path: Path) -> None:
+    protocols = (
+        {},
+        {"data.reference_min": -1.5, "data.reference_max": 3000},
+        {"data.max_episode_steps": 500},
+    )
+    for number, options in enumerate(protocols):
+        write_run(tmp_path / "runs" / f"run{number}", options=options)
+    assert [panel.title for panel in panels(find_runs([Path("runs")])[0])] == [
+        "Hopper-v5, hopper-medium-v0 (D4RL v0)",
+        "Hopper-v5, hopper-medium-v0 (D4RL v0), score 0 = -1.5, score 100 = 3000",
+        "Hopper-v5, hopper-medium-v0 (D4RL v0), at most 500 steps per episode",
+    ]
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    for out in ("a", "b"):  # the same experiment twice
+        for seed in range(2):
+            write_run(tmp_path / out / "v" / f"seed{seed}", seed, record={"variant": "v"})
+    assert labels_and_seeds("a", "b") == [("v (a/v)", [0, 1]), ("v (b/v)", [0, 1])]
+    for name, seed, start in (
+        ("x0", 0, "m/p0.ckpt"),
+        ("x1", 1, "m/p1.ckpt"),
+        ("y0", 0, "n/p.ckpt"),
+    ):
+        write_run(tmp_path / "c" / name, seed, start=start)
+    assert labels_and_seeds("c") == [("x", [0, 1]), ("y0", [0])]
+    write_run(tmp_path / "c" / "x2", 2, start="last")  # gone on with: of which is not known
+    write_run(tmp_path / "d" / "x0", 0, start="m/p0.ckpt")
+    write_run(tmp_path / "d" / "x1", 1, start="last")
+    assert labels_and_seeds("d") == [("x", [0, 1])]
+    write_run(tmp_path / "d" / "z", 1, start="last")
+    with pytest.raises(UserError, match=r"^d/x1 and d/z both hold seed 1 of one config; leave"):
+        labels_and_seeds("d")
+
+
+def test_callbacks_are_part_of_the_method(tmp_path: Path) -> None:
+    part = {"class_path": "adabc_lightning.callbacks.BalancedReplay", "init_args": {}}
+    write_run(tmp_path / "runs" / "plain0", 0)
+    write_run(tmp_path / "runs" / "plain1", 1)
+    for number, steps in ((2, 10), (3, 20)):
+        callbacks = [{**part, "init_args": {"balanced_steps": steps}}]
+        write_run(tmp_path / "runs" / f"balanced{number}", number, callbacks=callbacks)
+    assert labels_and_seeds("runs") == [
+        ("balanced2", [2]),
+        ("balanced3", [3]),
+        ("plain", [0, 1]),
+    ]
+
+
+def test_revisions_of_the_code(tmp_path: Path) -> None:
+    for folder, source in (("a0", "aaa"), ("a1", "bbb"), ("a2", None)):
+        write_run(tmp_path / "mixed" / folder, int(folder[1]), source=source)
+    for folder, source in (("a0", "aaa"), ("a1", "aaa"), ("a2", None)):
+        write_run(tmp_path / "same" / folder, int(folder[1]), source=source)
+    (line,) = mixed_sources(panels(find_runs([Path("mixed")])[0]))
+    assert line == (
+        "made by different revisions of the code (aaa, bbb): "
+        "a, Hopper-v5, hopper-medium-v0 (D4RL v0)"
+    )
+    assert mixed_sources(panels(find_runs([Path("same")])[0])) == []
+    assert source_revision() == source_revision(Path(__file__).parents[1] / "adabc_lightning")
+    for name, text in (("p", "x = 1"), ("q", "x = 1"), ("r", "x = 2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text(text)
+    one, same, other = (source_revision(tmp_path / name) for name in "pqr")
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("summary.json", '{"finished": tr', "summary.json is damaged: it is no JSON"),
+        ("summary.json", "[1]", "summary.json is damaged: it holds no mapping"),
+        ("summary.json", '{"finished": true}', "summary.json is damaged: it has no 'env_id'"),
+        ("config.yaml", "", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "null", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "data: null", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "data: [", "config.yaml is not YAML"),
+        ("metrics.csv", "a,b\n1,2\n", "metrics.csv is damaged: it has no column 'eval/return'"),
+        ("experiment.json", "{", "experiment.json is damaged: it is no JSON"),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    file: str, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run")
+    Path("run", file).write_text(content)
+    assert main(["report", "run"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+def test_over_all_tasks(tmp_path: Path) -> None:
+    from rliable import metrics
+
+    (group,) = comparisons(panels(find_runs([experiment(tmp_path / "out")])[0]))
+    assert list(group.scores) == ["adaptive", "fixed", "scratch"]
+    for variant, scores in group.scores.items():
+        folders = [tmp_path / "out" / task / variant for task in ("hopper-medium", "hopper-random")]
+        columns = [[run["score"]["online_mean"] for run in summaries(f)] for f in folders]
+        np.testing.assert_array_equal(scores, np.transpose(columns))  # [runs, tasks]
+    rng = np.random.default_rng(0)
+    for runs in (3, 4):
+        x, y = rng.integers(0, 5, (3, 6)).astype(float), rng.integers(0, 4, (runs, 6)).astype(float)
+        value, low, high = improvement(x, y)
+        assert value == pytest.approx(metrics.probability_of_improvement(x, y))
+        assert low < value < high
+        assert improvement(x, y) == (value, low, high)
+    assert improvement(x + 9, y) == (1.0, 1.0, 1.0)
+    # Other seeds on one task: nothing to average over.
+    moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
+    moved.rename(tmp_path / "elsewhere")
+    assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []

@@ -1,9 +1,11 @@
 """summary.json: the numbers of a run that go into a table."""
 
+import hashlib
 import json
 import os
 import platform
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,21 @@ if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
 
 LIBRARIES = ("adabc_lightning", "torch", "lightning", "torchrl", "gymnasium", "mujoco", "numpy")
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@cache
+def source_revision(package: Path = PACKAGE) -> str:
+    """Short hash of a package's code, the first 10 digits of a SHA-256 over its ``.py`` files.
+
+    Computed once: a run keeps the code it has loaded.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:10]
 
 
 def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_steps: int) -> dict:
@@ -57,6 +74,7 @@ class Summary(Callback):
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._evaluation_seconds = 0.0
         self._mark = 0.0
+        source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -111,7 +129,7 @@ class Summary(Callback):
             "seconds": {**self.seconds, "evaluation": evaluation.seconds},
             **rates,
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-            "versions": {"python": platform.python_version()}
+            "versions": {"source": source_revision(), "python": platform.python_version()}
             | {library: version(library) for library in LIBRARIES},
         }
         path = Path(trainer.default_root_dir) / "summary.json"

@@ -23,10 +23,12 @@ Configs stack in this order: the task, --config overlays, the method, the varian
 smaller protocol never overrides what defines a method. Each pre-training is made once per task,
 seed and recipe (all keys that it can depend on) and shared by the variants.
 
-The same command again skips what is finished and goes on with the rest; so does Ctrl-C, which
-saves first. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled unless you
-set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row
-per run, and `python -m adabc_lightning report OUT` makes the table and the figure.
+The same command again skips what is finished and goes on with the rest. Ctrl-C lets the runs save
+before it ends them. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled
+unless you set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv
+has a row per run, and `python -m adabc_lightning report OUT` makes the table and the figure. What
+you ran by hand with a command of --dry-run counts, too; let it end first. A run that finds its
+configs changed since the experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
 """
@@ -46,7 +48,7 @@ def parser() -> Options:
         "experiment", "Runs an experiment: tasks × variants × seeds.", EPILOG + listing
     )
     add = options.add_argument
-    add("name", metavar="NAME", help="fig1 … fig7, or a file")
+    add("name", metavar="NAME", help="fig1 … fig7, small, or a file")
     add("--dry-run", action="store_true", help="print the commands that would be run")
     add(
         "--scale",
@@ -99,6 +101,8 @@ def main(words: list[str]) -> None:
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UserError(f"--data-dir: there is no folder {options.data_dir}")
     out = options.out or Path("runs", declared.name)
+    if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
+        raise UserError(f"--out: {out} is no folder, nor can one be made there")
     jobs = plan(chosen, Choice(out, options.scale, options.config, options.data_dir))
     if options.dry_run:
         for job in unfinished(jobs):
@@ -118,7 +122,7 @@ def select(
     by_name = {variant.name: variant for variant in declared.variants}
     by_slug = {slug(variant.name): variant for variant in declared.variants}
     known = list(by_name)
-    chosen_tasks = _names(tasks) if tasks else declared.tasks
+    chosen_tasks = _tasks(tasks) if tasks else declared.tasks
     names = _names(variants) if variants else known
     for name in names:
         if name not in by_name and name not in by_slug:
@@ -129,6 +133,10 @@ def select(
 
 def _names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _tasks(text: str) -> list[str]:
+    return list(dict.fromkeys(name.removesuffix(".yaml") for name in _names(text)))
 
 
 def describe(jobs: list[Job]) -> str:

@@ -12,6 +12,8 @@ from adabc_lightning.errors import UserError, nearest
 
 FIELDS = ("seeds", "tasks", "options", "variants")
 VARIANT_FIELDS = ("method", "options", "options_for")
+# Keys of Lightning's Trainer and of a class that a variant names; only ``fit`` knows which exist.
+OPEN_KEYS = ("trainer.", "model.objective.class_path", "model.objective.init_args.")
 
 
 def slug(name: str) -> str:
@@ -89,7 +91,7 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
 
     Args:
         path: an existing file.
-        known_keys: the keys that options may set, dotted; those below ``trainer`` besides.
+        known_keys: the keys that options may set, dotted; :data:`OPEN_KEYS` besides.
     Raises: UserError: it is no YAML, a field is missing, misspelt or of the wrong kind.
     """
     content = load(path)
@@ -107,6 +109,19 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
         if slug(variant.name) in [slug(other.name) for other in made[:index]]:
             raise UserError(f"{path}: {variant.name!r} has the folder name of another variant")
     return Declaration(path.stem, seeds, [t.removesuffix(".yaml") for t in tasks], made)
+
+
+def task_names(tasks: list[str]) -> list[str]:
+    """What tasks are called in folders and tables: their configs' names, without folders.
+
+    Raises: UserError: two of them have one name.
+    """
+    names = [Path(task).name for task in tasks]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            first = tasks[names.index(name)]
+            raise UserError(f"tasks {first} and {tasks[index]} would share the folder {name}")
+    return names
 
 
 def _variant(
@@ -136,7 +151,10 @@ def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str,
     if not isinstance(content, dict):
         raise UserError(f"{where} must map keys such as alpha.initial to values")
     for key in content:
-        if key not in known_keys and not str(key).startswith("trainer."):
+        if key not in known_keys and not str(key).startswith(OPEN_KEYS):
+            if str(key).startswith("model.objective."):
+                meant = f"model.objective.init_args.{str(key).removeprefix('model.objective.')}"
+                raise UserError(f"{where}: there is no key {key!r}; did you mean {meant!r}?")
             raise UserError(f"{where}: there is no key {key!r}; {nearest(str(key), known_keys)}")
     return content
 

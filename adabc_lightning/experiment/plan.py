@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from adabc_lightning.config_files import load, merged, packaged_folder, resolve
-from adabc_lightning.experiment.declaration import Declaration, Variant, dotted, slug
+from adabc_lightning.experiment.declaration import (
+    Declaration,
+    Variant,
+    dotted,
+    slug,
+    task_names,
+)
 
+HAND_OVER = (  # the hand-over and what comes after it
+    "schedule.online_env_steps",  # 0 in the pre-training itself
+    "schedule.updates_per_env_step",
+    "data.replay_capacity",  # of the ring that opens at the hand-over
+    "data.exploration_noise",  # of the collector
+    "downsampling.",
+    "alpha.",  # the controller of α_online; α_offline is the model's
+)
 # What pre-training never reads, so that variants which differ in nothing else share one. Whatever
 # is not listed counts as an ingredient: a key forgotten here costs time, never correctness.
 AFTER_PRETRAINING = (
     "seed_everything",  # in the folder's name instead
     "ckpt_path",
-    "schedule.online_env_steps",  # 0 in the pre-training itself
-    "schedule.updates_per_env_step",
-    "data.replay_capacity",  # of the ring that opens at the hand-over
-    "data.exploration_noise",  # of the collector
+    *HAND_OVER,
     "data.download",  # how a dataset gets here, not what is in it
-    "downsampling.",  # the hand-over
-    "alpha.",  # the controller of α_online; α_offline is the model's
     "logging.",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
@@ -86,9 +95,13 @@ def settings(config: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[s
     return {
         key: value
         for key, value in sorted(dotted(config))
-        if not any(key == name or (name[-1] == "." and key.startswith(name)) for name in without)
-        and (key not in base or base[key] != value)
+        if not among(key, without) and (key not in base or base[key] != value)
     }
+
+
+def among(key: str, names: tuple[str, ...]) -> bool:
+    """Whether a key is one of some keys and groups, which end in a dot."""
+    return any(key == name or (name[-1] == "." and key.startswith(name)) for name in names)
 
 
 def plan(declaration: Declaration, choice: Choice) -> list[Job]:
@@ -96,11 +109,11 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
 
     Seed by seed, so that an experiment cut short has whole comparisons.
 
-    Raises: UserError: a config is missing or broken.
+    Raises: UserError: a config is missing or broken, or two tasks have one name.
     """
     cells = [
-        _Cell(declaration.name, task, variant, choice)
-        for task in declaration.tasks
+        _Cell(declaration.name, f"{task}.yaml", name, variant, choice)
+        for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
     jobs: dict[Path, Job] = {}
@@ -117,9 +130,11 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
 class _Cell:
     """One variant on one task: its command line and what that resolves to."""
 
-    def __init__(self, experiment: str, task: str, variant: Variant, choice: Choice) -> None:
+    def __init__(
+        self, experiment: str, config: str, task: str, variant: Variant, choice: Choice
+    ) -> None:
         self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
-        names = [f"{task}.yaml", *choice.overlays]
+        names = [config, *choice.overlays]
         if variant.method is not None:
             names.append(f"method/{variant.method.removesuffix('.yaml')}.yaml")
         self.words = [word for name in names for word in ("--config", name)]
@@ -135,9 +150,12 @@ class _Cell:
                 value = config["schedule"][key.rpartition(".")[2]]
                 options[key] = max(1, round(value * choice.scale)) if value else 0
         self.config = merged(files, options)
-        self.words += [
-            word for key, value in options.items() for word in (f"--{key}", _yaml(value))
-        ]
+        # The first variant's pre-training is that of others, too: nothing that concerns its own
+        # fine-tuning may be refused there, such as more rows to keep than the ring has.
+        shared = {key: value for key, value in options.items() if not among(key, HAND_OVER)}
+        shared |= {"data.replay_capacity": None, "schedule.online_env_steps": 0}
+        self.pretraining_words = [*self.words, *_words(shared)]
+        self.words += _words(options)
 
         self.settings = settings(self.config)
         self.recipe = settings(self.config, AFTER_PRETRAINING)
@@ -150,10 +168,10 @@ class _Cell:
         recipe = json.dumps(self.recipe, sort_keys=True)
         digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
         folder = self.out / "pretrained" / self.task / f"{digest}-seed{seed}"
-        words = [*self.words, "--schedule.online_env_steps", "0"]
         record = {"kind": "pretraining", "task": self.task, "seed": seed, "settings": self.recipe}
         label = f"{self.task} pre-training {digest} seed {seed}"
-        return Job(label, folder, self._complete(words, seed, folder), record, updates)
+        words = self._complete(self.pretraining_words, seed, folder)
+        return Job(label, folder, words, record, updates)
 
     def run(self, seed: int, pretraining: Job | None) -> Job:
         """The fine-tuning, or the whole run where there is no pre-training."""
@@ -185,6 +203,10 @@ def checkpoint(pretraining: Job) -> Path:
     return pretraining.folder / "checkpoints" / "pretrained.ckpt"
 
 
-def _yaml(value: Any) -> str:
-    """A value as a word of a command line."""
-    return value if isinstance(value, str) else json.dumps(value)
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line."""
+    return [
+        word
+        for key, value in options.items()
+        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+    ]

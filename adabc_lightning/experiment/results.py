@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.errors import UserError
+
 RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
 COLUMNS = (
     *("task", "variant", "seed", "dataset", "env_id", "finished"),
@@ -17,11 +19,21 @@ SCORES = ("pretrained", "final", "best", "dip", "online_mean")
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where there is none."""
+    """A JSON file's mapping; empty where there is none.
+
+    Raises: UserError: it cannot be read or holds something else.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of JSON or of UTF-8
+        raise UserError(f"{path} is damaged: it is no JSON") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no mapping")
+    return content
 
 
 def write_atomically(path: Path, text: str) -> None:

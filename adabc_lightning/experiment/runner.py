@@ -13,6 +13,7 @@ from typing import Any
 
 from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.plan import Job, checkpoint
+from adabc_lightning.experiment.resolved import differences, strangeness
 from adabc_lightning.experiment.results import RECORD, load_json, write_atomically, write_results
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -47,7 +48,10 @@ def log_path(job: Job) -> Path:
 
 
 def check(jobs: list[Job]) -> None:
-    """Raises: UserError: a folder holds another job's results than the one planned for it."""
+    """Whether each folder is empty or holds what is planned for it, by whomever it was run.
+
+    Raises: UserError: a folder holds something else, or a damaged file.
+    """
     for job in jobs:
         record = load_json(job.folder / RECORD)
         if record and record != job.record:
@@ -55,8 +59,26 @@ def check(jobs: list[Job]) -> None:
             keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
             what = f"with other {', '.join(keys[:3])}" if keys else "of another experiment"
             raise UserError(f"{job.folder} holds a run {what}; choose another --out")
-        if not record and (job.folder / "config.yaml").exists():
-            raise UserError(f"{job.folder} holds a run of somebody else's; choose another --out")
+        if not (job.folder / "config.yaml").is_file():
+            continue
+        if record and (keys := differences(job)):
+            what = f"with other {', '.join(keys[:3])} than planned"
+            raise UserError(f"{job.folder} holds a run {what}; remove it, or choose another --out")
+        if not record and (keys := strangeness(job)):
+            what = f"of somebody else's, with other {', '.join(keys[:3])}"
+            raise UserError(f"{job.folder} holds a run {what}; choose another --out")
+
+
+def adopt(jobs: list[Job]) -> None:
+    """Takes over, after :func:`check`, what was run by hand with a command of ``--dry-run``."""
+    for job in jobs:
+        if (job.folder / "config.yaml").is_file() and not load_json(job.folder / RECORD):
+            _record(job)
+            _say(f"taken over: {job.label}")
+
+
+def _record(job: Job) -> None:
+    write_atomically(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
 
 
 def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
@@ -85,6 +107,7 @@ def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
             raise UserError(
                 f"an experiment is at work in {out}; wait for it, or choose another --out"
             ) from error
+        adopt(jobs)
         _Runner(jobs, out, parallel, threads, lock.fileno()).run()
 
 
@@ -122,7 +145,8 @@ class _Runner:
             raise SystemExit(128 + self.signal)
         if self.failed:
             for job in self.failed:
-                _say(f"failed: {job.label}, see {log_path(job)}")
+                cause = job.needs if job.needs and job.needs in self.failed else job
+                _say(f"failed: {job.label}, see {log_path(cause)}")
             raise SystemExit(1)
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -148,7 +172,7 @@ class _Runner:
         if "last" not in words:
             _clear(job.folder)
         job.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
+        _record(job)
         with open(log_path(job), "a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "adabc_lightning", *words],
@@ -167,7 +191,13 @@ class _Runner:
         for process in [process for process in self.running if process.poll() is not None]:
             job, start = self.running.pop(process)
             minutes = (time.monotonic() - start) / 60
-            if process.returncode == 0 and finished(job):
+            if process.returncode == 0 and finished(job) and (keys := differences(job)):
+                said = f"ran with other {', '.join(keys)} than planned: a config has changed since"
+                with open(log_path(job), "a") as log:
+                    log.write(f"error: {said}\n")
+                self._report(job, f"failed: {said}")
+                self.failed.append(job)
+            elif process.returncode == 0 and finished(job):
                 if job.record["kind"] == "run":
                     write_results(self.out)
                 self._report(job, f"{_scores(job)}{minutes:.1f} min")

@@ -7,11 +7,12 @@ from pathlib import Path
 from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.results import write_atomically
 from adabc_lightning.options import Options
-from adabc_lightning.report.runs import find_runs, panels
+from adabc_lightning.report.runs import find_runs, mixed_sources, panels
 
 EPILOG = """\
 Writes table.md (and prints it), table.csv and curves.svg. There is one table and one panel per
-environment and dataset, since numbers of different datasets do not compare. Runs that differ in
+environment and dataset, since numbers of different datasets do not compare, and in table.md one
+over all tasks of a benchmark where these have the same variants and seeds. Runs that differ in
 nothing but their seed are one row and one curve: in an experiment's folder it has the variant's
 name, elsewhere that of the runs' folders. Unfinished runs count as far as they are, and are marked.
 """
@@ -50,16 +51,20 @@ def main(words: list[str]) -> None:
     if not runs:
         raise UserError(f"no run in {options.runs[0]} has been evaluated yet; wait for the first")
     out = options.out or (options.runs[0] if len(options.runs) == 1 else Path("report"))
+    sorted_runs = panels(runs)
+    for line in mixed_sources(sorted_runs):
+        print(line, file=sys.stderr)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be made: {error.strerror}") from error
+    from adabc_lightning.report.across import comparisons, to_lines
     from adabc_lightning.report.figure import draw  # matplotlib takes a second
     from adabc_lightning.report.table import rows, to_csv, to_markdown
 
-    sorted_runs = panels(runs)
     table = rows(sorted_runs)
-    text = to_markdown(sorted_runs, table, options.each)
+    across = [line for group in comparisons(sorted_runs) for line in to_lines(group)]
+    text = to_markdown(sorted_runs, table, options.each, across)
     write_atomically(out / "table.md", text)
     write_atomically(out / "table.csv", to_csv(table))
     draw(sorted_runs, out / f"curves.{options.format}")

@@ -3,6 +3,7 @@
 from itertools import cycle
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +21,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 4  # panels beside each other
+TITLE_WIDTH = 72  # letters
 Points = list[tuple[float, float]]
 
 
@@ -37,7 +39,8 @@ def draw(panels: list[Panel], path: Path) -> None:
     figure = plt.figure(figsize=(max(6.0, 3.6 * columns), 3.2 * height + 0.5), layout="constrained")
     parts = figure.subfigures(height, columns, squeeze=False).flatten()
     for part, panel in zip(parts, panels, strict=False):
-        part.suptitle(panel.title.replace(": ", "\n", 1), fontsize=7.5)
+        lines = panel.title.replace(": ", "\n", 1).splitlines()
+        part.suptitle("\n".join(fill(line, TITLE_WIDTH) for line in lines), fontsize=7.5)
         axes = part.subplots(
             2, 2, sharey="row", sharex="col", width_ratios=(1, 2), height_ratios=(2, 1)
         )

@@ -3,19 +3,23 @@
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from adabc_lightning.config_files import load
+from adabc_lightning.data import d4rl
 from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.results import RECORD, load_json
 
 # Keys that tell runs of one method apart without changing it.
 NOT_THE_METHOD = ("seed_everything", "ckpt_path", "logging", "trainer")
+IN_SUMMARY = ("finished", "env_id", "dataset", "seed", "score", "return", "env_steps")
+GROUPS = ("score", "return", "data", "alpha")
+# Keys of data that say, beside dataset and environment, what a number means.
+PROTOCOL = ("reference_min", "reference_max", "max_episode_steps")
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,34 @@ class Run:
 
         Args:
             columns: wanted beside ``gradient_updates`` and ``env_steps``, left out where empty.
+        Raises: UserError: it holds something else.
         """
         names = ("gradient_updates", "env_steps", *columns)
-        with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["eval/return"]]
-        return [{name: float(row[name]) for name in names if row[name]} for row in rows]
+        path = self.folder / "metrics.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["eval/return"]]
+            return [{name: float(row[name]) for name in names if row[name]} for row in rows]
+        except KeyError as error:
+            raise UserError(f"{path} is damaged: it has no column {error}") from error
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
 
     @property
     def initial_alpha(self) -> float:
         """α at the hand-over."""
         alpha = self.config["alpha"]
         return alpha["ceiling"] if alpha["initial"] is None else alpha["initial"]
+
+    @property
+    def protocol(self) -> tuple[Any, ...]:
+        """The values of :data:`PROTOCOL`."""
+        return tuple(self.config["data"].get(name) for name in PROTOCOL)
+
+    @property
+    def source(self) -> str | None:
+        """Revision of the package's code; None in runs of versions that did not write it."""
+        return self.summary.get("versions", {}).get("source")
 
     @property
     def method(self) -> str:
@@ -85,19 +106,26 @@ class Panel:
         task: the experiment's name for it; None outside experiments.
         env_id: Gymnasium id.
         dataset: as the runs were given it; None where no run had one.
+        protocol: values of :data:`PROTOCOL`.
         curves: in the order of the runs.
     """
 
     task: str | None
     env_id: str
     dataset: str | None
+    protocol: tuple[Any, ...] = (None, None, None)
     curves: list[Curve] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         """Says which benchmark the numbers belong to."""
         task = "" if self.task is None else f"{self.task}: "
-        return f"{task}{self.env_id}, {benchmark(self.dataset)}"
+        low, high, steps = self.protocol
+        parts = [f"{task}{self.env_id}", benchmark(self.dataset)]
+        parts += [f"score 0 = {low:g}"] if low is not None else []
+        parts += [f"score 100 = {high:g}"] if high is not None else []
+        parts += [f"at most {steps} steps per episode"] if steps is not None else []
+        return ", ".join(parts)
 
     @property
     def unit(self) -> str:
@@ -109,16 +137,22 @@ class Panel:
 
 def benchmark(dataset: str | None) -> str:
     """A dataset's name with the benchmark it is part of: numbers compare within one only."""
+    kind = benchmark_kind(dataset)
+    if dataset is None:
+        return kind
+    return f"{Path(dataset).name if kind == 'own file' else dataset} ({kind})"
+
+
+def benchmark_kind(dataset: str | None) -> str:
+    """``"D4RL v2"``, ``"Minari"``, …: what a dataset is part of."""
     if dataset is None:
         return "no dataset"
-    version = re.search(r"-v(\d+)$", dataset)
     if dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file():
-        return f"{Path(dataset).name} (own file)"
-    if version and "/" in dataset:
-        return f"{dataset} (Minari)"
-    if version:
-        return f"{dataset} (D4RL v{version[1]})"
-    return f"{dataset} (packaged log)"
+        return "own file"
+    version = re.search(r"-v(\d+)$", dataset)
+    if version is None:
+        return "packaged log"
+    return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
@@ -144,9 +178,17 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
             if not summary:
                 empty.append(folder)
                 continue
-            config = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), _LOADER)
+            config = load(folder / "config.yaml")
+            _check(folder / "summary.json", summary, IN_SUMMARY)
+            _check(folder / "config.yaml", config, ("data", "alpha"))
             runs[folder.resolve()] = Run(folder, summary, config, record)
     return list(runs.values()), empty
+
+
+def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in content or (name in GROUPS and not isinstance(content[name], dict)):
+            raise UserError(f"{path} is damaged: it has no {name!r}")
 
 
 def panels(runs: list[Run]) -> list[Panel]:
@@ -154,6 +196,8 @@ def panels(runs: list[Run]) -> list[Panel]:
 
     A run without a dataset (REDQ from scratch) stands beside the other runs of its experiment's
     task; two curves of one name are told apart by their folders.
+
+    Raises: UserError: two runs of one seed cannot be told apart.
     """
     datasets: dict[tuple[Any, ...], set[str]] = {}
     for run in runs:
@@ -167,18 +211,77 @@ def panels(runs: list[Run]) -> list[Panel]:
         if dataset is None and run.record and len(others) == 1:
             (dataset,) = others
         task = run.record.get("task")
-        panel = made.setdefault((task, env_id, dataset), Panel(task, env_id, dataset))
+        where = (task, env_id, dataset, run.protocol)
+        panel = made.setdefault(where, Panel(*where))
         key = (run.record.get("variant"), run.method)
         groups.setdefault(id(panel), {}).setdefault(key, []).append(run)
     for panel in made.values():
         for (variant, _), members in groups[id(panel)].items():
-            members.sort(key=lambda run: run.summary["seed"])
-            panel.curves.append(Curve(variant or _common_name(members), members))
-        labels = [curve.label for curve in panel.curves]
-        for curve, label in zip(panel.curves, labels, strict=True):
-            if labels.count(label) > 1:
-                curve.label = f"{label} ({curve.runs[0].folder.parent})"
+            for same in _each_seed_once(members):
+                same.sort(key=lambda run: run.summary["seed"])
+                panel.curves.append(Curve(variant or _common_name(same), same))
+        names = [curve.label for curve in panel.curves]
+        for full in (False, True):
+            labels = [curve.label for curve in panel.curves]
+            for curve, name, label in zip(panel.curves, names, labels, strict=True):
+                if labels.count(label) > 1:
+                    folder = curve.runs[0].folder
+                    curve.label = f"{name} ({folder if full else folder.parent})"
     return list(made.values())
+
+
+def mixed_sources(panels: list[Panel]) -> list[str]:
+    """A line for each curve whose runs were made by different revisions of the code."""
+    lines = []
+    for panel in panels:
+        for curve in panel.curves:
+            sources = sorted({run.source for run in curve.runs if run.source is not None})
+            if len(sources) > 1:
+                what = f"made by different revisions of the code ({', '.join(sources)})"
+                lines.append(f"{what}: {curve.label}, {panel.title}")
+    return lines
+
+
+def _each_seed_once(runs: list[Run]) -> list[list[Run]]:
+    """Splits runs of one config by the checkpoint they continue, or else by where they lie.
+
+    Checkpoints whose paths differ in numbers only (seeds, dates) are taken for one kind; a run
+    that was gone on with does not say what it started from, and stays with the others.
+
+    Raises: UserError: two runs of one seed remain.
+    """
+    starts = {_kind_of_start(run) for run in runs} - {"last"}
+    by: list[Callable[[Run], Any]] = [
+        _kind_of_start if len(starts) > 1 else lambda run: None,
+        lambda run: run.folder.parent,
+        lambda run: run.config.get("ckpt_path"),
+    ]
+    for key in by:
+        parts: dict[Any, list[Run]] = {}
+        for run in runs:
+            parts.setdefault(key(run), []).append(run)
+        if not any(_twins(part) for part in parts.values()):
+            return list(parts.values())
+    first, second = next(twins for part in parts.values() if (twins := _twins(part)))
+    raise UserError(
+        f"{first.folder} and {second.folder} both hold seed {first.summary['seed']} of one config; "
+        "leave one of them out"
+    )
+
+
+def _twins(runs: list[Run]) -> tuple[Run, Run] | None:
+    """Two runs of one seed."""
+    seen: dict[int, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.summary["seed"], run)
+        if other is not run:
+            return other, run
+    return None
+
+
+def _kind_of_start(run: Run) -> str:
+    path = run.config.get("ckpt_path")
+    return "last" if run.record else re.sub(r"\d+", "#", str(path))
 
 
 def _cell(run: Run) -> tuple[Any, ...]:
@@ -198,6 +301,3 @@ def _natural(path: Path) -> list[Any]:
     """Sorts seed10 after seed9."""
     words = re.split(r"(\d+)", path.as_posix())
     return [(word.isdigit(), int(word) if word.isdigit() else word) for word in words]
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

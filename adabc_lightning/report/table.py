@@ -21,8 +21,11 @@ NOTE = f"""\
 Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
 standard error of the mean. *dip*: after pre-training minus the worst evaluation of the first fifth
 of fine-tuning. *IQM*: interquartile mean over seeds of the mean of fine-tuning, with a 95 %
-stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable). Different datasets
-are different benchmarks: their numbers do not compare.
+stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable); below four seeds
+nothing is cut off, and it is the mean. Different datasets are different benchmarks: their numbers
+do not compare. Tasks of one benchmark with the same variants and seeds have a table over all of
+them: the IQM over runs and tasks, and *P*, the probability that a run of the first variant has a
+higher mean of fine-tuning than one of the row's on the same task.
 """
 
 
@@ -48,18 +51,19 @@ def values_of(curve: Curve, unit: str, field: str) -> list[float | None]:
     return [run.summary[unit].get(field) for run in curve.runs]
 
 
-def interquartile_mean(values: list[float]) -> tuple[float, float, float]:
+def interquartile_mean(values: list[float] | np.ndarray) -> tuple[float, float, float]:
     """Interquartile mean and the bounds of its 95 % interval.
 
     Args:
-        values: one per seed, at least one.
+        values: one per seed, at least one, or ``[runs, tasks]``.
     """
+    scores = np.array(values, dtype=float)
     from rliable import library, metrics  # takes seconds to import
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "random_state is deprecated")  # rliable's own call
         points, intervals = library.get_interval_estimates(
-            {"curve": np.array(values)[:, None]},  # [runs, tasks]
+            {"curve": scores.reshape(len(scores), -1)},  # [runs, tasks]
             lambda scores: np.array([metrics.aggregate_iqm(scores)]),
             reps=REPETITIONS,
             random_state=np.random.RandomState(0),
@@ -102,10 +106,13 @@ def to_csv(table: list[dict[str, object]]) -> str:
     return text.getvalue()
 
 
-def to_markdown(panels: list[Panel], table: list[dict[str, object]], each: bool) -> str:
+def to_markdown(
+    panels: list[Panel], table: list[dict[str, object]], each: bool, across: list[str]
+) -> str:
     """A heading and a table per panel.
 
     Args:
+        across: lines of the tables over all tasks.
         each: whether every run gets a row, too.
     """
     remaining = iter(table)
@@ -126,6 +133,7 @@ def to_markdown(panels: list[Panel], table: list[dict[str, object]], each: bool)
             if each:
                 lines += [_run_line(curve, i, panel.unit) for i in range(len(curve.runs))]
         lines.append("")
+    lines += across
     if any(panel.unit == "return" for panel in panels):
         lines.append("Without reference returns there are no scores: such tables hold raw returns.")
     return "\n".join(lines).rstrip() + "\n"

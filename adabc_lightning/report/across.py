@@ -1,0 +1,94 @@
+"""Variants compared over all tasks of one benchmark at once, as rliable is meant to be used."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adabc_lightning.report.runs import Panel, benchmark_kind
+from adabc_lightning.report.table import REPETITIONS, interquartile_mean, values_of
+
+Interval = tuple[float, float, float]  # value, lower and upper bound
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Panels with the same variants, seeds and benchmark.
+
+    Args:
+        kind: of the benchmark.
+        scores: mean of fine-tuning by variant: ``[runs, tasks]``.
+    """
+
+    kind: str
+    scores: dict[str, np.ndarray]
+
+
+def comparisons(panels: list[Panel]) -> list[Comparison]:
+    """Every group of two panels or more that can be compared; raw returns never can."""
+    groups: dict[tuple, list[Panel]] = {}
+    for panel in panels:
+        seeds = tuple(tuple(run.summary["seed"] for run in curve.runs) for curve in panel.curves)
+        labels = tuple(curve.label for curve in panel.curves)
+        known = all(None not in values_of(c, panel.unit, "online_mean") for c in panel.curves)
+        if panel.unit == "score" and known:
+            key = (benchmark_kind(panel.dataset), labels, seeds)
+            groups.setdefault(key, []).append(panel)
+    return [
+        Comparison(
+            kind,
+            {
+                label: np.array([values_of(p.curves[i], "score", "online_mean") for p in group]).T
+                for i, label in enumerate(labels)
+            },
+        )
+        for (kind, labels, _), group in groups.items()
+        if len(group) > 1
+    ]
+
+
+def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
+    """Probability that a run of the first variant is better than one of the other on a task.
+
+    Mean over tasks, ties count half: ``rliable.metrics.probability_of_improvement``, whose own
+    bootstrap takes no seed. Runs are drawn anew within each task.
+
+    Args:
+        first_RT, other_RT: scores ``[runs, tasks]``; the numbers of runs may differ.
+    """
+    generator = np.random.default_rng(0)
+
+    def drawn(scores_RT: np.ndarray) -> np.ndarray:
+        rows = generator.integers(len(scores_RT), size=(REPETITIONS, *scores_RT.shape))
+        return scores_RT[rows, np.arange(scores_RT.shape[1])]
+
+    def probability(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x, y = x[..., :, None, :], y[..., None, :, :]
+        return ((x > y) + 0.5 * (x == y)).mean((-3, -2, -1))
+
+    low, high = np.percentile(probability(drawn(first_RT), drawn(other_RT)), (2.5, 97.5))
+    return float(probability(first_RT, other_RT)), float(low), float(high)
+
+
+def to_lines(comparison: Comparison) -> list[str]:
+    """Heading and table, Markdown."""
+    first, *others = comparison.scores
+    tasks = comparison.scores[first].shape[1]
+    name = first.replace("|", "∣")
+    lines = [
+        f"## over {tasks} tasks ({comparison.kind})",
+        "",
+        f"| variant | runs per task | IQM | P({name} is better) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for label, scores in comparison.scores.items():
+        cells = [label.replace("|", "∣"), str(len(scores))]
+        cells.append(_interval(interquartile_mean(scores), 1))
+        better = improvement(comparison.scores[first], scores) if label in others else None
+        cells.append("" if better is None else _interval(better, 2))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _interval(values: Interval, digits: int) -> str:
+    value, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in values)
+    return f"{value} [{low}, {high}]"
