@@ -20,14 +20,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import gymnasium
 import torch
 
-from adabc_lightning.data.rollout import LANES, Episode, Part, roll_out
+from adabc_lightning.data.rollout import LANES, Part, Rollout, StoredPolicy, roll_out
 from adabc_lightning.data.writer import PartialFile, write_hdf5
 from adabc_lightning.envs import EnvironmentSpec, make_env
 from adabc_lightning.networks import Actor
 from adabc_lightning.runtime import tune
 
 
-def raw(env: gymnasium.Env, episodes: list[Episode]) -> float:
+def raw(env: gymnasium.Env, episodes: list[Rollout]) -> float:
     """Seconds of the same actions in one environment, nothing kept."""
     start = time.process_time()
     for episode in episodes:
@@ -39,7 +39,7 @@ def raw(env: gymnasium.Env, episodes: list[Episode]) -> float:
 
 def collected(
     part: Part, spec: EnvironmentSpec, envs: list[gymnasium.Env], folder: Path
-) -> tuple[float, float, list[Episode]]:
+) -> tuple[float, float, list[Rollout]]:
     """Seconds of collecting into a partial file, and of turning that into HDF5."""
     start = time.process_time()
     partial = PartialFile(folder / "part", {}, spec)
@@ -66,8 +66,8 @@ def main() -> None:
         envs = [make_env(env_id) for _ in range(LANES)]
         spec = EnvironmentSpec.of(envs[0], env_id)
         actor = Actor(spec.observation_size, spec.action_low, spec.action_high, [256, 256])
-        weights = tuple(parameter.detach().numpy() for parameter in actor.weights)
-        for name, chosen in (("random", None), ("policy", weights)):
+        policy = StoredPolicy(tuple(p.detach().numpy() for p in actor.weights))
+        for name, chosen in (("random", None), ("policy", policy)):
             part = Part(0, chosen, options.steps)
             rounds = []
             with tempfile.TemporaryDirectory() as folder:

@@ -19,9 +19,10 @@ from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.checkpointing import Checkpointing
-from adabc_lightning.collect import read_source, shares
+from adabc_lightning.collect.dataset import shares
+from adabc_lightning.collect.sources import read_source
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.data.rollout import LANES, Part, num_lanes, roll_out
+from adabc_lightning.data.rollout import LANES, Part, StoredPolicy, num_lanes, roll_out
 from adabc_lightning.envs import EnvironmentSpec, make_env
 from adabc_lightning.networks import Actor
 from adabc_lightning.run_folder import read_checkpoint
@@ -59,6 +60,10 @@ for name, mishap in (("Fragile", ""), ("Raising", "raises"), ("Nan", "nan")):
         gymnasium.register(
             f"Adabc{name}-v0", Fragile, max_episode_steps=12, kwargs={"mishap": mishap}
         )
+
+
+if "AdabcLongToy-v0" not in gymnasium.registry:
+    gymnasium.register("AdabcLongToy-v0", Toy, max_episode_steps=6)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +153,9 @@ def test_random_actions_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
         assert card[f"return_{statistic}"] == pytest.approx(getattr(np, statistic)(returns))
     assert (card["env_id"], card["seed"], card["noise"]) == ("AdabcFragile-v0", 0, 0.1)
     assert json.loads(card["policy"]) == [{"policy": "random"}]
-    assert card["command"].endswith("--steps 100 --seed 0 --out a.hdf5")
+    assert card["command"].endswith(
+        "--max-episode-steps 12 --noise 0.1 --steps 100 --seed 0 --out a.hdf5"
+    )
     mean, std = np.mean(returns), np.std(returns)
     assert said == (
         f"a.hdf5: 100 transitions, {len(returns)} episodes, return {mean:.2f} ± {std:.2f}, "
@@ -200,6 +207,82 @@ def test_a_policy_acts_as_the_agent_does_plus_noise(
         assert 0.9 < difference[:, 1][inside[:, 1]].std() < 1.65
 
 
+def kept(name: str, limit: int | None, log_std: list[float] | None = None) -> None:
+    """A checkpoint as a run in the toy environment keeps them, with a mean of 0."""
+    actor = Actor(3, [-1, -3], [1, 3], [4], gaussian=log_std is not None)
+    state = {f"actor.{key}": torch.zeros_like(t) for key, t in actor.state_dict().items()}
+    if log_std is not None:
+        state["actor.log_std"] = torch.tensor(log_std)
+    data = {"env_id": register_toy(), "collector": {"env_steps": 0}, "max_episode_steps": limit}
+    torch.save(
+        {"agent": {"gradient_updates": 0}, "ReplayDataModule": data, "state_dict": state}, name
+    )
+
+
+def test_a_gaussian_policy_has_its_own_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    """σ = exp(clip(log_std, −10, 2)) of the half range, which is 1 and 3."""
+    kept("awac.ckpt", None, [-12.0, -2.0])
+    kept("td3.ckpt", None)
+
+    def collected(options: str) -> tuple[np.ndarray, dict]:
+        collect(f"{options} --steps 4000 --overwrite --out a.hdf5", capsys)
+        with h5py.File("a.hdf5") as file:
+            return file["actions"][()], dict(file.attrs)
+
+    actions, card = collected("--policy awac.ckpt")
+    np.testing.assert_allclose(actions.std(0), [np.exp(-10), 3 * np.exp(-2)], rtol=0.05)
+    assert (card["noise"], "--noise" in card["command"]) == (-1, False)
+    (policy,) = json.loads(card["policy"])
+    np.testing.assert_allclose(policy["std"], [[np.exp(-10), np.exp(-2)]] * 2, rtol=1e-6)
+
+    actions, card = collected("--policy awac.ckpt --policy td3.ckpt")
+    np.testing.assert_allclose(actions[:2000].std(0), [np.exp(-10), 3 * np.exp(-2)], rtol=0.1)
+    np.testing.assert_allclose(actions[2000:].std(0), [0.1, 0.3], rtol=0.1)
+    assert (card["noise"], "--noise" in card["command"]) == (0.1, False)
+    assert ["std" in policy for policy in json.loads(card["policy"])] == [True, False]
+
+    actions, card = collected("--policy awac.ckpt --noise 0.2")
+    np.testing.assert_allclose(actions.std(0), [0.2, 0.6], rtol=0.05)
+    assert (card["noise"], "--noise 0.2" in card["command"]) == (0.2, True)
+    assert "std" not in card["policy"]
+
+
+def test_the_time_limit_is_the_run_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limited = {"max_episode_steps": 3}
+    schedule = Schedule(0, 4, 1, evaluation_every=4)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), None, schedule=schedule, data=limited
+    )
+    (callback,) = (c for c in trainer.callbacks if isinstance(c, Checkpointing))
+    callback.keep_policies = True
+    trainer.fit(module, data)
+
+    def lengths(options: str) -> tuple[set[int], str]:
+        collect(f"{options} --steps 30 --overwrite --out a.hdf5", capsys)
+        with h5py.File("a.hdf5") as file:
+            command, limit = file.attrs["command"], file.attrs["max_episode_steps"]
+        found = set(load_dataset("a.hdf5").episode_length_E.tolist())
+        assert found == {limit}
+        return found, command
+
+    for source in ("run", "run/checkpoints/last.ckpt"):
+        found, command = lengths(f"--policy {source}")
+        assert found == {3}
+        assert "--max-episode-steps 3 " in command
+    assert lengths("--policy random --policy run")[0] == {3}
+    assert lengths("--policy run --max-episode-steps 2")[0] == {2}
+    assert lengths("--policy run --env-id AdabcLongToy-v0")[0] == {6}  # another task
+    kept("own.ckpt", None)
+    assert lengths("--policy own.ckpt")[0] == {TOY_LIMIT}
+    content = torch.load("own.ckpt", weights_only=True)
+    del content["ReplayDataModule"]["max_episode_steps"]  # of an earlier version
+    torch.save(content, "old.ckpt")
+    assert lengths("--policy old.ckpt")[0] == {TOY_LIMIT}
+    assert main(shlex.split("collect --policy run --policy own.ckpt --out b.hdf5")) == 2
+    error = capsys.readouterr().err
+    assert "different time limits (3 steps and the environment's own); choose one" in error
+
+
 def test_a_run_s_policies_in_order_and_mixtures(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,10 +299,10 @@ def test_a_run_s_policies_in_order_and_mixtures(
     assert policy[1] == {"policy": "random"}
     for index, steps in enumerate((4, 8)):
         source = read_source(str(run), steps, steps)
-        (weights,) = source.policies
+        (policy,) = source.policies
         actor = Actor(3, [-1, -3], [1, 3], [8, 8])
         with torch.no_grad():
-            for parameter, value in zip(actor.weights, weights, strict=True):
+            for parameter, value in zip(actor.weights, policy.layers, strict=True):
                 parameter.copy_(torch.from_numpy(value))
             rows = slice(10 * index, 10 * index + 10)
             expected = actor(torch.from_numpy(observations[rows])).numpy()
@@ -241,9 +324,9 @@ def test_wherever_it_starts_the_episodes_are_the_same(env_id: str) -> None:
     envs = [make_env(env_id) for _ in range(LANES)]
     spec = EnvironmentSpec.of(envs[0], env_id)
     actor = Actor(spec.observation_size, spec.action_low, spec.action_high, [64, 64])
-    weights = tuple(parameter.detach().numpy() for parameter in actor.weights)
+    policy = StoredPolicy(tuple(parameter.detach().numpy() for parameter in actor.weights))
     total = LANES * spec.max_episode_steps if env_id != "Hopper-v5" else 2500
-    part = Part(3, weights, total)
+    part = Part(3, policy, total)
 
     def episodes(first: int, collected: int) -> list:
         options = {"seed": 1, "noise": 0.3, "first": first, "collected": collected}
@@ -399,7 +482,7 @@ def test_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.startswith(prefix) for line in lines)
     for line in lines:
         words = shlex.split(line.removeprefix(prefix))
-        if words[0] == "fit" and "--data.dataset" in words and "null" in words:
+        if words[0] == "fit" and "method/redq_scratch" in words:
             words += shlex.split(
                 "--schedule.online_env_steps 60 --schedule.evaluation_every 10"
                 " --schedule.updates_per_env_step 1 --model.hidden_sizes [8] --data.batch_size 8"

@@ -163,7 +163,11 @@ def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule")
     actor = {f"actor.{name}": tensor for name, tensor in agent.actor.state_dict().items()}
     content = {
         "agent": {"gradient_updates": agent.gradient_updates, "seed": agent.seed},
-        "ReplayDataModule": {"env_id": data.env_id, "collector": {"env_steps": data.env_steps}},
+        "ReplayDataModule": {
+            "env_id": data.env_id,
+            "max_episode_steps": data.max_episode_steps,
+            "collector": {"env_steps": data.env_steps},
+        },
         "state_dict": actor,
     }
     AtomicCheckpointIO().save_checkpoint(content, target)

@@ -195,6 +195,7 @@ class ReplayDataModule(LightningDataModule):
             "batches": self.batches,
             "seed": self.seed,
             "env_id": self.env_id,
+            "max_episode_steps": self.max_episode_steps,
             "dataset": None if self.dataset is None else self.dataset.fingerprint(),
             "collector": self.collector.state_dict(),
             "replay": replay,

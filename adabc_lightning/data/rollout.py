@@ -20,12 +20,22 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import episode_streams
 
 LANES = 8  # at most; with more, their simulators and the network no longer fit a core's cache
+NOISE = 0.1  # σ of exploration in training, in action limits; data.exploration_noise
 _AHEAD = 16  # rounds of all lanes that a lane of short episodes may be ahead of the others
 _DRAWS = 128  # steps whose noise is drawn at once; the numbers do not depend on it
 
 
-Weights = tuple[np.ndarray, ...]
-"""Layer by layer: weight ``[H, I]``, bias ``[H]``, float32."""
+@dataclass(frozen=True)
+class StoredPolicy:
+    """A policy outside of PyTorch, float32.
+
+    Args:
+        layers: one by one: weight ``[H, I]``, bias ``[H]``.
+        std: its own standard deviation ``[A]`` in action limits; None where it has none.
+    """
+
+    layers: tuple[np.ndarray, ...]
+    std: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -34,17 +44,17 @@ class Part:
 
     Args:
         index: the part's place in the dataset.
-        weights: of the actor, layer by layer; None for uniformly random actions.
+        policy: what acts; None for uniformly random actions.
         transitions: how many.
     """
 
     index: int
-    weights: Weights | None
+    policy: StoredPolicy | None
     transitions: int
 
 
-class Episode(NamedTuple):
-    """A finished episode, float32."""
+class Rollout(NamedTuple):
+    """A finished episode, step by step, float32."""
 
     seed: int
     """What the environment was reset with."""
@@ -59,12 +69,12 @@ class Episode(NamedTuple):
     truncated: bool
     """Whether the environment's time limit ended it; where neither did, the budget cut it."""
 
-    def cut(self, steps: int) -> "Episode":
+    def cut(self, steps: int) -> "Rollout":
         """Its first steps; the whole of it, where it is no longer."""
         if steps >= len(self.rewards):
             return self
         rows = self.observations[: steps + 1], self.actions[:steps], self.rewards[:steps]
-        return Episode(self.seed, *rows, terminated=False, truncated=False)
+        return Rollout(self.seed, *rows, terminated=False, truncated=False)
 
 
 def num_lanes(transitions: int, max_episode_steps: int | None) -> int:
@@ -81,10 +91,10 @@ def num_lanes(transitions: int, max_episode_steps: int | None) -> int:
 class _Policy:
     """π of L observations at once, in NumPy: for so few rows its calls cost half of PyTorch's."""
 
-    def __init__(self, weights: Weights, spec: EnvironmentSpec, lanes: int) -> None:
+    def __init__(self, policy: StoredPolicy, spec: EnvironmentSpec, lanes: int) -> None:
         self._layers = [
             (np.ascontiguousarray(matrix.T), bias, np.empty((lanes, len(bias)), np.float32))
-            for matrix, bias in zip(weights[::2], weights[1::2], strict=True)
+            for matrix, bias in zip(policy.layers[::2], policy.layers[1::2], strict=True)
         ]
         low, high = _float32(spec.action_low), _float32(spec.action_high)
         self._half, self._middle = (high - low) / 2, (high + low) / 2
@@ -118,7 +128,7 @@ class _Lane:
         self.t, self.active = 0, True
         self.observations[0], _ = self.env.reset(seed=seed)
 
-    def end(self, how: tuple[bool, bool], lanes: int) -> Episode:
+    def end(self, how: tuple[bool, bool], lanes: int) -> Rollout:
         """The episode as far as it got; the lane's next one is so many lanes further.
 
         Args:
@@ -139,7 +149,7 @@ class _Lane:
         self.active = False
         self.episode += lanes
         actions = self.actions[:t].copy()
-        return Episode(self.seed, observations, actions, rewards, *how)
+        return Rollout(self.seed, observations, actions, rewards, *how)
 
 
 def roll_out(
@@ -148,10 +158,10 @@ def roll_out(
     envs: Sequence[gymnasium.Env],
     *,
     seed: int,
-    noise: float,
+    noise: float | None,
     first: int = 0,
     collected: int = 0,
-) -> Iterator[Episode]:
+) -> Iterator[Rollout]:
     """The episodes of a part in order, until it has its transitions; the last one is cut.
 
     Args:
@@ -159,7 +169,8 @@ def roll_out(
         spec: sizes, bounds and time limit.
         envs: at least :func:`num_lanes` environments, whose resets forget what was before.
         seed: the dataset's.
-        noise: σ of the Gaussian noise on a policy's actions, in action limits.
+        noise: σ of the Gaussian noise on a policy's actions, in action limits; None for the
+            policy's own standard deviation, and ``NOISE`` where it has none.
         first: index of the first episode that is wanted.
         collected: transitions of those before it.
     Raises: UserError: the environment raises, or gives numbers that are not finite.
@@ -167,7 +178,7 @@ def roll_out(
     if collected >= part.transitions:
         return
     lanes = _Lanes(part, spec, envs, seed, noise, first)
-    finished: dict[int, Episode] = {}
+    finished: dict[int, Rollout] = {}
     lengths: list[int] = []
     try:
         while True:
@@ -204,7 +215,7 @@ class _Lanes:
         spec: EnvironmentSpec,
         envs: Sequence[gymnasium.Env],
         seed: int,
-        noise: float,
+        noise: float | None,
         first: int,
     ) -> None:
         self.limit = min(spec.max_episode_steps or part.transitions, part.transitions)
@@ -217,14 +228,17 @@ class _Lanes:
         """Whoever stepped last, for the message when that fails."""
         self._part, self._seed = part, seed
         self._low, self._high = _float32(spec.action_low), _float32(spec.action_high)
-        self._sigma = np.float32(noise) * (self._high - self._low) / 2
-        self._policy = None if part.weights is None else _Policy(part.weights, spec, width)
+        scale_A = np.full(spec.action_size, NOISE if noise is None else noise, np.float32)
+        if noise is None and part.policy is not None and part.policy.std is not None:
+            scale_A = part.policy.std
+        self._sigma = scale_A * (self._high - self._low) / 2
+        self._policy = None if part.policy is None else _Policy(part.policy, spec, width)
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
         self._observation_LO = np.zeros((width, spec.observation_size), np.float32)
         self._row_L = np.arange(width)
 
     def begin(
-        self, first: int, left: int, finished: Mapping[int, Episode], expected_steps: float
+        self, first: int, left: int, finished: Mapping[int, Rollout], expected_steps: float
     ) -> None:
         """Starts, in the idle lanes, the episodes that are probably needed.
 
@@ -252,7 +266,7 @@ class _Lanes:
             running = lane.active and lane.episode == episode
             before += max(lane.t, expected_steps) if running else expected_steps
 
-    def run_until_one_ends(self, first: int, left: int) -> list[tuple[int, Episode]]:
+    def run_until_one_ends(self, first: int, left: int) -> list[tuple[int, Rollout]]:
         """Steps all active lanes until an episode ends, or the first one has all that is left."""
         leader = self._lanes[first % self._width]
         active = [(row, lane) for row, lane in enumerate(self._lanes) if lane.active]

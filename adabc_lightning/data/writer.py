@@ -15,7 +15,7 @@ import gymnasium
 import h5py
 import numpy as np
 
-from adabc_lightning.data.rollout import Episode
+from adabc_lightning.data.rollout import Rollout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 
@@ -42,7 +42,7 @@ class PartialFile:
         self.path, self._spec = path, spec
         self.index: list[tuple[int, int, float]] = []
         """(part, steps, return) of each episode."""
-        with said(path):
+        with as_user_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
             try:
@@ -87,25 +87,25 @@ class PartialFile:
             except BlockingIOError as error:
                 raise UserError(f"another command is writing {self.path}; wait for it") from error
 
-    def append(self, part: int, episode: Episode) -> None:
+    def append(self, part: int, episode: Rollout) -> None:
         """Adds an episode and hands it to the system: a kill of this process cannot undo it."""
         arrays = (episode.observations, episode.actions, episode.rewards)
         floats = b"".join(array.astype("<f4", copy=False).tobytes() for array in arrays)
         steps = len(episode.rewards)
         ended = episode.terminated, episode.truncated
         head = _RECORD.pack(part, steps, episode.seed, *ended, zlib.crc32(floats))
-        with said(self.path):
+        with as_user_error(self.path):
             self._file.write(head + floats)
             self._file.flush()
         self.index.append((part, steps, total(episode)))
 
-    def episodes(self) -> Iterator[Episode]:
+    def episodes(self) -> Iterator[Rollout]:
         """All of them, in order."""
         self._file.seek(self._start)
         for _, episode in self._records():
             yield episode
 
-    def _records(self) -> Iterator[tuple[int, Episode]]:
+    def _records(self) -> Iterator[tuple[int, Rollout]]:
         o, a = self._spec.observation_size, self._spec.action_size
         while len(head := self._file.read(_RECORD.size)) == _RECORD.size:
             part, steps, seed, *ended, checksum = _RECORD.unpack(head)
@@ -117,7 +117,7 @@ class PartialFile:
                 values, [(steps + 1) * o, (steps + 1) * o + steps * a]
             )
             observations, actions = observations.reshape(-1, o), actions.reshape(-1, a)
-            yield part, Episode(seed, observations, actions, rewards, *ended)
+            yield part, Rollout(seed, observations, actions, rewards, *ended)
 
     def close(self, delete: bool = False) -> None:
         """Lets go of the file, which is no longer needed where ``delete`` says so."""
@@ -135,13 +135,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return content if line.endswith(b"\n") and isinstance(content, dict) else None
 
 
-def total(episode: Episode) -> float:
+def total(episode: Rollout) -> float:
     """The undiscounted return of the rewards as they are stored."""
     return float(episode.rewards.sum(dtype=np.float64))
 
 
 @contextlib.contextmanager
-def said(path: Path) -> Iterator[None]:
+def as_user_error(path: Path) -> Iterator[None]:
     """One sentence for a disk that is full or a folder that cannot be written."""
     try:
         yield
@@ -151,7 +151,7 @@ def said(path: Path) -> Iterator[None]:
 
 
 def write_hdf5(
-    target: Path, episodes: Iterable[Episode], transitions: int, spec: EnvironmentSpec, card: dict
+    target: Path, episodes: Iterable[Rollout], transitions: int, spec: EnvironmentSpec, card: dict
 ) -> None:
     """D4RL's v2 layout, gzip, the card as attributes; the file appears once it is whole.
 
@@ -183,7 +183,7 @@ def write_hdf5(
         start = end
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        with said(target):
+        with as_user_error(target):
             with h5py.File(temporary, "w") as file:
                 for key, column in columns.items():
                     # Level 1: floats of a simulator hardly get smaller with more.
@@ -199,7 +199,7 @@ def write_hdf5(
 
 
 def write_minari(
-    target: Path, name: str, episodes: Iterable[Episode], env: gymnasium.Env, card: dict
+    target: Path, name: str, episodes: Iterable[Rollout], env: gymnasium.Env, card: dict
 ) -> None:
     """A local Minari dataset, the card in its metadata; the folder appears once it is whole.
 
@@ -233,7 +233,7 @@ def write_minari(
     temporary = get_dataset_path() / f".{name.replace('/', '-')}.tmp"
     before = os.environ.get("MINARI_DATASETS_PATH")
     try:
-        with said(target), warnings.catch_warnings():
+        with as_user_error(target), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Minari wants an author, an e-mail address, …
             shutil.rmtree(temporary, ignore_errors=True)
             os.environ["MINARI_DATASETS_PATH"] = str(temporary)
