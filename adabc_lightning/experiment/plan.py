@@ -131,10 +131,10 @@ class _Cell:
     """One variant on one task: its command line and what that resolves to."""
 
     def __init__(
-        self, experiment: str, task_config: str, task: str, variant: Variant, choice: Choice
+        self, experiment: str, file: str, task: str, variant: Variant, choice: Choice
     ) -> None:
         self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
-        names = [task_config, *choice.overlays]
+        names = [file, *choice.overlays]
         if variant.method is not None:
             names.append(f"method/{variant.method.removesuffix('.yaml')}.yaml")
         self.words = [word for name in names for word in ("--config", name)]
