@@ -1,6 +1,5 @@
 """Learning curves as in the paper: mean ± standard deviation over seeds, α below."""
 
-from itertools import cycle
 from math import ceil
 from pathlib import Path
 from textwrap import fill
@@ -25,6 +24,13 @@ TITLE_WIDTH = 72  # letters
 Points = list[tuple[float, float]]
 
 
+def style_of(index: int) -> tuple[str, object, str]:
+    """Color, line and marker of a curve; no two of the first 49 have both line and color alike."""
+    round_, place = divmod(index, len(COLORS))
+    line, marker = ((place + shift * round_) % len(LINES) for shift in (1, 2))
+    return COLORS[place], LINES[line], MARKERS[marker]
+
+
 def draw(panels: list[Panel], path: Path) -> None:
     """One panel per task and dataset: pre-training over updates, then fine-tuning over steps.
 
@@ -33,10 +39,11 @@ def draw(panels: list[Panel], path: Path) -> None:
         path: ``.svg`` or ``.png``.
     """
     labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
-    styles = dict(zip(labels, cycle(zip(COLORS, LINES, MARKERS, strict=True)), strict=False))
+    styles = {label: style_of(index) for index, label in enumerate(labels)}
     columns = min(COLUMNS, len(panels))
     height = ceil(len(panels) / columns)
-    figure = plt.figure(figsize=(max(6.0, 3.6 * columns), 3.2 * height + 0.5), layout="constrained")
+    width = max(6.0, 3.6 * columns)
+    figure = plt.figure(figsize=(width, 3.2 * height + 0.5), layout="constrained")
     parts = figure.subfigures(height, columns, squeeze=False).flatten()
     for part, panel in zip(parts, panels, strict=False):
         lines = panel.title.replace(": ", "\n", 1).splitlines()
@@ -51,8 +58,13 @@ def draw(panels: list[Panel], path: Path) -> None:
         for line in part.axes[1].get_lines()
         if line.get_label() in labels
     }
+    longest = max(map(len, labels))
+    fitting = max(1, int(72 * width / (4.8 * longest + 42)))  # points: letters, then handle and gap
     figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=min(5, len(labels))
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=min(fitting, len(labels)),
     )
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
     plt.close(figure)
