@@ -128,6 +128,8 @@ class Guard(Callback):
         if isinstance(exception, NotFinite):
             exception.add(_place(data, agent, self._batch))
             exception.add(_remedy(data, rows))
+        elif not exception.undone:
+            exception.add(f" (evaluation at gradient update {agent.gradient_updates:,})")
         exception.add("; " + self._keep(trainer, data, exception))
         path = folder / "diagnostics.json"
         try:
