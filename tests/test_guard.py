@@ -225,7 +225,11 @@ def test_resumed_it_goes_on_as_if_nothing_had_failed(
         ("critic_targets", 4, "at gradient update 6 .pre-training"),
         ("actor", 4, "at gradient update 6 .pre-training"),
         ("adam", 4, "Adam's exp_avg_sq of critics.* holds 1 numbers of .* at gradient update 6"),
-        ("critics", 12, r"loss/critic is nan at gradient update 15 and environment step 5 \(fine-"),
+        (
+            "critics",
+            12,
+            r"action is nan at gradient update 14 and environment step 4 \(fine-tuning",
+        ),
         ("actor", 12, r"number 0 of the policy's action is nan.*12 and environment step 2"),
         ("adam", 12, r"holds 1 numbers.*rows online, the others of .*log\.hdf5"),
         ("alpha", 12, "policy's action is nan at gradient update 14"),
