@@ -16,6 +16,7 @@ from adabc_lightning.callbacks import (
     Checkpointing,
     Downsampling,
     Evaluation,
+    Guard,
     Metrics,
     Progress,
     Summary,
@@ -88,6 +89,7 @@ class CommandLine(LightningCLI):
         # The order of the callbacks is the order of events after an update or an episode.
         parser.add_lightning_class_args(Downsampling, "downsampling")
         parser.add_lightning_class_args(AlphaController, "alpha")
+        parser.add_lightning_class_args(Guard, "guard")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(Metrics, "metrics")
         parser.add_lightning_class_args(Checkpointing, "checkpoints")  # Lightning puts it last

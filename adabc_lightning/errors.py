@@ -15,6 +15,25 @@ class UserError(ValueError):
     """
 
 
+class _Stop(UserError):
+    """Ends a run that was going on; whoever knows more of it adds to the sentence."""
+
+    def add(self, text: str) -> None:
+        """Puts more at the end of the sentence."""
+        self.args = (f"{self}{text}",)
+
+
+class NotFinite(_Stop):
+    """A number of the agent is NaN or infinite."""
+
+
+class EnvironmentFailure(_Stop):
+    """An environment raised, hung, or gave what no environment may give."""
+
+    undone = False
+    """Whether the training environment's state is that from before the step that failed."""
+
+
 def closest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that a misspelt word probably stands for, None if none is close."""
     by_lower_case = {choice.lower(): choice for choice in choices}

@@ -121,7 +121,7 @@ class OffToOnModule(LightningModule):
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay, self.learning_rate = policy_delay, learning_rate
         self.actor_weight_decay = actor_weight_decay
-        self.alpha_offline, self.seed = alpha_offline, seed
+        self.alpha_offline, self.gamma, self.seed = alpha_offline, gamma, seed
         self._constants: dict[str, Any] = {
             "gamma": gamma,
             "tau": tau,
@@ -254,6 +254,11 @@ class OffToOnModule(LightningModule):
         else:
             self._sums[name] = value.clone()
         self._counts[name] = self._counts.get(name, 0) + 1
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """The running sums of the update metrics since they were last taken, on the device."""
+        return self._sums
 
     def take_metrics(self) -> dict[str, float]:
         """Means of the update metrics since the last call."""

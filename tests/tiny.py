@@ -14,6 +14,7 @@ from adabc_lightning.callbacks import (
     Checkpointing,
     Downsampling,
     Evaluation,
+    Guard,
     Metrics,
     Summary,
 )
@@ -113,6 +114,7 @@ def tiny_run(
         callbacks=[
             Downsampling(**{"keep": 0.5, "minimum": 10} | (downsampling or {})),
             AlphaController(**{"kp": 1e-3, "kd": 1e-2} | (alpha or {})),
+            Guard(),
             Evaluation(episodes=2),
             Metrics(every=3),
             Summary(),

@@ -5,6 +5,7 @@ from adabc_lightning.callbacks.balanced import BalancedReplay
 from adabc_lightning.callbacks.checkpointing import Checkpointing
 from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.guard import Guard
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpointing",
     "Downsampling",
     "Evaluation",
+    "Guard",
     "Metrics",
     "Progress",
     "Summary",

@@ -81,7 +81,7 @@ class AlphaController(Callback):
         if data.reference is not None:
             env = data.make_env()
             seed = stream_seed(data.seed, "controller") % 2**31
-            returns, _ = evaluate(agent.act, [env], 1, seed)
+            returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout)
             env.close()
             self.return_average = data.reference.fraction(returns[0])
 

@@ -92,6 +92,13 @@ class Checkpointing(Checkpoint):
             signal.signal(number, handler)
         self._handlers = {}
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """The same where a run ends in an error: Lightning has no teardown then."""
+        if isinstance(exception, Exception):
+            self.teardown(trainer, pl_module, "fit")
+
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:  # asked twice: at once, with what the disk has
             raise SystemExit(128 + number)

@@ -11,6 +11,7 @@ from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
+from adabc_lightning.stepping import CheckedEnv
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
@@ -41,7 +42,7 @@ class Evaluation(Callback):
             self._envs = [data.make_env() for _ in range(self.episodes)]
         seed = stream_seed(data.seed, "evaluation") % 2**31
         start = time.perf_counter()
-        result = evaluate(agent.act, self._envs, self.episodes, seed)
+        result = evaluate(agent.act, self._envs, self.episodes, seed, data.step_timeout)
         self.seconds += time.perf_counter() - start
         return result
 
@@ -80,8 +81,15 @@ class Evaluation(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
         for env in self._envs:
-            env.close()
+            CheckedEnv(env).close()
         self._envs = []
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """The same where a run ends in an error: Lightning has no teardown then."""
+        if isinstance(exception, Exception):
+            self.teardown(trainer, pl_module, "fit")
 
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""

@@ -3,7 +3,7 @@
 import csv
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -46,6 +46,14 @@ def record(trainer: Trainer, values: dict[str, float]) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Metrics):
             callback.pending.update(values)
+
+
+@runtime_checkable
+class RowCheck(Protocol):
+    """A callback that looks at a row before it is written."""
+
+    def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
+        """May raise; then the row is in no file."""
 
 
 class Metrics(Callback):
@@ -136,6 +144,9 @@ class Metrics(Callback):
             "online/episodes": float(self._episodes),
         }
         self.pending = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RowCheck):
+                callback.check_row(trainer, pl_module, values)
         self.latest.update(values)
         if self._path is None:
             return

@@ -37,6 +37,12 @@ def source_revision(package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:10]
 
 
+def versions() -> dict[str, str]:
+    """Of this code, of Python and of the libraries that numbers depend on."""
+    own = {"source": source_revision(), "python": platform.python_version()}
+    return own | {name: version(name) for name in LIBRARIES}
+
+
 def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_steps: int) -> dict:
     """What a run's evaluations amount to.
 
@@ -129,8 +135,8 @@ class Summary(Callback):
             "seconds": {**self.seconds, "evaluation": evaluation.seconds},
             **rates,
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-            "versions": {"source": source_revision(), "python": platform.python_version()}
-            | {library: version(library) for library in LIBRARIES},
+            "versions": versions(),
+            "warnings": _warnings(trainer),
         }
         path = Path(trainer.default_root_dir) / "summary.json"
         temporary = path.with_suffix(".tmp")
@@ -150,6 +156,11 @@ class Summary(Callback):
 def _evaluation(trainer: Trainer) -> Evaluation | None:
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((c for c in callbacks if isinstance(c, Evaluation)), None)
+
+
+def _warnings(trainer: Trainer) -> list[str]:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return [text for callback in callbacks for text in getattr(callback, "warnings", [])]
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.envs import Policy, get_state, set_state
+from adabc_lightning.envs import Bookmark, Policy, get_state, set_state
+from adabc_lightning.errors import EnvironmentFailure
 from adabc_lightning.seeding import stream_seed
+from adabc_lightning.stepping import CheckedEnv, check_action
 
 
 class Episode(NamedTuple):
@@ -33,6 +35,7 @@ class Collector:
         exploration_noise: σ_expl in multiples of the action limit (half the range).
         seed: the run's seed.
         rank: global rank of the process.
+        timeout: seconds that a step or reset may take, None for any.
     """
 
     def __init__(
@@ -42,8 +45,11 @@ class Collector:
         exploration_noise: float,
         seed: int,
         rank: int = 0,
+        timeout: float | None = None,
     ) -> None:
         self.env = env
+        self._checked, self._bookmark = CheckedEnv(env, timeout), Bookmark(env)
+        self._before: dict[str, Any] | None = None
         self._seed, self._rank = seed, rank
         self.layout = layout
         self.env_steps = 0
@@ -68,16 +74,36 @@ class Collector:
             policy: the newest policy.
             scale_A: σ of a stochastic policy in action limits, in the place of σ_expl.
         Returns: the packed row ``[width]``, ``online`` set.
+        Raises: NotFinite: the policy's action is no number.
+            EnvironmentFailure: the environment raises, hangs or gives what none may give; the
+            state is then that from before this step.
         """
+        resets = self._observation is None
+        noise_state = self._noise.bit_generator.state
+        if resets:
+            before = self.state_dict()
+        else:
+            self._bookmark.set()
+        try:
+            return self._step(policy, scale_A)
+        except EnvironmentFailure as failure:
+            if not resets:
+                before = {**self.state_dict(), "env": self._bookmark.state(), "noise": noise_state}
+            self._before, failure.undone = before, True
+            failure.add(f" (environment step {self.env_steps + 1:,} of the run)")
+            raise
+
+    def _step(self, policy: Policy, scale_A: np.ndarray | None) -> Tensor:
         if self._observation is None:
-            self._observation, _ = self.env.reset(seed=self._reset_seed)
+            self._observation = self._checked.reset(self._reset_seed)
             self._reset_seed = None
             self._return, self._steps = 0.0, 0
         sigma = self._sigma if scale_A is None else scale_A * self._limit
         noise = sigma * self._noise.standard_normal(self._sigma.shape)
         action = np.clip(policy(self._observation) + noise, self._low, self._high)
         action = action.astype(np.float32)
-        next_observation, reward, terminated, truncated, _ = self.env.step(action)
+        check_action(action)
+        next_observation, reward, terminated, truncated = self._checked.step(action)
         row = np.empty(self.layout.width, np.float32)
         columns = self.layout.columns
         row[columns["observation"]] = self._observation
@@ -87,7 +113,7 @@ class Collector:
         row[columns["terminated"]] = terminated  # a time limit never stops bootstrapping
         row[columns["online"]] = 1.0
         self.env_steps += 1
-        self._return += float(reward)
+        self._return += reward
         self._steps += 1
         if terminated or truncated:
             self.finished_episode = Episode(self._return, self._steps)
@@ -97,8 +123,14 @@ class Collector:
             self._observation = next_observation
         return torch.from_numpy(row)
 
+    def close(self) -> None:
+        """Closes the environment."""
+        self._checked.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Counters, generator, current observation and the environment's full state."""
+        if self._before is not None:
+            return self._before
         observation = self._observation
         return {
             "env_steps": self.env_steps,
@@ -125,7 +157,8 @@ class Collector:
             purpose = f"environment after {self.env_steps} steps"
             self._reset_seed = stream_seed(self._seed, purpose, self._rank) % 2**31
             return False
-        set_state(self.env, state["env"])
+        self._checked.restore(set_state, state["env"])
+        self._checked.episode_steps = state["steps"]
         observation = state["observation"]
         self._observation = None if observation is None else observation.numpy()
         self._return, self._steps = state["return"], state["steps"]

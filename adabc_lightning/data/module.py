@@ -20,6 +20,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference, reference_for
 from adabc_lightning.seeding import torch_generator
+from adabc_lightning.stepping import can_time_out
 
 if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
@@ -61,6 +62,8 @@ class ReplayDataModule(LightningDataModule):
         download: whether a dataset of Minari or D4RL may be fetched.
         max_episode_steps: time limit in environment steps, in training, evaluation and the
             controller's first episode; None for the environment's own.
+        step_timeout: seconds that one step or reset of an environment may take before the run
+            is ended; None for any.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -77,6 +80,7 @@ class ReplayDataModule(LightningDataModule):
         reference_max: float | None = None,
         download: bool = False,
         max_episode_steps: int | None = None,
+        step_timeout: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -89,6 +93,11 @@ class ReplayDataModule(LightningDataModule):
         if max_episode_steps is not None and max_episode_steps < 1:
             raise UserError(
                 f"data.max_episode_steps is {max_episode_steps}; it must be 1 or more, or null"
+            )
+        if step_timeout is not None and not 0 < step_timeout < float("inf"):
+            raise UserError(
+                f"data.step_timeout is {step_timeout}; it must be a positive number of seconds, "
+                "or null"
             )
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
@@ -105,6 +114,7 @@ class ReplayDataModule(LightningDataModule):
         self.exploration_noise = exploration_noise
         self.download = download
         self.max_episode_steps = max_episode_steps
+        self.step_timeout = step_timeout
         self.seed = seed
         self.batches = 0
         env = self.make_env()
@@ -148,6 +158,11 @@ class ReplayDataModule(LightningDataModule):
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
         if stage != "fit":
             return
+        if self.step_timeout is not None and not can_time_out():
+            raise UserError(
+                f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
+                "the main thread only; set it to null here"
+            )
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = self._load_dataset(self.dataset_name)
@@ -160,7 +175,12 @@ class ReplayDataModule(LightningDataModule):
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = Collector(
-            self.make_env(), self.layout, self.exploration_noise, self.seed, self._rank
+            self.make_env(),
+            self.layout,
+            self.exploration_noise,
+            self.seed,
+            self._rank,
+            self.step_timeout,
         )
 
     def train_dataloader(self) -> ExperienceStream:
@@ -180,7 +200,12 @@ class ReplayDataModule(LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Closes the training environment."""
         if stage == "fit":
-            self.collector.env.close()
+            self.collector.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """The same where a run ends in an error: Lightning has no teardown then."""
+        if isinstance(exception, Exception) and hasattr(self, "collector"):
+            self.collector.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Collector, generator and, once the ring is online, its rows; plain containers only.

@@ -38,10 +38,13 @@ class ExperienceStream:
         gradient_updates = data.agent.gradient_updates
         if schedule.finished(gradient_updates, data.env_steps):
             raise StopIteration
-        data.batches += 1
         if schedule.phase(gradient_updates, data.env_steps) == OFFLINE:
+            data.batches += 1
             return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_size)
         if data.env_steps == 0:
             data.hand_over()
-        data.replay.add(data.collector.step(data.agent.act, data.agent.exploration_scale()))
+        row = data.collector.step(data.agent.act, data.agent.exploration_scale())
+        # Nothing is counted or kept of a step that failed: the run is still where it was before.
+        data.batches += 1
+        data.replay.add(row)
         return data.replay.sample(schedule.updates_per_env_step, data.batch_size)

@@ -1,0 +1,256 @@
+"""Stops a run whose numbers are no numbers, and says where it stands when it is stopped."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from tensordict import TensorDict
+from torch import Tensor
+from tqdm import tqdm
+
+from adabc_lightning.callbacks import diagnostics
+from adabc_lightning.callbacks.metrics import Metrics
+from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+Q_METRICS = ("q/mean", "q/target", "q/policy")
+
+
+class Guard(Callback):
+    """Looks for NaN and infinities at every row of the metrics and before every checkpoint.
+
+    Losses and Q values are looked at as the means that the row holds, before it is written;
+    weights, targets, both Adams and α with them. Actions, observations and rewards are checked
+    where they arise (:mod:`adabc_lightning.stepping`). What ends the run, here or there, gets the
+    rest of its sentence from this callback, and ``diagnostics.json``; after a step that the
+    environment failed in, ``last.ckpt`` is the state from before it.
+
+    Place it before ``Evaluation``, which should not run a policy that gives no numbers.
+
+    Args:
+        q_bound: warns, once, when a mean Q exceeds this times max|r| / (1 − γ), the largest
+            discounted return that the rewards seen allow; None or 0 for never.
+    Raises: UserError: a value outside its range.
+    """
+
+    def __init__(self, q_bound: float | None = 10.0) -> None:
+        if q_bound is not None and not 0 <= q_bound < float("inf"):
+            raise UserError(f"guard.q_bound is {q_bound}; it must be 0 or more, or null")
+        self.q_bound = q_bound
+        self.warnings: list[str] = []
+        self._largest_reward = 0.0
+        self._batch: TensorDict | None = None
+        self._values: dict[str, float] = {}
+        self._sound: dict[str, int] | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Checks the agent before it is evaluated."""
+        self._batch = batch
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
+            check_tensors(agent_tensors(pl_module))
+
+    def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
+        """Checks a row of the metrics, and the agent, before the row is written.
+
+        Raises: NotFinite: something is NaN or infinite.
+        """
+        self._values = values
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise NotFinite(f"{name} is {value}")
+        check_tensors(agent_tensors(agent))
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self._sound = _counters(data, agent)
+        self._check_bound(data, agent, values)
+
+    def on_save_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """No checkpoint, whoever asks for it, holds numbers that are none."""
+        check_tensors(agent_tensors(pl_module))
+
+    def _check_bound(
+        self, data: "ReplayDataModule", agent: "OffToOnModule", values: dict[str, float]
+    ) -> None:
+        if not self.q_bound or self.warnings:
+            return
+        factor = self.q_bound / (1 - agent.gamma) if agent.gamma < 1 else float("inf")
+        name = max(
+            (name for name in Q_METRICS if name in values),
+            key=lambda name: abs(values[name]),
+            default=None,
+        )
+        if name is None or abs(values[name]) <= factor * self._largest_reward:
+            return
+        # Only now are the rows looked through: online ones may have brought larger rewards.
+        rewards = data.replay.rows[:, data.layout.columns["reward"]]
+        if len(rewards):
+            self._largest_reward = max(self._largest_reward, float(rewards.abs().max()))
+        bound = factor * self._largest_reward
+        if not 0 < bound < abs(values[name]):  # without any reward there is no scale
+            return
+        text = (
+            f"{name} is {values[name]:,.0f}{_place(data, agent, self._batch)}, beyond {bound:,.0f}"
+            f" (guard.q_bound {self.q_bound:g} × max|r| / (1 − γ)): Q diverges; the paper's remedy "
+            "is a larger model.alpha_offline (it takes 100 instead of 0.4 on walker2d-random)"
+        )
+        self.warnings.append(text)
+        if data.trainer is None or data.trainer.is_global_zero:
+            tqdm.write(f"warning: {text}", file=sys.stderr)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Ends the sentence, with a checkpoint where the state is sound."""
+        if not isinstance(exception, (NotFinite, EnvironmentFailure)) or not trainer.is_global_zero:
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        agent: OffToOnModule = pl_module  # type: ignore[assignment]
+        folder = Path(trainer.default_root_dir)
+        rows = diagnostics.column_statistics(data.layout, data.replay.rows)
+        if isinstance(exception, NotFinite):
+            exception.add(_place(data, agent, self._batch))
+            exception.add(_remedy(data, rows))
+        elif not exception.undone:
+            exception.add(f" (evaluation at gradient update {agent.gradient_updates:,})")
+        exception.add("; " + self._keep(trainer, data, exception))
+        path = folder / "diagnostics.json"
+        try:
+            diagnostics.write(path, self._diagnosis(trainer, data, agent, str(exception), rows))
+        except OSError as error:
+            exception.add(f"; {path} could not be written: {error}")
+        else:
+            exception.add(f"; more in {path}")
+        self._batch = None
+
+    def _keep(self, trainer: Trainer, data: "ReplayDataModule", exception: Exception) -> str:
+        """Saves what is sound; says from where the run can go on."""
+        last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        # Before the first environment step the hand-over is half done: that from before it stays.
+        if isinstance(exception, EnvironmentFailure) and exception.undone and data.env_steps:
+            try:
+                trainer.save_checkpoint(last, weights_only=False)
+                return (
+                    "the state before this step is saved, go on with --trainer.default_root_dir "
+                    f"{trainer.default_root_dir} --ckpt_path last"
+                )
+            except NotFinite as error:
+                return f"nothing is saved, because {error}"
+            except Exception as error:  # a full disk, a folder that is gone
+                return f"the state before this step could not be saved ({error})"
+        good = last if last.exists() else trainer.ckpt_path
+        return f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
+
+    def _diagnosis(
+        self,
+        trainer: Trainer,
+        data: "ReplayDataModule",
+        agent: "OffToOnModule",
+        problem: str,
+        rows: dict[str, Any],
+    ) -> dict[str, Any]:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        metrics = next((c for c in callbacks if isinstance(c, Metrics)), None)
+        batch = torch.empty(0, data.layout.width)
+        if self._batch is not None and self._batch.batch_size[0]:
+            fields = {name: self._batch[name] for name in data.layout.columns}
+            flat = [v.unsqueeze(-1) if v.ndim == 2 else v for v in fields.values()]
+            batch = torch.cat(flat, -1).flatten(0, 1).cpu()
+        return {
+            "problem": problem,
+            "phase": "fine-tuning" if data.env_steps else "pre-training",
+            **_counters(data, agent),
+            "last_sound_row": self._sound,
+            "env_id": data.env_id,
+            "dataset": data.dataset_name,
+            "seed": data.seed,
+            "warnings": self.warnings,
+            "newest_values": self._values,
+            "last_row": metrics.latest if metrics else None,
+            "tensors": diagnostics.tensor_statistics(agent_tensors(agent)),
+            "batch": {
+                "rows": len(batch),
+                "columns": diagnostics.column_statistics(data.layout, batch),
+            },
+            "ring": {"rows": len(data.replay), "columns": rows},
+        }
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the last batch go."""
+        self._batch = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been warned of; once is enough."""
+        return {"warnings": list(self.warnings)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.warnings = list(state_dict["warnings"])
+
+
+def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
+    """All that an update reads and writes, and the sums of the metrics, by name."""
+    tensors = {name: tensor.detach() for name, tensor in agent.state_dict().items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in agent.named_parameters()}
+    for optimizer in agent.trainer.optimizers:
+        for parameter, state in optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    tensors[f"Adam's {key} of {names[parameter]}"] = state[key]
+    return tensors | {f"sum of {name}": total for name, total in agent.sums.items()}
+
+
+def check_tensors(tensors: dict[str, Tensor]) -> None:
+    """One pass over everything, one number fetched.
+
+    Raises: NotFinite: with the name of the first tensor that holds NaN or infinities.
+    """
+    norms = torch._foreach_norm(list(tensors.values()), math.inf)
+    finite = torch.isfinite(torch.stack([norm.reshape(()) for norm in norms]))
+    if bool(finite.all()):
+        return
+    name = list(tensors)[int((~finite).nonzero()[0])]
+    bad = int((~torch.isfinite(tensors[name])).sum())
+    raise NotFinite(f"{name} holds {bad} numbers of {tensors[name].numel()} that are not finite")
+
+
+def _counters(data: "ReplayDataModule", agent: "OffToOnModule") -> dict[str, int]:
+    return {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
+
+
+def _place(data: "ReplayDataModule", agent: "OffToOnModule", batch: TensorDict | None) -> str:
+    """When, in which phase, learning from which rows."""
+    source = data.dataset_name or "no dataset"
+    update = f" at gradient update {agent.gradient_updates:,}"
+    if not data.env_steps:
+        return f"{update} (pre-training, rows of {source})"
+    rows = f"rows of {source} and of the run"
+    if batch is not None and batch.batch_size[0]:
+        share = 100 * float(batch["online"].mean())
+        rows = f"{share:.0f} % of the rows online, the others of {source}"
+    return f"{update} and environment step {data.env_steps:,} (fine-tuning, {rows})"
+
+
+def _remedy(data: "ReplayDataModule", rows: dict[str, Any]) -> str:
+    broken = [name for name, column in rows.items() if column["non_finite"]]
+    if broken:
+        return f"; the rows themselves are not finite in {', '.join(broken)}, correct the data"
+    stay = "alpha.initial (up to alpha.ceiling)" if data.env_steps else "model.alpha_offline"
+    return f"; a larger {stay} or a smaller model.learning_rate may help"
