@@ -6,11 +6,13 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from adabc_lightning import __version__
+from adabc_lightning.allowed import allowed_packages
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -21,10 +23,10 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.config_files import load
+from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
-from adabc_lightning.loggers import Logging
+from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
@@ -52,6 +54,9 @@ class CommandLine(LightningCLI):
 
     def __init__(self, command: str, files: list[Path], options: list[str]) -> None:
         self.command, self.files = command, files
+        # Before a class is imported, whatever part of the config names it.
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
+        references_only()
         super().__init__(
             OffToOnModule,
             ReplayDataModule,
@@ -143,6 +148,7 @@ class CommandLine(LightningCLI):
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
+        refuse_key(text)
         extra: list[Callback] = [RunFolder(text, self.config_init.logging)]
         extra.append(Summary())
         if options.enable_progress_bar is not False:

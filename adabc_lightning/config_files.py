@@ -168,6 +168,7 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     from omegaconf import OmegaConf  # --help does not need it
     from omegaconf.errors import OmegaConfBaseException
 
+    references_only()
     config: dict[str, Any] = {}
     for path in dict.fromkeys([packaged_folder() / "base.yaml", *files]):
         _overlay(config, load(path))
@@ -182,6 +183,19 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{error.full_key} cannot be resolved: {reason}") from error
+
+
+def references_only() -> None:
+    """Leaves ``${group.key}`` as all that a config can refer to.
+
+    OmegaConf's functions would let it read more: ``${oc.env:WANDB_API_KEY}`` would end up in a
+    run's ``config.yaml``.
+    """
+    from omegaconf import OmegaConf
+
+    names = "env", "create", "decode", "deprecated", "select", "dict.keys", "dict.values"
+    for name in names:
+        OmegaConf.clear_resolver(f"oc.{name}")
 
 
 def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
+import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
@@ -13,6 +14,11 @@ class UserError(ValueError):
     The command line prints it as one line and exits with status 2; Python callers see a
     ``ValueError``.
     """
+
+
+def warn(sentence: str) -> None:
+    """One line on stderr about what goes on, but is probably not meant so."""
+    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

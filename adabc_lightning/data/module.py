@@ -10,13 +10,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
+from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.collector import Collector
-from adabc_lightning.data.datasets import OfflineDataset, load_dataset
+from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference, reference_for
 from adabc_lightning.seeding import torch_generator
@@ -53,6 +54,7 @@ class ReplayDataModule(LightningDataModule):
         download: whether a dataset of Minari or D4RL may be fetched.
         max_episode_steps: time limit in environment steps, in training, evaluation and the
             controller's first episode; None for the environment's own.
+        terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -69,6 +71,7 @@ class ReplayDataModule(LightningDataModule):
         reference_max: float | None = None,
         download: bool = False,
         max_episode_steps: int | None = None,
+        terminals_at_limit: AtLimit = "terminal",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -97,6 +100,7 @@ class ReplayDataModule(LightningDataModule):
         self.exploration_noise = exploration_noise
         self.download = download
         self.max_episode_steps = max_episode_steps
+        self.terminals_at_limit = terminals_at_limit
         self.seed = seed
         self.batches = 0
         env = self.make_env()
@@ -262,7 +266,10 @@ class ReplayDataModule(LightningDataModule):
 
     def _load_dataset(self, name: str) -> OfflineDataset:
         dataset = load_dataset(
-            name, max_episode_steps=self.spec.max_episode_steps, download=self.download
+            name,
+            max_episode_steps=self.spec.max_episode_steps,
+            download=self.download,
+            terminals_at_limit=self.terminals_at_limit,
         )
         sizes = dataset.layout.observation_size, dataset.layout.action_size
         if sizes != (self.spec.observation_size, self.spec.action_size):
@@ -270,5 +277,11 @@ class ReplayDataModule(LightningDataModule):
                 f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
                 f"numbers, environment {self.env_id!r} has {self.spec.observation_size} and "
                 f"{self.spec.action_size}; they must be of the same task"
+            )
+        clip_actions(dataset.rows, dataset.layout, self.spec, name)
+        if dataset.env_id not in (None, self.env_id.rpartition(":")[2]):
+            warn(
+                f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
+                f"where fine-tuning and evaluation take place, is {self.env_id!r}"
             )
         return dataset
