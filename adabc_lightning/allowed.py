@@ -24,7 +24,7 @@ def allowed_packages() -> list[str]:
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
-            raise UserError(f"{name!r} is no package that can be allowed; give a name like my_parts")
+            raise UserError(f"{name!r} is no package to allow; give a name like my_parts")
         # It could change what is allowed, and refuses to be named for that reason.
         if name.partition(".")[0] == "jsonargparse":
             raise UserError("jsonargparse reads the configs; it cannot be allowed to them")

@@ -38,6 +38,16 @@ from adabc_lightning.run_folder import (
 )
 from adabc_lightning.schedule import Schedule
 
+# Keys of Lightning's that say how long a run is, and the values that change nothing.
+_ONE_PASS: dict[str, tuple[Any, ...]] = {
+    "max_epochs": (1,),
+    "max_steps": (-1,),
+    "limit_train_batches": (1.0,),
+    "overfit_batches": (0,),
+    "fast_dev_run": (False,),
+    "accumulate_grad_batches": (1,),
+}
+
 
 class CommandLine(LightningCLI):
     """One module, one data module and one set of callbacks, made from files and options.
@@ -122,6 +132,8 @@ class CommandLine(LightningCLI):
         if self.command != "fit":
             return
         options = self.config.trainer
+        if options.default_root_dir == "":
+            raise UserError("trainer.default_root_dir is empty; give the folder of the run")
         if options.default_root_dir is None:
             if self.config.ckpt_path == "last":
                 raise UserError(
@@ -166,6 +178,7 @@ class CommandLine(LightningCLI):
         count = self.trainer.world_size
         if count > 1:  # said here, before Lightning starts the other processes
             raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
+        self._check_length()
         try:
             self.trainer.fit(
                 self.model,
@@ -178,6 +191,17 @@ class CommandLine(LightningCLI):
         if self.trainer.is_global_zero:
             evaluation = self.config_init.evaluation
             print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+
+    def _check_length(self) -> None:
+        """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
+        options = self.config_init.trainer
+        for name, whole in _ONE_PASS.items():
+            value = getattr(options, name)
+            if value is not None and value not in whole:
+                raise UserError(
+                    f"trainer.{name} is {value}, but a run is one pass of the schedule; leave it "
+                    "out and set the keys of schedule"
+                )
 
     def validate(self) -> None:
         """Prints return and score of each episode of a checkpoint's policy."""

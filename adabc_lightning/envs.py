@@ -87,7 +87,7 @@ def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env
         ``module:Name-v0`` with a module that may not be imported.
     """
     module, colon, _ = env_id.partition(":")
-    if colon:
+    if module and colon:
         check_module(module, f"environment {env_id!r}")
     _register(env_id)
     try:

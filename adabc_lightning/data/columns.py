@@ -54,7 +54,8 @@ def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
         if key == "next_observations" and column.shape[1] != size:
             raise UserError(f"{path}: {key!r} must be as wide as 'observations', {size} columns")
     check_claims(columns.values(), path.stat().st_size, str(path))
-    check_memory(rows * Layout(size, columns["actions"].shape[1]).width, str(path))
+    # The dataset's packed rows, and the ring's copy of them.
+    check_memory(2 * rows * Layout(size, columns["actions"].shape[1]).width, str(path))
     return columns
 
 

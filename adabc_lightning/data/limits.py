@@ -31,19 +31,18 @@ def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> Non
         )
 
 
-def check_memory(values: int, where: str) -> None:
-    """Refuses what does not fit: the dataset's rows and the ring's copy, in float32.
+def check_memory(values: int, what: str) -> None:
+    """Refuses what does not fit, before it is tried.
 
     Args:
-        values: numbers of all packed rows.
-        where: the file, for the message.
+        values: float32 numbers.
+        what: a file or a key with its value, for the message.
     Raises: UserError: the machine has not so much memory to give, where that is known.
     """
-    needed, available = 2 * 4 * values, _available()
+    needed, available = 4 * values, _available()
     if available is not None and needed > available:
         raise UserError(
-            f"{where} needs {_amount(needed)} of memory, {_amount(available)} are free; use a "
-            "part of it"
+            f"{what} needs {_amount(needed)} of memory, {_amount(available)} are free; use less"
         )
 
 

@@ -13,6 +13,7 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
+from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
@@ -79,7 +80,7 @@ class ReplayDataModule(LightningDataModule):
             raise UserError(f"data.batch_size is {batch_size}; it must be 1 or more")
         if replay_capacity is not None and replay_capacity < 1:
             raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
-        if not exploration_noise >= 0:
+        if not 0 <= exploration_noise < float("inf"):  # also catches NaN
             raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise UserError(
@@ -107,6 +108,13 @@ class ReplayDataModule(LightningDataModule):
         self.spec = EnvironmentSpec.of(env, env_id)
         env.close()
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
+        batches = max(self.schedule.offline_chunk, self.schedule.updates_per_env_step)
+        check_memory(
+            batches * batch_size * self.layout.width, f"data.batch_size {batch_size}, drawn at once"
+        )
+        check_memory(
+            (replay_capacity or 0) * self.layout.width, f"data.replay_capacity {replay_capacity}"
+        )
         self.reference = reference_for(env_id)
         if reference_min is not None and reference_max is not None:
             if not reference_min < reference_max:
