@@ -9,6 +9,7 @@ import yaml
 
 from adabc_lightning.errors import UserError, nearest
 
+_MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -64,6 +65,9 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"config {path} is not YAML: {line}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not YAML: it is no text") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # of PyYAML's constructors
+        reason = " ".join(str(error).split())
+        raise UserError(f"config {path} holds a value that cannot be read: {reason}") from error
     except OSError as error:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     if content is None:
@@ -71,7 +75,24 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = "list" if isinstance(content, list) else "single value"
         raise UserError(f"config {path} holds a {kind}; it must map keys to values")
+    _check_size(content, path)
     return content
+
+
+def _check_size(content: Any, path: Path) -> None:
+    """Refuses what aliases make endless or huge: a mapping below itself, a billion laughs."""
+    open_ends, values = [(content, 0)], 0
+    while open_ends:
+        value, depth = open_ends.pop()
+        below = list(value.values()) if isinstance(value, dict) else value
+        values += 1
+        if values > _MOST_VALUES or depth > _DEEPEST:
+            raise UserError(
+                f"config {path} has more than {_MOST_VALUES} values or {_DEEPEST} levels; an "
+                "alias in it (*name) may refer to itself"
+            )
+        if isinstance(below, list):
+            open_ends += [(item, depth + 1) for item in below]
 
 
 def with_ancestors(path: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:

@@ -139,7 +139,7 @@ def test_a_chunk_larger_than_its_array_counts() -> None:
     path = write(Path("chunk.hdf5"), log(rewards=None))
     with h5py.File(path, "a") as file:
         file.create_dataset("rewards", (200,), "f8", chunks=(2**28,), maxshape=(None,))
-    with pytest.raises(UserError, match="says that it holds 2.1 GB"):
+    with pytest.raises(UserError, match=r"says that it holds 2\.1 GB"):
         load_dataset(path)
 
 
