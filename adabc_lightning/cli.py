@@ -42,7 +42,7 @@ from adabc_lightning.schedule import Schedule
 _ONE_PASS: dict[str, tuple[Any, ...]] = {
     "max_epochs": (1,),
     "max_steps": (-1,),
-    "limit_train_batches": (1.0,),
+    "limit_train_batches": (),
     "overfit_batches": (0,),
     "fast_dev_run": (False,),
     "accumulate_grad_batches": (1,),
@@ -132,6 +132,7 @@ class CommandLine(LightningCLI):
         if self.command != "fit":
             return
         options = self.config.trainer
+        self._check_length(options)
         if options.default_root_dir == "":
             raise UserError("trainer.default_root_dir is empty; give the folder of the run")
         if options.default_root_dir is None:
@@ -178,7 +179,6 @@ class CommandLine(LightningCLI):
         count = self.trainer.world_size
         if count > 1:  # said here, before Lightning starts the other processes
             raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
-        self._check_length()
         try:
             self.trainer.fit(
                 self.model,
@@ -192,9 +192,8 @@ class CommandLine(LightningCLI):
             evaluation = self.config_init.evaluation
             print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
 
-    def _check_length(self) -> None:
+    def _check_length(self, options: Any) -> None:
         """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
-        options = self.config_init.trainer
         for name, whole in _ONE_PASS.items():
             value = getattr(options, name)
             if value is not None and value not in whole:

@@ -317,7 +317,14 @@ steady = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 @steady
-@given(st.lists(st.tuples(*2 * [st.floats(-4, 4, width=32)]), min_size=1, max_size=120))
+@given(
+    # One in 25 numbers is far outside: of some of the lists at most 1 % of the rows.
+    st.lists(
+        st.tuples(*2 * [st.sampled_from([0.0, -1.0, 1.0, 1.0005, -1.0005, 0.3] * 4 + [5.0])]),
+        min_size=1,
+        max_size=120,
+    )
+)
 def test_clipping_against_a_plain_loop(actions: list[tuple[float, float]]) -> None:
     layout = Layout(3, 2)
     rows = torch.arange(len(actions) * layout.width, dtype=torch.float32).view(-1, layout.width)
