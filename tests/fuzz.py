@@ -6,6 +6,7 @@ for one file included, is a failure and prints its seed, which
 ``FUZZ_SEED`` the first seed (default: the clock's).
 """
 
+import copy
 import io
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,32 +74,8 @@ def hdf5(rng: random.Random, folder: Path) -> None:
     numbers = np.random.default_rng(rng.randrange(2**32))
     with h5py.File(path, "w") as file:
         for key in KEYS:
-            width = 3 if key.endswith("observations") else 2
-            shape = (rows, width) if key in (*KEYS[:2], KEYS[-1]) else (rows,)
-            value: Any = numbers.normal(size=shape) if key not in KEYS[3:5] else np.zeros(shape)
-            strange = rng.random()
-            if strange < 0.04:
-                continue
-            if strange < 0.08:
-                shape = tuple(rng.choice((0, 1, 2, 50, 10**6, 10**13)) for _ in range(3))
-                shape = shape[: rng.randrange(4)]
-                chunks = tuple(min(max(n, 1), 64) for n in shape) or None
-                kind = rng.choice(TYPES[:6])
-                limit = rng.choice((None, tuple(None for _ in shape))) if shape else None
-                chunks = chunks if np.prod(shape) > 0 else None
-                file.create_dataset(
-                    key, shape, kind, chunks=chunks, maxshape=limit if chunks else None
-                )
-            elif strange < 0.12:
-                kind = rng.choice(TYPES)
-                value = np.full(shape, "x", object) if kind == "O" else np.zeros(shape, kind)
-                file[key] = value
-            elif strange < 0.16:
-                links = h5py.SoftLink(f"/{rng.choice(KEYS)}"), h5py.ExternalLink("x", "/y")
-                file[key] = rng.choice(links)
-            else:
-                packed = rng.choice(({}, {"compression": "gzip", "chunks": True}))
-                file.create_dataset(key, data=value, **packed)
+            with suppress(ValueError, TypeError):  # h5py makes no such array
+                _column(rng, numbers, file, key, rows)
     content = bytearray(path.read_bytes())
     for _ in range(rng.choice((0, 0, 1, 4, 30))):
         place = rng.randrange(len(content))
@@ -106,6 +84,31 @@ def hdf5(rng: random.Random, folder: Path) -> None:
         del content[rng.randrange(len(content)) :]
     path.write_bytes(content)
     load_dataset(str(path), max_episode_steps=rng.choice((None, 1, 5)))
+
+
+def _column(rng: random.Random, numbers: Any, file: h5py.File, key: str, rows: int) -> None:
+    """One key: mostly as it should be, else missing, of another shape or type, or a link."""
+    width = 3 if key.endswith("observations") else 2
+    shape = (rows, width) if key in (*KEYS[:2], KEYS[-1]) else (rows,)
+    strange = rng.random()
+    if strange < 0.04:
+        return
+    if strange < 0.08:
+        shape = tuple(rng.choice((0, 1, 2, 50)) for _ in range(rng.randrange(4)))
+        file.create_dataset(key, shape, rng.choice(TYPES[:6]))
+    elif strange < 0.12:
+        shape = (rng.choice((10**6, 10**13, 2**63)), *shape[1:])
+        chunks = (rng.choice((1, 2**20)), *shape[1:])
+        file.create_dataset(key, shape, "f4", chunks=chunks)
+    elif strange < 0.16:
+        kind = rng.choice(TYPES)
+        file[key] = np.full(shape, "x", object) if kind == "O" else np.zeros(shape, kind)
+    elif strange < 0.2:
+        file[key] = rng.choice((h5py.SoftLink(f"/{rng.choice(KEYS)}"), h5py.ExternalLink("x", "y")))
+    else:
+        values = np.zeros(shape) if key in KEYS[3:5] else numbers.normal(size=shape)
+        packed = rng.choice(({}, {"compression": "gzip", "chunks": True}))
+        file.create_dataset(key, data=values, **packed)
 
 
 def config(rng: random.Random, folder: Path) -> None:
@@ -135,7 +138,7 @@ def _changed(rng: random.Random, content: Any) -> Any:
             if not isinstance(place[key], dict) or rng.random() < 0.2:
                 what = rng.random()
                 if what < 0.7:
-                    place[key] = rng.choice(VALUES)
+                    place[key] = copy.deepcopy(rng.choice(VALUES))
                 elif what < 0.85:
                     place[rng.choice(("x", f"{key}+", "class_path", 3))] = place.pop(key)
                 else:
