@@ -241,7 +241,8 @@ def test_what_an_allowed_module_has_imported_is_not_allowed(
 
 
 def test_allow_lets_a_package_in(capfd: pytest.CaptureFixture[str]) -> None:
-    Path("trusted_parts.py").write_text("def rule(values): return values.sum()\n")
+    source = "from torch import Tensor\ndef rule(q: Tensor) -> Tensor: return q.sum()\n"
+    Path("trusted_parts.py").write_text(source)
     words = ["fit", "--config", "hopper", "--model.target_rule", "trusted_parts.rule"]
     assert main([*words, "--allow", "trusted_parts"]) == 2
     assert "model.target_rule makes [] of values of shape [2, 3]" in capfd.readouterr().err

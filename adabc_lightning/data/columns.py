@@ -67,15 +67,16 @@ def check_minari_file(path: Path) -> None:
     arrays: list[h5py.Dataset] = []
     with h5py.File(path, "r") as file:
 
-        def visit(name: str, link: Any) -> None:
+        def elsewhere(name: str, link: Any) -> str | None:
+            """The name of what is not in this file, which ends the visit."""
             item = file[name] if isinstance(link, h5py.HardLink) else None
-            elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
-            if item is None or elsewhere:
-                raise UserError(f"{path}: {name!r} must be in this file, no link to elsewhere")
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and not (item.external or item.is_virtual):
                 arrays.append(item)
+                return None
+            return None if isinstance(item, h5py.Group) else name
 
-        file.visititems_links(visit)
+        if (name := file.visititems_links(elsewhere)) is not None:
+            raise UserError(f"{path}: {name!r} must be in this file, no link to elsewhere")
         check_claims(arrays, path.stat().st_size, str(path))
         check_memory(sum(math.prod(array.shape or ()) for array in arrays), str(path))
 
