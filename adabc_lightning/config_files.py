@@ -43,7 +43,7 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
     """
     spelled = (name, f"{name}.yaml")
     places = [folder / spelling for folder in (beside, packaged_folder()) for spelling in spelled]
-    found = [path.resolve() for path in places if path.is_file()]
+    found = [path.resolve() for path in places if _is_file(path)]
     if not found:
         names = [packaged.removesuffix(".yaml") for packaged in packaged_configs()]
         raise UserError(
@@ -51,6 +51,14 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
             f"{nearest(name.removesuffix('.yaml'), names)}"
         )
     return next((path for path in found if path != heir), found[0])
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:  # too long
+        return False
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         config = Path(folder, "config.yaml") if folder else None
     else:
         config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
-    if command == "fit" and checkpoint == "last" and config and not config.is_file():
+    if command == "fit" and checkpoint == "last" and config and not _is_file(config):
         raise UserError(
             f"there is no run in {config.parent} to go on with; give its folder, or --config NAME "
             "to start one"
@@ -170,11 +178,11 @@ def run_config(command: str, options: list[str]) -> list[Path]:
     if command == "validate":
         if not checkpoint or config is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        if not Path(checkpoint).is_file():
+        if not _is_file(Path(checkpoint)):
             raise UserError(f"there is no checkpoint {checkpoint}")
-        if not config.is_file():
+        if not _is_file(config):
             raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")
-    return [config.resolve()] if config is not None and config.is_file() else []
+    return [config.resolve()] if config is not None and _is_file(config) else []
 
 
 def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
