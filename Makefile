@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # a folder with hopper_medium_replay.hdf5 and the like, for `make small`
 DATA ?= ../shared/data
 
-.PHONY: venv demo small test check clean
+.PHONY: venv demo small test fuzz check clean
 
 venv: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ small: venv
 
 test: venv
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# random files into the HDF5 and YAML entry points, FUZZ_SECONDS long (docs/reliability.md)
+fuzz: venv
+	$(BIN)/python tests/fuzz.py
 
 check: venv
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 
 from adabc_lightning import __version__
+from adabc_lightning.allowed import take_allowed
 from adabc_lightning.config_files import packaged_configs, packaged_folder, resolve
 from adabc_lightning.errors import UserError, nearest
 
@@ -28,6 +29,7 @@ examples:
   python -m adabc_lightning fit --trainer.default_root_dir runs/a --ckpt_path last
   python -m adabc_lightning validate --ckpt_path runs/a/checkpoints/best.ckpt
 
+A config names parts of this package, Lightning and PyTorch; --allow PACKAGE lets it import others.
 With --ckpt_path and no --config, the config is that of the checkpoint's run. `COMMAND --help`
 lists the keys, `fit --config NAME --print_config` the resolved values.
 """
@@ -85,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(reply)
             return 0
         command, *words = arguments
+        words = take_allowed(words)
         if command not in RUN:
             import_module(f"adabc_lightning.{command}").main(words)
             return 0

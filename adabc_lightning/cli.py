@@ -6,11 +6,13 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from adabc_lightning import __version__
+from adabc_lightning.allowed import allowed_packages
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -22,10 +24,10 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.config_files import load
+from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
-from adabc_lightning.loggers import Logging
+from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
@@ -36,6 +38,16 @@ from adabc_lightning.run_folder import (
     read_checkpoint,
 )
 from adabc_lightning.schedule import Schedule
+
+# Keys of Lightning's that say how long a run is, and the values that change nothing.
+_ONE_PASS: dict[str, tuple[Any, ...]] = {
+    "max_epochs": (1,),
+    "max_steps": (-1,),
+    "limit_train_batches": (),
+    "overfit_batches": (0,),
+    "fast_dev_run": (False,),
+    "accumulate_grad_batches": (1,),
+}
 
 
 class CommandLine(LightningCLI):
@@ -53,6 +65,9 @@ class CommandLine(LightningCLI):
 
     def __init__(self, command: str, files: list[Path], options: list[str]) -> None:
         self.command, self.files = command, files
+        # Before a class is imported, whatever part of the config names it.
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
+        references_only()
         super().__init__(
             OffToOnModule,
             ReplayDataModule,
@@ -119,6 +134,9 @@ class CommandLine(LightningCLI):
         if self.command != "fit":
             return
         options = self.config.trainer
+        self._check_length(options)
+        if options.default_root_dir == "":
+            raise UserError("trainer.default_root_dir is empty; give the folder of the run")
         if options.default_root_dir is None:
             if self.config.ckpt_path == "last":
                 raise UserError(
@@ -145,6 +163,7 @@ class CommandLine(LightningCLI):
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
+        refuse_key(text)
         extra: list[Callback] = [RunFolder(text, self.config_init.logging)]
         extra.append(Summary())
         if options.enable_progress_bar is not False:
@@ -174,6 +193,16 @@ class CommandLine(LightningCLI):
         if self.trainer.is_global_zero:
             evaluation = self.config_init.evaluation
             print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+
+    def _check_length(self, options: Any) -> None:
+        """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
+        for name, whole in _ONE_PASS.items():
+            value = getattr(options, name)
+            if value is not None and value not in whole:
+                raise UserError(
+                    f"trainer.{name} is {value}, but a run is one pass of the schedule; leave it "
+                    "out and set the keys of schedule"
+                )
 
     def validate(self) -> None:
         """Prints return and score of each episode of a checkpoint's policy."""

@@ -9,6 +9,7 @@ import yaml
 
 from adabc_lightning.errors import UserError, nearest
 
+_MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
 _PACKAGE = Path(__file__).resolve().parent
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -43,7 +44,7 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
     """
     spelled = (name, f"{name}.yaml")
     places = [folder / spelling for folder in (beside, packaged_folder()) for spelling in spelled]
-    found = [path.resolve() for path in places if path.is_file()]
+    found = [path.resolve() for path in places if _is_file(path)]
     if not found:
         names = [packaged.removesuffix(".yaml") for packaged in packaged_configs()]
         raise UserError(
@@ -51,6 +52,14 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
             f"{nearest(name.removesuffix('.yaml'), names)}"
         )
     return next((path for path in found if path != heir), found[0])
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:  # too long
+        return False
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -65,6 +74,9 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"config {path} is not YAML: {line}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not YAML: it is no text") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # of PyYAML's constructors
+        reason = " ".join(str(error).split())
+        raise UserError(f"config {path} holds a value that cannot be read: {reason}") from error
     except OSError as error:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     if content is None:
@@ -72,7 +84,24 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = "list" if isinstance(content, list) else "single value"
         raise UserError(f"config {path} holds a {kind}; it must map keys to values")
+    _check_size(content, path)
     return content
+
+
+def _check_size(content: Any, path: Path) -> None:
+    """Refuses what aliases make endless or huge: a mapping below itself, a billion laughs."""
+    open_ends, values = [(content, 0)], 0
+    while open_ends:
+        value, depth = open_ends.pop()
+        below = list(value.values()) if isinstance(value, dict) else value
+        values += 1
+        if values > _MOST_VALUES or depth > _DEEPEST:
+            raise UserError(
+                f"config {path} has more than {_MOST_VALUES} values or {_DEEPEST} levels; an "
+                "alias in it (*name) may refer to itself"
+            )
+        if isinstance(below, list):
+            open_ends += [(item, depth + 1) for item in below]
 
 
 def with_ancestors(path: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
@@ -142,7 +171,7 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         config = Path(folder, "config.yaml") if folder else None
     else:
         config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
-    if command == "fit" and checkpoint == "last" and config and not config.is_file():
+    if command == "fit" and checkpoint == "last" and config and not _is_file(config):
         raise UserError(
             f"there is no run in {config.parent} to go on with; give its folder, or --config NAME "
             "to start one"
@@ -150,11 +179,11 @@ def run_config(command: str, options: list[str]) -> list[Path]:
     if command == "validate":
         if not checkpoint or config is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        if not Path(checkpoint).is_file():
+        if not _is_file(Path(checkpoint)):
             raise UserError(f"there is no checkpoint {checkpoint}")
-        if not config.is_file():
+        if not _is_file(config):
             raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")
-    return [config.resolve()] if config is not None and config.is_file() else []
+    return [config.resolve()] if config is not None and _is_file(config) else []
 
 
 def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +200,7 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     from omegaconf import OmegaConf  # --help does not need it
     from omegaconf.errors import OmegaConfBaseException
 
+    references_only()
     config: dict[str, Any] = {}
     for path in dict.fromkeys([packaged_folder() / "base.yaml", *files]):
         _overlay(config, load(path))
@@ -185,6 +215,19 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{error.full_key} cannot be resolved: {reason}") from error
+
+
+def references_only() -> None:
+    """Leaves ``${group.key}`` as all that a config can refer to.
+
+    OmegaConf's functions would let it read more: ``${oc.env:WANDB_API_KEY}`` would end up in a
+    run's ``config.yaml``.
+    """
+    from omegaconf import OmegaConf
+
+    names = "env", "create", "decode", "deprecated", "select", "dict.keys", "dict.values"
+    for name in names:
+        OmegaConf.clear_resolver(f"oc.{name}")
 
 
 def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:

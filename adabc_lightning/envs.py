@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from adabc_lightning.allowed import check_module
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.stepping import CheckedEnv, check_action
 
@@ -83,8 +84,12 @@ def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env
     Args:
         env_id: Gymnasium id.
         max_episode_steps: time limit in steps instead of the environment's own; None keeps it.
-    Raises: UserError: the id is unknown or the environment cannot be made.
+    Raises: UserError: the id is unknown, the environment cannot be made, or the id says
+        ``module:Name-v0`` with a module that may not be imported.
     """
+    module, colon, _ = env_id.partition(":")
+    if module and colon:
+        check_module(module, f"environment {env_id!r}")
     _register(env_id)
     try:
         return gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True)

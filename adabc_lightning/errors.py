@@ -1,5 +1,6 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
+import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
@@ -32,6 +33,11 @@ class EnvironmentFailure(_Stop):
 
     undone = False
     """Whether the training environment's state is that from before the step that failed."""
+
+
+def warn(sentence: str) -> None:
+    """One line on stderr about what goes on, but is probably not meant so."""
+    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

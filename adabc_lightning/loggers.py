@@ -43,6 +43,19 @@ class Logging:
             )
 
 
+def refuse_key(config: str) -> None:
+    """A key in the config would be in ``config.yaml`` and at every logger.
+
+    Raises: UserError: the config holds the value of ``WANDB_API_KEY``.
+    """
+    key = os.environ.get("WANDB_API_KEY")
+    if key and key in config:
+        raise UserError(
+            "the config holds your Weights & Biases key; take it out, the environment variable "
+            "WANDB_API_KEY is enough"
+        )
+
+
 def make_loggers(options: Logging, folder: Path) -> list[Logger]:
     """The loggers of a run.
 

@@ -10,6 +10,7 @@ from lightning import LightningModule
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.data.limits import check_memory
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 from adabc_lightning.losses import TargetRule, minimum
@@ -86,8 +87,12 @@ class OffToOnModule(LightningModule):
             ("learning_rate", learning_rate, 0, float("inf")),
             ("actor_weight_decay", actor_weight_decay, 0, float("inf")),
         ):
-            if not low <= value <= high:  # also catches NaN
-                raise UserError(f"model.{name} is {value}; it must be between {low} and {high}")
+            if not low <= value <= high or value == float("inf"):  # also catches NaN
+                wanted = "0 or more" if high > 1 else f"between {low} and {high}"
+                raise UserError(f"model.{name} is {value}; it must be {wanted}")
+        # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
+        widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
+        check_memory(5 * num_critics * widest, f"an ensemble of model.num_critics {num_critics}")
         if objective is not None:
             given = (target_noise, target_noise_clip, normalizer)
             if given != (0.2, 0.5, "policy"):

@@ -87,6 +87,8 @@ class TD3BC(Objective):
         target_noise_clip: float = 0.5,
         normalizer: str = "policy",
     ) -> None:
+        if target_noise == float("inf"):
+            raise UserError("model.target_noise is inf; it must be a number, 0 or more")
         for name, value in (("noise", target_noise), ("noise_clip", target_noise_clip)):
             if not 0 <= value <= float("inf"):  # also catches NaN
                 raise UserError(f"model.target_{name} is {value}; it must be 0 or more")

@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
+from adabc_lightning.allowed import refusal
 from adabc_lightning.errors import UserError, closest, nearest
 
 _WORDS = {
@@ -82,6 +83,9 @@ class Parser(LightningArgumentParser):
         """Boils a message of argparse or jsonargparse down to key, value and what is expected."""
         text = " ".join(str(message).split())
         types = {a.dest: getattr(a, "_typehint", None) for a in self._actions}
+        if denied := re.search(r"Importing '([\w.]+)' is not allowed, denied by", text):
+            key = re.match(r'Parser key "([\w.]+)"', text)
+            raise UserError(refusal(denied[1], key[1] if key else "the config"))
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")

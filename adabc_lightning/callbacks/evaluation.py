@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
 
 
+_MOST = 10_000  # each episode has an environment of its own
+
+
 class Evaluation(Callback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
@@ -27,8 +30,9 @@ class Evaluation(Callback):
     """
 
     def __init__(self, episodes: int = 10) -> None:
-        if episodes < 1:
-            raise UserError(f"evaluation.episodes is {episodes}; it must be 1 or more")
+        if not 1 <= episodes <= _MOST:
+            wanted = "1 or more" if episodes < 1 else f"{_MOST} or fewer"
+            raise UserError(f"evaluation.episodes is {episodes}; it must be {wanted}")
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

@@ -1,23 +1,28 @@
 """D4RL's columns, from an HDF5 file or a Minari dataset, checked before anything is read."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from adabc_lightning.data.limits import check_claims, check_memory
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 
 VECTORS = ("observations", "actions", "next_observations")
 SCALARS = ("rewards", "terminals", "timeouts")
 OPTIONAL = ("timeouts", "next_observations")
+_LISTED = 20  # keys in a message
 
 
 def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
     """The file's known keys: arrays stored inside it, numeric, not empty, of agreeing shapes.
 
     Returns: key → HDF5 dataset, not read yet; those of :data:`OPTIONAL` may be absent.
-    Raises: UserError: a key is missing, a link, of the wrong type or shape.
+    Raises: UserError: a key is missing, a link, of the wrong type or shape, or claims more than
+        the file or the memory can hold.
     """
     present = sorted(file)
     columns: dict[str, h5py.Dataset] = {}
@@ -25,7 +30,8 @@ def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
         if key not in present and key in OPTIONAL:
             continue
         if key not in present:
-            raise UserError(f"{path} has no {key!r}; it has: {', '.join(present) or 'nothing'}")
+            names = ", ".join(present[:_LISTED]) + (", …" if len(present) > _LISTED else "")
+            raise UserError(f"{path} has no {key!r}; it has: {names or 'nothing'}")
         # No other file is ever opened, whatever this one says: no links, no external storage.
         is_link = not isinstance(file.get(key, getlink=True), h5py.HardLink)
         column = None if is_link else file[key]
@@ -41,11 +47,38 @@ def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
         columns[key] = column
     rows, size = columns["observations"].shape
     for key, column in columns.items():
-        if len(column) != rows:
-            raise UserError(f"{path}: {key!r} has {len(column)} rows, but 'observations' {rows}")
+        if column.shape[0] != rows:
+            raise UserError(
+                f"{path}: {key!r} has {column.shape[0]} rows, but 'observations' {rows}"
+            )
         if key == "next_observations" and column.shape[1] != size:
             raise UserError(f"{path}: {key!r} must be as wide as 'observations', {size} columns")
+    check_claims(columns.values(), path.stat().st_size, str(path))
+    # The dataset's packed rows, and the ring's copy of them.
+    check_memory(2 * rows * Layout(size, columns["actions"].shape[1]).width, str(path))
     return columns
+
+
+def check_minari_file(path: Path) -> None:
+    """The same for Minari's HDF5 file, all of which Minari reads: no links, no absurd claims.
+
+    Raises: UserError: it links elsewhere, is kept elsewhere or claims more than it can hold.
+    """
+    arrays: list[h5py.Dataset] = []
+    with h5py.File(path, "r") as file:
+
+        def elsewhere(name: str, link: Any) -> str | None:
+            """The name of what is not in this file, which ends the visit."""
+            item = file[name] if isinstance(link, h5py.HardLink) else None
+            if isinstance(item, h5py.Dataset) and not (item.external or item.is_virtual):
+                arrays.append(item)
+                return None
+            return None if isinstance(item, h5py.Group) else name
+
+        if (name := file.visititems_links(elsewhere)) is not None:
+            raise UserError(f"{path}: {name!r} must be in this file, no link to elsewhere")
+        check_claims(arrays, path.stat().st_size, str(path))
+        check_memory(sum(math.prod(array.shape or ()) for array in arrays), str(path))
 
 
 def minari_columns(source: Any, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -19,13 +19,17 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data import d4rl
-from adabc_lightning.data.columns import hdf5_columns, minari_columns
+from adabc_lightning.data.columns import check_minari_file, hdf5_columns, minari_columns
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, nearest, warn
 from adabc_lightning.scores import Reference
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
+AtLimit = Literal["terminal", "timeout"]
+"""What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
+# So many of the episodes that end at the limit make it improbable that their terminals are true.
+SUSPICIOUS_SHARE, SUSPICIOUS_EPISODES = 0.9, 2
 D4RL_NAME = re.compile(
     r"(hopper|halfcheetah|walker2d|ant|pen|door|hammer|relocate)-[a-z-]+-v\d", re.ASCII
 )
@@ -47,6 +51,7 @@ class OfflineDataset:
         terminals: episodes ended by a true terminal.
         timeouts: episodes ended by a time limit.
         reference: the dataset's own score references, None where it has none.
+        env_id: the environment that the dataset says it was logged in, None where it does not.
     """
 
     name: str
@@ -58,6 +63,7 @@ class OfflineDataset:
     terminals: int
     timeouts: int
     reference: Reference | None
+    env_id: str | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
@@ -73,7 +79,11 @@ def packaged_datasets() -> list[str]:
 
 
 def load_dataset(
-    dataset: str, *, max_episode_steps: int | None = None, download: bool = False
+    dataset: str,
+    *,
+    max_episode_steps: int | None = None,
+    download: bool = False,
+    terminals_at_limit: AtLimit = "terminal",
 ) -> OfflineDataset:
     """Load a dataset by file path, packaged name, D4RL name or Minari id, tried in this order.
 
@@ -81,28 +91,35 @@ def load_dataset(
         dataset: a D4RL-style HDF5 file, one of ``packaged_datasets()``, a name of
             ``d4rl.FILES`` such as ``hopper-medium-v0``, or a Minari id such as
             ``mujoco/hopper/medium-v0``.
-        max_episode_steps: the environment's time limit in steps, used only for HDF5 files
-            without ``timeouts``; None: in those, only a terminal ends an episode.
+        max_episode_steps: the environment's time limit in steps; it ends the episodes of HDF5
+            files without ``timeouts`` (None: only a terminal does), and terminals at it are
+            suspicious.
         download: fetch a dataset of D4RL or Minari that is not on this machine.
+        terminals_at_limit: what episodes end with that are flagged ``terminals`` at exactly the
+            time limit; ``"timeout"`` for logs that record every end as a terminal. Left at
+            ``"terminal"``, a log that looks like one of those gets a warning.
     Returns: the dataset, on the CPU.
     Raises: UserError: no such dataset, or its contents are not what they should be.
     """
+    if terminals_at_limit not in ("terminal", "timeout"):
+        raise UserError(f"terminals_at_limit is {terminals_at_limit!r}; known: terminal, timeout")
     path = Path(os.path.expanduser(dataset))
+    limit = max_episode_steps, terminals_at_limit
     try:
         if path.is_file():
-            return _load_hdf5(dataset, path, max_episode_steps)
+            return _load_hdf5(dataset, path, *limit)
         if dataset in packaged_datasets():
             packaged = ASSETS / f"{dataset.replace('-', '_')}.hdf5"
-            return _load_hdf5(dataset, packaged, max_episode_steps)
+            return _load_hdf5(dataset, packaged, *limit)
         if dataset in d4rl.FILES:
-            return _load_hdf5(dataset, d4rl.locate(dataset, download=download), max_episode_steps)
+            return _load_hdf5(dataset, d4rl.locate(dataset, download=download), *limit)
         if D4RL_NAME.fullmatch(dataset):
             raise UserError(
                 f"{dataset!r} looks like a dataset of D4RL, but is none that is known here; give "
                 f"the path of its HDF5 file; {nearest(dataset, list(d4rl.FILES))}"
             )
         if MINARI_ID.fullmatch(dataset):
-            return _load_minari(dataset, download)
+            return _load_minari(dataset, download, *limit)
     except UserError:
         raise
     except Exception as error:  # damaged bytes, no network: h5py and Minari raise all kinds
@@ -115,16 +132,23 @@ def load_dataset(
     )
 
 
-def _load_hdf5(name: str, path: Path, max_episode_steps: int | None) -> OfflineDataset:
+def _load_hdf5(
+    name: str, path: Path, max_episode_steps: int | None, at_limit: AtLimit
+) -> OfflineDataset:
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"max_episode_steps is {max_episode_steps}, but must be at least 1")
     if not h5py.is_hdf5(path):
         raise UserError(f"{path} is not a readable HDF5 file")
     with h5py.File(path, "r") as file:
-        return _assemble(name, str(path), hdf5_columns(file, path), max_episode_steps)
+        columns = hdf5_columns(file, path)
+        dataset = _assemble(name, str(path), columns, max_episode_steps, at_limit)
+        env_id = file.attrs.get("env_id")
+        return replace(dataset, env_id=env_id if isinstance(env_id, str) else None)
 
 
-def _load_minari(name: str, download: bool) -> OfflineDataset:
+def _load_minari(
+    name: str, download: bool, max_episode_steps: int | None, at_limit: AtLimit
+) -> OfflineDataset:
     import minari
     from minari.storage.datasets_root_dir import get_dataset_path
 
@@ -137,13 +161,24 @@ def _load_minari(name: str, download: bool) -> OfflineDataset:
             "`python -m adabc_lightning collect`"
         )
     source = minari.load_dataset(name, download=download)
-    dataset = _assemble(name, f"Minari dataset {name!r}", minari_columns(source, name), None)
+    file = path / "data" / "main_data.hdf5"
+    if file.exists():  # Minari's other format has no links
+        check_minari_file(file)
+    columns = minari_columns(source, name)
+    where = f"Minari dataset {name!r}"
+    dataset = _assemble(name, where, columns, max_episode_steps, at_limit)
+    if source.env_spec is not None:
+        dataset = replace(dataset, env_id=source.env_spec.id)
     limits = [source.storage.metadata.get(f"ref_{end}_score") for end in ("min", "max")]
     return dataset if None in limits else replace(dataset, reference=Reference(*map(float, limits)))
 
 
 def _assemble(
-    name: str, where: str, columns: dict[str, Any], max_episode_steps: int | None
+    name: str,
+    where: str,
+    columns: dict[str, Any],
+    max_episode_steps: int | None,
+    at_limit: AtLimit,
 ) -> OfflineDataset:
     """Find the episodes in D4RL's columns, arrays or HDF5 datasets, and pack what is usable."""
     terminal_T = _flags(where, "terminals", columns)
@@ -156,6 +191,16 @@ def _assemble(
     end_T[-1] = True  # the last episode may be unfinished
     start_E = np.flatnonzero(np.append(True, end_T[:-1]))
     length_E = np.diff(start_E, append=len(end_T))
+    last_L = (start_E + length_E - 1)[length_E == max_episode_steps]
+    flagged_L = last_L[terminal_T[last_L]]
+    if at_limit == "timeout":
+        terminal_T[flagged_L], timeout_T[flagged_L] = False, True
+    elif len(flagged_L) >= max(SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE * len(last_L)):
+        warn(
+            f"{where}: {len(flagged_L)} of {len(last_L)} episodes of exactly {max_episode_steps} "
+            "steps, the time limit, end flagged as terminals, which stops bootstrapping there; "
+            "if the limit ended them, set data.terminals_at_limit to timeout"
+        )
     reward_T = columns["rewards"][()].reshape(-1).astype(np.float64)
 
     # Without a stored next state there is none after the end of an episode: such a row is

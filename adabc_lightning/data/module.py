@@ -10,13 +10,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
+from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.collector import Collector
-from adabc_lightning.data.datasets import OfflineDataset, load_dataset
+from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
+from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference, reference_for
 from adabc_lightning.seeding import torch_generator
@@ -64,6 +66,7 @@ class ReplayDataModule(LightningDataModule):
             controller's first episode; None for the environment's own.
         step_timeout: seconds that one step or reset of an environment may take before the run
             is ended; None for any.
+        terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -81,6 +84,7 @@ class ReplayDataModule(LightningDataModule):
         download: bool = False,
         max_episode_steps: int | None = None,
         step_timeout: float | None = None,
+        terminals_at_limit: AtLimit = "terminal",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -88,7 +92,7 @@ class ReplayDataModule(LightningDataModule):
             raise UserError(f"data.batch_size is {batch_size}; it must be 1 or more")
         if replay_capacity is not None and replay_capacity < 1:
             raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
-        if not exploration_noise >= 0:
+        if not 0 <= exploration_noise < float("inf"):  # also catches NaN
             raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise UserError(
@@ -115,12 +119,20 @@ class ReplayDataModule(LightningDataModule):
         self.download = download
         self.max_episode_steps = max_episode_steps
         self.step_timeout = step_timeout
+        self.terminals_at_limit = terminals_at_limit
         self.seed = seed
         self.batches = 0
         env = self.make_env()
         self.spec = EnvironmentSpec.of(env, env_id)
         env.close()
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
+        batches = max(self.schedule.offline_chunk, self.schedule.updates_per_env_step)
+        check_memory(
+            batches * batch_size * self.layout.width, f"data.batch_size {batch_size}, drawn at once"
+        )
+        check_memory(
+            (replay_capacity or 0) * self.layout.width, f"data.replay_capacity {replay_capacity}"
+        )
         self.reference = reference_for(env_id)
         if reference_min is not None and reference_max is not None:
             if not reference_min < reference_max:
@@ -296,7 +308,10 @@ class ReplayDataModule(LightningDataModule):
 
     def _load_dataset(self, name: str) -> OfflineDataset:
         dataset = load_dataset(
-            name, max_episode_steps=self.spec.max_episode_steps, download=self.download
+            name,
+            max_episode_steps=self.spec.max_episode_steps,
+            download=self.download,
+            terminals_at_limit=self.terminals_at_limit,
         )
         sizes = dataset.layout.observation_size, dataset.layout.action_size
         if sizes != (self.spec.observation_size, self.spec.action_size):
@@ -304,5 +319,11 @@ class ReplayDataModule(LightningDataModule):
                 f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
                 f"numbers, environment {self.env_id!r} has {self.spec.observation_size} and "
                 f"{self.spec.action_size}; they must be of the same task"
+            )
+        clip_actions(dataset.rows, dataset.layout, self.spec, name)
+        if dataset.env_id not in (None, self.env_id.rpartition(":")[2]):
+            warn(
+                f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
+                f"where fine-tuning and evaluation take place, is {self.env_id!r}"
             )
         return dataset

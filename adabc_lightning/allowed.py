@@ -1,0 +1,73 @@
+"""Which packages a config or a checkpoint may have imported: importing a module runs its code.
+
+Imports no PyTorch.
+"""
+
+import os
+import sys
+
+from adabc_lightning.errors import UserError
+
+PACKAGES = (
+    *("adabc_lightning", "lightning", "torch", "torchrl"),
+    *("gymnasium", "gymnasium_robotics"),  # of environments
+)
+VARIABLE = "ADABC_ALLOW"
+"""Environment variable: more packages, separated by commas."""
+
+
+def allowed_packages() -> list[str]:
+    """The packages above and those that the user trusts.
+
+    Raises: UserError: one of the user's is no name of a package.
+    """
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(f"{name!r} is no package to allow; give a name like my_parts")
+        # It could change what is allowed, and refuses to be named for that reason.
+        if name.partition(".")[0] == "jsonargparse":
+            raise UserError("jsonargparse reads the configs; it cannot be allowed to them")
+    return [*PACKAGES, *names]
+
+
+def take_allowed(words: list[str]) -> list[str]:
+    """Adds each ``--allow PACKAGE`` of a command line to the environment variable.
+
+    Returns: the other words.
+    Raises: UserError: a package is missing or no name of one.
+    """
+    rest, remaining = [], iter(words)
+    for word in remaining:
+        option, has_value, value = word.partition("=")
+        if option != "--allow":
+            rest.append(word)
+            continue
+        package = value if has_value else next(remaining, "")
+        if not package or package.startswith("--"):
+            raise UserError("--allow needs the name of a package that configs may import")
+        os.environ[VARIABLE] = f"{os.environ.get(VARIABLE, '')},{package}".strip(",")
+    allowed_packages()
+    return rest
+
+
+def check_module(module: str, what: str) -> None:
+    """Refuses a module that nobody trusts and that is not imported yet.
+
+    Args:
+        module: dotted name.
+        what: where it is named, for the message.
+    Raises: UserError: it would have to be imported.
+    """
+    trusted = any(f"{module}.".startswith(f"{package}.") for package in allowed_packages())
+    if not trusted and module not in sys.modules:
+        raise UserError(refusal(module, what))
+
+
+def refusal(path: str, what: str) -> str:
+    """That a dotted path is not below the packages that are allowed."""
+    package = path.partition(".")[0]
+    return (
+        f"{what} names {path}, and only parts of {', '.join(PACKAGES[:4])} are imported unasked; "
+        f"if you trust {package}, add --allow {package}"
+    )

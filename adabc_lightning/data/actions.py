@@ -1,0 +1,46 @@
+"""Logged actions and the environment's action space."""
+
+import torch
+
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.errors import UserError, warn
+
+# Rounding, and here and there an outlier, is clipped; whatever is outside by more than FAR of
+# the range in more than MANY of the rows was logged in other units.
+FAR, MANY = 1e-3, 0.01
+
+
+def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name: str) -> None:
+    """Clips actions outside the space, in place, and says how many; in-range rows stay as they are.
+
+    Args:
+        rows: ``[T, layout.width]``, finite.
+        layout: columns of a row.
+        spec: the environment's bounds ``[A]``.
+        name: the dataset's, for the messages.
+    Raises: UserError: more than :data:`MANY` of the rows lie outside by more than :data:`FAR` of
+        the range.
+    """
+    action_TA = rows[:, layout.columns["action"]]
+    low_A, high_A = torch.tensor(spec.action_low), torch.tensor(spec.action_high)
+    beyond_TA = torch.maximum(low_A - action_TA, action_TA - high_A)
+    outside = int((beyond_TA > 0).any(1).sum())
+    if not outside:
+        return
+    far = int((beyond_TA > FAR * (high_A - low_A)).any(1).sum())
+    row, column = divmod(int(beyond_TA.argmax()), len(low_A))
+    furthest = (
+        f"the furthest is {float(action_TA[row, column]):.6g} in column {column}, where "
+        f"{spec.action_low[column]:.6g} to {spec.action_high[column]:.6g} is allowed"
+    )
+    if far > MANY * len(rows):
+        raise UserError(
+            f"dataset {name!r}: {far} of {len(rows)} actions lie outside the action space of "
+            f"{spec.env_id!r}, {furthest}; scale them to its units, or clip them in the file"
+        )
+    action_TA.copy_(torch.minimum(torch.maximum(action_TA, low_A), high_A))
+    warn(
+        f"dataset {name!r}: {outside} of {len(rows)} actions lay outside the action space and were "
+        f"clipped; {furthest}"
+    )

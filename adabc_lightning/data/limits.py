@@ -1,0 +1,69 @@
+"""How much a file may claim to hold, before any of it is read."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+
+from adabc_lightning.errors import UserError
+
+# Bytes that one stored byte can stand for at most: the limit of deflate (gzip), see "Maximum
+# Compression Factor" in zlib's technical details. Constant columns come close to it, whole
+# datasets stay below 10.
+DEFLATE = 1032
+
+
+def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> None:
+    """Refuses more bytes than the file can hold: unwritten rows, or a compression bomb.
+
+    Args:
+        arrays: all that will be read.
+        stored: bytes of the file.
+        where: the file, for the message.
+    Raises: UserError: they are more than :data:`DEFLATE` times the file.
+    """
+    claimed = sum(_bytes(array) for array in arrays)
+    if claimed > DEFLATE * stored:
+        raise UserError(
+            f"{where} says that it holds {_amount(claimed)}, but has {_amount(stored)}: it is "
+            "damaged, or was made to fill your memory"
+        )
+
+
+def check_memory(values: int, what: str) -> None:
+    """Refuses what does not fit, before it is tried.
+
+    Args:
+        values: float32 numbers.
+        what: a file or a key with its value, for the message.
+    Raises: UserError: the machine has not so much memory to give, where that is known.
+    """
+    needed, available = 4 * values, _available()
+    if available is not None and needed > available:
+        raise UserError(
+            f"{what} needs {_amount(needed)} of memory, {_amount(available)} are free; use less"
+        )
+
+
+def _bytes(array: h5py.Dataset) -> int:
+    """Declared bytes; at least those of a chunk, which is read as a whole."""
+    size, chunk = (math.prod(map(int, shape)) for shape in (array.shape or (), array.chunks or ()))
+    return max(size, chunk) * array.dtype.itemsize
+
+
+def _available() -> int | None:
+    """Linux's estimate of the bytes that can be had without swapping; elsewhere None."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def _amount(count: int) -> str:
+    """``"1.2 GB"``."""
+    power = min(5, max(0, (len(str(count)) - 1) // 3))
+    unit = ("bytes", "kB", "MB", "GB", "TB", "PB")[power]
+    return f"{count} bytes" if not power else f"{count / 1000**power:,.1f} {unit}"
