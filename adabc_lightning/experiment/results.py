@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from adabc_lightning.atomic import replace_text
 
 RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
 COLUMNS = (
@@ -22,13 +23,6 @@ def load_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """All of a file or nothing of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def write_results(out: Path) -> None:
@@ -51,4 +45,4 @@ def write_results(out: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(out / "results.csv", text.getvalue())
+    replace_text(out / "results.csv", text.getvalue())

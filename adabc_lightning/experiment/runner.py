@@ -1,6 +1,5 @@
 """Runs the jobs of an experiment: several at once, resumable, each in a process of its own."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,9 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.atomic import replace_text
+from adabc_lightning.checkpoint_files import newest
 from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.plan import Job, checkpoint
-from adabc_lightning.experiment.results import RECORD, load_json, write_atomically, write_results
+from adabc_lightning.experiment.results import RECORD, load_json, write_results
+from adabc_lightning.lock import FolderLock
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
@@ -35,7 +37,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 def command_line(job: Job) -> list[str]:
     """The ``fit`` that starts a job, or goes on with it where it has saved something."""
-    if (job.folder / "checkpoints" / "last.ckpt").is_file():
+    if newest(job.folder):
         last = ["--trainer.default_root_dir", str(job.folder), "--ckpt_path", "last"]
         return ["fit", *last]
     return ["fit", *job.words]
@@ -73,18 +75,8 @@ def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
         SystemExit: 1 when a job failed, 128 + number after a signal.
     """
     check(jobs)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"an experiment is at work in {out}; wait for it, or choose another --out"
-            ) from error
+    with FolderLock("an experiment", "--out") as lock:
+        lock.take(out)
         _Runner(jobs, out, parallel, threads, lock.fileno()).run()
 
 
@@ -148,7 +140,7 @@ class _Runner:
         if "last" not in words:
             _clear(job.folder)
         job.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
+        replace_text(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
         with open(log_path(job), "a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "adabc_lightning", *words],
