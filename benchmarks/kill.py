@@ -250,6 +250,7 @@ def lost(folder: Path) -> tuple[int, int, str]:
 def damage(path: Path, rng: random.Random) -> None:
     """Cuts a file off, or makes a block of it zeros, as after a power failure."""
     content = path.read_bytes()
+    path.unlink()  # it may be the same file as the previous one, between two renames
     place = rng.randrange(len(content))
     if rng.random() < 0.5:
         path.write_bytes(content[:place])

@@ -76,6 +76,12 @@ class Checkpointing(Checkpoint):
             signal.signal(number, handler)
         self._handlers = {}
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Lightning tears nothing down after an error."""
+        self.teardown(trainer, pl_module, "fit")
+
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:  # asked twice: at once, with what the disk has
             raise SystemExit(128 + number)
