@@ -90,8 +90,8 @@ def how_to_go_on(folder: Path) -> str:
     whole = next(filter(is_whole, newest(folder)), None)
     again = f"--trainer.default_root_dir {folder} --ckpt_path last"
     if whole is None:
-        return f"nothing was saved before; make room and start again with {again}"
-    return f"the last good checkpoint is {whole}; make room and go on with {again}"
+        return f"nothing was saved before; once it can be, start again with {again}"
+    return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
 
 
 def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:

@@ -303,12 +303,14 @@ class Harness:
             moment = first if not number else self.rng.choice([*MOMENTS, CLOCK, CLOCK, CLOCK])
             when, call = "", 0
             if moment == CLOCK:
-                limit = self.rng.uniform(0.1, 1) * seconds
+                limit = self.rng.uniform(0.2, 0.8) * seconds
                 status = fork(words, log, lambda: None, limit)
                 story.append(f"clock {limit:.2f} s")
             else:
                 when = self.rng.choice(MOMENTS[moment][1].split())
-                call = self.rng.randint(1, max(1, calls.get(moment, 1)))
+                # Less is left of a run that was killed before.
+                most_calls = calls.get(moment, 1) // (1 if not number else 3)
+                call = self.rng.randint(1, max(1, most_calls))
                 status = fork(words, log, dying(moment, when, call), None)
                 story.append(f"{when} {moment} {call}")
             if status == 0:  # it was over before
