@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,10 @@ from adabc_lightning.checkpoint_files import FOLDER, LAST, is_whole, newest
 from adabc_lightning.errors import UserError
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, finish_loggers, make_loggers
+
+
+class Damaged(UserError):
+    """A checkpoint's file is not as it was written."""
 
 
 def fresh_folder(env_id: str, seed: int) -> Path:
@@ -40,8 +45,8 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
     if ckpt_path == "last":
-        ckpt_path = _newest_whole(folder)
-    elif not goes_on(folder, ckpt_path):
+        return _newest_whole(folder)
+    if not goes_on(folder, ckpt_path):
         refuse_a_second_run(folder)
     if ckpt_path is not None:
         read_checkpoint(Path(ckpt_path))
@@ -72,7 +77,9 @@ def _newest_whole(folder: Path) -> str | None:
         print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
         return None
     for path in found:
-        if not is_whole(path):
+        try:
+            read_checkpoint(path)
+        except Damaged:
             continue
         if path.name != LAST:
             what = "damaged or cut off" if path != found[0] else "missing"
@@ -100,16 +107,20 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
     Args:
         path: the file.
         policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
-    Raises: UserError: there is no such file, or it is no checkpoint of this package.
+    Raises: Damaged: the file is not as it was written. UserError: there is no such file, or it is
+        no checkpoint of this package.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    damaged = Damaged(f"{path} is no readable checkpoint: it is damaged or cut off")
     if not is_whole(path):
-        raise UserError(f"{path} is no readable checkpoint: it is damaged or cut off")
+        raise damaged
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each raise their own
+    except pickle.UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
+    except Exception as error:  # in what describes the records, which has no checksum
+        raise damaged from error
     if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
     if not policy_only and "optimizer_states" not in checkpoint:
