@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from adabc_lightning import __version__
 from adabc_lightning.allowed import allowed_packages
+from adabc_lightning.atomic import NotWritten
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -27,6 +28,7 @@ from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
+from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table
 from adabc_lightning.module import OffToOnModule
@@ -35,6 +37,8 @@ from adabc_lightning.run_folder import (
     RunFolder,
     checkpoint_to_resume,
     fresh_folder,
+    goes_on,
+    how_to_go_on,
     read_checkpoint,
 )
 from adabc_lightning.schedule import Schedule
@@ -60,11 +64,14 @@ class CommandLine(LightningCLI):
         command: ``"fit"`` or ``"validate"``.
         files: config files in the order in which they are applied.
         options: the command line's words, which win over the files.
+        lock: for the run's folder.
     Raises: UserError: anything wrong with what the user gave.
     """
 
-    def __init__(self, command: str, files: list[Path], options: list[str]) -> None:
-        self.command, self.files = command, files
+    def __init__(
+        self, command: str, files: list[Path], options: list[str], lock: FolderLock
+    ) -> None:
+        self.command, self.files, self.lock = command, files, lock
         # Before a class is imported, whatever part of the config names it.
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
         references_only()
@@ -145,6 +152,9 @@ class CommandLine(LightningCLI):
             folder = fresh_folder(self.config.data.env_id, self.config.seed_everything)
             options.default_root_dir = str(folder)
         self.folder = Path(options.default_root_dir)
+        self.resumes = goes_on(self.folder, self.config.ckpt_path)
+        if self.resumes and self.folder.is_dir():  # before what another process may still replace
+            self.lock.take(self.folder)
         self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path)
 
     def instantiate_classes(self) -> None:
@@ -164,17 +174,23 @@ class CommandLine(LightningCLI):
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
-        extra: list[Callback] = [RunFolder(text, self.config_init.logging)]
-        extra.append(Summary())
+        extra: list[Callback] = [Summary()]
+        if self.command == "fit":
+            extra.append(RunFolder(text, self.config_init.logging, self.lock, self.resumes))
         if options.enable_progress_bar is not False:
             extra.append(Progress())
         self.trainer_defaults = {"callbacks": extra}
         plugins = options.plugins or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         try:
-            return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+            trainer = super().instantiate_trainer(
+                plugins=[*plugins, AtomicCheckpointIO()], **kwargs
+            )
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
+        # The folder is locked and cleared before anyone writes into it.
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunFolder))  # type: ignore[attr-defined]
+        return trainer
 
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it."""
@@ -190,6 +206,8 @@ class CommandLine(LightningCLI):
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
+        except NotWritten as error:
+            raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
         if self.trainer.is_global_zero:
             evaluation = self.config_init.evaluation
             print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
@@ -223,5 +241,6 @@ def run(command: str, files: list[Path], options: list[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
-    command_line = CommandLine(command, files, options)
-    getattr(command_line, command)()
+    with FolderLock("a run", "--trainer.default_root_dir") as lock:
+        command_line = CommandLine(command, files, options, lock)
+        getattr(command_line, command)()

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import sys
 import time
 from contextlib import suppress
@@ -12,8 +13,15 @@ import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer
 
+from adabc_lightning.atomic import remove_strays, replace_text
+from adabc_lightning.checkpoint_files import FOLDER, LAST, is_whole, newest
 from adabc_lightning.errors import UserError
+from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, finish_loggers, make_loggers
+
+
+class Damaged(UserError):
+    """A checkpoint's file is not as it was written."""
 
 
 def fresh_folder(env_id: str, seed: int) -> Path:
@@ -36,22 +44,61 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
-    last = folder / "checkpoints" / "last.ckpt"
     if ckpt_path == "last":
-        if not last.is_file():
-            print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
-            return None
-        ckpt_path = str(last)
-    elif ckpt_path and Path(ckpt_path).resolve() == last.resolve():
-        pass  # the same by its full name
-    elif any((folder / name).exists() for name in ("config.yaml", "metrics.csv", "checkpoints")):
+        return _newest_whole(folder)
+    if not goes_on(folder, ckpt_path):
+        refuse_a_second_run(folder)
+    if ckpt_path is not None:
+        read_checkpoint(Path(ckpt_path))
+    return ckpt_path
+
+
+def goes_on(folder: Path, ckpt_path: str | None) -> bool:
+    """Whether a run goes on in its own folder, by ``last`` or by the full name of that file."""
+    last = folder / FOLDER / LAST
+    if ckpt_path is None:
+        return False
+    return ckpt_path == "last" or Path(ckpt_path).resolve() == last.resolve()
+
+
+def refuse_a_second_run(folder: Path) -> None:
+    """Raises: UserError: the folder holds a run."""
+    if any((folder / name).exists() for name in ("config.yaml", "metrics.csv", FOLDER)):
         raise UserError(
             f"{folder} already holds a run; go on with it by --ckpt_path last, or choose "
             "another --trainer.default_root_dir"
         )
-    if ckpt_path is not None:
-        read_checkpoint(Path(ckpt_path))
-    return ckpt_path
+
+
+def _newest_whole(folder: Path) -> str | None:
+    """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
+    found = newest(folder)
+    if not found:
+        print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
+        return None
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except Damaged:
+            continue
+        if path.name != LAST:
+            what = "damaged or cut off" if path != found[0] else "missing"
+            print(f"warning: {folder / FOLDER / LAST} is {what}: going on from {path}, one "
+                  "checkpoint earlier", file=sys.stderr)  # fmt: skip
+        return str(path)
+    raise UserError(
+        f"{' and '.join(map(str, found))}: damaged or cut off; start a new run from another "
+        "checkpoint by --ckpt_path, or from the beginning, in another --trainer.default_root_dir"
+    )
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The rest of a sentence about a run that ended early: what is left, and what to do."""
+    whole = next(filter(is_whole, newest(folder)), None)
+    again = f"--trainer.default_root_dir {folder} --ckpt_path last"
+    if whole is None:
+        return f"nothing was saved before; once it can be, start again with {again}"
+    return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
 
 
 def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
@@ -60,14 +107,20 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
     Args:
         path: the file.
         policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
-    Raises: UserError: there is no such file, or it is no checkpoint of this package.
+    Raises: Damaged: the file is not as it was written. UserError: there is no such file, or it is
+        no checkpoint of this package.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    damaged = Damaged(f"{path} is no readable checkpoint: it is damaged or cut off")
+    if not is_whole(path):
+        raise damaged
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each raise their own
+    except pickle.UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
+    except Exception as error:  # in what describes the records, which has no checksum
+        raise damaged from error
     if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
     if not policy_only and "optimizer_states" not in checkpoint:
@@ -87,18 +140,28 @@ class RunFolder(Callback):
     Args:
         config: the resolved config, YAML.
         logging: which loggers to start.
+        lock: of the folder; whoever made it releases it.
+        resumes: whether the folder's own run goes on.
     """
 
-    def __init__(self, config: str, logging: Logging) -> None:
+    def __init__(self, config: str, logging: Logging, lock: FolderLock, resumes: bool) -> None:
         self.config, self.logging = config, logging
+        self.lock, self.resumes = lock, resumes
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Only rank zero writes."""
+        """Only rank zero writes.
+
+        Raises: UserError: another run is at work in the folder, or was in the meantime.
+        """
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self.config, encoding="utf-8")
+        self.lock.take(folder)
+        if self.resumes:
+            self._clear(folder, anew=trainer.ckpt_path is None)
+        else:
+            refuse_a_second_run(folder)
+        replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
         print(
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
@@ -110,6 +173,15 @@ class RunFolder(Callback):
             with suppress(Exception):  # a run never fails for its logger
                 logger.log_hyperparams(yaml.safe_load(self.config))
         trainer.loggers = [*trainer.loggers, *loggers]
+
+    @staticmethod
+    def _clear(folder: Path, anew: bool) -> None:
+        """Removes what a kill left that lies after the checkpoint; the callbacks write it again."""
+        for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
+            remove_strays(place)
+        (folder / "summary.json").unlink(missing_ok=True)
+        if anew:  # nothing was saved yet
+            (folder / "metrics.csv").unlink(missing_ok=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""

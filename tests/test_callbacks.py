@@ -112,7 +112,9 @@ def test_summary_agrees_with_the_metrics(run: Path) -> None:
 
 def test_checkpoints_are_plain_and_complete(run: Path) -> None:
     folder = run / "checkpoints"
-    assert {p.name for p in folder.iterdir()} == {"last.ckpt", "best.ckpt", "pretrained.ckpt"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("last.ckpt", "previous.ckpt", "best.ckpt", "pretrained.ckpt")
+    }
     counters = {}
     for path in folder.iterdir():
         content = torch.load(path, weights_only=True)

@@ -76,9 +76,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_leaves_its_results(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "metrics.csv", "summary.json", "checkpoints", "tensorboard", "wandb"),
+        ".lock",
     }
     checkpoints = {path.name for path in (run / "checkpoints").iterdir()}
-    assert checkpoints == {"pretrained.ckpt", "best.ckpt", "last.ckpt"}
+    assert checkpoints == {"pretrained.ckpt", "best.ckpt", "last.ckpt", "previous.ckpt"}
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS

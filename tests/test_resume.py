@@ -352,34 +352,6 @@ def test_a_second_fit_of_the_same_module_is_refused(tmp_path: Path) -> None:
         again.fit(module, data)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"data": RING, "model": {"hidden_sizes": (9, 9)}}, "resume with the networks"),
-        ({"data": {"replay_capacity": 151}}, "resume with the capacity"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused(
-    uncut: tuple[Path, dict[str, Any]], change: dict[str, Any], sentence: str, tmp_path: Path
-) -> None:
-    folder, _ = uncut
-    trainer, module, data = tiny_run(
-        tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, **change
-    )
-    with pytest.raises(UserError, match=sentence):
-        trainer.fit(module, data, ckpt_path=folder / "cut33.ckpt", weights_only=True)
-
-
-def test_another_dataset_under_a_pretraining_resume_is_refused(
-    uncut: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    folder, _ = uncut
-    other = write_log(tmp_path / "other.hdf5", 4, 1, rows=80)
-    trainer, module, data = tiny_run(tmp_path, ENV, other, schedule=SCHEDULE)
-    with pytest.raises(UserError, match="other data"):
-        trainer.fit(module, data, ckpt_path=folder / "cut4.ckpt", weights_only=True)
-
-
 def test_an_environment_without_capturable_state_says_so(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     schedule = Schedule(2, 8, 1, evaluation_every=100)

@@ -1,7 +1,5 @@
 """Checkpoints at every evaluation and on a signal, written so that a kill leaves a whole file."""
 
-import os
-import shutil
 import signal
 import sys
 import threading
@@ -13,7 +11,9 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from adabc_lightning.atomic import replacing
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.checkpoint_files import FOLDER, LAST, keep_previous
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes into the target folder, syncs, then renames.
+    """Writes into the target folder, syncs, then renames; what was ``last.ckpt`` stays.
 
     Lightning's own writes to $TMPDIR and moves: across file systems that move is a copy, and
     a kill in the middle left an empty file.
@@ -30,36 +30,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Saves all or nothing."""
+        """Saves all or nothing.
+
+        Raises: NotWritten: the disk is full or the like; the old file stays.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(target) as file:
+        with replacing(target) as file:
             torch.save(checkpoint, file)
-
-
-class _replacing:
-    """A file that takes its target's name only once it is whole and on disk."""
-
-    def __init__(self, target: Path) -> None:
-        self.target, self.temporary = target, target.with_name(f".{target.name}.tmp")
-
-    def __enter__(self) -> Any:
-        self.file = open(self.temporary, "wb")
-        return self.file
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.target)
-        else:
-            self.temporary.unlink(missing_ok=True)
+            file.flush()
+            if target.name == LAST:
+                keep_previous(target)
 
 
 class Checkpointing(Checkpoint):
-    """Saves ``last.ckpt`` at every evaluation, and copies of it.
+    """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
@@ -95,9 +79,8 @@ class Checkpointing(Checkpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """The same where a run ends in an error: Lightning has no teardown then."""
-        if isinstance(exception, Exception):
-            self.teardown(trainer, pl_module, "fit")
+        """Lightning tears nothing down after an error."""
+        self.teardown(trainer, pl_module, "fit")
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:  # asked twice: at once, with what the disk has
@@ -115,22 +98,21 @@ class Checkpointing(Checkpoint):
         """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         updates, env_steps = pl_module.gradient_updates, data.env_steps
-        folder = Path(trainer.default_root_dir) / "checkpoints"
+        folder = Path(trainer.default_root_dir) / FOLDER
         if not data.schedule.evaluation_due(updates, env_steps):
             if self._signal is not None:
-                trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)
+                trainer.save_checkpoint(folder / LAST, weights_only=False)
                 self._stop(trainer)
             return
-        improved = self._improved(trainer, env_steps > 0)
-        trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)  # all of it
-        if not trainer.is_global_zero:
-            return
-        if improved:
-            _copy(folder / "last.ckpt", folder / "best.ckpt")
-        if env_steps == 0 and updates == data.schedule.offline_updates:
-            _copy(folder / "last.ckpt", folder / "pretrained.ckpt")
-        if self.keep_policies:
+        # The last of them is what a run goes on from: after a kill in between the others are
+        # written once more.
+        if self.keep_policies and trainer.is_global_zero:
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
+        names = ["best.ckpt"] if self._improved(trainer, env_steps > 0) else []
+        if env_steps == 0 and updates == data.schedule.offline_updates:
+            names.append("pretrained.ckpt")
+        for name in (*names, LAST):
+            trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
         if self._signal is not None:
             self._stop(trainer)
 
@@ -178,8 +160,3 @@ def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule")
         "state_dict": actor,
     }
     AtomicCheckpointIO().save_checkpoint(content, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as original, _replacing(target) as file:
-        shutil.copyfileobj(original, file)

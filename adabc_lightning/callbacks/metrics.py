@@ -1,6 +1,7 @@
 """metrics.csv and every logger: one row per evaluation and per logging interval."""
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from adabc_lightning.atomic import NotWritten, replace_text, writing
 from adabc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,9 +96,10 @@ class Metrics(Callback):
                 "default_root_dir or go on with that run's checkpoint"
             )
         else:
-            with open(self._path, "w", newline="") as file:
-                csv.writer(file).writerow(COLUMNS)
-                self._write_history(file, trainer)
+            text = io.StringIO()
+            csv.writer(text).writerow(COLUMNS)
+            self._write_history(text, trainer)
+            replace_text(self._path, text.getvalue())
             self._size = self._path.stat().st_size
 
     @staticmethod
@@ -156,9 +159,7 @@ class Metrics(Callback):
             "env_steps": env_steps,
             **values,
         }
-        with open(self._path, "a", newline="") as file:
-            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
-        self._size = self._path.stat().st_size
+        self._append(self._path, row)
         counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
         for logger in list(trainer.loggers):
             try:
@@ -166,6 +167,18 @@ class Metrics(Callback):
             except Exception as error:  # a run never fails for its logger
                 rank_zero_warn(f"{type(logger).__name__} is off from here on: {error}")
                 trainer.loggers = [other for other in trainer.loggers if other is not logger]
+
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        """On disk before any checkpoint says so; no half row stays where the disk is full."""
+        try:
+            with writing(path), open(path, "a", newline="") as file:
+                csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+                file.flush()
+                os.fsync(file.fileno())
+        except NotWritten:
+            os.truncate(path, self._size)
+            raise
+        self._size = path.stat().st_size
 
     def state_dict(self) -> dict[str, Any]:
         """Where the file ends, and what the next row needs."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from adabc_lightning.atomic import replace_text
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.schedule import OFFLINE, ONLINE
 
@@ -83,8 +84,11 @@ class Summary(Callback):
         source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock; what a resumed run's file says is what its checkpoint knows."""
         self._mark = time.perf_counter()
+        evaluation = _evaluation(trainer)
+        if evaluation is not None and evaluation.history:
+            self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
 
     def on_train_batch_end(
         self,
@@ -105,8 +109,8 @@ class Summary(Callback):
         if evaluated:
             self._write(trainer, pl_module, finished=False)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the final numbers."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the final numbers, also where a kill came between the last checkpoint and here."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         done = data.schedule.finished(pl_module.gradient_updates, data.env_steps)  # type: ignore[arg-type]
         self._write(trainer, pl_module, finished=done)  # type: ignore[arg-type]
@@ -139,9 +143,7 @@ class Summary(Callback):
             "warnings": _warnings(trainer),
         }
         path = Path(trainer.default_root_dir) / "summary.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
-        os.replace(temporary, path)
+        replace_text(path, json.dumps(summary, indent=2) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of both phases."""

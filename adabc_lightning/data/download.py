@@ -1,6 +1,5 @@
 """One file over HTTP: resumable, checked, and under its name only when it is whole and right."""
 
-import fcntl
 import hashlib
 import os
 from http.client import HTTPException, HTTPResponse
@@ -11,7 +10,9 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
+from adabc_lightning.atomic import sync_folder
 from adabc_lightning.errors import UserError
+from adabc_lightning.lock import hold
 
 TIMEOUT = 10.0  # seconds without a byte
 BLOCK = 1 << 20  # bytes read at once
@@ -56,7 +57,7 @@ def fetch(
             raise
         os.fsync(file.fileno())
         os.replace(part, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 class _WrongFile(UserError):
@@ -65,12 +66,8 @@ class _WrongFile(UserError):
 
 def _lock(file: BinaryIO, part: Path, url: str) -> None:
     """Two processes must not write one part; the loser may even hold one that is whole by now."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat())
-    except BlockingIOError:
-        mine = False
-    if not mine:
+    mine = hold(file) and part.exists()
+    if not (mine and os.path.samestat(os.fstat(file.fileno()), part.stat())):
         raise UserError(f"another process is downloading {url} to {part}; wait until it is done")
 
 
@@ -167,12 +164,3 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return " ".join(str(cause).split()) or type(cause).__name__
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

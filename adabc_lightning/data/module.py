@@ -234,6 +234,7 @@ class ReplayDataModule(LightningDataModule):
             "env_id": self.env_id,
             "max_episode_steps": self.max_episode_steps,
             "dataset": None if self.dataset is None else self.dataset.fingerprint(),
+            "dataset_name": self.dataset_name,
             "collector": self.collector.state_dict(),
             "replay": replay,
         }
@@ -261,8 +262,10 @@ class ReplayDataModule(LightningDataModule):
         if self.env_steps == 0:
             fingerprint = None if self.dataset is None else self.dataset.fingerprint()
             if state_dict["dataset"] != fingerprint:
+                name = state_dict.get("dataset_name")  # older checkpoints do not know it
+                what = "other data" if name is None else f"other data ({name!r}, as it was then)"
                 raise UserError(
-                    f"the checkpoint was pre-trained on other data than data.dataset "
+                    f"the checkpoint was pre-trained on {what} than data.dataset "
                     f"{self.dataset_name!r}; resume with the dataset of the run"
                 )
             if same_seed:

@@ -1,6 +1,5 @@
 """Files of collected episodes: a partial one that survives a kill, then D4RL's HDF5 or Minari's."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -15,9 +14,11 @@ import gymnasium
 import h5py
 import numpy as np
 
+from adabc_lightning.atomic import writing
 from adabc_lightning.data.rollout import Rollout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.lock import hold
 
 _RECORD = struct.Struct("<IIQ??I")  # part, steps, reset seed, terminated, truncated, CRC-32
 
@@ -42,7 +43,7 @@ class PartialFile:
         self.path, self._spec = path, spec
         self.index: list[tuple[int, int, float]] = []
         """(part, steps, return) of each episode."""
-        with as_user_error(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
             try:
@@ -78,14 +79,9 @@ class PartialFile:
         self._file.truncate()
 
     def _lock(self) -> None:
-        """Refuses a second writer, where the system has such locks."""
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"another command is writing {self.path}; wait for it") from error
+        """Refuses a second writer."""
+        if not hold(self._file):
+            raise UserError(f"another command is writing {self.path}; wait for it")
 
     def append(self, part: int, episode: Rollout) -> None:
         """Adds an episode and hands it to the system: a kill of this process cannot undo it."""
@@ -94,7 +90,7 @@ class PartialFile:
         steps = len(episode.rewards)
         ended = episode.terminated, episode.truncated
         head = _RECORD.pack(part, steps, episode.seed, *ended, zlib.crc32(floats))
-        with as_user_error(self.path):
+        with writing(self.path):
             self._file.write(head + floats)
             self._file.flush()
         self.index.append((part, steps, total(episode)))
@@ -140,16 +136,6 @@ def total(episode: Rollout) -> float:
     return float(episode.rewards.sum(dtype=np.float64))
 
 
-@contextlib.contextmanager
-def as_user_error(path: Path) -> Iterator[None]:
-    """One sentence for a disk that is full or a folder that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"{path} cannot be written: {reason}") from error
-
-
 def write_hdf5(
     target: Path, episodes: Iterable[Rollout], transitions: int, spec: EnvironmentSpec, card: dict
 ) -> None:
@@ -183,7 +169,7 @@ def write_hdf5(
         start = end
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        with as_user_error(target):
+        with writing(target):
             with h5py.File(temporary, "w") as file:
                 for key, column in columns.items():
                     # Level 1: floats of a simulator hardly get smaller with more.
@@ -233,7 +219,7 @@ def write_minari(
     temporary = get_dataset_path() / f".{name.replace('/', '-')}.tmp"
     before = os.environ.get("MINARI_DATASETS_PATH")
     try:
-        with as_user_error(target), warnings.catch_warnings():
+        with writing(target), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Minari wants an author, an e-mail address, …
             shutil.rmtree(temporary, ignore_errors=True)
             os.environ["MINARI_DATASETS_PATH"] = str(temporary)

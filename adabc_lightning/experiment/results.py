@@ -3,10 +3,10 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.atomic import replace_text
 from adabc_lightning.errors import UserError
 
 RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
@@ -36,13 +36,6 @@ def load_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """All of a file or nothing of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_results(out: Path) -> None:
     """Gathers every run that has a summary, sorted; returns where no scores are known."""
     rows = []
@@ -63,4 +56,4 @@ def write_results(out: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(out / "results.csv", text.getvalue())
+    replace_text(out / "results.csv", text.getvalue())

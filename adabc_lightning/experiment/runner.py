@@ -1,6 +1,5 @@
 """Runs the jobs of an experiment: several at once, resumable, each in a process of its own."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,10 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.atomic import replace_text
+from adabc_lightning.checkpoint_files import newest
 from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.plan import Job, checkpoint
 from adabc_lightning.experiment.resolved import differences, strangeness
-from adabc_lightning.experiment.results import RECORD, load_json, write_atomically, write_results
+from adabc_lightning.experiment.results import RECORD, load_json, write_results
+from adabc_lightning.lock import FolderLock
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
@@ -36,7 +38,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 def command_line(job: Job) -> list[str]:
     """The ``fit`` that starts a job, or goes on with it where it has saved something."""
-    if (job.folder / "checkpoints" / "last.ckpt").is_file():
+    if newest(job.folder):
         last = ["--trainer.default_root_dir", str(job.folder), "--ckpt_path", "last"]
         return ["fit", *last]
     return ["fit", *job.words]
@@ -78,7 +80,7 @@ def adopt(jobs: list[Job]) -> None:
 
 
 def _record(job: Job) -> None:
-    write_atomically(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
+    replace_text(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
 
 
 def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
@@ -95,18 +97,8 @@ def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
         SystemExit: 1 when a job failed, 128 + number after a signal.
     """
     check(jobs)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"an experiment is at work in {out}; wait for it, or choose another --out"
-            ) from error
+    with FolderLock("an experiment", "--out") as lock:
+        lock.take(out)
         adopt(jobs)
         _Runner(jobs, out, parallel, threads, lock.fileno()).run()
 

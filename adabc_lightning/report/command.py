@@ -4,8 +4,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from adabc_lightning.atomic import replace_text
 from adabc_lightning.errors import UserError
-from adabc_lightning.experiment.results import write_atomically
 from adabc_lightning.options import Options
 from adabc_lightning.report.runs import find_runs, mixed_sources, panels
 
@@ -65,7 +65,7 @@ def main(words: list[str]) -> None:
     table = rows(sorted_runs)
     across = [line for group in comparisons(sorted_runs) for line in to_lines(group)]
     text = to_markdown(sorted_runs, table, options.each, across)
-    write_atomically(out / "table.md", text)
-    write_atomically(out / "table.csv", to_csv(table))
+    replace_text(out / "table.md", text)
+    replace_text(out / "table.csv", to_csv(table))
     draw(sorted_runs, out / f"curves.{options.format}")
     print(text, end="")

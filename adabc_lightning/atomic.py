@@ -1,0 +1,85 @@
+"""Files that are there whole or not at all, and one sentence when the disk does not take them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from adabc_lightning.errors import UserError
+
+
+class NotWritten(UserError):
+    """A file could not be written: the disk is full, a quota is used up, a folder is read-only."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says about a file into one sentence.
+
+    Raises: NotWritten: the system refused.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        reason = refusal.strerror or " ".join(str(refusal).split())
+        raise NotWritten(f"{path} cannot be written: {reason}") from error
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes its target's name only once it is whole and on disk.
+
+    It is written in the target's folder, where renaming replaces the old file in one step; a kill
+    leaves the old file, and at most ``.NAME.tmp`` beside it.
+
+    Args:
+        target: what to write or replace; its folder is made.
+    Raises: NotWritten: the system refused; the old file stays, and no temporary one.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            sync_folder(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_text(target: Path, text: str) -> None:
+    """A whole file of UTF-8; errors as :func:`replacing`."""
+    with replacing(target) as file:
+        file.write(text.encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the new name itself survive a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_strays(folder: Path) -> None:
+    """Removes what :func:`replacing` left in a folder when it was killed."""
+    for stray in folder.glob(".*.tmp"):
+        stray.unlink(missing_ok=True)
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's own error; PyTorch's writer covers it with one about positions in the file."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

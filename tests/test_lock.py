@@ -1,0 +1,50 @@
+"""One process at a time in a folder; the kernel lets go of a lock whose process was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adabc_lightning.errors import UserError
+from adabc_lightning.lock import FolderLock
+
+HOLDER = """
+import sys
+from pathlib import Path
+from adabc_lightning.lock import FolderLock
+with FolderLock("a run", "--there") as lock:
+    lock.take(Path(sys.argv[1]))
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_is_told_who_is_first_and_a_kill_frees_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"locked\n"
+        with FolderLock("a run", "--here") as lock:
+            with pytest.raises(UserError) as refused:
+                lock.take(folder)
+            assert str(refused.value).startswith(
+                f"a run is at work in {folder} (process {first.pid} on "
+            )
+            assert str(refused.value).endswith("wait for it, or choose another --here")
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+            lock.take(folder)  # what the killed one left does not block
+            lock.take(folder)
+            assert f"process {os.getpid()} " in (folder / ".lock").read_text()
+    with FolderLock("a run", "--here") as lock:
+        lock.take(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"\.lock cannot be written: "):
+        FolderLock("a run", "--here").take(tmp_path / "file" / "run")
