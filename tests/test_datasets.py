@@ -301,8 +301,9 @@ def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_ro
         load_dataset("mujoco/hopper/medium-v0")
     assert str(caught.value) == (
         f"Minari dataset 'mujoco/hopper/medium-v0' is not at {minari_root}/mujoco/hopper/medium-v0:"
-        " fetch it with `minari download mujoco/hopper/medium-v0` or --data.download true, or give"
-        " the path of an HDF5 file or a packaged dataset's name (hopper-medium-replay)"
+        " fetch it with `minari download mujoco/hopper/medium-v0` or --data.download true,"
+        " give the path of an HDF5 file or a packaged dataset's name (hopper-medium-replay), or"
+        " make a stand-in with `python -m adabc_lightning collect`"
     )
 
 
@@ -482,7 +483,8 @@ def test_an_unknown_dataset_says_what_would_be_right(dataset, ending):
         f"dataset {dataset!r} is no file (looked for {Path(dataset).absolute()})"
     )
     assert message.endswith(
-        "no packaged dataset and no Minari id such as 'mujoco/hopper/medium-v0'; " + ending
+        "no packaged dataset, no D4RL name such as 'hopper-medium-v0' and no Minari id such as "
+        "'mujoco/hopper/medium-v0'; " + ending
     )
 
 

@@ -255,9 +255,9 @@ def test_only_one_process_downloads(
 ) -> None:
     transfer = download._transfer
 
-    def second(*arguments: Any) -> None:
+    def second(*arguments: Any, **options: Any) -> None:
         assert refusal(server, target).startswith("another process is downloading URL/d.hdf5 to ")
-        transfer(*arguments)
+        transfer(*arguments, **options)
 
     monkeypatch.setattr(download, "_transfer", second)
     get(server, target)

@@ -2,18 +2,18 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny import merged, shapes
+from tiny import shapes
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.config_files import packaged_configs, packaged_folder
+from adabc_lightning.config_files import merged, packaged_configs, packaged_folder, with_ancestors
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.d4rl import FILES, MINARI
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.envs import Policy
 from adabc_lightning.errors import UserError
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import REFERENCES
@@ -48,7 +48,7 @@ SPECIAL = {"walker2d-random": {"model": {"alpha_offline": 100}}} | dict.fromkeys
 
 
 def keys(task: str) -> dict:
-    return merged(packaged_folder() / f"{task}.yaml")
+    return merged(with_ancestors(packaged_folder() / f"{task}.yaml"), {})
 
 
 def test_every_task_has_a_config_and_nothing_else_has() -> None:
@@ -58,7 +58,7 @@ def test_every_task_has_a_config_and_nothing_else_has() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_differs_from_the_defaults_in_what_the_paper_says(task: str) -> None:
-    base, ours = merged(packaged_folder() / "base.yaml"), keys(task)
+    base, ours = merged([packaged_folder() / "base.yaml"], {}), keys(task)
     assert ours["data"]["dataset"] == f"{task}-v0"
     assert ours["data"]["dataset"] in FILES
     del base["data"], ours["data"]
@@ -119,11 +119,11 @@ def test_pen_pre_trains_fine_tunes_and_resumes_exactly(
     assert main([*fit, "--trainer.default_root_dir", "whole"]) == 0
     step = Collector.step
 
-    def crash(collector: Collector, policy: Policy) -> torch.Tensor:
+    def crash(collector: Collector, *arguments: Any) -> torch.Tensor:
         """After 18 steps: the last checkpoint lies amid the second episode, with its target."""
         if collector.env_steps == 18:
             raise RuntimeError("power cut")
-        return step(collector, policy)
+        return step(collector, *arguments)
 
     monkeypatch.setattr(Collector, "step", crash)
     with pytest.raises(RuntimeError, match="power cut"):
