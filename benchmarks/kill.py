@@ -36,7 +36,7 @@ import torch
 
 import adabc_lightning.cli  # noqa: F401 - what a forked run needs not import again
 from adabc_lightning.__main__ import main as command_line
-from adabc_lightning.checkpoint_files import newest
+from adabc_lightning.checkpoint_files import is_whole, newest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import write_log
@@ -232,15 +232,15 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def lost(folder: Path) -> tuple[int, int, str]:
-    """Gradient updates and environment steps of metrics.csv that no checkpoint holds; the phase."""
+    """Updates and environment steps of metrics.csv that no whole checkpoint holds; the phase."""
     rows = []
     if (folder / "metrics.csv").is_file():
         with open(folder / "metrics.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["control/alpha"]]
     seen = (int(rows[-1]["gradient_updates"]), int(rows[-1]["env_steps"])) if rows else (0, 0)
     saved = (0, 0)
-    if found := newest(folder):
-        content = torch.load(found[0], weights_only=True)
+    if whole := list(filter(is_whole, newest(folder))):
+        content = torch.load(whole[0], weights_only=True)
         steps = content["ReplayDataModule"]["collector"]["env_steps"]
         saved = content["agent"]["gradient_updates"], steps
     phase = rows[-1]["phase"] if rows else "before the first row"
@@ -322,7 +322,9 @@ class Harness:
             self.kills[moment] += 1
             updates, steps, phase = lost(folder)
             self.phases[phase] += 1
-            if steps > EVERY or (not steps and updates > EVERY):
+            # A damaged checkpoint that was not replaced before the next kill costs one more.
+            interval = EVERY * (1 + (story[-2:-1] == ["damage"]))
+            if steps > interval or (not steps and updates > interval):
                 self.fail(name, story, [f"lost {updates} updates, {steps} steps"])
             found = newest(folder)
             if len(found) == 2 and self.rng.random() < 0.3:
