@@ -2,11 +2,11 @@
 
 import itertools
 import os
-import pickle
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -117,7 +117,7 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
         raise damaged
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # as it was written, but not by this package
+    except UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
     except Exception as error:  # in what describes the records, which has no checksum
         raise damaged from error

@@ -129,6 +129,7 @@ def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "config.yaml",
         "metrics.csv",
         "summary.json",

@@ -345,7 +345,7 @@ def test_a_learning_rate_of_a_million_is_one_line(
     diagnosis = assert_whole(tmp_path / "run")
     assert diagnosis["versions"]["torch"] == torch.__version__
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.yaml", "metrics.csv", "diagnostics.json"}
+    assert names == {".lock", "config.yaml", "metrics.csv", "diagnostics.json"}
 
 
 def test_a_failing_environment_is_one_line_and_the_run_goes_on(
