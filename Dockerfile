@@ -14,8 +14,9 @@ COPY constraints.txt ./
 RUN pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
 COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
+COPY experiments experiments
 COPY adabc_lightning adabc_lightning
-RUN pip install --no-cache-dir -c constraints.txt '.[tensorboard]'
+RUN pip install --no-cache-dir -c constraints.txt '.[tensorboard,adroit,report]'
 
 WORKDIR /work
 ENTRYPOINT ["python", "-m", "adabc_lightning"]

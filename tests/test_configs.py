@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,11 @@ def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
         "summary.json",
         "checkpoints",
     }
+
+
+def test_the_dockerfile_copies_all_that_the_wheel_is_built_from() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    for folder in (*wheel["packages"], *wheel["force-include"]):
+        assert f"COPY {folder} {folder}" in dockerfile

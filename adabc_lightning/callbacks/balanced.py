@@ -75,8 +75,10 @@ class BalancedReplay(Callback):
         for name, value in (("balanced_steps", balanced_steps), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"BalancedReplay.{name} is {value}; it must be 1 or more")
-        if not learning_rate >= 0:
-            raise UserError(f"BalancedReplay.learning_rate is {learning_rate}; it must be positive")
+        if not 0 <= learning_rate < float("inf"):
+            raise UserError(
+                f"BalancedReplay.learning_rate is {learning_rate}; it must be 0 or more"
+            )
         self.online_fraction, self.balanced_steps = online_fraction, balanced_steps
         self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
         self.learning_rate = learning_rate

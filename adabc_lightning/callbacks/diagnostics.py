@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adabc_lightning.atomic import replace_text
 from adabc_lightning.callbacks.summary import versions
 from adabc_lightning.data.transitions import Layout
 
@@ -53,15 +53,12 @@ def column_statistics(layout: Layout, rows: Tensor) -> dict[str, dict[str, Any]]
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Strict JSON (NaN and infinities as texts), whole or not at all."""
+    """Strict JSON (NaN and infinities as texts), whole or not at all.
+
+    Raises: NotWritten: the system refused.
+    """
     content = {**content, "versions": versions()}
-    temporary = path.with_suffix(".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
+from adabc_lightning.atomic import NotWritten
 from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
@@ -134,8 +135,8 @@ class Guard(Callback):
         path = folder / "diagnostics.json"
         try:
             diagnostics.write(path, self._diagnosis(trainer, data, agent, str(exception), rows))
-        except OSError as error:
-            exception.add(f"; {path} could not be written: {error}")
+        except NotWritten as error:
+            exception.add(f"; {error}")
         else:
             exception.add(f"; more in {path}")
         self._batch = None

@@ -60,7 +60,7 @@ class Collector:
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
         self._low, self._high = space.low, space.high
         self._limit = (space.high - space.low) / 2
-        self._sigma = exploration_noise * (space.high - space.low) / 2
+        self._sigma = exploration_noise * self._limit
         self._observation: np.ndarray | None = None
         self._return, self._steps = 0.0, 0
 
