@@ -21,6 +21,8 @@ commands:
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     table and learning curves of runs
+  export     write a policy as ONNX or torch.export, with a card
+  rollout    run episodes of a policy, print the returns, record a video
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml
@@ -35,7 +37,10 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
-COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report")
+COMMANDS = (
+    *("fit", "validate", "configs", "collect", "experiment", "report"),
+    *("export", "rollout"),
+)
 
 
 def help_for(command: str) -> str:

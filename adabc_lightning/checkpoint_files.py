@@ -1,11 +1,22 @@
-"""The newest checkpoint of a run, the one before it, and whether they are whole."""
+"""The newest checkpoint of a run, the one before it, whether they are whole, and their content.
+
+Imports no PyTorch until one is read.
+"""
 
 import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from adabc_lightning.errors import UserError
 
 FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
+
+
+class Damaged(UserError):
+    """A checkpoint's file is not as it was written."""
 
 
 def newest(folder: Path) -> list[Path]:
@@ -49,3 +60,35 @@ def keep_previous(last: Path) -> None:
     os.replace(temporary, previous)
     with suppress(FileNotFoundError):  # renaming between two names of one file does nothing
         temporary.unlink()
+
+
+def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
+    """A checkpoint's content; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
+    Raises: Damaged: the file is not as it was written. UserError: there is no such file, or it is
+        no checkpoint of this package.
+    """
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
+    damaged = Damaged(f"{path} is no readable checkpoint: it is damaged or cut off")
+    if not is_whole(path):
+        raise damaged
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # as it was written, but not by this package
+        raise UserError(f"{path} is no readable checkpoint") from error
+    except Exception as error:  # in what describes the records, which has no checksum
+        raise damaged from error
+    if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
+        raise UserError(f"{path} is no checkpoint of adabc_lightning")
+    if not policy_only and "optimizer_states" not in checkpoint:
+        raise UserError(
+            f"{path} holds a policy and nothing else, which collect, export and rollout can use; "
+            "give a checkpoint such as last.ckpt or best.ckpt"
+        )
+    return checkpoint

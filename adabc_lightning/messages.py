@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from adabc_lightning.callbacks.summary import outcomes
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference
 
@@ -18,6 +17,8 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
         schedule: the run's timeline.
         folder: the run's folder.
     """
+    from adabc_lightning.callbacks.summary import outcomes  # Lightning, which rollout does not need
+
     unit = "score" if any("eval/score" in point for point in history) else "return"
     summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
     values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}

@@ -1,15 +1,14 @@
 """``--policy``: random actions, the policy of a checkpoint, or all that a run kept."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adabc_lightning.data.rollout import StoredPolicy
+from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
-from adabc_lightning.run_folder import read_checkpoint
+from adabc_lightning.policy import StoredPolicy, layers_of
 
 RANDOM = "random"
 
@@ -88,21 +87,9 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
 
 
 def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
-    """From the entries ``actor.net.LAYER.weight`` and ``.bias``, and ``actor.log_std`` if any."""
+    """Its layers, and its σ where it has an ``actor.log_std``."""
     state = checkpoint.get("state_dict", {})
-    layers = sorted(
-        int(m[1]) for key in state if (m := re.fullmatch(r"actor\.net\.(\d+)\.weight", key))
-    )
-    try:
-        arrays = tuple(
-            state[f"actor.net.{layer}.{name}"].float().numpy()
-            for layer in layers
-            for name in ("weight", "bias")
-        )
-    except KeyError:
-        arrays = ()
-    if not arrays:
-        raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
+    arrays = layers_of(state, path)
     log_std = state.get("actor.log_std")
     if log_std is None:
         return StoredPolicy(arrays)
