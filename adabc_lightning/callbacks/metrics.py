@@ -37,6 +37,12 @@ COLUMNS = (
     "online/episodes",
     "online/episode_return",
     "online/episode_length",
+    "diagnostics/q_gap",
+    "diagnostics/action_distance",
+    "diagnostics/disagreement_data",
+    "diagnostics/disagreement_policy",
+    "diagnostics/disagreement_online",
+    "diagnostics/saturated",
 )
 
 
@@ -81,6 +87,7 @@ class Metrics(Callback):
         self._episodes = 0
         self._size = 0
         self._path: Path | None = None
+        self._columns: tuple[str, ...] = COLUMNS
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the file, or cuts it back to where the checkpoint was written."""
@@ -90,6 +97,8 @@ class Metrics(Callback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
             os.truncate(self._path, self._size)
+            with open(self._path, newline="") as file:  # that of an earlier version has fewer
+                self._columns = tuple(next(csv.reader(file)))
         elif self._path.exists() and not self._size:
             raise UserError(
                 f"{self._path} exists and belongs to another run; choose another "
@@ -114,8 +123,8 @@ class Metrics(Callback):
             csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """An evaluation made at the hand-over gets its row before the first step."""
-        if "eval/return" in self.pending:
+        """What was measured at the hand-over gets its row before the first step."""
+        if self.pending:
             self._write(data.trainer, agent, data)  # type: ignore[arg-type]
 
     def on_train_batch_end(
@@ -172,7 +181,7 @@ class Metrics(Callback):
         """On disk before any checkpoint says so; no half row stays where the disk is full."""
         try:
             with writing(path), open(path, "a", newline="") as file:
-                csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+                csv.writer(file).writerow([row.get(name, "") for name in self._columns])
                 file.flush()
                 os.fsync(file.fileno())
         except NotWritten:
