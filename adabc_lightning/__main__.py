@@ -1,6 +1,7 @@
 """``python -m adabc_lightning``: answers what needs no PyTorch at once, runs the rest."""
 
 import gc
+import shlex
 import sys
 from importlib import import_module
 
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         from adabc_lightning.cli import run
 
         gc.enable()
-        run(command, files, options)
+        run(command, files, options, shlex.join(["python", "-m", "adabc_lightning", *arguments]))
         return 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

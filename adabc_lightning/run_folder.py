@@ -179,7 +179,8 @@ class RunFolder(Callback):
         """Removes what a kill left that lies after the checkpoint; the callbacks write it again."""
         for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
             remove_strays(place)
-        (folder / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
         if anew:  # nothing was saved yet
             (folder / "metrics.csv").unlink(missing_ok=True)
 
