@@ -174,12 +174,15 @@
       const online = c.has.on && (px >= c.split || !c.has.off);
       const shown = [];
       for (const l of c.lines.filter((l) => l.online === online)) {
-        let best = -1, gap = Infinity;
+        let best = -1, gap = Infinity, first = Infinity, last = -Infinity;
         l.x.forEach((x, k) => {
-          const d = Math.abs(c.X(x, online) - px);
-          if (d < gap && (l.m[k] !== null || (l.s || []).some((s) => s[k] !== null))) { gap = d; best = k; }
+          if (l.m[k] === null && !(l.s || []).some((s) => s[k] !== null)) return;
+          const at = c.X(x, online), d = Math.abs(at - px);
+          first = Math.min(first, at);
+          last = at;
+          if (d < gap) { gap = d; best = k; }
         });
-        if (best < 0 || gap > 40) continue;
+        if (best < 0 || px < first - 40 || px > last + 40) continue; // not beyond a curve's ends
         const values = (l.s || []).map((s) => s[best]).filter((v) => v !== null);
         const v = l.m[best] ?? values.reduce((a, b) => a + b, 0) / values.length;
         shown.push({ l, v, x: l.x[best], k: best, seeds: l.m[best] === null ? values.length : 0, near: Math.abs(c.Y(v) - py) });

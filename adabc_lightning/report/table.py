@@ -2,7 +2,6 @@
 
 import csv
 import io
-import warnings
 from dataclasses import dataclass
 from math import inf
 
@@ -65,14 +64,16 @@ def interquartile_mean(values: list[float] | np.ndarray) -> tuple[float, float, 
     scores = np.array(values, dtype=float)
     from rliable import library, metrics  # takes seconds to import
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "random_state is deprecated")  # rliable's own call
+    state = np.random.get_state()
+    np.random.seed(0)  # rliable draws from the global generator whatever random_state says
+    try:
         points, intervals = library.get_interval_estimates(
             {"curve": scores.reshape(len(scores), -1)},  # [runs, tasks]
             lambda scores: np.array([metrics.aggregate_iqm(scores)]),
             reps=REPETITIONS,
-            random_state=np.random.RandomState(0),
         )
+    finally:
+        np.random.set_state(state)
     low, high = intervals["curve"][:, 0]
     return float(points["curve"][0]), float(low), float(high)
 
