@@ -80,6 +80,13 @@ def test_fit_leaves_its_results(run: Path) -> None:
         *("config.yaml", "metrics.csv", "summary.json", "checkpoints", "tensorboard", "wandb"),
         *(".lock", "report.html"),
     }
+    (command,) = json.loads((run / "summary.json").read_text())["commands"]
+    assert command.startswith("python -m adabc_lightning fit --config hopper --schedule.offline_")
+    assert command.endswith(" --model.alpha_offline 0.7 --logging.tensorboard true")
+    page = (run / "report.html").read_text()
+    score = json.loads((run / "summary.json").read_text())["score"]["final"]
+    assert f'data-field="final" data-value="{score!r}"' in page
+    assert command.replace("'", "&#x27;") in page
     checkpoints = {path.name for path in (run / "checkpoints").iterdir()}
     assert checkpoints == {"pretrained.ckpt", "best.ckpt", "last.ckpt", "previous.ckpt"}
     with open(run / "metrics.csv", newline="") as file:

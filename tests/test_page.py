@@ -232,10 +232,14 @@ def test_series(tmp_path: Path) -> None:
 def test_a_column_of_a_later_version_has_a_chart(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
     rows = (folder / "metrics.csv").read_text().splitlines()
-    lines = [rows[0] + ",new/column", *(f"{row},{i}" for i, row in enumerate(rows[1:]))]
+    new = ("new/column", "diagnostics/disagreement_data", "diagnostics/disagreement_online")
+    lines = [",".join([rows[0], *new]), *(f"{row},{i},1,2" for i, row in enumerate(rows[1:]))]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     (panel,) = panels(find_runs([folder])[0])
-    assert section(panel, 240)["charts"][-1]["title"] == "new/column"
+    *_, disagreement, unknown = section(panel, 240)["charts"]
+    assert unknown["title"] == "new/column"
+    assert disagreement["title"] == "Hand-over: ensemble disagreement"
+    assert [line["name"] for line in disagreement["lines"]] == ["data", "fresh states"]
 
 
 def test_the_page_of_a_fit_imports_no_plotting(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@
   };
   const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   const minus = (text) => text.replace("-", "−");
-  const swatch = (i, other = false) => {
-    const s = style(i), kind = other ? " other" : "";
+  // Of several quantities the first has filled marks, the second hollow ones, the third none.
+  const swatch = (i, j = 0) => {
+    const s = style(i), kind = j ? " other" : "";
     return `<svg class="swatch" viewBox="0 0 38 12" style="color:${s.color}" aria-hidden="true">` +
       `<path class="mean${kind}" stroke-dasharray="${s.dash}" d="M0 6H38"/>` +
-      `<path class="mark${kind}" transform="translate(19 6)" d="${s.mark}"/></svg>`;
+      (j > 1 ? "" : `<path class="mark${kind}" transform="translate(19 6)" d="${s.mark}"/>`) + "</svg>";
   };
 
   function short(value) { // ticks
@@ -137,7 +138,7 @@
       g += `<path class="mean${other}" stroke-dasharray="${s.dash}" d="${path(l.x, l.m, l.online)}"/>`;
       const every = Math.max(1, Math.round(l.m.length / (large ? 9 : 5)));
       l.m.forEach((v, k) => {
-        if (v === null || (k % every !== (l.i * 2 + l.j) % every && l.m.length > 1)) return;
+        if (v === null || l.j > 1 || (k % every !== (l.i * 2 + l.j) % every && l.m.length > 1)) return;
         g += `<path class="mark${other}" transform="translate(${X(l.x[k], l.online).toFixed(1)} ${Y(v).toFixed(1)})" d="${s.mark}"/>`;
       });
       if (end >= 0 && !l.j && (l.online || !has.on)) tips.push({ i: l.i, y: Y(l.m[end]), x: X(l.x[end], l.online) });
@@ -157,7 +158,7 @@
     const said = lines.filter((l) => l.online || !has.on).slice(0, 30)
       .map((l) => `${section.curves[l.i].label}${chart.lines.length > 1 ? `, ${chart.lines[l.j].name}` : ""}: ${lastOf(l.m) < 0 ? "–" : exact(l.m[lastOf(l.m)])}`);
     const keys = chart.lines.length < 2 ? "" : chart.lines.map((l, j) =>
-      `<small class="key">${swatch(0, j > 0)}${escape(l.name)}</small>`).join("");
+      `<small class="key">${swatch(0, j)}${escape(l.name)}</small>`).join("");
     const notes = [chart.note, log ? "log scale" : ""].filter(Boolean).join(", ");
     figure.innerHTML = `<figcaption>${escape(chart.title)}${keys}<small>${escape(notes)}</small></figcaption>` +
       `<svg class="chart" viewBox="0 0 ${width} ${height}" height="${height}" role="img" tabindex="0" ` +
@@ -198,7 +199,7 @@
           c.chart.lines.length > 1 ? c.chart.lines[s.l.j].name : ""].filter(Boolean).join(", ") || c.chart.title;
         const interval = s.l.lo && s.l.lo[s.k] !== null ? ` [${exact(s.l.lo[s.k])}, ${exact(s.l.hi[s.k])}]` : "";
         const some = s.seeds ? ` (${s.seeds} of ${s.l.s.length} seeds)` : "";
-        return `<p class="${s === nearest && shown.length > 1 ? "near" : ""}">${swatch(s.l.i, s.l.j > 0)}<span>${escape(name)}</span>${exact(s.v)}${interval}${some}</p>`;
+        return `<p class="${s === nearest && shown.length > 1 ? "near" : ""}">${swatch(s.l.i, s.l.j)}<span>${escape(name)}</span>${exact(s.v)}${interval}${some}</p>`;
       });
       const unit = !online ? "updates of pre-training" : { steps: "environment steps", episodes: "training episodes" }[c.axis];
       if (!tip) { tip = document.createElement("div"); tip.className = "tip"; figure.append(tip); }

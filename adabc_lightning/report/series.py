@@ -13,6 +13,7 @@ EVALUATIONS = 400  # points of a learning curve at most
 VALUES = 120_000  # of all other curves of a page together, roughly
 Q_GAP = "q/policy − q/mean"  # in no file: made of two columns
 OFFLINE, STEPS, EPISODES = "offline", "steps", "episodes"
+AT_EVALUATIONS = ("eval/", "diagnostics/")  # exact points; the others are traces
 COUNTERS = {OFFLINE: "gradient_updates", STEPS: "env_steps", EPISODES: "online/episodes"}
 
 
@@ -63,6 +64,18 @@ CHARTS = (
         ("training", "evaluation"),
         "environment steps",
     ),
+    Chart(
+        "Hand-over: Q gap",
+        ("diagnostics/q_gap",),
+        note="at evaluations, the policy's actions minus the data's",
+    ),
+    Chart("Hand-over: action distance", ("diagnostics/action_distance",), note="policy to data"),
+    Chart(
+        "Hand-over: ensemble disagreement",
+        tuple(f"diagnostics/disagreement_{name}" for name in ("data", "policy", "online")),
+        ("data", "policy", "fresh states"),
+    ),
+    Chart("Hand-over: saturated actions", ("diagnostics/saturated",), note="share"),
     Chart("Spread", ("eval/return_std",), note="standard deviation within an evaluation, return"),
 )
 KNOWN = {*COUNTERS.values(), *SCORE.columns, *RETURN.columns} | {
@@ -127,7 +140,7 @@ class _Lines:
 
     def of(self, column: str) -> dict[str, Any]:
         """The lines of a column, by phase; empty where no run has a value."""
-        kind = "eval" if column.startswith("eval/") else "trace"
+        kind = "eval" if column.startswith(AT_EVALUATIONS) else "trace"
         lines = {}
         for phase in COUNTERS:
             grid = self._grids[f"{kind} {phase}"]
@@ -170,7 +183,7 @@ def _points(run: Run, column: str, phase: str) -> tuple[np.ndarray, np.ndarray]:
     known = ~np.isnan(y) & ~np.isnan(x)
     inside = known & (online if phase != OFFLINE else ~online)
     x, y, before = x[inside], y[inside], y[~np.isnan(y) & ~online]
-    if column.startswith("eval/") and phase != OFFLINE and len(before) and len(x):
+    if column.startswith(AT_EVALUATIONS) and phase != OFFLINE and len(before) and len(x):
         x, y = np.concatenate([[0.0], x]), np.concatenate([before[-1:], y])
     return x, y
 
