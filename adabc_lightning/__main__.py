@@ -21,7 +21,7 @@ commands:
   configs    list the packaged configs: tasks, methods, overlays
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
-  report     table and learning curves of runs
+  report     page, tables and learning curves of runs
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml

@@ -25,7 +25,9 @@ HOVER = """<script>
 const chart = document.querySelector("svg.chart"), r = chart.getBoundingClientRect();
 const at = { clientX: r.left + r.width * 0.8, clientY: r.top + r.height / 2 };
 chart.dispatchEvent(new PointerEvent("pointermove", at));
-document.body.dataset.tip = document.querySelector(".tip").textContent;
+const tip = document.querySelector(".tip"), t = tip.getBoundingClientRect();
+document.body.dataset.tip = tip.textContent;
+document.body.dataset.inside = t.top >= r.top && t.bottom <= r.bottom && t.right <= innerWidth;
 chart.dispatchEvent(new PointerEvent("pointerleave"));
 document.body.dataset.left = document.querySelectorAll(".tip").length;
 const button = document.querySelector(".legend button");
@@ -301,6 +303,7 @@ def test_a_browser_shows_an_experiment(tmp_path: Path) -> None:
     tip = page.body["data-tip"] or ""
     assert tip.startswith("30 environment steps")
     assert all(name in tip for name in ("1 adaptive", "2 fixed", "3 scratch"))
+    assert page.body["data-inside"] == "true"
     assert page.body["data-left"] == "0"
     assert page.body["data-lines"] == "1,2"  # the first curve is switched off
     # A script that fails would be noticed.

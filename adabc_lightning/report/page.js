@@ -207,7 +207,8 @@
       const free = figure.clientWidth - tip.offsetWidth;
       const side = px < c.width / 2 ? px + 14 : px - tip.offsetWidth - 14;
       tip.style.left = `${Math.max(0, Math.min(free, side))}px`;
-      tip.style.top = `${svg.offsetTop + Math.max(0, Math.min(py - tip.offsetHeight / 2, c.height - tip.offsetHeight))}px`;
+      const above = svg.getBoundingClientRect().top - figure.getBoundingClientRect().top;
+      tip.style.top = `${above + Math.max(0, Math.min(py - tip.offsetHeight / 2, c.height - tip.offsetHeight))}px`;
     }
     const place = (event) => {
       const r = svg.getBoundingClientRect();
