@@ -22,6 +22,7 @@ commands:
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     page, tables and learning curves of runs
+  bench      updates per second, whole loops, loading and start-up on this machine
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml
@@ -36,7 +37,7 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
-COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report")
+COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report", "bench")
 
 
 def help_for(command: str) -> str:
