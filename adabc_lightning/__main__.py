@@ -1,6 +1,7 @@
 """``python -m adabc_lightning``: answers what needs no PyTorch at once, runs the rest."""
 
 import gc
+import shlex
 import sys
 from importlib import import_module
 
@@ -20,7 +21,7 @@ commands:
   configs    list the packaged configs: tasks, methods, overlays
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
-  report     table and learning curves of runs
+  report     page, tables and learning curves of runs
   bench      updates per second, whole loops, loading and start-up on this machine
 
 examples:
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         from adabc_lightning.cli import run
 
         gc.enable()
-        run(command, files, options)
+        run(command, files, options, shlex.join(["python", "-m", "adabc_lightning", *arguments]))
         return 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
