@@ -1,6 +1,7 @@
 """``python -m adabc_lightning``: answers what needs no PyTorch at once, runs the rest."""
 
 import gc
+import shlex
 import sys
 from importlib import import_module
 
@@ -20,9 +21,10 @@ commands:
   configs    list the packaged configs: tasks, methods, overlays
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
-  report     table and learning curves of runs
+  report     page, tables and learning curves of runs
   export     write a policy as ONNX or torch.export, with a card
   rollout    run episodes of a policy, print the returns, record a video
+  bench      updates per second, whole loops, loading and start-up on this machine
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml
@@ -39,7 +41,7 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 RUN = ("fit", "validate")  # take configs; the others have options of their own
 COMMANDS = (
     *("fit", "validate", "configs", "collect", "experiment", "report"),
-    *("export", "rollout"),
+    *("export", "rollout", "bench"),
 )
 
 
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         from adabc_lightning.cli import run
 
         gc.enable()
-        run(command, files, options)
+        run(command, files, options, shlex.join(["python", "-m", "adabc_lightning", *arguments]))
         return 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

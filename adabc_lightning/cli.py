@@ -28,7 +28,7 @@ from adabc_lightning.callbacks import (
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table
@@ -66,13 +66,14 @@ class CommandLine(LightningCLI):
         files: config files in the order in which they are applied.
         options: the command line's words, which win over the files.
         lock: for the run's folder.
+        line: the command line as it was given, for ``summary.json``.
     Raises: UserError: anything wrong with what the user gave.
     """
 
     def __init__(
-        self, command: str, files: list[Path], options: list[str], lock: FolderLock
+        self, command: str, files: list[Path], options: list[str], lock: FolderLock, line: str
     ) -> None:
-        self.command, self.files, self.lock = command, files, lock
+        self.command, self.files, self.lock, self.line = command, files, lock, line
         # Before a class is imported, whatever part of the config names it.
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
         references_only()
@@ -176,7 +177,7 @@ class CommandLine(LightningCLI):
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
-        extra: list[Callback] = [Summary()]
+        extra: list[Callback] = [Summary(self.line)]
         if self.command == "fit":
             extra.append(RunFolder(text, self.config_init.logging, self.lock, self.resumes))
         if options.enable_progress_bar is not False:
@@ -213,6 +214,17 @@ class CommandLine(LightningCLI):
         if self.trainer.is_global_zero:
             evaluation = self.config_init.evaluation
             print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+            if evaluation.history:
+                self._report()
+
+    def _report(self) -> None:
+        """The run's page; no finished run fails for it."""
+        from adabc_lightning.report.page import write_page
+
+        try:
+            print(f"report: {write_page(self.folder)}")
+        except UserError as error:
+            warn(f"there is no page of this run: {error}")
 
     def _check_length(self, options: Any) -> None:
         """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
@@ -237,12 +249,12 @@ class CommandLine(LightningCLI):
         print(episode_table(returns, lengths, self.datamodule.reference))
 
 
-def run(command: str, files: list[Path], options: list[str]) -> None:
+def run(command: str, files: list[Path], options: list[str], line: str = "") -> None:
     """Executes ``fit`` or ``validate``; arguments and errors as :class:`CommandLine`."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
     with FolderLock("a run", "--trainer.default_root_dir") as lock:
-        command_line = CommandLine(command, files, options, lock)
+        command_line = CommandLine(command, files, options, lock, line)
         getattr(command_line, command)()

@@ -26,6 +26,8 @@ class Logging:
             ``WANDB_MODE`` wins over auto.
         wandb_project: project of the run.
         wandb_name: name of the run; None for the folder's name.
+        wandb_artifacts: whether Weights & Biases also gets the best checkpoint and the dataset's
+            card, at the end.
         tensorboard: whether to write TensorBoard files (``pip install
             adabc_lightning[tensorboard]``).
     Raises: UserError: TensorBoard is asked for and not installed.
@@ -34,6 +36,7 @@ class Logging:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     wandb_project: str = "adabc_lightning"
     wandb_name: str | None = None
+    wandb_artifacts: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:

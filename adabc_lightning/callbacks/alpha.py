@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.control import next_alpha, next_return_average
+from adabc_lightning.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
@@ -104,16 +104,18 @@ class AlphaController(Callback):
         }
         if data.reference is not None:
             current = data.reference.fraction(episode.episode_return)
-            self.alpha = next_alpha(
-                self.alpha,
-                return_average=self.return_average,
-                return_current=current,
-                episode_steps=episode.steps if self.times_episode_length else 1,
-                target=self.target,
-                kp=self.kp,
-                kd=self.kd,
-                ceiling=self.ceiling,
-            )
+            steps = episode.steps if self.times_episode_length else 1
+            terms: dict[str, float] = {
+                "return_average": self.return_average,
+                "return_current": current,
+                "target": self.target,
+                "kp": self.kp,
+                "kd": self.kd,
+            }
+            proportional, derivative = control_terms(**terms)
+            values["control/proportional"] = steps * proportional
+            values["control/derivative"] = steps * derivative
+            self.alpha = next_alpha(self.alpha, episode_steps=steps, ceiling=self.ceiling, **terms)
             self.return_average = next_return_average(
                 self.return_average, current, self.average_rate
             )

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 
@@ -32,6 +33,8 @@ COLUMNS = (
     "q/target",
     "q/policy",
     "control/alpha",
+    "control/proportional",
+    "control/derivative",
     "control/return_average",
     "online/fraction",
     "online/episodes",
@@ -87,7 +90,7 @@ class Metrics(Callback):
         self._episodes = 0
         self._size = 0
         self._path: Path | None = None
-        self._columns: tuple[str, ...] = COLUMNS
+        self._columns: Sequence[str] = COLUMNS
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the file, or cuts it back to where the checkpoint was written."""
@@ -97,8 +100,8 @@ class Metrics(Callback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
             os.truncate(self._path, self._size)
-            with open(self._path, newline="") as file:  # that of an earlier version has fewer
-                self._columns = tuple(next(csv.reader(file)))
+            with open(self._path, newline="") as file:  # a version before may have had others
+                self._columns = next(csv.reader(file), COLUMNS)
         elif self._path.exists() and not self._size:
             raise UserError(
                 f"{self._path} exists and belongs to another run; choose another "
