@@ -19,8 +19,9 @@ TRAINER = """
 
 `trainer.*` are the arguments of Lightning's `Trainer`. Worth knowing: `trainer.default_root_dir`
 (the run's folder), `trainer.accelerator`, `trainer.enable_progress_bar`, `trainer.callbacks` (a
-list of `class_path` and `init_args`; `callbacks+` appends). Those that would change the length of a run
-(`max_epochs`, `max_steps` and the like) are refused: the keys of `schedule` say how long it is.
+list of `class_path` and `init_args`; `callbacks+` appends). Those that would change the length of
+a run (`max_epochs`, `max_steps` and the like) are refused: the keys of `schedule` say how long it
+is.
 """
 
 
