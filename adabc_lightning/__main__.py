@@ -21,6 +21,7 @@ commands:
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     table and learning curves of runs
+  bench      updates per second, whole loops, loading and start-up on this machine
   doctor     check this machine: what works, how fast, how long a config will take
 
 examples:
@@ -37,7 +38,10 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
-COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report", "doctor")
+COMMANDS = (
+    *("fit", "validate", "configs", "collect", "experiment", "report"),
+    *("bench", "doctor"),
+)
 
 
 def help_for(command: str) -> str:

@@ -21,7 +21,7 @@ from adabc_lightning.doctor.finding import Finding
 KEY = "0123456789abcdef" * 2 + "01234567"
 SMALL = shlex.split(
     "--config hopper --model.hidden_sizes [8] --model.num_critics 3 --data.batch_size 8"
-    " --schedule.offline_updates 4000000 --schedule.updates_per_env_step 2"
+    " --model.engine eager --schedule.offline_updates 4000000 --schedule.updates_per_env_step 2"
 )
 
 

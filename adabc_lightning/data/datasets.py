@@ -68,7 +68,7 @@ class OfflineDataset:
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
         digest = hashlib.sha256(repr((tuple(self.rows.shape), self.layout)).encode())
-        digest.update(self.rows[:: max(1, len(self.rows) // 1000)].numpy().tobytes())
+        digest.update(self.rows[:: max(1, len(self.rows) // 1000)].cpu().numpy().tobytes())
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
 

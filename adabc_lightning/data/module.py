@@ -183,7 +183,9 @@ class ReplayDataModule(LightningDataModule):
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
         generator = torch_generator(self.seed, "sampler", self._rank)
-        self.replay = ReplayRing(self.layout, rows, max(1, len(rows)), generator)
+        self.replay = ReplayRing(
+            self.layout, rows, max(1, len(rows)), generator, device=self._device
+        )
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = Collector(
@@ -284,7 +286,12 @@ class ReplayDataModule(LightningDataModule):
             # None was overwritten yet, and none need be: the schedule may be a longer one.
             capacity = max(saved, filled + self.schedule.online_env_steps - self.env_steps)
         self.replay = ReplayRing(
-            self.layout, empty, capacity, self.replay.generator, self.online_sampler
+            self.layout,
+            empty,
+            capacity,
+            self.replay.generator,
+            self.online_sampler,
+            self._device,
         )
         self.replay.load_state_dict(state_dict["replay"])
         self.dataset = None
@@ -293,7 +300,14 @@ class ReplayDataModule(LightningDataModule):
         capacity = self.replay_capacity
         if capacity is None:
             capacity = len(rows) + self.schedule.online_env_steps
-        return ReplayRing(self.layout, rows, capacity, self.replay.generator, self.online_sampler)
+        return ReplayRing(
+            self.layout,
+            rows,
+            capacity,
+            self.replay.generator,
+            self.online_sampler,
+            self._device,
+        )
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
@@ -304,6 +318,10 @@ class ReplayDataModule(LightningDataModule):
                 f"all {rows} transitions are kept, data.replay_capacity is {self.replay_capacity};"
                 " add the Downsampling callback or make the ring larger"
             )
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property
     def _rank(self) -> int:

@@ -24,7 +24,8 @@ from adabc_lightning.options import Options
 
 EPILOG = """\
 --config and --KEY VALUE are those of fit; without them it looks at the defaults (Hopper, the
-packaged log, the paper's full protocol). Nothing is written or downloaded.
+packaged log, the paper's full protocol). Nothing is downloaded, nor written but PyTorch's cache of
+compiled code: where a run is long enough to be compiled, that takes half a minute the first time.
 
 Exit status: 0, or 1 when something that a run needs is broken. A note (no GPU, not logged in to
 Weights & Biases) is no problem.

@@ -43,20 +43,19 @@ class Stopwatch(Callback):
     """Cuts both phases short and notes how far they came.
 
     Args:
-        seconds: that each phase may take; a batch that has begun is finished, and each phase
-            makes a few of them however slow they are.
+        seconds: that each phase may take after its first batch, which may have to compile; a
+            batch that has begun is finished, and each phase makes a few of them however slow they
+            are.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.marks: dict[str, list[tuple[float, int]]] = {OFFLINE: [], ONLINE: []}
-        self._start = 0.0
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """The timeline has no evaluations here."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         data.schedule = replace(data.schedule, evaluation_every=NEVER)
-        self._start = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -74,13 +73,12 @@ class Stopwatch(Callback):
         pl_module.actor.weights[0].flatten()[0].item()
         now = time.perf_counter()
         marks.append((now, data.env_steps if online else pl_module.gradient_updates))
-        if now - self._start < self.seconds or len(marks) < FEWEST:
+        if now - marks[0][0] < self.seconds or len(marks) < FEWEST:
             return
         if online or not data.schedule.online_env_steps:
             trainer.should_stop = True
         else:
             data.schedule = replace(data.schedule, offline_updates=pl_module.gradient_updates)
-            self._start = time.perf_counter()
 
     def rate(self, phase: str) -> float | None:
         """Updates (offline) or environment steps (online) per second."""
