@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
+from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
 from adabc_lightning.losses import density_ratio_loss, density_ratio_priority
@@ -158,6 +159,8 @@ class BalancedReplay(Callback):
         self.offline_rows = state_dict["offline_rows"]
         if not self.offline_rows:  # nothing is learnt yet; another seed has a start of its own
             return
+        where = "the checkpoint's callbacks/BalancedReplay/optimizer"
+        check_adam(state_dict["optimizer"], list(self.network.parameters()), where)
         self.network.load_state_dict(state_dict["network"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.generator.set_state(state_dict["generator"])

@@ -26,7 +26,7 @@ def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> Non
     claimed = sum(_bytes(array) for array in arrays)
     if claimed > DEFLATE * stored:
         raise UserError(
-            f"{where} says that it holds {_amount(claimed)}, but has {_amount(stored)}: it is "
+            f"{where} says that it holds {amount(claimed)}, but has {amount(stored)}: it is "
             "damaged, or was made to fill your memory"
         )
 
@@ -42,7 +42,7 @@ def check_memory(values: int, what: str) -> None:
     needed, available = 4 * values, _available()
     if available is not None and needed > available:
         raise UserError(
-            f"{what} needs {_amount(needed)} of memory, {_amount(available)} are free; use less"
+            f"{what} needs {amount(needed)} of memory, {amount(available)} are free; use less"
         )
 
 
@@ -62,7 +62,7 @@ def _available() -> int | None:
     return int(kilobytes[0]) * 1024 if kilobytes else None
 
 
-def _amount(count: int) -> str:
+def amount(count: int) -> str:
     """``"1.2 GB"``."""
     power = min(5, max(0, (len(str(count)) - 1) // 3))
     unit = ("bytes", "kB", "MB", "GB", "TB", "PB")[power]
