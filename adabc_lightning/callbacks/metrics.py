@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.atomic import NotWritten, replace_text, writing
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, first_cause
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
@@ -165,7 +165,7 @@ class Metrics(Callback):
             try:
                 logger.log_metrics({**values, **counters}, step=updates + env_steps)
             except Exception as error:  # a run never fails for its logger
-                rank_zero_warn(f"{type(logger).__name__} is off from here on: {error}")
+                rank_zero_warn(f"{type(logger).__name__} is off from here on: {first_cause(error)}")
                 trainer.loggers = [other for other in trainer.loggers if other is not logger]
 
     def _append(self, path: Path, row: dict[str, Any]) -> None:
