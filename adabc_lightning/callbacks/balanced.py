@@ -145,6 +145,17 @@ class BalancedReplay(Callback):
         rows = data.layout.unpack(data.replay.rows[index])
         return torch.cat([rows["observation"], rows["action"]], -1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Network, Adam and priorities, for :class:`~adabc_lightning.callbacks.Guard`."""
+        if not self.offline_rows:  # before the hand-over nothing is learnt
+            return {}
+        found = {"the ring's priorities": torch.from_numpy(self.sampler.priorities)}
+        for name, parameter in self.network.named_parameters():
+            found[f"the density ratio's {name}"] = parameter.detach()
+            for key, moment in self.optimizer.state[parameter].items():
+                found[f"Adam's {key} of the density ratio's {name}"] = moment
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Network, Adam, generator; the priorities are saved with the ring."""
         return {
