@@ -7,6 +7,7 @@ for one file included, is a failure and prints its seed, which
 """
 
 import io
+import logging
 import multiprocessing
 import os
 import random
@@ -37,6 +38,7 @@ def worker(name: str, seeds: Any, results: Any) -> None:
         os.chdir(folder)
         os.environ["MINARI_DATASETS_PATH"] = folder
         sys.stdout = sys.stderr = io.StringIO()
+        logging.getLogger("torchrl").setLevel(logging.WARNING)
         prepared = prepare(Path(folder))
         while (seed := seeds.recv()) is not None:
             try:
