@@ -115,6 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:  # of a file whose place the user chose
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename!s:.100}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

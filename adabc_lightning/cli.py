@@ -26,6 +26,7 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from adabc_lightning.checkpoint_files import not_taken, read_checkpoint
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError, warn
@@ -41,7 +42,6 @@ from adabc_lightning.run_folder import (
     fresh_folder,
     goes_on,
     how_to_go_on,
-    read_checkpoint,
 )
 from adabc_lightning.schedule import Schedule
 
@@ -71,6 +71,8 @@ class CommandLine(LightningCLI):
         dry: only plan; nothing is locked, fetched or written.
     Raises: UserError: anything wrong with what the user gave.
     """
+
+    resumes = False  # whether the folder's own run goes on
 
     def __init__(
         self,
@@ -187,17 +189,17 @@ class CommandLine(LightningCLI):
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
         extra: list[Callback] = [Summary(self.line)]
+        self.run_folder = RunFolder(text, self.config_init.logging, self.lock, self.resumes)
         if self.command == "fit":
-            extra.append(RunFolder(text, self.config_init.logging, self.lock, self.resumes))
+            extra.append(self.run_folder)
         if options.enable_progress_bar is not False:
             extra.append(Progress())
         self.trainer_defaults = {"callbacks": extra}
+        self.checkpoint_io = AtomicCheckpointIO()
         plugins = options.plugins or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         try:
-            trainer = super().instantiate_trainer(
-                plugins=[*plugins, AtomicCheckpointIO()], **kwargs
-            )
+            trainer = super().instantiate_trainer(plugins=[*plugins, self.checkpoint_io], **kwargs)
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
         # The folder is locked and cleared before anyone writes into it.
@@ -245,6 +247,12 @@ class CommandLine(LightningCLI):
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
+        except (UserError, NotWritten, Planned):
+            raise
+        except Exception as error:
+            if not self.checkpoint_io.loaded or self.run_folder.begun:
+                raise
+            raise not_taken(str(self.checkpoint), error) from error
 
     def _report(self) -> None:
         """The run's page; no finished run fails for it."""
@@ -270,8 +278,13 @@ class CommandLine(LightningCLI):
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
         checkpoint = read_checkpoint(Path(self.config.ckpt_path))
-        self.model.on_load_checkpoint(checkpoint)
-        self.model.load_state_dict(checkpoint["state_dict"])
+        try:
+            self.model.on_load_checkpoint(checkpoint)
+            self.model.load_state_dict(checkpoint["state_dict"])
+        except UserError:
+            raise
+        except Exception as error:
+            raise not_taken(self.config.ckpt_path, error) from error
         evaluation = self.config_init.evaluation
         returns, lengths = evaluation.run(self.datamodule, self.model)
         evaluation.teardown(self.trainer, self.model, "validate")

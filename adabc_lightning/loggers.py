@@ -2,15 +2,16 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, first_cause
 
 if TYPE_CHECKING:
     import wandb
@@ -76,8 +77,30 @@ def make_loggers(options: Logging, folder: Path) -> list[Logger]:
     if mode != "disabled":
         loggers += _wandb_logger(options, folder, mode)
     if options.tensorboard:
-        loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
+        loggers.append(TensorBoard(str(folder), name="tensorboard", version=""))
     return loggers
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's, whose end no run fails for either: what cannot be written is said in a line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        said = threading.excepthook
+
+        def hook(args: threading.ExceptHookArgs) -> None:
+            """TensorBoard's thread keeps its error for whoever writes next."""
+            if not type(args.thread).__module__.startswith("tensorboard."):
+                said(args)
+
+        threading.excepthook = hook
+
+    def finalize(self, status: str) -> None:
+        """Writes what it still holds, if it can be written."""
+        try:
+            super().finalize(status)
+        except Exception as error:
+            _say(f"TensorBoard's files are not whole: {first_cause(error)}")
 
 
 def finish_loggers(loggers: Iterable[Logger]) -> None:

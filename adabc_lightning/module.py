@@ -10,6 +10,7 @@ from lightning import LightningModule
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.limits import check_memory
 from adabc_lightning.engine import NAMED, Draws, Eager, Engine, Work, make_engine
 from adabc_lightning.envs import EnvironmentSpec
@@ -323,6 +324,11 @@ class OffToOnModule(LightningModule):
                 f"the checkpoint's {name} is not part of this configuration's networks; resume "
                 "with those of the run"
             )
+        weights = (self.critics.weights, self.actor.weights)  # as configure_optimizers has them
+        if len(checkpoint["optimizer_states"]) != len(weights):
+            raise UserError("the checkpoint has not the two optimizers of a run")
+        for index, state in enumerate(checkpoint["optimizer_states"]):
+            check_adam(state, weights[index], f"the checkpoint's optimizer_states/{index}")
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own

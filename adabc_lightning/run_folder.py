@@ -6,23 +6,24 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.artifacts import dataset_card, log_artifacts
 from adabc_lightning.atomic import remove_strays, replace_text
-from adabc_lightning.checkpoint_files import FOLDER, LAST, is_whole, newest
+from adabc_lightning.checkpoint_files import (
+    FOLDER,
+    LAST,
+    Damaged,
+    is_whole,
+    newest,
+    read_checkpoint,
+)
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, finish_loggers, make_loggers
-
-
-class Damaged(UserError):
-    """A checkpoint's file is not as it was written."""
 
 
 def fresh_folder(env_id: str, seed: int) -> Path:
@@ -102,36 +103,6 @@ def how_to_go_on(folder: Path) -> str:
     return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
 
 
-def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
-    """A checkpoint's content; nothing in the file is executed.
-
-    Args:
-        path: the file.
-        policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
-    Raises: Damaged: the file is not as it was written. UserError: there is no such file, or it is
-        no checkpoint of this package.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
-    damaged = Damaged(f"{path} is no readable checkpoint: it is damaged or cut off")
-    if not is_whole(path):
-        raise damaged
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:  # as it was written, but not by this package
-        raise UserError(f"{path} is no readable checkpoint") from error
-    except Exception as error:  # in what describes the records, which has no checksum
-        raise damaged from error
-    if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
-        raise UserError(f"{path} is no checkpoint of adabc_lightning")
-    if not policy_only and "optimizer_states" not in checkpoint:
-        raise UserError(
-            f"{path} holds a policy and nothing else, which only collect can use; give a "
-            "checkpoint such as last.ckpt or best.ckpt"
-        )
-    return checkpoint
-
-
 class RunFolder(Callback):
     """Makes the folder, ``config.yaml`` and the loggers once nothing can be wrong any more.
 
@@ -149,12 +120,14 @@ class RunFolder(Callback):
         self.config, self.logging = config, logging
         self.lock, self.resumes = lock, resumes
         self._card: dict[str, Any] | None = None
+        self.begun = False  # whether all that a checkpoint holds was taken
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Only rank zero writes.
 
         Raises: UserError: another run is at work in the folder, or was in the meantime.
         """
+        self.begun = True
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.data.rollout import StoredPolicy
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
-from adabc_lightning.run_folder import read_checkpoint
 
 RANDOM = "random"
 
@@ -101,14 +103,22 @@ def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
         )
     except KeyError:
         arrays = ()
-    if not arrays:
-        raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     log_std = state.get("actor.log_std")
+    if not _is_chain(arrays) or (log_std is not None and log_std.shape != arrays[-1].shape):
+        raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
         return StoredPolicy(arrays)
     from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
 
     return StoredPolicy(arrays, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+
+
+def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
+    """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
+    weights, biases = layers[::2], layers[1::2]
+    fits = [w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(weights, biases, strict=True)]
+    chained = all(fits) and [w.shape[1] for w in weights[1:]] == [len(w) for w in weights[:-1]]
+    return bool(layers) and chained
 
 
 def check_fit(source: Source, spec: EnvironmentSpec) -> None:

@@ -1,5 +1,6 @@
 """D4RL's columns, from an HDF5 file or a Minari dataset, checked before anything is read."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from adabc_lightning.data.limits import check_claims, check_memory
+from adabc_lightning.data.limits import amount, check_claims, check_memory
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 
@@ -81,18 +82,52 @@ def check_minari_file(path: Path) -> None:
         check_memory(sum(math.prod(array.shape or ()) for array in arrays), str(path))
 
 
+_SPACES = {"observation_space": "observation", "action_space": "action"}
+_TYPES = tuple(f"{kind}{bits}" for kind in ("float", "int", "uint") for bits in (8, 16, 32, 64))
+
+
+def check_minari_metadata(path: Path) -> None:
+    """Refuses what Minari would act upon when it opens a dataset.
+
+    Without a space it makes the environment that the file describes, entry point included, so
+    that the file could run any code; and it makes an array of as many numbers as it is told.
+
+    Raises: UserError: no JSON mapping, spaces that are no flat boxes, or absurd counts.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        spaces = {key: json.loads(content[key]) for key in _SPACES}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except KeyError as error:
+        raise UserError(f"{path} has no {error}, without which no dataset can be read") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not the metadata of a Minari dataset: {error}") from error
+    for key, space in spaces.items():
+        kind = space.get("type") if isinstance(space, dict) else space
+        shape = space.get("shape") if kind == "Box" else None
+        if not isinstance(shape, list) or len(shape) != 1:
+            raise UserError(f"{path} needs a flat Box {_SPACES[key]} space, not {kind!s:.40}")
+        ends = [space.get(end) for end in ("low", "high")]
+        if space.get("dtype") not in _TYPES or any(
+            not isinstance(end, list) or [len(end)] != shape for end in ends
+        ):
+            raise UserError(f"{path}: {key!r} needs a dtype and bounds for each of its numbers")
+    stored = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+    for key in ("total_episodes", "total_steps"):
+        count = content.get(key)
+        if not isinstance(count, int) or not 0 <= count <= stored:
+            raise UserError(
+                f"{path}: {key!r} must be a whole number that {amount(stored)} can hold"
+            )
+
+
 def minari_columns(source: Any, name: str) -> dict[str, Any]:
     """The episodes joined end to end, in the shape of a D4RL v2 file.
 
     Returns: every key of :data:`VECTORS` and :data:`SCALARS` → array.
-    Raises: UserError: spaces that are no flat boxes, or no steps.
+    Raises: UserError: no steps.
     """
-    from gymnasium.spaces import Box
-
-    spaces = {"observation": source.observation_space, "action": source.action_space}
-    for kind, space in spaces.items():
-        if not isinstance(space, Box) or len(space.shape) != 1:
-            raise UserError(f"Minari dataset {name!r} needs a flat Box {kind} space, not {space}")
     episodes = [episode for episode in source.iterate_episodes() if len(episode) > 0]
     if not episodes:
         raise UserError(f"Minari dataset {name!r} has no steps")

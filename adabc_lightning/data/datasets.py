@@ -7,6 +7,7 @@ it never stops bootstrapping.
 """
 
 import hashlib
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -19,7 +20,12 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data import d4rl
-from adabc_lightning.data.columns import check_minari_file, hdf5_columns, minari_columns
+from adabc_lightning.data.columns import (
+    check_minari_file,
+    check_minari_metadata,
+    hdf5_columns,
+    minari_columns,
+)
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, nearest, warn
 from adabc_lightning.scores import Reference
@@ -160,17 +166,25 @@ def _load_minari(
             f"({', '.join(packaged_datasets())}), or make a stand-in with "
             "`python -m adabc_lightning collect`"
         )
-    source = minari.load_dataset(name, download=download)
+    if not (path / "data").exists():
+        minari.download_dataset(name)
+    check_minari_metadata(path / "data" / "metadata.json")
     file = path / "data" / "main_data.hdf5"
     if file.exists():  # Minari's other format has no links
         check_minari_file(file)
+    source = minari.load_dataset(name)
     columns = minari_columns(source, name)
     where = f"Minari dataset {name!r}"
     dataset = _assemble(name, where, columns, max_episode_steps, at_limit)
     if source.env_spec is not None:
         dataset = replace(dataset, env_id=source.env_spec.id)
     limits = [source.storage.metadata.get(f"ref_{end}_score") for end in ("min", "max")]
-    return dataset if None in limits else replace(dataset, reference=Reference(*map(float, limits)))
+    if None in limits:
+        return dataset
+    low, high = map(float, limits)
+    if not -math.inf < low < high < math.inf:  # also catches NaN
+        raise UserError(f"{where}: ref_min_score is {low}, ref_max_score {high}; it must be below")
+    return replace(dataset, reference=Reference(low, high))
 
 
 def _assemble(

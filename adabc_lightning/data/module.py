@@ -248,7 +248,7 @@ class ReplayDataModule(LightningDataModule):
         """
         if state_dict["env_id"] != self.env_id:
             raise UserError(
-                f"the checkpoint was trained in {state_dict['env_id']!r}, data.env_id is "
+                f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
                 f"{self.env_id!r}; resume in the environment of the run"
             )
         self.batches = state_dict["batches"]
@@ -279,6 +279,13 @@ class ReplayDataModule(LightningDataModule):
                 f"data.replay_capacity is {self.replay_capacity}, the checkpoint's ring has "
                 f"{saved}; resume with the capacity of the run"
             )
+        width = state_dict["replay"]["rows"].shape[-1]
+        if width != self.layout.width:
+            raise UserError(
+                f"the checkpoint's ring has rows of {width} numbers, those of {self.env_id!r} have "
+                f"{self.layout.width}; resume in the environment of the run"
+            )
+        check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
         empty = torch.empty(0, self.layout.width)
         capacity, filled = saved, len(state_dict["replay"]["rows"])
         written = state_dict["replay"]["writer"]["_write_count"]
