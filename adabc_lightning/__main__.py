@@ -18,6 +18,7 @@ commands:
   fit        pre-train on a dataset, hand over, fine-tune in the environment
   validate   evaluate a checkpoint: return and score of each episode, mean ± std
   configs    list the packaged configs: tasks, methods, overlays
+  inspect    check a dataset: data card, what is suspicious in it, conversion
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     table and learning curves of runs
@@ -35,7 +36,7 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 """
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
-COMMANDS = ("fit", "validate", "configs", "collect", "experiment", "report")
+COMMANDS = ("fit", "validate", "configs", "inspect", "collect", "experiment", "report")
 
 
 def help_for(command: str) -> str:

@@ -73,6 +73,24 @@ class OfflineDataset:
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
+
+        Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``.
+        """
+        rows, column = self.rows.numpy(), self.layout.columns
+        terminal_T = rows[:, column["terminated"]] > 0
+        ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
+        return {
+            "observations": rows[:, column["observation"]],
+            "actions": rows[:, column["action"]],
+            "rewards": rows[:, column["reward"]],
+            "next_observations": rows[:, column["next_observation"]],
+            "terminals": terminal_T,
+            "timeouts": ends_T & ~terminal_T,
+        }
+
 
 def packaged_datasets() -> list[str]:
     """Names of the datasets that come with the package, sorted."""

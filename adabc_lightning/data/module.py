@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from adabc_lightning.data.actions import clip_actions
+from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.limits import check_memory
@@ -18,7 +18,7 @@ from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference, reference_for
 from adabc_lightning.seeding import torch_generator
@@ -316,17 +316,5 @@ class ReplayDataModule(LightningDataModule):
             download=self.download,
             terminals_at_limit=self.terminals_at_limit,
         )
-        sizes = dataset.layout.observation_size, dataset.layout.action_size
-        if sizes != (self.spec.observation_size, self.spec.action_size):
-            raise UserError(
-                f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
-                f"numbers, environment {self.env_id!r} has {self.spec.observation_size} and "
-                f"{self.spec.action_size}; they must be of the same task"
-            )
-        clip_actions(dataset.rows, dataset.layout, self.spec, name)
-        if dataset.env_id not in (None, self.env_id.rpartition(":")[2]):
-            warn(
-                f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
-                f"where fine-tuning and evaluation take place, is {self.env_id!r}"
-            )
+        check_task(dataset, self.spec)
         return dataset
