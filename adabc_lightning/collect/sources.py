@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adabc_lightning.data.rollout import StoredPolicy
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.run_folder import read_checkpoint
 
 RANDOM = "random"
@@ -88,27 +88,22 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
 
 
 def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
-    """From the entries ``actor.net.LAYER.weight`` and ``.bias``, and ``actor.log_std`` if any."""
+    """Its actor, with its σ if it has one."""
     state = checkpoint.get("state_dict", {})
-    layers = sorted(
-        int(m[1]) for key in state if (m := re.fullmatch(r"actor\.net\.(\d+)\.weight", key))
-    )
+    actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
+             if re.fullmatch(r"actor\.net\.\d+\.(weight|bias)", name)}  # fmt: skip
     try:
-        arrays = tuple(
-            state[f"actor.net.{layer}.{name}"].float().numpy()
-            for layer in layers
-            for name in ("weight", "bias")
-        )
+        layers = StoredPolicy.of_actor(actor).layers
     except KeyError:
-        arrays = ()
-    if not arrays:
+        layers = ()
+    if not layers:
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     log_std = state.get("actor.log_std")
     if log_std is None:
-        return StoredPolicy(arrays)
+        return StoredPolicy(layers)
     from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
 
-    return StoredPolicy(arrays, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
 
 
 def check_fit(source: Source, spec: EnvironmentSpec) -> None:

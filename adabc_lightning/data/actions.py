@@ -7,6 +7,7 @@ import torch
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError, warn
+from adabc_lightning.exchange import PREFIX
 
 if TYPE_CHECKING:
     from adabc_lightning.data.datasets import OfflineDataset
@@ -68,7 +69,8 @@ def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
         )
     clip_actions(dataset.rows, dataset.layout, spec, name)
     logged_in = dataset.env_id and dataset.env_id.rpartition(":")[2]  # without the module
-    if logged_in not in (None, spec.env_id.rpartition(":")[2]):
+    same = logged_in in (None, spec.env_id.rpartition(":")[2])
+    if not same and not spec.env_id.startswith(PREFIX):  # a log has no name of its own
         warn(
             f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
             f"where fine-tuning and evaluation take place, is {spec.env_id!r}"

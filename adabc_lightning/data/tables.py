@@ -151,7 +151,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_npz(path)
         # Pickled objects would run code: they are refused.
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             keys = {**{key: key for key in _VECTORS.values()}, **_VECTORS, **_SCALARS}
             return {keys[name]: file[name] for name in file.files if name in keys}
     except UserError:
