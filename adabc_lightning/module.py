@@ -253,7 +253,7 @@ class OffToOnModule(LightningModule):
         return noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device)
 
     def add_metric(self, name: str, value: Tensor) -> None:
-        """Adds to a running sum on the device; nothing is fetched until someone asks."""
+        """Adds a scalar to a running sum on the device; nothing is fetched until someone asks."""
         if name in self._sums:
             self._sums[name] += value
         else:
@@ -262,7 +262,7 @@ class OffToOnModule(LightningModule):
 
     @property
     def sums(self) -> dict[str, Tensor]:
-        """The running sums of the update metrics since they were last taken, on the device."""
+        """The sums (scalars, on the device) of the update metrics since they were last taken."""
         return self._sums
 
     def take_metrics(self) -> dict[str, float]:

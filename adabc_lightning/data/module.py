@@ -48,7 +48,7 @@ class RowChoice(Protocol):
     """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
 
     def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
-        """Indices of the rows to keep."""
+        """Indices of the rows to keep, ``[K]``."""
 
 
 @runtime_checkable

@@ -109,7 +109,7 @@ def plane(values: np.ndarray) -> np.ndarray:
 
 
 def coverage(values: np.ndarray) -> float:
-    """Share of the cells of that plane, from the 0.5th to the 99.5th percentile, with a row."""
+    """Share of the cells of the plane of rows ``[T, N]``, between its percentiles, with a row."""
     projected = plane(values)
     low, high = np.percentile(projected, (0.5, 99.5), axis=0)
     span = np.where(high > low, high - low, 1)
