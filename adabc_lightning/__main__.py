@@ -19,6 +19,7 @@ commands:
   fit        pre-train on a dataset, hand over, fine-tune in the environment
   validate   evaluate a checkpoint: return and score of each episode, mean ± std
   configs    list the packaged configs: tasks, methods, overlays
+  inspect    check a dataset: data card, what is suspicious in it, conversion
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     page, tables and learning curves of runs
@@ -40,7 +41,7 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
 COMMANDS = (
-    *("fit", "validate", "configs", "collect", "experiment", "report"),
+    *("fit", "validate", "configs", "inspect", "collect", "experiment", "report"),
     *("bench", "doctor"),
 )
 

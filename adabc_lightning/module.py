@@ -277,7 +277,7 @@ class OffToOnModule(LightningModule):
 
     @property
     def sums(self) -> dict[str, Tensor]:
-        """The running sums of the update metrics since they were last taken, on the device."""
+        """The sums (scalars, on the device) of the update metrics since they were last taken."""
         return self._sums
 
     def take_metrics(self) -> dict[str, float]:

@@ -109,7 +109,7 @@ def test_the_package_never_unpickles_or_evaluates() -> None:
                 "import pickle",
                 "eval(",
                 "exec(",
-                "allow_pickle",
+                "allow_pickle=True",
                 "yaml.unsafe",
                 "shelve",
             ):

@@ -23,7 +23,11 @@ def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> Non
         where: the file, for the message.
     Raises: UserError: they are more than :data:`DEFLATE` times the file.
     """
-    claimed = sum(_bytes(array) for array in arrays)
+    check_bytes(sum(_bytes(array) for array in arrays), stored, where)
+
+
+def check_bytes(claimed: int, stored: int, where: str) -> None:
+    """Refuses bytes that ``stored`` bytes of a file cannot stand for; the rest as above."""
     if claimed > DEFLATE * stored:
         raise UserError(
             f"{where} says that it holds {amount(claimed)}, but has {amount(stored)}: it is "
