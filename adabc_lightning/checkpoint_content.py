@@ -305,6 +305,10 @@ def _check_ring(ring: dict[str, Any]) -> None:
 def check_adam(state: Any, parameters: Sequence[Tensor], where: str) -> None:
     """Whether the saved state of an Adam is that of one with these parameters.
 
+    Args:
+        state: its ``state_dict``, as loaded.
+        parameters: of any shapes ``[...]``; their moments must have the same.
+        where: what to call it in a message.
     Raises: UserError: it is not.
     """
     _ADAM(state, where)
