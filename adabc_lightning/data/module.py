@@ -258,7 +258,10 @@ class ReplayDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: TensorDict, device: torch.device, dataloader_idx: int
     ) -> TensorDict:
-        """Nothing to do: the ring is on the device, and moving nothing takes a while, too."""
+        """Nothing to do: the ring is on the device, and moving nothing takes a while, too.
+
+        Returns: the batch itself where it is already on ``device``.
+        """
         return batch if batch["reward"].device == device else batch.to(device)
 
     def hand_over(self) -> None:
