@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.exchange import PREFIX
 
 Check = Callable[[Any, str], None]
 """Raises :class:`UserError` unless a value is right; the text says where it is."""
@@ -172,6 +173,7 @@ _COLLECTOR = {
     "steps": count,
     "env": optional(_ENVIRONMENT),
 }
+_LOG = {"env_steps": count, "episodes": count, "step": count}  # in the collector's place
 _RING = {
     "rows": tensor(2, torch.float32),
     "capacity": count,
@@ -184,13 +186,15 @@ _RING = {
 }
 _POINT = {"gradient_updates": count, "env_steps": count, "eval/return": number}
 _CALLBACKS = {
-    "AlphaController": record({"alpha": number, "return_average": number}),
+    "AlphaController": record({"alpha": number, "return_average": optional(number)}),
     "Guard": record({"warnings": listing(text)}),
     "Evaluation": record(
         {
             "history": listing(both(record(_POINT), _NUMBERS)),
             "seconds": number,
-        }
+            "logged": listing(listing(number)),
+        },
+        may_lack=["logged"],  # in checkpoints of earlier versions
     ),
     "Metrics": record(
         {
@@ -245,7 +249,7 @@ _RUN = {
             "seed": count,
             "dataset": optional(text),
             "dataset_name": optional(text),
-            "collector": record(_COLLECTOR),
+            "collector": record({"env_steps": count}),
             "replay": record({"generator": _GENERATOR}),
         },
         may_lack=["dataset_name"],
@@ -270,6 +274,8 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
         return
     record(_RUN)(content, "")
     agent, data = content["agent"], content["ReplayDataModule"]
+    collector = _LOG if data["env_id"].startswith(PREFIX) else _COLLECTOR
+    record(collector)(data["collector"], "ReplayDataModule/collector")
     if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):
         raise UserError("agent/sums and agent/counts disagree")
     if data["collector"]["env_steps"]:
@@ -306,9 +312,9 @@ def check_adam(state: Any, parameters: Sequence[Tensor], where: str) -> None:
     """Whether the saved state of an Adam is that of one with these parameters.
 
     Args:
-        state: its ``state_dict``, as loaded.
-        parameters: of any shapes ``[...]``; their moments must have the same.
-        where: what to call it in a message.
+        state: of the checkpoint.
+        parameters: of any shape ``[*]``, in the optimiser's order.
+        where: the state's path, for the message.
     Raises: UserError: it is not.
     """
     _ADAM(state, where)
