@@ -4,6 +4,16 @@ All returns are fractions, (R − R_random) / (R_expert − R_random), as D4RL n
 """
 
 
+def control_terms(
+    *, return_average: float, return_current: float, target: float, kp: float, kd: float
+) -> tuple[float, float]:
+    """The two terms of Eq. 2 per environment step: K_P (R_avg − R_target), K_D max(0, R_avg − R).
+
+    Arguments as :func:`next_alpha`.
+    """
+    return kp * (return_average - target), kd * max(0.0, return_average - return_current)
+
+
 def next_alpha(
     alpha: float,
     *,
@@ -32,8 +42,9 @@ def next_alpha(
         ceiling: largest α.
     Returns: the new α in [0, ceiling].
     """
-    proportional = kp * (return_average - target)
-    derivative = kd * max(0.0, return_average - return_current)
+    proportional, derivative = control_terms(
+        return_average=return_average, return_current=return_current, target=target, kp=kp, kd=kd
+    )
     return min(max(alpha + episode_steps * (proportional + derivative), 0.0), ceiling)
 
 

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from adabc_lightning.errors import UserError, first_cause
+
+if TYPE_CHECKING:
+    import wandb
 
 # A run waits at most so long for Weights & Biases: for its first answer, and for the upload at
 # the end (what is not uploaded stays in the run's folder, for `wandb sync`).
@@ -27,6 +30,8 @@ class Logging:
             ``WANDB_MODE`` wins over auto.
         wandb_project: project of the run.
         wandb_name: name of the run; None for the folder's name.
+        wandb_artifacts: whether Weights & Biases also gets the best checkpoint and the dataset's
+            card, at the end.
         tensorboard: whether to write TensorBoard files (``pip install
             adabc_lightning[tensorboard]``).
     Raises: UserError: TensorBoard is asked for and not installed.
@@ -35,6 +40,7 @@ class Logging:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     wandb_project: str = "adabc_lightning"
     wandb_name: str | None = None
+    wandb_artifacts: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -104,17 +110,27 @@ def finish_loggers(loggers: Iterable[Logger]) -> None:
             logger.experiment.finish()
 
 
+def logged_in() -> bool:
+    """Whether Weights & Biases has a key; asks neither the person nor the network."""
+    import wandb
+
+    wandb.setup(_settings())
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def _settings() -> "wandb.Settings":
+    import wandb
+
+    return wandb.Settings(silent=True, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS)
+
+
 def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
     """One logger, online if wanted and possible, or none: a run never fails for its logger."""
     try:
         import wandb
 
-        settings = wandb.Settings(
-            silent=True, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS
-        )
-        wandb.setup(settings)
-        # An unverified login asks neither the person nor the network.
-        if mode in ("auto", "online") and not wandb.login(prompt=False, verify=False):
+        wandb.setup(_settings())
+        if mode in ("auto", "online") and not logged_in():
             mode = "offline"
 
         def start(mode: str) -> Logger:
@@ -123,7 +139,7 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
                 name=options.wandb_name or folder.name,
                 dir=folder,
                 mode=mode,  # type: ignore[arg-type]
-                settings=settings,
+                settings=_settings(),
             )
             run.define_metric("*", step_metric="trainer/global_step")  # what loggers call step
             return WandbLogger(experiment=run, save_dir=folder)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,13 +12,17 @@ from torch import Tensor
 
 from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.limits import check_memory
+from adabc_lightning.engine import NAMED, Draws, Eager, Engine, Work, make_engine
 from adabc_lightning.envs import EnvironmentSpec
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.losses import TargetRule, minimum
 from adabc_lightning.networks import Actor, CriticEnsemble
 from adabc_lightning.objectives import TD3BC, Objective
 from adabc_lightning.seeding import stream_seed, torch_generator
-from adabc_lightning.update import AdamState, AgentState, UpdateOptions, update
+from adabc_lightning.update import AdamState, AgentState, UpdateOptions
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
 
 
 class OffToOnModule(LightningModule):
@@ -43,6 +47,7 @@ class OffToOnModule(LightningModule):
         objective: what the policy is trained for; None for TD3BC with the three above.
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.losses`).
+        engine: how the updates run: see :func:`adabc_lightning.engine.make_engine`.
         seed: the run's seed.
     Raises: UserError: a value outside its range.
     """
@@ -67,6 +72,7 @@ class OffToOnModule(LightningModule):
         normalizer: str = "policy",
         objective: Objective | None = None,
         target_rule: TargetRule = minimum,
+        engine: str = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -91,6 +97,8 @@ class OffToOnModule(LightningModule):
             if not low <= value <= high or value == float("inf"):  # also catches NaN
                 wanted = "0 or more" if high > 1 else f"between {low} and {high}"
                 raise UserError(f"model.{name} is {value}; it must be {wanted}")
+        if engine not in ("auto", *NAMED):
+            raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
         widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
         check_memory(5 * num_critics * widest, f"an ensemble of model.num_critics {num_critics}")
@@ -149,6 +157,8 @@ class OffToOnModule(LightningModule):
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
+        self.engine = engine
+        self._engine: Engine = Eager()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
         self._sums: dict[str, Tensor] = {}
@@ -205,6 +215,12 @@ class OffToOnModule(LightningModule):
             AdamState.of(critic_adam, self.learning_rate),
         )
 
+    def transfer_batch_to_device(
+        self, batch: TensorDict, device: torch.device, dataloader_idx: int
+    ) -> TensorDict:
+        """Nothing to do: the ring is on the device, and moving nothing takes a while, too."""
+        return batch if batch["reward"].device == device else batch.to(device)
+
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
 
@@ -214,33 +230,25 @@ class OffToOnModule(LightningModule):
         num_updates, batch_size = batch.batch_size
         if not num_updates:  # G = 0: collect only
             return
-        low, high = self.actor.action_low, self.actor.action_high
-        options = UpdateOptions(**self._constants, action_low=low, action_high=high)
-        noise_GBA, policy_noise_GBA, subset_GM = self._draw(num_updates, batch_size)
-        state = self.agent_state()
+        numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
+        work = Work(
+            self.agent_state(),
+            batch,
+            self._draw(num_updates, batch_size),
+            self.alpha,
+            UpdateOptions(
+                **self._constants,
+                action_low=self.actor.action_low,
+                action_high=self.actor.action_high,
+            ),
+            tuple(number % self.policy_delay == 0 for number in numbers),
+        )
         self.add_metric("online/fraction", batch["online"].mean())
-        for g in range(num_updates):
-            step = batch[g]
-            self.gradient_updates += 1
-            move_actor = self.gradient_updates % self.policy_delay == 0
-            metrics = update(
-                state,
-                step,
-                noise_GBA[g],
-                subset_GM[g],
-                self.alpha,
-                options,
-                move_actor=move_actor,
-                policy_noise_BA=None if policy_noise_GBA is None else policy_noise_GBA[g],
-            )
-            for name, value in metrics.items():
-                self.add_metric(name, value)
+        self._engine(work, self.add_metric)
+        self.gradient_updates += num_updates
 
-    def _draw(self, num_updates: int, batch_size: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The randomness of G updates: noise ``[G, B, A]``, twice, and critic subsets ``[G, M]``.
-
-        The second noise is for the loss of a stochastic policy.
-        """
+    def _draw(self, num_updates: int, batch_size: int) -> Draws:
+        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it."""
         shape = num_updates, batch_size, self.spec.action_size
         noise_GBA = torch.randn(shape, generator=self.generator)
         policy_noise_GBA = None
@@ -251,19 +259,25 @@ class OffToOnModule(LightningModule):
         else:
             order_GN = torch.rand((num_updates, self.num_critics), generator=self.generator)
             subset_GM = order_GN.topk(self.subset_size).indices
-        return noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device)
+        return Draws(noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device))
 
-    def add_metric(self, name: str, value: Tensor) -> None:
-        """Adds to a running sum on the device; nothing is fetched until someone asks."""
+    def add_metric(self, name: str, total: Tensor, count: int = 1) -> None:
+        """Adds to a running sum on the device; nothing is fetched until someone asks.
+
+        Args:
+            name: of the metric.
+            total: scalar, the sum of ``count`` values.
+            count: how many values.
+        """
         if name in self._sums:
-            self._sums[name] += value
+            self._sums[name] += total
         else:
-            self._sums[name] = value.clone()
-        self._counts[name] = self._counts.get(name, 0) + 1
+            self._sums[name] = total.clone()
+        self._counts[name] = self._counts.get(name, 0) + count
 
     @property
     def sums(self) -> dict[str, Tensor]:
-        """The running sums of the update metrics since they were last taken, on the device."""
+        """The sums (scalars, on the device) of the update metrics since they were last taken."""
         return self._sums
 
     def take_metrics(self) -> dict[str, float]:
@@ -328,6 +342,8 @@ class OffToOnModule(LightningModule):
             progress["is_last_batch"] = False
 
     def on_train_start(self) -> None:
-        """Pre-training goes on with the α that was asked for, whatever a checkpoint held."""
-        if self.trainer.datamodule.env_steps == 0:  # type: ignore[attr-defined]
+        """The engine for the device; and the α asked for, whatever a pre-training's held."""
+        data: ReplayDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._engine = make_engine(self.engine, self.device, data.schedule.total_updates)
+        if data.env_steps == 0:
             self.alpha.fill_(self.alpha_offline)

@@ -6,10 +6,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
 
+from adabc_lightning.artifacts import dataset_card, log_artifacts
 from adabc_lightning.atomic import remove_strays, replace_text
 from adabc_lightning.checkpoint_files import (
     FOLDER,
@@ -19,7 +21,7 @@ from adabc_lightning.checkpoint_files import (
     newest,
     read_checkpoint,
 )
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, finish_loggers, make_loggers
 
@@ -117,6 +119,7 @@ class RunFolder(Callback):
     def __init__(self, config: str, logging: Logging, lock: FolderLock, resumes: bool) -> None:
         self.config, self.logging = config, logging
         self.lock, self.resumes = lock, resumes
+        self._card: dict[str, Any] | None = None
         self.begun = False  # whether all that a checkpoint holds was taken
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,17 +148,25 @@ class RunFolder(Callback):
             with suppress(Exception):  # a run never fails for its logger
                 logger.log_hyperparams(yaml.safe_load(self.config))
         trainer.loggers = [*trainer.loggers, *loggers]
+        if self.logging.wandb_artifacts and loggers and data.dataset is not None:
+            self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
 
     @staticmethod
     def _clear(folder: Path, anew: bool) -> None:
         """Removes what a kill left that lies after the checkpoint; the callbacks write it again."""
         for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
             remove_strays(place)
-        (folder / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
         if anew:  # nothing was saved yet
             (folder / "metrics.csv").unlink(missing_ok=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""
+        if self.logging.wandb_artifacts and trainer.is_global_zero:
+            try:
+                log_artifacts(trainer.loggers, Path(trainer.default_root_dir), self._card)
+            except Exception as error:  # a run never fails for its logger
+                warn(f"Weights & Biases has no artifacts of this run: {error}")
         with suppress(Exception):
             finish_loggers(trainer.loggers)

@@ -18,6 +18,8 @@ from adabc_lightning.losses import TargetRule, critic_loss, td_target
 from adabc_lightning.networks import Weights, q_values
 from adabc_lightning.objectives import Objective
 
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
 
 class AdamState(NamedTuple):
     """The tensors of a ``torch.optim.Adam``, in the order of its parameters."""
@@ -70,36 +72,6 @@ class UpdateOptions:
     target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
-
-
-def update(
-    state: AgentState,
-    batch: TensorDict,
-    noise_BA: Tensor,
-    subset_M: Tensor,
-    alpha: Tensor,
-    options: UpdateOptions,
-    *,
-    move_actor: bool,
-    policy_noise_BA: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """One pass through the inner loop of Algorithm 1.
-
-    Args:
-        state: written in place.
-        batch: ``[B]`` transitions.
-        noise_BA: standard normal draws for the target action.
-        subset_M: indices of the drawn critics.
-        alpha: weight of the behaviour-cloning term, a scalar tensor.
-        options: constants.
-        move_actor: whether actor and targets move, too (every ``policy_delay``-th update).
-        policy_noise_BA: standard normal draws for the actor's loss, None for a deterministic one.
-    Returns: scalar metrics, on the device.
-    """
-    metrics = update_critics(state, batch, noise_BA, subset_M, options)
-    if move_actor:
-        metrics |= update_actor_and_targets(state, batch, alpha, options, policy_noise_BA)
-    return metrics
 
 
 def update_critics(
@@ -164,11 +136,23 @@ def update_actor_and_targets(
 
 
 def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:
-    """One step of ``torch.optim.Adam(fused=True)`` with PyTorch's default β and ε.
+    """One step of ``torch.optim.Adam`` with PyTorch's default β and ε.
 
-    With weight decay one of ``torch.optim.AdamW``, as jaxrl's.
+    With weight decay one of ``torch.optim.AdamW``, as jaxrl's. PyTorch's fused kernel; a compiler
+    cannot look into that, so it gets the same formula in operations that it fuses itself.
     """
     with torch.no_grad():
+        if torch.compiler.is_compiling():
+            for arguments in zip(
+                parameters,
+                gradients,
+                state.first_moments,
+                state.second_moments,
+                state.steps,
+                strict=True,
+            ):
+                _adam_formula(*arguments, state.learning_rate, state.weight_decay)
+            return
         adam(
             list(parameters),
             list(gradients),
@@ -178,14 +162,34 @@ def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamSt
             state.steps,
             fused=True,
             foreach=False,
-            capturable=False,
+            capturable=parameters[0].is_cuda,  # in a CUDA graph
             differentiable=False,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=_BETA_1,
+            beta2=_BETA_2,
             lr=state.learning_rate,
             weight_decay=state.weight_decay,
             decoupled_weight_decay=True,
-            eps=1e-8,
+            eps=_EPSILON,
             maximize=False,
         )
+
+
+def _adam_formula(
+    parameter: Tensor,
+    gradient: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    steps: Tensor,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
+    """θ ← θ − η m̂ / (√v̂ + ε), in place; Kingma & Ba 2015, decay as Loshchilov & Hutter 2019."""
+    steps.add_(1)
+    parameter.mul_(1 - learning_rate * weight_decay)
+    number = steps.double()  # 1 - 0.999 in float32 has four digits left
+    first_moment.lerp_(gradient, 1 - _BETA_1)
+    second_moment.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)
+    first = first_moment / (1 - _BETA_1**number).to(parameter.dtype)
+    second = second_moment / (1 - _BETA_2**number).to(parameter.dtype)
+    parameter.sub_(learning_rate * first / (second.sqrt() + _EPSILON))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
-from reference import plain_mlp
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.bench.plain import plain_mlp
 from adabc_lightning.callbacks import BalancedReplay, Downsampling
 from adabc_lightning.callbacks.balanced import DensityRatio
 from adabc_lightning.data.module import ReplayDataModule

@@ -3,13 +3,14 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.callbacks import Downsampling
+from adabc_lightning.callbacks import Downsampling, Metrics, Summary
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import outcomes
@@ -95,6 +96,44 @@ def test_metrics_have_a_row_per_evaluation_and_per_interval(run: Path) -> None:
     assert evaluated == ["4", "6", "10", "14", "18"]
     assert all(row["loss/critic"] and row["q/mean"] and row["control/alpha"] for row in rows)
     assert [row["online/episodes"] for row in rows][-1] == "2.0"
+
+
+def test_the_two_terms_are_what_moves_alpha(run: Path) -> None:
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ended = [row for row in rows if row["control/proportional"]]
+    assert [row["env_steps"] for row in ended] == ["6", "12"]  # an episode is 5 steps long
+    alpha = 0.4
+    for row in ended:
+        proportional, derivative = (
+            float(row[f"control/{name}"]) for name in ("proportional", "derivative")
+        )
+        assert proportional != 0
+        assert derivative >= 0
+        alpha = min(max(alpha + proportional + derivative, 0.0), 0.4)
+        assert float(row["control/alpha"]) == pytest.approx(alpha, abs=1e-6)
+    assert alpha < 0.4
+
+
+def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("phase,env_steps,eval/return\n")
+    metrics = Metrics()
+    metrics.load_state_dict({**metrics.state_dict(), "size": path.stat().st_size})
+    trainer = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path)
+    metrics.on_train_start(trainer, None)  # type: ignore[arg-type]
+    metrics._append(path, {"phase": "online", "env_steps": 5, "control/derivative": 1.0})
+    assert path.read_text().splitlines() == ["phase,env_steps,eval/return", "online,5,"]
+
+
+def test_commands_follow_the_checkpoints() -> None:
+    first, second = Summary("first"), Summary("second")
+    second.load_state_dict(first.state_dict())
+    assert second.commands == ["first", "second"]
+    state = {key: value for key, value in first.state_dict().items() if key != "commands"}
+    third = Summary()  # from a checkpoint of an earlier version, in Python
+    third.load_state_dict(state)
+    assert third.commands == []
 
 
 def test_summary_agrees_with_the_metrics(run: Path) -> None:

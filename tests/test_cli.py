@@ -1,6 +1,7 @@
 """The command line: what it runs, what it leaves behind, and one line for whatever is wrong."""
 
 import csv
+import json
 import os
 import shlex
 import subprocess
@@ -69,7 +70,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder,) = (home / "runs").iterdir()
     assert folder.name.startswith("Hopper-v5-seed0-")
     assert result.stdout.startswith("score: pretrained ")
-    assert result.stdout.endswith(f"; runs/{folder.name}\n")
+    page = f"report: runs/{folder.name}/report.html"
+    assert result.stdout.endswith(f"; runs/{folder.name}\n{page}\n")
     assert {path.name for path in home.iterdir()} <= {"link.yaml", "runs", ".cache", ".config"}
     return folder
 
@@ -77,8 +79,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_leaves_its_results(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "metrics.csv", "summary.json", "checkpoints", "tensorboard", "wandb"),
-        ".lock",
+        *(".lock", "report.html"),
     }
+    (command,) = json.loads((run / "summary.json").read_text())["commands"]
+    assert command.startswith("python -m adabc_lightning fit --config hopper --schedule.offline_")
+    assert command.endswith(" --model.alpha_offline 0.7 --logging.tensorboard true")
+    page = (run / "report.html").read_text()
+    score = json.loads((run / "summary.json").read_text())["score"]["final"]
+    assert f'data-field="final" data-value="{score!r}"' in page
+    assert command.replace("'", "&#x27;") in page
     checkpoints = {path.name for path in (run / "checkpoints").iterdir()}
     assert checkpoints == {"pretrained.ckpt", "best.ckpt", "last.ckpt", "previous.ckpt"}
     with open(run / "metrics.csv", newline="") as file:
@@ -90,7 +99,15 @@ def test_fit_leaves_its_results(run: Path) -> None:
 
 
 def test_wandb_is_offline_without_an_account_and_tensorboard_has_events(run: Path) -> None:
-    assert list((run / "wandb").glob("offline-run-*/run-*.wandb"))
+    (log,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
+    name = log.stem.removeprefix("run-")
+    logged = log.read_bytes()
+    assert f"checkpoint-{name}".encode() in logged
+    assert b"dataset-hopper-medium-replay" in logged
+    card = json.loads((run / "wandb" / "dataset-card.json").read_text())
+    assert (card["transitions"], card["episodes"]) == (99_970, 1500)
+    assert card["return_mean"] == pytest.approx(150.22, abs=0.005)  # as in assets/README.md
+    assert card["return_max"] == pytest.approx(2879.89, abs=0.005)
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
 
 

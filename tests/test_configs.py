@@ -80,18 +80,23 @@ def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture
         "fit": "score",
         "validate": "score",
         "experiment": "# ",
-        "report": "| demo1 | 1 |",
+        "report": "comparison.html",
         "collect": "50 transitions",
+        "doctor": "no problems",
     }
     assert {command[0] for command in commands} == set(says)
     for command in commands:
-        tiny = {"fit": TINY, "collect": ["--steps", "50"]}.get(command[0], [])
+        tiny = {"fit": TINY, "collect": ["--steps", "50"], "doctor": ["--seconds", "0"]}.get(
+            command[0], []
+        )
         assert command[0] != "experiment" or "--dry-run" in command  # the plan, not hours
         status = main([*command, *tiny])
         printed = capsys.readouterr()
         assert status == 0, printed.err
-        assert says[command[0]] in printed.out
+        planned = command[0] == "fit" and "--dry-run" in command
+        assert ("hand-over     keeps" if planned else says[command[0]]) in printed.out
     assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
+    assert "demo1" in (tmp_path / "comparison.html").read_text()
 
 
 def test_the_readme_s_python_example_runs() -> None:
@@ -134,6 +139,7 @@ def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
         "config.yaml",
         "metrics.csv",
         "summary.json",
+        "report.html",
         "checkpoints",
     }
 

@@ -109,7 +109,7 @@ def test_the_package_never_unpickles_or_evaluates() -> None:
                 "import pickle",
                 "eval(",
                 "exec(",
-                "allow_pickle",
+                "allow_pickle=True",
                 "yaml.unsafe",
                 "shelve",
             ):
@@ -150,12 +150,12 @@ def test_a_chunk_larger_than_its_array_counts() -> None:
 
 def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(Path("log.hdf5"), log())
-    monkeypatch.setattr(limits, "_available", lambda: 200 * 11 * 4 * 2 - 1)  # rows · width · 2
+    monkeypatch.setattr(limits, "available", lambda: 200 * 11 * 4 * 2 - 1)  # rows · width · 2
     with pytest.raises(UserError, match=r"log.hdf5 needs 17.6 kB of memory, 17.6 kB are free; use"):
         load_dataset(path)
-    monkeypatch.setattr(limits, "_available", lambda: 200 * 11 * 4 * 2)
+    monkeypatch.setattr(limits, "available", lambda: 200 * 11 * 4 * 2)
     load_dataset(path)
-    monkeypatch.setattr(limits, "_available", lambda: None)  # no Linux
+    monkeypatch.setattr(limits, "available", lambda: None)  # no Linux
     check_memory(10**30, "nothing")
 
 

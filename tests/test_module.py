@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from reference import PlainAgent
 from torch import Tensor
 
+from adabc_lightning.bench.plain import PlainAgent
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError

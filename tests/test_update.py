@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from reference import PlainAgent
 from tensordict import TensorDict
 from tensordict.nn import EnsembleModule, TensorDictModule
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
+from adabc_lightning.bench.plain import PlainAgent
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.losses import minimum
 from adabc_lightning.module import OffToOnModule

@@ -131,6 +131,18 @@ class Checkpointing(Checkpoint):
         if self._signal is not None:
             self._stop(trainer)
 
+    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """A signal ends a run that waits for an episode, too."""
+        if self._signal is None:
+            return
+        trainer: Trainer = data.trainer  # type: ignore[assignment]
+        # Before the first environment step the hand-over is half done: that from before it stays.
+        if data.env_steps:
+            trainer.save_checkpoint(
+                Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
+            )
+        self._stop(trainer)
+
     def _stop(self, trainer: Trainer) -> None:
         assert self._signal is not None
         print(

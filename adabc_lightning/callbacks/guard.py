@@ -217,7 +217,7 @@ class Guard(Callback):
 
 
 def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
-    """All that an update reads and writes, and the sums of the metrics, by name."""
+    """All that an update reads and writes, and the sums of the metrics (``[]``), by name."""
     tensors = {name: tensor.detach() for name, tensor in agent.state_dict().items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in agent.named_parameters()}
     for optimizer in agent.trainer.optimizers:
@@ -244,6 +244,8 @@ def check_all(agent: "OffToOnModule") -> None:
 def check_tensors(tensors: dict[str, Tensor]) -> None:
     """One pass over everything, one number fetched.
 
+    Args:
+        tensors: of any shape ``[*]``, by name.
     Raises: NotFinite: with the name of the first tensor that holds NaN or infinities.
     """
     norms = torch._foreach_norm(list(tensors.values()), math.inf)

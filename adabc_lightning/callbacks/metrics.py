@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 
@@ -33,6 +34,8 @@ COLUMNS = (
     "q/target",
     "q/policy",
     "control/alpha",
+    "control/proportional",
+    "control/derivative",
     "control/return_average",
     "online/fraction",
     "online/episodes",
@@ -89,6 +92,7 @@ class Metrics(Callback):
         self._episodes = 0
         self._size = 0
         self._path: Path | None = None
+        self._columns: Sequence[str] = COLUMNS
         self._lock = FolderLock("a run", "default_root_dir")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,6 +109,8 @@ class Metrics(Callback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
             os.truncate(self._path, self._size)
+            with open(self._path, newline="") as file:  # a version before may have had others
+                self._columns = next(csv.reader(file), COLUMNS)
         elif self._path.exists() and not self._size:
             raise UserError(
                 f"{self._path} exists and belongs to another run; choose another "
@@ -197,7 +203,7 @@ class Metrics(Callback):
         """On disk before any checkpoint says so; no half row stays where the disk is full."""
         try:
             with writing(path), open(path, "a", newline="") as file:
-                csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+                csv.writer(file).writerow([row.get(name, "") for name in self._columns])
                 file.flush()
                 os.fsync(file.fileno())
         except NotWritten:

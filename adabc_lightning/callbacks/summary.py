@@ -75,9 +75,14 @@ def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_s
 
 
 class Summary(Callback):
-    """Times both phases and writes ``summary.json`` after each evaluation and at the end."""
+    """Times both phases and writes ``summary.json`` after each evaluation and at the end.
 
-    def __init__(self) -> None:
+    Args:
+        command: the command line that runs; empty in Python.
+    """
+
+    def __init__(self, command: str = "") -> None:
+        self.commands = [command] if command else []
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._evaluation_seconds = 0.0
         self._mark = 0.0
@@ -106,7 +111,7 @@ class Summary(Callback):
         self.seconds[ONLINE if data.env_steps else OFFLINE] += now - self._mark - evaluated
         self._mark = now
         self._evaluation_seconds += evaluated
-        if evaluated:
+        if evaluated or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -139,6 +144,7 @@ class Summary(Callback):
             "seconds": {**self.seconds, "evaluation": evaluation.seconds},
             **rates,
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+            "commands": self.commands,
             "versions": versions(),
             "warnings": _warnings(trainer),
         }
@@ -146,13 +152,18 @@ class Summary(Callback):
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of both phases."""
-        return {"seconds": dict(self.seconds), "evaluation_seconds": self._evaluation_seconds}
+        """Seconds of both phases, and the commands so far."""
+        return {
+            "seconds": dict(self.seconds),
+            "evaluation_seconds": self._evaluation_seconds,
+            "commands": list(self.commands),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
         self._evaluation_seconds = state_dict["evaluation_seconds"]
+        self.commands = [*state_dict.get("commands", []), *self.commands]
 
 
 def _evaluation(trainer: Trainer) -> Evaluation | None:

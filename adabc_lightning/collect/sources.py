@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.checkpoint_files import read_checkpoint
-from adabc_lightning.data.rollout import StoredPolicy
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.numpy_policy import StoredPolicy
 
 RANDOM = "random"
 
@@ -90,27 +90,22 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
 
 
 def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
-    """From the entries ``actor.net.LAYER.weight`` and ``.bias``, and ``actor.log_std`` if any."""
+    """Its actor, with its σ if it has one."""
     state = checkpoint.get("state_dict", {})
-    layers = sorted(
-        int(m[1]) for key in state if (m := re.fullmatch(r"actor\.net\.(\d+)\.weight", key))
-    )
+    actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
+             if re.fullmatch(r"actor\.net\.\d+\.(weight|bias)", name)}  # fmt: skip
     try:
-        arrays = tuple(
-            state[f"actor.net.{layer}.{name}"].float().numpy()
-            for layer in layers
-            for name in ("weight", "bias")
-        )
+        layers = StoredPolicy.of_actor(actor).layers
     except KeyError:
-        arrays = ()
+        layers = ()
     log_std = state.get("actor.log_std")
-    if not _is_chain(arrays) or (log_std is not None and log_std.shape != arrays[-1].shape):
+    if not _is_chain(layers) or (log_std is not None and log_std.shape != layers[-1].shape):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
-        return StoredPolicy(arrays)
+        return StoredPolicy(layers)
     from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
 
-    return StoredPolicy(arrays, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
 
 
 def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:

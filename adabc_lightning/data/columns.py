@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +29,57 @@ def hdf5_columns(file: h5py.File, path: Path) -> dict[str, Any]:
     present = sorted(file)
     columns: dict[str, h5py.Dataset] = {}
     for key in (*VECTORS, *SCALARS):
-        if key not in present and key in OPTIONAL:
-            continue
         if key not in present:
-            names = ", ".join(present[:_LISTED]) + (", …" if len(present) > _LISTED else "")
-            raise UserError(f"{path} has no {key!r}; it has: {names or 'nothing'}")
+            continue
         # No other file is ever opened, whatever this one says: no links, no external storage.
         is_link = not isinstance(file.get(key, getlink=True), h5py.HardLink)
         column = None if is_link else file[key]
         if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
             raise UserError(f"{path}: {key!r} must be an array in this file, no link and no group")
+        columns[key] = column
+    check_columns(columns, present, str(path))
+    check_claims(columns.values(), path.stat().st_size, str(path))
+    check_room(columns, str(path))
+    return columns
+
+
+def check_columns(columns: Mapping[str, Any], present: Sequence[str], where: str) -> None:
+    """Refuses a missing key, and types, shapes and sizes that do not agree.
+
+    Args:
+        columns: key → array or HDF5 dataset, ``[T]`` or ``[T, N]``; nothing is read.
+        present: names of all there is, for the message.
+        where: the file, for the message.
+    Raises: UserError: as said.
+    """
+    for key in (*VECTORS, *SCALARS):
+        if key not in columns and key in OPTIONAL:
+            continue
+        if key not in columns:
+            names = ", ".join(present[:_LISTED]) + (", …" if len(present) > _LISTED else "")
+            raise UserError(f"{where} has no {key!r}; it has: {names or 'nothing'}")
+        column = columns[key]
         if column.dtype.kind not in "biuf":
-            raise UserError(f"{path}: {key!r} must be numeric, but has type {column.dtype}")
+            raise UserError(f"{where}: {key!r} must be numeric, but has type {column.dtype}")
         shape = column.shape or ()
         fits = len(shape) == 2 if key in VECTORS else len(shape) == 1 or shape[1:] == (1,)
         if not fits or 0 in shape:
             wanted = "[rows, columns]" if key in VECTORS else "[rows]"
-            raise UserError(f"{path}: {key!r} must be {wanted}, not empty, but is {list(shape)}")
-        columns[key] = column
+            raise UserError(f"{where}: {key!r} must be {wanted}, not empty, but is {list(shape)}")
     rows, size = columns["observations"].shape
     for key, column in columns.items():
         if column.shape[0] != rows:
             raise UserError(
-                f"{path}: {key!r} has {column.shape[0]} rows, but 'observations' {rows}"
+                f"{where}: {key!r} has {column.shape[0]} rows, but 'observations' {rows}"
             )
         if key == "next_observations" and column.shape[1] != size:
-            raise UserError(f"{path}: {key!r} must be as wide as 'observations', {size} columns")
-    check_claims(columns.values(), path.stat().st_size, str(path))
-    # The dataset's packed rows, and the ring's copy of them.
-    check_memory(2 * rows * Layout(size, columns["actions"].shape[1]).width, str(path))
-    return columns
+            raise UserError(f"{where}: {key!r} must be as wide as 'observations', {size} columns")
+
+
+def check_room(columns: Mapping[str, Any], where: str) -> None:
+    """Raises: UserError: no memory for the dataset's packed rows, and the ring's copy of them."""
+    (rows, size), actions = columns["observations"].shape, columns["actions"].shape[1]
+    check_memory(2 * rows * Layout(size, actions).width, where)
 
 
 def check_minari_file(path: Path) -> None:

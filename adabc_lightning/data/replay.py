@@ -5,10 +5,21 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data import LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer, Storage
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from adabc_lightning.data.transitions import Layout
+
+
+class UniformSampler(RandomSampler):
+    """Uniform draws with replacement, by the ring's generator wherever its rows are.
+
+    TorchRL's own draws on the device of the rows, which a generator of the CPU cannot.
+    """
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Indices ``[batch_size]``."""
+        return torch.randint(0, len(storage), (batch_size,), generator=self._rng), {}
 
 
 class ReplayRing:
@@ -20,6 +31,7 @@ class ReplayRing:
         capacity: rows of the ring, at least T.
         generator: draws the samples; its state is saved with the ring.
         sampler: which rows are drawn; None for uniform draws with replacement.
+        device: where the rows are kept and the batches made.
     Raises: ValueError: more rows than capacity.
     """
 
@@ -30,18 +42,22 @@ class ReplayRing:
         capacity: int,
         generator: torch.Generator,
         sampler: Sampler | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if len(rows) > capacity:
             raise ValueError(f"{len(rows)} rows do not fit into a ring of {capacity}")
         self.layout = layout
         self.capacity = capacity
         self.generator = generator
-        self.sampler = RandomSampler() if sampler is None else sampler
+        self.sampler = UniformSampler() if sampler is None else sampler
         self._buffer = ReplayBuffer(
-            storage=LazyTensorStorage(capacity), sampler=self.sampler, generator=generator
+            storage=LazyTensorStorage(capacity, device=device),
+            sampler=self.sampler,
+            generator=generator,
         )
+        self.device = torch.device(device)
         if len(rows):
-            self._buffer.extend(rows)
+            self._buffer.extend(rows.to(device))
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -50,12 +66,12 @@ class ReplayRing:
     def rows(self) -> Tensor:
         """The filled part of the storage ``[T, width]``, a view in storage order."""
         if not len(self):
-            return torch.empty(0, self.layout.width)
+            return torch.empty(0, self.layout.width, device=self.device)
         return self._buffer.storage[: len(self)]
 
     def add(self, row: Tensor) -> None:
         """Appends one row ``[width]``."""
-        self._buffer.add(row)
+        self._buffer.add(row.to(self.device))
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
         """Draws with replacement, independent for each update.
@@ -75,7 +91,7 @@ class ReplayRing:
         TorchRL's own state holds the whole capacity; this one grows with the fill.
         """
         return {
-            "rows": self.rows.clone(),  # a view would save the whole storage
+            "rows": self.rows.to("cpu", copy=True),  # a view would save the whole storage
             "capacity": self.capacity,
             "writer": dict(self._buffer.writer.state_dict()),
             "sampler": dict(self.sampler.state_dict()),
@@ -89,7 +105,7 @@ class ReplayRing:
         """
         rows = state["rows"]
         if len(rows):
-            self._buffer.extend(rows)
+            self._buffer.extend(rows.to(self.device))
         writer = dict(state["writer"])
         if state["capacity"] == len(rows) < self.capacity and writer["_cursor"] == 0:
             writer["_cursor"] = len(rows)  # it was full, now it is not

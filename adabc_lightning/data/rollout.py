@@ -17,25 +17,13 @@ import numpy as np
 
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.seeding import episode_streams
 
 LANES = 8  # at most; with more, their simulators and the network no longer fit a core's cache
 NOISE = 0.1  # σ of exploration in training, in action limits; data.exploration_noise
 _AHEAD = 16  # rounds of all lanes that a lane of short episodes may be ahead of the others
 _DRAWS = 128  # steps whose noise is drawn at once; the numbers do not depend on it
-
-
-@dataclass(frozen=True)
-class StoredPolicy:
-    """A policy outside of PyTorch, float32.
-
-    Args:
-        layers: one by one: weight ``[H, I]``, bias ``[H]``.
-        std: its own standard deviation ``[A]`` in action limits; None where it has none.
-    """
-
-    layers: tuple[np.ndarray, ...]
-    std: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -86,28 +74,6 @@ def num_lanes(transitions: int, max_episode_steps: int | None) -> int:
         return 1
     episodes = math.ceil(transitions / max_episode_steps)
     return math.ceil(episodes / math.ceil(episodes / LANES))
-
-
-class _Policy:
-    """π of L observations at once, in NumPy: for so few rows its calls cost half of PyTorch's."""
-
-    def __init__(self, policy: StoredPolicy, spec: EnvironmentSpec, lanes: int) -> None:
-        self._layers = [
-            (np.ascontiguousarray(matrix.T), bias, np.empty((lanes, len(bias)), np.float32))
-            for matrix, bias in zip(policy.layers[::2], policy.layers[1::2], strict=True)
-        ]
-        low, high = _float32(spec.action_low), _float32(spec.action_high)
-        self._half, self._middle = (high - low) / 2, (high + low) / 2
-
-    def __call__(self, observation_LO: np.ndarray) -> np.ndarray:
-        """Actions ``[L, A]``."""
-        x = observation_LO
-        last = self._layers[-1][2]
-        for matrix, bias, out in self._layers:
-            np.matmul(x, matrix, out=out)
-            out += bias
-            x = out if out is last else np.maximum(out, 0, out=out)
-        return np.tanh(x, out=x) * self._half + self._middle
 
 
 class _Lane:
@@ -232,7 +198,11 @@ class _Lanes:
         if noise is None and part.policy is not None and part.policy.std is not None:
             scale_A = part.policy.std
         self._sigma = scale_A * (self._high - self._low) / 2
-        self._policy = None if part.policy is None else _Policy(part.policy, spec, width)
+        self._policy = (
+            None
+            if part.policy is None
+            else NumpyPolicy(part.policy, spec.action_low, spec.action_high, width)
+        )
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
         self._observation_LO = np.zeros((width, spec.observation_size), np.float32)
         self._row_L = np.arange(width)

@@ -22,6 +22,16 @@ class Comparison:
     kind: str
     scores: dict[str, np.ndarray]
 
+    @property
+    def first(self) -> str:
+        """The variant that the others are compared with."""
+        return next(iter(self.scores))
+
+    @property
+    def title(self) -> str:
+        """Heading of its table."""
+        return f"over {self.scores[self.first].shape[1]} tasks ({self.kind})"
+
 
 def comparisons(panels: list[Panel]) -> list[Comparison]:
     """Every group of two panels or more that can be compared; raw returns never can."""
@@ -71,24 +81,45 @@ def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
 
 def to_lines(comparison: Comparison) -> list[str]:
     """Heading and table, Markdown."""
-    first, *others = comparison.scores
-    tasks = comparison.scores[first].shape[1]
-    name = first.replace("|", "∣")
+    name = comparison.first.replace("|", "∣")
     lines = [
-        f"## over {tasks} tasks ({comparison.kind})",
+        f"## {comparison.title}",
         "",
         f"| variant | runs per task | IQM | P({name} is better) |",
         "| --- | --- | --- | --- |",
     ]
-    for label, scores in comparison.scores.items():
-        cells = [label.replace("|", "∣"), str(len(scores))]
-        cells.append(_interval(interquartile_mean(scores), 1))
-        better = improvement(comparison.scores[first], scores) if label in others else None
-        cells.append("" if better is None else _interval(better, 2))
-        lines.append(f"| {' | '.join(cells)} |")
+    for label, *cells in cells_of(comparison):
+        lines.append(f"| {' | '.join([label.replace('|', '∣'), *cells])} |")
     return [*lines, ""]
 
 
-def _interval(values: Interval, digits: int) -> str:
+def cells_of(comparison: Comparison) -> list[list[str]]:
+    """A row per variant: name, runs per task, IQM, probability that the first is better."""
+    first = comparison.scores[comparison.first]
+    made = []
+    for label, scores in comparison.scores.items():
+        better = "" if label == comparison.first else interval_text(improvement(first, scores), 2)
+        iqm = interval_text(interquartile_mean(scores), 1)
+        made.append([label, str(len(scores)), iqm, better])
+    return made
+
+
+def between(panel: Panel) -> list[list[Interval | None]]:
+    """Probability of improvement of each curve over each other on one task, ``[curves][curves]``.
+
+    Of the mean of fine-tuning; None on the diagonal and where no run has one.
+    """
+    known = [
+        np.array([[v] for v in values_of(c, panel.unit, "online_mean") if v is not None])
+        for c in panel.curves
+    ]
+    return [
+        [improvement(a, b) if a is not b and len(a) and len(b) else None for b in known]
+        for a in known
+    ]
+
+
+def interval_text(values: Interval, digits: int) -> str:
+    """Value and bounds, rounded."""
     value, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in values)
     return f"{value} [{low}, {high}]"

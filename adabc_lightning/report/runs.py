@@ -1,13 +1,17 @@
 """Runs on disk, and which of them belong to one curve and one panel."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adabc_lightning.config_files import load
 from adabc_lightning.data import d4rl
@@ -51,15 +55,46 @@ class Run:
         Raises: UserError: it holds something else.
         """
         names = ("gradient_updates", "env_steps", *columns)
+        evaluated = ~np.isnan(self.column("eval/return"))
+        found = [(name, self.column(name)[evaluated]) for name in names]
+        return [
+            {name: float(values[i]) for name, values in found if not np.isnan(values[i])}
+            for i in range(evaluated.sum())
+        ]
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of ``metrics.csv``, ``[rows]``, NaN where it is empty.
+
+        Raises: UserError: the file is damaged or has no such column.
+        """
+        if name not in self.metrics:
+            path = self.folder / "metrics.csv"
+            raise UserError(f"{path} is damaged: it has no column {name!r}")
+        return self.metrics[name]
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Every column of ``metrics.csv`` but ``phase``; a line that is still written is left out.
+
+        Raises: UserError: it holds something else.
+        """
         path = self.folder / "metrics.csv"
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["eval/return"]]
-            return [{name: float(row[name]) for name in names if row[name]} for row in rows]
-        except KeyError as error:
-            raise UserError(f"{path} is damaged: it has no column {error}") from error
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            header, *rows = csv.reader(io.StringIO(whole, newline=""), strict=True)
+            if any(len(row) != len(header) for row in rows):
+                raise ValueError("its lines differ in length")
+            values = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+            values.pop("phase", None)
+            return {
+                name: np.array([float(value or "nan") for value in column])
+                for name, column in values.items()
+            }
         except (ValueError, csv.Error) as error:
             raise UserError(f"{path} is damaged: {error}") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
     @property
     def initial_alpha(self) -> float:
