@@ -163,7 +163,8 @@ _ENVIRONMENT = record(
     },
     may_lack=["measured"],  # in checkpoints of earlier versions
 )
-_COLLECTOR = {
+_LOG = record({"env_steps": count, "episodes": count, "step": count})
+_SIMULATION = {
     "env_steps": count,
     "reset_seed": optional(count),
     "noise": _NUMPY_GENERATOR,
@@ -172,6 +173,13 @@ _COLLECTOR = {
     "steps": count,
     "env": optional(_ENVIRONMENT),
 }
+
+
+def _collector(value: Any, where: str) -> None:
+    """Where a run is in its environment, or in a log that others write."""
+    (_LOG if isinstance(value, dict) and "episodes" in value else record(_SIMULATION))(value, where)
+
+
 _RING = {
     "rows": tensor(2, torch.float32),
     "capacity": count,
@@ -182,15 +190,25 @@ _RING = {
     ),
     "generator": _GENERATOR,
 }
+
+
+def _episode(value: Any, where: str) -> None:
+    """Return and steps."""
+    if len(value) != 2:
+        refuse(value, where, "a return and a number of steps")
+
+
 _POINT = {"gradient_updates": count, "env_steps": count, "eval/return": number}
 _CALLBACKS = {
-    "AlphaController": record({"alpha": number, "return_average": number}),
+    "AlphaController": record({"alpha": number, "return_average": optional(number)}),
     "Guard": record({"warnings": listing(text)}),
     "Evaluation": record(
         {
             "history": listing(both(record(_POINT), _NUMBERS)),
             "seconds": number,
-        }
+            "logged": listing(both(listing(number), _episode)),
+        },
+        may_lack=["logged"],
     ),
     "Metrics": record(
         {
@@ -205,7 +223,9 @@ _CALLBACKS = {
         {
             "seconds": record({"offline": number, "online": number}),
             "evaluation_seconds": number,
-        }
+            "commands": listing(text),
+        },
+        may_lack=["commands"],
     ),
     "Checkpointing": record({"best_return": optional(number), "best_is_online": flag}),
     "BalancedReplay": record(
@@ -245,7 +265,7 @@ _RUN = {
             "seed": count,
             "dataset": optional(text),
             "dataset_name": optional(text),
-            "collector": record(_COLLECTOR),
+            "collector": _collector,
             "replay": record({"generator": _GENERATOR}),
         },
         may_lack=["dataset_name"],
