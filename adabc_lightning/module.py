@@ -215,12 +215,6 @@ class OffToOnModule(LightningModule):
             AdamState.of(critic_adam, self.learning_rate),
         )
 
-    def transfer_batch_to_device(
-        self, batch: TensorDict, device: torch.device, dataloader_idx: int
-    ) -> TensorDict:
-        """Nothing to do: the ring is on the device, and moving nothing takes a while, too."""
-        return batch if batch["reward"].device == device else batch.to(device)
-
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
 
