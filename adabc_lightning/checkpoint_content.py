@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.errors import UserError
-from adabc_lightning.exchange import PREFIX
 
 Check = Callable[[Any, str], None]
 """Raises :class:`UserError` unless a value is right; the text says where it is."""
@@ -164,7 +163,8 @@ _ENVIRONMENT = record(
     },
     may_lack=["measured"],  # in checkpoints of earlier versions
 )
-_COLLECTOR = {
+_LOG = record({"env_steps": count, "episodes": count, "step": count})
+_SIMULATION = {
     "env_steps": count,
     "reset_seed": optional(count),
     "noise": _NUMPY_GENERATOR,
@@ -173,7 +173,13 @@ _COLLECTOR = {
     "steps": count,
     "env": optional(_ENVIRONMENT),
 }
-_LOG = {"env_steps": count, "episodes": count, "step": count}  # in the collector's place
+
+
+def _collector(value: Any, where: str) -> None:
+    """Where a run is in its environment, or in a log that others write."""
+    (_LOG if isinstance(value, dict) and "episodes" in value else record(_SIMULATION))(value, where)
+
+
 _RING = {
     "rows": tensor(2, torch.float32),
     "capacity": count,
@@ -184,6 +190,14 @@ _RING = {
     ),
     "generator": _GENERATOR,
 }
+
+
+def _episode(value: Any, where: str) -> None:
+    """Return and steps."""
+    if len(value) != 2:
+        refuse(value, where, "a return and a number of steps")
+
+
 _POINT = {"gradient_updates": count, "env_steps": count, "eval/return": number}
 _CALLBACKS = {
     "AlphaController": record({"alpha": number, "return_average": optional(number)}),
@@ -192,9 +206,9 @@ _CALLBACKS = {
         {
             "history": listing(both(record(_POINT), _NUMBERS)),
             "seconds": number,
-            "logged": listing(listing(number)),
+            "logged": listing(both(listing(number), _episode)),
         },
-        may_lack=["logged"],  # in checkpoints of earlier versions
+        may_lack=["logged"],
     ),
     "Metrics": record(
         {
@@ -209,7 +223,9 @@ _CALLBACKS = {
         {
             "seconds": record({"offline": number, "online": number}),
             "evaluation_seconds": number,
-        }
+            "commands": listing(text),
+        },
+        may_lack=["commands"],
     ),
     "Checkpointing": record({"best_return": optional(number), "best_is_online": flag}),
     "BalancedReplay": record(
@@ -249,7 +265,7 @@ _RUN = {
             "seed": count,
             "dataset": optional(text),
             "dataset_name": optional(text),
-            "collector": record({"env_steps": count}),
+            "collector": _collector,
             "replay": record({"generator": _GENERATOR}),
         },
         may_lack=["dataset_name"],
@@ -274,8 +290,6 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
         return
     record(_RUN)(content, "")
     agent, data = content["agent"], content["ReplayDataModule"]
-    collector = _LOG if data["env_id"].startswith(PREFIX) else _COLLECTOR
-    record(collector)(data["collector"], "ReplayDataModule/collector")
     if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):
         raise UserError("agent/sums and agent/counts disagree")
     if data["collector"]["env_steps"]:

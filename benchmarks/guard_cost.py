@@ -1,34 +1,29 @@
 """What the checks of numbers and environments cost, in CPU time, at the paper's sizes on Hopper.
 
-    .venv/bin/python benchmarks/guard_cost.py [--pairs 5]
+    .venv/bin/python benchmarks/guard_cost.py [--blocks 100]
 
 Processor time rather than wall time, the smallest of several rounds: it holds on a busy machine,
-too. With ``--pairs``, whole runs of the command line's ``fit`` (500 updates of pre-training, 50
-environment steps with ten updates each) instead, with the checks and without any in turn, each in
-a process of its own that has imported everything; the medians of their processor time.
+too. With ``--blocks``, a whole ``fit`` (TD3+BC's objective, REDQ's target) in so many blocks per
+phase with the checks on and off in turn, and the medians of both.
 """
 
 import argparse
-import multiprocessing
+import math
 import os
 import shlex
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ["WANDB_MODE"] = "disabled"
-os.environ["OMP_NUM_THREADS"] = "1"  # what is forked must have one thread
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
 
-import adabc_lightning.cli  # noqa: F401 - what a forked run needs not import again
-from adabc_lightning import envs
 from adabc_lightning.__main__ import main as command_line
-from adabc_lightning.callbacks import guard
+from adabc_lightning.callbacks import Metrics, guard
 from adabc_lightning.callbacks.guard import check_tensors
 from adabc_lightning.data import collector
 from adabc_lightning.data.transitions import Layout
@@ -37,11 +32,10 @@ from adabc_lightning.module import OffToOnModule
 from adabc_lightning.stepping import CheckedEnv, check_action
 
 HOPPER = EnvironmentSpec("Hopper-v5", 11, (-1.0,) * 3, (1.0,) * 3, 1000)
-G, B, EVERY = 10, 256, 500
+G, B, EVERY, BLOCK = 10, 256, 500, 20
 RUN = shlex.split(
-    "fit --config hopper --schedule.offline_updates 500 --schedule.online_env_steps 50"
-    " --schedule.evaluation_every 500 --evaluation.episodes 1 --trainer.accelerator cpu"
-    " --trainer.enable_progress_bar false"
+    "fit --config hopper --schedule.evaluation_every 1000000 --evaluation.episodes 1"
+    " --metrics.every 20 --trainer.accelerator cpu --trainer.enable_progress_bar false"
 )
 
 
@@ -67,52 +61,66 @@ def microseconds(function: Callable[[], Any], repeats: int, rounds: int = 3) -> 
     return 1e6 * best
 
 
-def fit(folder: Path, checked: bool) -> float:
-    """CPU seconds of one run of ``fit``, in a process of its own."""
-    ours, theirs = multiprocessing.Pipe()
+def compare(blocks: int) -> None:
+    """Times blocks of a whole ``fit``, the checks on and off in turn; prints the medians.
 
-    def child() -> None:
-        if not checked:
-            nothing = lambda *_, **__: None  # noqa: E731
-            guard.Guard.on_train_batch_end = guard.Guard.check_row = nothing
-            guard.Guard.on_save_checkpoint = nothing
-            collector.check_action = envs.check_action = nothing
-            Bookmark.set = nothing
-            CheckedEnv.reset = lambda self, seed: self.env.reset(seed=seed)[0]
-            CheckedEnv.step = lambda self, action: self.env.step(action)[:4]
-        start = time.process_time()
-        words = [*RUN, "--trainer.default_root_dir", str(folder)]
-        assert command_line(words) == 0
-        theirs.send(time.process_time() - start)
+    A block is 20 updates, pre-training, or two environment steps with ten updates each. So that
+    each block has one, rows of the metrics come every 20 updates instead of every 500.
+    """
+    on = True
+    seconds: dict[str, dict[bool, list[float]]] = {}
 
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    process.join()
-    return float(ours.recv())
+    def switch(owner: Any, name: str, plain: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *a, **k: (original if on else plain)(*a, **k))
 
+    def nothing(*_: Any) -> None:
+        pass
 
-def compare(pairs: int) -> None:
-    """Prints the CPU time of runs with the checks and without them, in turn."""
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    switch(guard.Guard, "check_row", nothing)
+    switch(guard, "check_all", nothing)
+    switch(collector, "check_action", nothing)
+    switch(Bookmark, "set", nothing)
+    switch(CheckedEnv, "step", lambda self, action: self.env.step(action)[:4])
+    row_or_not, begin = Metrics.on_train_batch_end, time.process_time()
+
+    def timed(self: Any, trainer: Any, agent: Any, *rest: Any) -> None:
+        nonlocal on, begin
+        row_or_not(self, trainer, agent, *rest)
+        if agent.gradient_updates % BLOCK == 0:
+            phase = "fine-tuning" if trainer.datamodule.env_steps else "pre-training"
+            times = seconds.setdefault(phase, {True: [], False: []})
+            times[on].append(time.process_time() - begin)
+            on, begin = not on, time.process_time()
+
+    Metrics.on_train_batch_end = timed  # type: ignore[method-assign]
+    length = f"--schedule.offline_updates {BLOCK * blocks} --schedule.online_env_steps {2 * blocks}"
     with tempfile.TemporaryDirectory() as folder:
-        for pair in range(pairs):
-            for checked in (True, False) if pair % 2 else (False, True):
-                seconds[checked].append(fit(Path(folder, f"{pair}-{checked}"), checked))
-            a, b = seconds[True][-1], seconds[False][-1]
-            print(f"with {a:.2f} s, without {b:.2f} s: {100 * (a / b - 1):+.2f} %", flush=True)
-    ratios = [100 * (a / b - 1) for a, b in zip(seconds[True], seconds[False], strict=True)]
-    a, b = (statistics.median(seconds[checked]) for checked in (True, False))
-    print(f"medians of {pairs}: with {a:.2f} s, without {b:.2f} s: {100 * (a / b - 1):+.2f} %; "
-          f"of the pairs {statistics.median(ratios):+.2f} %")  # fmt: skip
+        assert command_line([*RUN, *length.split(), "--trainer.default_root_dir", folder]) == 0
+    cost = {}
+    for phase, times in seconds.items():
+        a, b = (np.array(times[checked][2:]) for checked in (True, False))
+        block, cost[phase] = np.median(b), np.median(a) - np.median(b)
+        # Of the medians, from the quartiles: a block with an evaluation counts for one.
+        spreads = [np.subtract(*np.percentile(x, [75, 25])) / 1.35 for x in (a, b)]
+        error = 1.25 * math.hypot(spreads[0] / len(a) ** 0.5, spreads[1] / len(b) ** 0.5)
+        print(
+            f"{phase}: a block of {BLOCK} updates {1e3 * np.median(a):.1f} ms with the checks, "
+            f"{1e3 * block:.1f} ms without: {1e3 * cost[phase]:+.1f} ± {1e3 * error:.1f} ms; "
+            f"{len(a)} and {len(b)} blocks, "
+            f"{100 * (cost[phase] - cost['pre-training'] * (1 - BLOCK / EVERY)) / block:+.2f} ± "
+            f"{100 * error / block * (BLOCK / EVERY if len(cost) == 1 else 1.4):.2f} % "
+            f"with rows every {EVERY} updates"
+        )
 
 
 def main() -> None:
-    """Prints the table, or compares whole runs."""
+    """Prints the table, or compares the blocks of a run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, help="of whole runs")
+    parser.add_argument("--blocks", type=int, help="of a whole run, per phase")
     options = parser.parse_args()
-    if options.pairs:
-        compare(options.pairs)
+    if options.blocks:
+        compare(options.blocks)
         return
     torch.set_num_threads(1)
     agent = Standalone()

@@ -331,7 +331,8 @@ def test_a_minari_episode_that_just_stops_is_not_joined_to_the_next(minari_root)
 
 
 def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_root, monkeypatch):
-    monkeypatch.setattr(minari, "load_dataset", lambda *_, **__: pytest.fail("asked the network"))
+    for name in ("load_dataset", "download_dataset"):
+        monkeypatch.setattr(minari, name, lambda *_, **__: pytest.fail("asked the network"))
     with pytest.raises(UserError) as caught:
         load_dataset("mujoco/hopper/medium-v0")
     assert str(caught.value) == (
@@ -343,11 +344,11 @@ def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_ro
 
 
 def test_a_failed_download_is_one_sentence(minari_root, monkeypatch):
-    def unreachable(name, download):
-        assert (name, download) == ("mujoco/hopper/medium-v0", True)
+    def unreachable(name):
+        assert name == "mujoco/hopper/medium-v0"
         raise ConnectionError("no route\n  to host")
 
-    monkeypatch.setattr(minari, "load_dataset", unreachable)
+    monkeypatch.setattr(minari, "download_dataset", unreachable)
     with pytest.raises(UserError) as caught:
         load_dataset("mujoco/hopper/medium-v0", download=True)
     expected = "dataset 'mujoco/hopper/medium-v0' cannot be read: no route to host"
