@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # a folder with hopper_medium_replay.hdf5 and the like, for `make small`
 DATA ?= ../shared/data
 
-.PHONY: venv demo small test fuzz check clean
+.PHONY: venv demo small test fuzz docs release-check docker-check check clean
 
 venv: $(VENV)/.ready
 
@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,tensorboard,adroit,report,export,video]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,tensorboard,adroit,report,tables,export,video]'
 	touch $@
 
 demo: venv
@@ -34,6 +34,18 @@ test: venv
 # random files into the HDF5 and YAML entry points, FUZZ_SECONDS long (docs/reliability.md)
 fuzz: venv
 	$(BIN)/python tests/fuzz.py
+
+# the documentation site, into build/site; any warning is an error
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# wheel and sdist: built, checked, installed into a clean environment each, and run (docs/release.md)
+release-check: venv
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python tests/release.py
+
+# the Dockerfile's steps, without an engine: in a folder and a virtual environment (docs/release.md)
+docker-check: venv
+	$(BIN)/python tests/dockerfile.py $(if $(TORCH_INDEX),TORCH_INDEX=$(TORCH_INDEX))
 
 check: venv
 	$(BIN)/ruff check .

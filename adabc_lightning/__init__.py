@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "OffToOnModule": "adabc_lightning.module",
     "ReplayDataModule": "adabc_lightning.data.module",
+    "Robot": "adabc_lightning.robot",
     "Schedule": "adabc_lightning.schedule",
     "UserError": "adabc_lightning.errors",
     "load_dataset": "adabc_lightning.data.datasets",

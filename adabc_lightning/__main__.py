@@ -19,17 +19,20 @@ commands:
   fit        pre-train on a dataset, hand over, fine-tune in the environment
   validate   evaluate a checkpoint: return and score of each episode, mean ± std
   configs    list the packaged configs: tasks, methods, overlays
+  inspect    check a dataset: data card, what is suspicious in it, conversion
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     page, tables and learning curves of runs
   export     write a policy as ONNX or torch.export, with a card
   rollout    run episodes of a policy, print the returns, record a video
   bench      updates per second, whole loops, loading and start-up on this machine
+  doctor     check this machine: what works, how fast, how long a config will take
 
 examples:
   python -m adabc_lightning fit --config hopper.yaml
   python -m adabc_lightning fit --config hopper.yaml --config quick.yaml --seed_everything 1
   python -m adabc_lightning fit --config hopper.yaml --data.dataset my_log.hdf5
+  python -m adabc_lightning fit --config hopper.yaml --dry-run
   python -m adabc_lightning fit --trainer.default_root_dir runs/a --ckpt_path last
   python -m adabc_lightning validate --ckpt_path runs/a/checkpoints/best.ckpt
 
@@ -40,8 +43,8 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 
 RUN = ("fit", "validate")  # take configs; the others have options of their own
 COMMANDS = (
-    *("fit", "validate", "configs", "collect", "experiment", "report"),
-    *("export", "rollout", "bench"),
+    *("fit", "validate", "configs", "inspect", "collect", "experiment", "report"),
+    *("export", "rollout", "bench", "doctor"),
 )
 
 
@@ -49,9 +52,10 @@ def help_for(command: str) -> str:
     """Usage of one command and every key with its default, unit and source."""
     base = (packaged_folder() / "base.yaml").read_text(encoding="utf-8")
     checkpoint = "[--ckpt_path PATH|last]" if command == "fit" else "--ckpt_path PATH"
+    dry = " [--dry-run]" if command == "fit" else ""
     return (
         f"usage: python -m adabc_lightning {command} [--config NAME]... [--KEY VALUE]...\n"
-        f"                 {checkpoint} [--print_config]\n\n"
+        f"                 {checkpoint} [--print_config]{dry}\n\n"
         "Several --config stack: later ones win over earlier ones, keys over all of them. Keys\n"
         "nest with a dot (--model.gamma 0.98); trainer.* are those of Lightning's Trainer\n"
         "(--trainer.default_root_dir DIR). The others with default, unit and source:\n\n" + base
@@ -85,7 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Args:
         arguments: without the program; None for ``sys.argv``.
-    Returns: the exit status: 0, or 2 after one line about what the user gave.
+    Returns: the exit status: 0, 1 where ``doctor`` found something broken, or 2 after one line
+        about what the user gave.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -96,8 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
         command, *words = arguments
         words = take_allowed(words)
         if command not in RUN:
-            import_module(f"adabc_lightning.{command}").main(words)
-            return 0
+            return import_module(f"adabc_lightning.{command}").main(words) or 0
+        dry = command == "fit" and "--dry-run" in words
+        words = [word for word in words if not (dry and word == "--dry-run")]
         files, options = resolve(command, words)
         gc.disable()  # a quarter of the time that importing PyTorch takes
         from adabc_lightning.runtime import tune
@@ -106,10 +112,16 @@ def main(arguments: list[str] | None = None) -> int:
         from adabc_lightning.cli import run
 
         gc.enable()
-        run(command, files, options, shlex.join(["python", "-m", "adabc_lightning", *arguments]))
+        line = shlex.join(["python", "-m", "adabc_lightning", *arguments])
+        run(command, files, options, line, dry=dry)
         return 0
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of a file whose place the user chose
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename!s:.100}: {error.strerror}", file=sys.stderr)
         return 2
 
 

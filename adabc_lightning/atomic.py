@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,7 +53,8 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
             os.replace(temporary, target)
             sync_folder(target.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or its folder is a file
+            temporary.unlink()
         raise
 
 

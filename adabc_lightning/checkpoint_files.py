@@ -1,4 +1,4 @@
-"""The newest checkpoint of a run, the one before it, whether they are whole, and their content.
+"""The newest checkpoint of a run and the one before it; reading one, whole and with sense.
 
 Imports no PyTorch until one is read.
 """
@@ -37,7 +37,9 @@ def is_whole(path: Path) -> bool:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            # PyTorch compresses nothing, so that no record is larger than its file.
+            stored = all(not entry.compress_type for entry in archive.infolist())
+            return stored and archive.testzip() is None
     except Exception:  # no archive, or one whose directory is damaged: of all kinds
         return False
 
@@ -62,16 +64,13 @@ def keep_previous(last: Path) -> None:
         temporary.unlink()
 
 
-def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
-    """A checkpoint's content; nothing in the file is executed.
+def load_whole(path: Path) -> Any:
+    """What a checkpoint's file holds; nothing in it is executed.
 
-    Args:
-        path: the file.
-        policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
     Raises: Damaged: the file is not as it was written. UserError: there is no such file, or it is
-        no checkpoint of this package.
+        of another kind.
     """
-    import torch
+    import torch  # slow, and those who only look for files need not
 
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
@@ -79,11 +78,24 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
     if not is_whole(path):
         raise damaged
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
     except Exception as error:  # in what describes the records, which has no checksum
         raise damaged from error
+
+
+def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
+    """A checkpoint's content, of which every entry is what a run writes.
+
+    Args:
+        path: the file.
+        policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
+    Raises: Damaged, UserError: as :func:`load_whole`, or it is no checkpoint of this package.
+    """
+    from adabc_lightning.checkpoint_content import check_content
+
+    checkpoint = load_whole(path)
     if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
     if not policy_only and "optimizer_states" not in checkpoint:
@@ -91,4 +103,19 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
             f"{path} holds a policy and nothing else, which collect, export and rollout can use; "
             "give a checkpoint such as last.ckpt or best.ckpt"
         )
+    try:
+        check_content(checkpoint, policy_only=policy_only)
+    except UserError as error:
+        raise UserError(f"{path} is no checkpoint that a run wrote: {error}") from error
     return checkpoint
+
+
+def not_taken(path: str | Path, error: Exception) -> UserError:
+    """What to say when the parts of a run do not take a checkpoint's entries.
+
+    Args:
+        path: the checkpoint's file.
+        error: what one of them raised.
+    """
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{path} cannot be taken up: {reason:.300}")

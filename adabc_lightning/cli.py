@@ -3,6 +3,7 @@
 import logging
 import warnings
 from argparse import SUPPRESS
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,22 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from adabc_lightning.checkpoint_files import not_taken, read_checkpoint
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, refuse_key
-from adabc_lightning.messages import closing_line, episode_table
+from adabc_lightning.messages import closing_line, episode_table, plan_text
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
+from adabc_lightning.preview import Planned, Preview, plan, to_fetch
 from adabc_lightning.run_folder import (
     RunFolder,
     checkpoint_to_resume,
     fresh_folder,
     goes_on,
     how_to_go_on,
-    read_checkpoint,
 )
 from adabc_lightning.schedule import Schedule
 
@@ -67,13 +69,23 @@ class CommandLine(LightningCLI):
         options: the command line's words, which win over the files.
         lock: for the run's folder.
         line: the command line as it was given, for ``summary.json``.
+        dry: only plan; nothing is locked, fetched or written.
     Raises: UserError: anything wrong with what the user gave.
     """
 
+    resumes = False  # whether the folder's own run goes on
+
     def __init__(
-        self, command: str, files: list[Path], options: list[str], lock: FolderLock, line: str
+        self,
+        command: str,
+        files: list[Path],
+        options: list[str],
+        lock: FolderLock,
+        line: str = "",
+        *,
+        dry: bool = False,
     ) -> None:
-        self.command, self.files, self.lock, self.line = command, files, lock, line
+        self.command, self.files, self.lock, self.line, self.dry = command, files, lock, line, dry
         # Before a class is imported, whatever part of the config names it.
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
         references_only()
@@ -156,7 +168,8 @@ class CommandLine(LightningCLI):
             options.default_root_dir = str(folder)
         self.folder = Path(options.default_root_dir)
         self.resumes = goes_on(self.folder, self.config.ckpt_path)
-        if self.resumes and self.folder.is_dir():  # before what another process may still replace
+        # Before what another process may still replace.
+        if self.resumes and self.folder.is_dir() and not self.dry:
             self.lock.take(self.folder)
         self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path)
 
@@ -178,25 +191,52 @@ class CommandLine(LightningCLI):
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
         extra: list[Callback] = [Summary(self.line)]
+        self.run_folder = RunFolder(text, self.config_init.logging, self.lock, self.resumes)
         if self.command == "fit":
-            extra.append(RunFolder(text, self.config_init.logging, self.lock, self.resumes))
+            extra.append(self.run_folder)
         if options.enable_progress_bar is not False:
             extra.append(Progress())
         self.trainer_defaults = {"callbacks": extra}
+        self.checkpoint_io = AtomicCheckpointIO()
         plugins = options.plugins or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         try:
-            trainer = super().instantiate_trainer(
-                plugins=[*plugins, AtomicCheckpointIO()], **kwargs
-            )
+            trainer = super().instantiate_trainer(plugins=[*plugins, self.checkpoint_io], **kwargs)
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
         # The folder is locked and cleared before anyone writes into it.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunFolder))  # type: ignore[attr-defined]
         return trainer
 
+    def plan(self) -> dict[str, Any]:
+        """What :meth:`fit` would do, as :func:`adabc_lightning.preview.plan` returns it."""
+        data = self.datamodule
+        if missing := to_fetch(data.dataset_name) if data.download else None:
+            return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        preview = Preview(callbacks)
+        self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        with suppress(Planned):
+            self.start()
+        return preview.plan
+
     def fit(self) -> None:
-        """Runs or resumes a run and prints what became of it."""
+        """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
+        if self.dry:
+            print(plan_text(self.plan(), str(self.folder)))
+            return
+        try:
+            self.start()
+        except NotWritten as error:
+            raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
+        if self.trainer.is_global_zero:
+            evaluation = self.config_init.evaluation
+            print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+            if evaluation.history:
+                self._report()
+
+    def start(self) -> None:
+        """Lightning's fit, from the checkpoint if there is one."""
         count = self.trainer.world_size
         if count > 1:  # said here, before Lightning starts the other processes
             raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
@@ -209,13 +249,12 @@ class CommandLine(LightningCLI):
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
-        except NotWritten as error:
-            raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
-        if self.trainer.is_global_zero:
-            evaluation = self.config_init.evaluation
-            print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
-            if evaluation.history:
-                self._report()
+        except (UserError, NotWritten, Planned):
+            raise
+        except Exception as error:
+            if not self.checkpoint_io.loaded or self.run_folder.begun:
+                raise
+            raise not_taken(str(self.checkpoint), error) from error
 
     def _report(self) -> None:
         """The run's page; no finished run fails for it."""
@@ -241,20 +280,32 @@ class CommandLine(LightningCLI):
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
         checkpoint = read_checkpoint(Path(self.config.ckpt_path))
-        self.model.on_load_checkpoint(checkpoint)
-        self.model.load_state_dict(checkpoint["state_dict"])
+        try:
+            self.model.on_load_checkpoint(checkpoint)
+            self.model.load_state_dict(checkpoint["state_dict"])
+        except UserError:
+            raise
+        except Exception as error:
+            raise not_taken(self.config.ckpt_path, error) from error
         evaluation = self.config_init.evaluation
         returns, lengths = evaluation.run(self.datamodule, self.model)
         evaluation.teardown(self.trainer, self.model, "validate")
         print(episode_table(returns, lengths, self.datamodule.reference))
 
 
-def run(command: str, files: list[Path], options: list[str], line: str = "") -> None:
+def run(
+    command: str, files: list[Path], options: list[str], line: str = "", *, dry: bool = False
+) -> None:
     """Executes ``fit`` or ``validate``; arguments and errors as :class:`CommandLine`."""
+    quieten()
+    with FolderLock("a run", "--trainer.default_root_dir") as lock:
+        command_line = CommandLine(command, files, options, lock, line, dry=dry)
+        getattr(command_line, command)()
+
+
+def quieten() -> None:
+    """Leaves out what libraries say about themselves."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
-    with FolderLock("a run", "--trainer.default_root_dir") as lock:
-        command_line = CommandLine(command, files, options, lock, line)
-        getattr(command_line, command)()

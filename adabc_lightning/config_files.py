@@ -165,9 +165,9 @@ def run_config(command: str, options: list[str]) -> list[Path]:
 
     Raises: UserError: ``validate`` has no checkpoint, or one without a config.
     """
-    checkpoint = _value(options, "--ckpt_path")
+    checkpoint = last_value(options, "--ckpt_path")
     if command == "fit" and checkpoint == "last":
-        folder = _value(options, "--trainer.default_root_dir")
+        folder = last_value(options, "--trainer.default_root_dir")
         config = Path(folder, "config.yaml") if folder else None
     else:
         config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
@@ -245,7 +245,7 @@ def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[name] = copy.deepcopy(value)
 
 
-def _value(options: list[str], name: str) -> str | None:
+def last_value(options: list[str], name: str) -> str | None:
     """The value of an option in a list of words, the last one given."""
     value = None
     for index, word in enumerate(options):

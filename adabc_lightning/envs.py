@@ -200,9 +200,21 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     Raises: UserError: the state is of another environment, or of one without (or with) a time
         limit.
     """
+    env.reset()  # wrappers refuse to step before a first reset
+    try:
+        _put_back(env, state)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the checkpoint's environment state cannot be put back: {reason}"
+        ) from error
+
+
+def _put_back(env: gymnasium.Env, state: dict[str, Any]) -> None:
     import mujoco
 
-    env.reset()  # wrappers refuse to step before a first reset
     base: Any = env.unwrapped
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     physics = state["physics"].numpy()
@@ -216,8 +228,10 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     mujoco.mj_setState(base.model, base.data, physics, kind)
     mujoco.mj_forward(base.model, base.data)
     mujoco.mj_setState(base.model, base.data, physics, kind)  # mj_forward moves the warm start
-    for name, value in state.get("measured", {}).items():
-        setattr(base, name, value)
+    measured = state.get("measured", {})
+    for name in _MEASURED_BY_RESETS:  # and no other attribute that the file may name
+        if name in measured:
+            setattr(base, name, measured[name])
     base.np_random.bit_generator.state = state["generator"]
     limits = _time_limits(env)
     if len(limits) != len(state["elapsed_steps"]):

@@ -40,6 +40,13 @@ def warn(sentence: str) -> None:
     print(f"warning: {' '.join(sentence.split())}", file=sys.stderr)
 
 
+def first_cause(error: BaseException) -> str:
+    """What began a chain of exceptions, on one line; libraries wrap it in guesses of their own."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def closest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that a misspelt word probably stands for, None if none is close."""
     by_lower_case = {choice.lower(): choice for choice in choices}

@@ -76,6 +76,12 @@ class FolderLock:
         assert self._file is not None
         return self._file.fileno()
 
+    def release(self) -> None:
+        """Lets others in; without a lock nothing happens."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def __enter__(self) -> "FolderLock":
         return self
 
@@ -85,6 +91,4 @@ class FolderLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self.release()

@@ -2,15 +2,19 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, first_cause
+
+if TYPE_CHECKING:
+    import wandb
 
 # A run waits at most so long for Weights & Biases: for its first answer, and for the upload at
 # the end (what is not uploaded stays in the run's folder, for `wandb sync`).
@@ -73,8 +77,30 @@ def make_loggers(options: Logging, folder: Path) -> list[Logger]:
     if mode != "disabled":
         loggers += _wandb_logger(options, folder, mode)
     if options.tensorboard:
-        loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
+        loggers.append(TensorBoard(str(folder), name="tensorboard", version=""))
     return loggers
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's, whose end no run fails for either: what cannot be written is said in a line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        said = threading.excepthook
+
+        def hook(args: threading.ExceptHookArgs) -> None:
+            """TensorBoard's thread keeps its error for whoever writes next."""
+            if not type(args.thread).__module__.startswith("tensorboard."):
+                said(args)
+
+        threading.excepthook = hook
+
+    def finalize(self, status: str) -> None:
+        """Writes what it still holds, if it can be written."""
+        try:
+            super().finalize(status)
+        except Exception as error:
+            _say(f"TensorBoard's files are not whole: {first_cause(error)}")
 
 
 def finish_loggers(loggers: Iterable[Logger]) -> None:
@@ -84,17 +110,27 @@ def finish_loggers(loggers: Iterable[Logger]) -> None:
             logger.experiment.finish()
 
 
+def logged_in() -> bool:
+    """Whether Weights & Biases has a key; asks neither the person nor the network."""
+    import wandb
+
+    wandb.setup(_settings())
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def _settings() -> "wandb.Settings":
+    import wandb
+
+    return wandb.Settings(silent=True, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS)
+
+
 def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
     """One logger, online if wanted and possible, or none: a run never fails for its logger."""
     try:
         import wandb
 
-        settings = wandb.Settings(
-            silent=True, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS
-        )
-        wandb.setup(settings)
-        # An unverified login asks neither the person nor the network.
-        if mode in ("auto", "online") and not wandb.login(prompt=False, verify=False):
+        wandb.setup(_settings())
+        if mode in ("auto", "online") and not logged_in():
             mode = "offline"
 
         def start(mode: str) -> Logger:
@@ -103,7 +139,7 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
                 name=options.wandb_name or folder.name,
                 dir=folder,
                 mode=mode,  # type: ignore[arg-type]
-                settings=settings,
+                settings=_settings(),
             )
             run.define_metric("*", step_metric="trainer/global_step")  # what loggers call step
             return WandbLogger(experiment=run, save_dir=folder)

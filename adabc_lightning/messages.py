@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from adabc_lightning.data.limits import amount
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference
 
@@ -46,4 +48,65 @@ def episode_table(
     lines.append(f"return {np.mean(returns):.2f} ± {np.std(returns):.2f}")
     if scores is not None:
         lines.append(f"score {np.mean(scores):.2f} ± {np.std(scores):.2f}")
+    return "\n".join(lines)
+
+
+def plan_text(plan: dict[str, Any], folder: str) -> str:
+    """What a run would do.
+
+    Args:
+        plan: as :func:`~adabc_lightning.preview.plan` returns it.
+        folder: where the run would leave its files.
+    """
+    rows, kept, fetched = plan["transitions"], plan["kept_at_hand_over"], plan["to_fetch"]
+    data = "no dataset" if plan["dataset"] is None else f"{plan['dataset']}"
+    if fetched:
+        data += f" (to be fetched: {fetched})"
+    elif plan["dataset"] is not None and rows:
+        data += f" ({rows:,} transitions)"
+    limit = plan["max_episode_steps"]
+    done = plan["done"]
+    G, every = plan["updates_per_env_step"], plan["evaluations"]
+    evaluated = f"evaluations of {plan['episodes']} episodes"
+    lines = [
+        f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
+        f"{plan['action_size']} numbers, "
+        + (f"{limit:,} steps an episode" if limit else "no time limit")
+        + f"), {data}",
+        f"agent         {plan['objective']}, {plan['num_critics']} critics of which "
+        f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
+        f"{plan['device']}",
+    ]
+    if any(done.values()):
+        lines.append(
+            f"goes on from  {done['gradient_updates']:,} updates, {done['env_steps']:,} "
+            "environment steps"
+        )
+    if plan["offline_updates"]:
+        lines.append(
+            f"pre-training  {plan['offline_updates']:,} updates of {plan['batch_size']} "
+            f"transitions; {every['offline']:,} {evaluated}"
+        )
+    if kept is not None and rows and plan["online_env_steps"]:
+        lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
+    if plan["online_env_steps"]:
+        lines.append(
+            f"fine-tuning   {plan['online_env_steps']:,} environment steps × {G} updates = "
+            f"{plan['online_updates']:,}; {every['online']:,} {evaluated}"
+        )
+    files = plan["files"]
+    lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")
+    lines += [f"                {name:<28} {amount(size):>10}" for name, size in files.items()]
+    memory = {name: size for name, size in plan["memory"].items() if name != "free"}
+    known = sum(size for size in memory.values() if size)
+    free = plan["memory"]["free"]
+    lines.append(
+        f"memory        about {amount(known)} in all"
+        + ("" if free is None else f"; {amount(free)} are free beside what is taken now")
+    )
+    memory = {"libraries and dataset, now": memory.pop("now"), **memory}
+    lines += [
+        f"                {name:<28} {'?' if size is None else amount(size):>10}"
+        for name, size in memory.items()
+    ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from lightning import LightningModule
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.limits import check_memory
 from adabc_lightning.engine import NAMED, Draws, Eager, Engine, Work, make_engine
 from adabc_lightning.envs import EnvironmentSpec
@@ -214,12 +215,6 @@ class OffToOnModule(LightningModule):
             AdamState.of(critic_adam, self.learning_rate),
         )
 
-    def transfer_batch_to_device(
-        self, batch: TensorDict, device: torch.device, dataloader_idx: int
-    ) -> TensorDict:
-        """Nothing to do: the ring is on the device, and moving nothing takes a while, too."""
-        return batch if batch["reward"].device == device else batch.to(device)
-
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
 
@@ -276,7 +271,7 @@ class OffToOnModule(LightningModule):
 
     @property
     def sums(self) -> dict[str, Tensor]:
-        """The running sums of the update metrics since they were last taken, on the device."""
+        """The sums (scalars, on the device) of the update metrics since they were last taken."""
         return self._sums
 
     def take_metrics(self) -> dict[str, float]:
@@ -323,6 +318,11 @@ class OffToOnModule(LightningModule):
                 f"the checkpoint's {name} is not part of this configuration's networks; resume "
                 "with those of the run"
             )
+        weights = (self.critics.weights, self.actor.weights)  # as configure_optimizers has them
+        if len(checkpoint["optimizer_states"]) != len(weights):
+            raise UserError("the checkpoint has not the two optimizers of a run")
+        for index, state in enumerate(checkpoint["optimizer_states"]):
+            check_adam(state, weights[index], f"the checkpoint's optimizer_states/{index}")
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own

@@ -1,4 +1,4 @@
-"""What a run's policy is without PyTorch: a few NumPy arrays, and where they are read from.
+"""The policy of a checkpoint, a run or an export, as something to call.
 
 Dimensions: B observations, O observation, A action, H units, I inputs of a layer.
 """
@@ -6,7 +6,7 @@ Dimensions: B observations, O observation, A action, H units, I inputs of a laye
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +15,35 @@ import numpy as np
 from adabc_lightning.checkpoint_files import FOLDER, LAST, read_checkpoint
 from adabc_lightning.config_files import load
 from adabc_lightning.errors import UserError
+from adabc_lightning.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.scores import Reference, reference_for
 
 CARD = "policy.json"
 FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 """Format of ``export`` → the file beside the card."""
 
-_LAYER = re.compile(r"(?:actor\.)?net\.(\d+)\.weight")
-
-
-@dataclass(frozen=True)
-class StoredPolicy:
-    """A policy's networks, float32.
-
-    Args:
-        layers: one by one: weight ``[H, I]``, bias ``[H]``.
-        std: its own standard deviation ``[A]`` in action limits; None where it has none.
-    """
-
-    layers: tuple[np.ndarray, ...]
-    std: np.ndarray | None = None
-
 
 class Policy:
-    """π without noise (the mean of a Gaussian policy), in NumPy.
-
-    For one observation PyTorch's calls cost more than the arithmetic
-    (``benchmarks/policy_speed.py``). It keeps nothing between calls, so threads may share it.
+    """π without noise (the mean of a Gaussian policy), with what is known about it.
 
     Args:
-        layers: as :class:`StoredPolicy` has them.
+        policy: its weights.
         action_low, action_high: ``[A]`` bounds, action units.
         card: what is known about it; see ``docs/export.md``.
     """
 
     def __init__(
         self,
-        layers: Sequence[np.ndarray],
+        policy: StoredPolicy,
         action_low: Sequence[float] | np.ndarray,
         action_high: Sequence[float] | np.ndarray,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        self.layers = tuple(layers)
-        self.card = dict(card or {})
+        self.layers, self.card = policy.layers, dict(card or {})
         self.action_low = np.array(action_low, np.float32)
         self.action_high = np.array(action_high, np.float32)
-        self.observation_size, self.action_size = layers[0].shape[1], len(layers[-1])
-        self._half = (self.action_high - self.action_low) / 2
-        self._middle = (self.action_high + self.action_low) / 2
-        pairs = zip(layers[::2], layers[1::2], strict=True)
-        *self._hidden, self._output = [(np.ascontiguousarray(w.T), bias) for w, bias in pairs]
+        self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
+        self._act = NumpyPolicy(policy, self.action_low, self.action_high)
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Actions for one observation or a batch.
@@ -81,15 +60,7 @@ class Policy:
                 f"the policy takes observations of shape ({size},) or (B, {size}), this one has "
                 f"{x.shape}"
             )
-        for weight, bias in self._hidden:
-            x = x @ weight
-            x += bias
-            np.maximum(x, 0, out=x)
-        weight, bias = self._output
-        x = x @ weight
-        x += bias
-        action: np.ndarray = np.tanh(x, out=x) * self._half + self._middle
-        return action
+        return self._act(x)
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -105,11 +76,9 @@ def load_policy(path: str | Path) -> Policy:
         return _exported(path)
     file = policy_file(path)
     checkpoint = read_checkpoint(file, policy_only=True)
-    state = {name: tensor.float().numpy() for name, tensor in checkpoint["state_dict"].items()
-             if name.startswith("actor.")}  # fmt: skip
-    layers = layers_of(state, file)
-    low, high = state["actor.action_low"], state["actor.action_high"]
-    return Policy(layers, low, high, _facts(checkpoint, file))
+    policy, state = stored_policy(checkpoint, file), checkpoint["state_dict"]
+    low, high = state["actor.action_low"].numpy(), state["actor.action_high"].numpy()
+    return Policy(policy, low, high, _facts(checkpoint, file))
 
 
 def policy_file(path: Path) -> Path:
@@ -128,26 +97,34 @@ def policy_file(path: Path) -> Path:
     return found[0]
 
 
-def layers_of(state: Mapping[str, Any], path: Path) -> tuple[np.ndarray, ...]:
-    """Weights and biases in layer order, from the entries ``net.LAYER.weight`` and ``.bias``.
+def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
+    """The actor of a checkpoint, with its σ if it has one.
 
-    Args:
-        state: name → array, with or without ``actor.`` before it.
-        path: where they are from, for the message.
-    Raises: UserError: there is no actor, or half of one.
+    Raises: UserError: there is none, or its layers do not fit together.
     """
-    names = {int(match[1]): name for name in state if (match := _LAYER.fullmatch(name))}
+    state = checkpoint.get("state_dict", {})
+    actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
+             if re.fullmatch(r"actor\.net\.\d+\.(weight|bias)", name)}  # fmt: skip
     try:
-        layers = tuple(
-            np.asarray(state[name.replace("weight", part)], np.float32)
-            for _, name in sorted(names.items())
-            for part in ("weight", "bias")
-        )
+        layers = StoredPolicy.of_actor(actor).layers
     except KeyError:
         layers = ()
-    if not layers:
+    log_std = state.get("actor.log_std")
+    if not _is_chain(layers) or (log_std is not None and log_std.shape != layers[-1].shape):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
-    return layers
+    if log_std is None:
+        return StoredPolicy(layers)
+    from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
+
+    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+
+
+def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
+    """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
+    weights, biases = layers[::2], layers[1::2]
+    fits = [w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(weights, biases, strict=True)]
+    chained = all(fits) and [w.shape[1] for w in weights[1:]] == [len(w) for w in weights[:-1]]
+    return bool(layers) and chained
 
 
 def _facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -192,10 +169,13 @@ def _exported(folder: Path) -> Policy:
     if not file.is_file():
         raise UserError(f"{folder} has a card, but no {file.name}; export it again")
     read = _read_onnx if card["format"] == "onnx" else _read_torch
-    return Policy(layers_of(read(file), file), low, high, card)
+    try:
+        return Policy(StoredPolicy.of_actor(read(file)), low, high, card)
+    except (KeyError, IndexError) as error:
+        raise UserError(f"{file} holds no policy that export wrote; export it again") from error
 
 
-def _read_onnx(file: Path) -> dict[str, np.ndarray]:
+def _read_onnx(file: Path) -> dict[str, Any]:
     try:
         import onnx
     except ImportError as error:
@@ -209,11 +189,10 @@ def _read_onnx(file: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{file} is no readable ONNX file; export it again") from error
 
 
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
+def _read_torch(file: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state = torch.export.load(str(file)).state_dict
+        return dict(torch.export.load(str(file)).state_dict)
     except Exception as error:  # a zip, JSON or PyTorch's own, of all kinds
         raise UserError(f"{file} is no readable PyTorch export; export it again") from error
-    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -120,12 +120,14 @@ class RunFolder(Callback):
         self.config, self.logging = config, logging
         self.lock, self.resumes = lock, resumes
         self._card: dict[str, Any] | None = None
+        self.begun = False  # whether all that a checkpoint holds was taken
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Only rank zero writes.
 
         Raises: UserError: another run is at work in the folder, or was in the meantime.
         """
+        self.begun = True
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)

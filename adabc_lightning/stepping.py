@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
-from adabc_lightning.errors import EnvironmentFailure, NotFinite
+from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 
 Result = TypeVar("Result")
 
@@ -93,6 +93,8 @@ class CheckedEnv:
             raise self._failure(
                 what, f"did not answer within data.step_timeout {self.timeout:g} seconds"
             ) from None
+        except UserError:  # about a state that does not fit
+            raise
         except Exception as error:  # whatever a third party's environment raises
             reason = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
             raise self._failure(what, f"raised {reason}") from error

@@ -20,10 +20,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import gymnasium
 import torch
 
-from adabc_lightning.data.rollout import LANES, Part, Rollout, StoredPolicy, roll_out
+from adabc_lightning.data.rollout import LANES, Part, Rollout, roll_out
 from adabc_lightning.data.writer import PartialFile, write_hdf5
 from adabc_lightning.envs import EnvironmentSpec, make_env
 from adabc_lightning.networks import Actor
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.runtime import tune
 
 

@@ -303,7 +303,7 @@ class Harness:
             moment = first if not number else self.rng.choice([*MOMENTS, CLOCK, CLOCK, CLOCK])
             when, call = "", 0
             if moment == CLOCK:
-                limit = self.rng.uniform(0.2, 0.8) * seconds
+                limit = self.rng.uniform(0.15, 0.6) * seconds  # more than half of it is start
                 status = fork(words, log, lambda: None, limit)
                 story.append(f"clock {limit:.2f} s")
             else:

@@ -16,6 +16,7 @@ import torch
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.export.graph import INPUT, OUTPUT, export
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.policy import Policy
 
 CALLS = 300  # in a round
@@ -24,8 +25,9 @@ CALLS = 300  # in a round
 def ways(module: OffToOnModule) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """What can act, by name."""
     spec = module.spec
-    layers = [weight.detach().numpy() for weight in module.actor.weights]
-    policy = Policy(layers, spec.action_low, spec.action_high)
+    policy = Policy(
+        StoredPolicy.of_actor(module.actor.state_dict()), spec.action_low, spec.action_high
+    )
     found = {"load_policy": policy, "module.act": module.act}
     try:
         import onnxruntime

@@ -18,11 +18,12 @@ import yaml
 from adabc_lightning import loggers as loggers_module
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.config_files import packaged_folder
 from adabc_lightning.errors import UserError
 from adabc_lightning.loggers import Logging, make_loggers
 from adabc_lightning.parser import in_words
-from adabc_lightning.run_folder import checkpoint_to_resume, fresh_folder, read_checkpoint
+from adabc_lightning.run_folder import checkpoint_to_resume, fresh_folder
 
 SIZES = shlex.split(
     "--schedule.offline_updates 20 --schedule.online_env_steps 10"

@@ -19,13 +19,14 @@ from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.checkpointing import Checkpointing
+from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.collect.dataset import shares
 from adabc_lightning.collect.sources import read_source
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.data.rollout import LANES, Part, StoredPolicy, num_lanes, roll_out
+from adabc_lightning.data.rollout import LANES, Part, num_lanes, roll_out
 from adabc_lightning.envs import EnvironmentSpec, make_env
 from adabc_lightning.networks import Actor
-from adabc_lightning.run_folder import read_checkpoint
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.seeding import episode_streams
 

@@ -1,12 +1,18 @@
 """Equation 2 against a run worked out by hand, and what must hold for any run."""
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adabc_lightning.callbacks import AlphaController, Metrics
 from adabc_lightning.control import next_alpha, next_return_average
+from adabc_lightning.data.collector import Episode
+from adabc_lightning.scores import Reference
 
 # The same examples every time, however slow the machine is.
 steady = settings(max_examples=100, deadline=None, derandomize=True)
@@ -94,3 +100,46 @@ def test_alpha_is_monotone(
 def test_average_lies_between(average: float, current: float, rate: float) -> None:
     low, high = sorted((average, current))
     assert low - 1e-12 <= next_return_average(average, current, rate) <= high + 1e-12
+
+
+@steady
+@given(
+    st.lists(st.tuples(st.floats(-2000, 5000), st.integers(1, 1000), st.booleans()), max_size=20),
+    st.fixed_dictionaries(
+        {
+            **{"kp": gains, "kd": gains, "target": returns, "ceiling": st.floats(0, 10)},
+            **{"average_rate": st.floats(0, 1), "times_episode_length": st.booleans()},
+        }
+    ),
+    returns,
+)
+def test_the_callback_against_a_plain_loop(
+    steps: list[tuple[float, int, bool]], options: dict[str, Any], start: float
+) -> None:
+    """After any steps, of which some end an episode: α, R_avg, and what the metrics get."""
+    controller, metrics = AlphaController(**options), Metrics()
+    controller.return_average = start
+    agent: Any = SimpleNamespace(alpha=torch.tensor(controller.alpha))
+    data = SimpleNamespace(reference=Reference(-20.0, 3000.0), collector=SimpleNamespace())
+    trainer: Any = SimpleNamespace(datamodule=data, callbacks=[metrics])
+    alpha, average = options["ceiling"], start
+    for raw, length, ends in steps:
+        data.collector.finished_episode = Episode(raw, length) if ends else None
+        if ends:
+            current = (raw + 20) / 3020
+            factor = length if options["times_episode_length"] else 1
+            alpha += factor * options["kp"] * (average - options["target"])
+            if average > current:
+                alpha += factor * options["kd"] * (average - current)
+            alpha = 0.0 if alpha < 0 else min(alpha, options["ceiling"])
+            average += options["average_rate"] * (current - average)
+        if len(steps) % 2:  # as after a kill at this very step
+            saved, controller = controller.state_dict(), AlphaController(**options)
+            controller.load_state_dict(saved)
+        controller.on_train_batch_end(trainer, agent, None, None, 0)
+        assert controller.alpha == pytest.approx(alpha, rel=1e-9, abs=1e-9)
+        assert agent.alpha.item() == pytest.approx(alpha, rel=1e-6, abs=1e-6)
+        assert controller.return_average == pytest.approx(average, rel=1e-9, abs=1e-9)
+        assert ("online/episode_return" in metrics.pending) == ends
+        metrics.pending.clear()
+        alpha, average = controller.alpha, controller.return_average  # no sum of roundings

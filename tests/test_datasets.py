@@ -288,6 +288,41 @@ def test_minari_gives_the_same_transitions_as_d4rl_v2(tmp_path, minari_root):
     assert load_dataset("test/toy/random-v0").reference == Reference(-1.5, 20.0)
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 6),
+            st.sampled_from(["terminal", "timeout", "terminal timeout", "nothing"]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.none() | st.integers(1, 6),
+)
+def test_any_minari_dataset_equals_a_loop_over_rows(tmp_path_factory, episodes, limit):
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("minari")
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        lengths, ends = zip(*episodes, strict=True)
+        buffers = episode_buffers(list(lengths), list(ends))
+        create_minari("any-v0", buffers)
+        slow = slow_load(
+            {
+                "observations": np.concatenate([b.observations[:-1] for b in buffers]),
+                "next_observations": np.concatenate([b.observations[1:] for b in buffers]),
+                "actions": np.concatenate([b.actions for b in buffers]),
+                "rewards": np.concatenate([b.rewards for b in buffers]),
+                "terminals": np.concatenate([b.terminations for b in buffers]),
+                # an episode that just stops was cut off
+                "timeouts": np.concatenate([np.arange(n) == n - 1 for n in lengths]),
+            },
+            limit,
+        )
+        with mock.patch.object(datasets, "warn"):
+            assert_equals_slow(load_dataset("any-v0", max_episode_steps=limit), slow)
+
+
 def test_a_minari_episode_that_just_stops_is_not_joined_to_the_next(minari_root):
     create_minari("toy-v0", episode_buffers([2, 3], ["nothing", "terminal"]))
     dataset = load_dataset("toy-v0")
@@ -296,7 +331,8 @@ def test_a_minari_episode_that_just_stops_is_not_joined_to_the_next(minari_root)
 
 
 def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_root, monkeypatch):
-    monkeypatch.setattr(minari, "load_dataset", lambda *_, **__: pytest.fail("asked the network"))
+    for name in ("load_dataset", "download_dataset"):
+        monkeypatch.setattr(minari, name, lambda *_, **__: pytest.fail("asked the network"))
     with pytest.raises(UserError) as caught:
         load_dataset("mujoco/hopper/medium-v0")
     assert str(caught.value) == (
@@ -308,11 +344,11 @@ def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_ro
 
 
 def test_a_failed_download_is_one_sentence(minari_root, monkeypatch):
-    def unreachable(name, download):
-        assert (name, download) == ("mujoco/hopper/medium-v0", True)
+    def unreachable(name):
+        assert name == "mujoco/hopper/medium-v0"
         raise ConnectionError("no route\n  to host")
 
-    monkeypatch.setattr(minari, "load_dataset", unreachable)
+    monkeypatch.setattr(minari, "download_dataset", unreachable)
     with pytest.raises(UserError) as caught:
         load_dataset("mujoco/hopper/medium-v0", download=True)
     expected = "dataset 'mujoco/hopper/medium-v0' cannot be read: no route to host"
@@ -323,12 +359,12 @@ def test_minari_spaces_that_do_not_fit_are_refused(minari_root):
     (buffer,) = episode_buffers([2], ["terminal"])
     as_dict = dataclasses.replace(buffer, observations={"joints": buffer.observations})
     create_minari("dict-v0", [as_dict], observation_space=gym.spaces.Dict({"joints": box(3)}))
-    with pytest.raises(UserError, match="'dict-v0' needs a flat Box observation space, not Dict"):
+    with pytest.raises(UserError, match=r"metadata.json needs a flat Box observation space, not D"):
         load_dataset("dict-v0")
 
     discrete = dataclasses.replace(buffer, actions=np.array([0, 1]))
     create_minari("discrete-v0", [discrete], action=gym.spaces.Discrete(2))
-    with pytest.raises(UserError, match=r"'discrete-v0' needs a flat Box action space, not Discr"):
+    with pytest.raises(UserError, match=r"metadata.json needs a flat Box action space, not Discr"):
         load_dataset("discrete-v0")
 
 
@@ -347,7 +383,7 @@ def test_bad_minari_contents_are_refused(minari_root):
 
     shutil.rmtree(minari_root / "nan-v0" / "data")
     (minari_root / "nan-v0" / "data").mkdir()
-    with pytest.raises(UserError, match=r"^dataset 'nan-v0' cannot be read: "):
+    with pytest.raises(UserError, match=r"metadata.json cannot be read: No such file"):
         load_dataset("nan-v0")
 
 

@@ -1,5 +1,7 @@
 """The hand-over: how many rows stay, and which."""
 
+from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,12 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import register_toy, write_log
 from torch import Tensor
 
 from adabc_lightning.callbacks.downsampling import Downsampling, best_rows, random_rows
 from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
+from adabc_lightning.schedule import Schedule
 
 # The same examples every time, however slow the machine is.
 steady = settings(max_examples=50, deadline=None, derandomize=True)
@@ -173,6 +178,65 @@ def test_a_ring_too_small_is_refused_before_training() -> None:
     for allowed in (data_module(6), data_module(None), data_module(5, offline=None)):
         callback.setup(SimpleNamespace(datamodule=allowed), agent, "fit")
     callback.setup(SimpleNamespace(datamodule=data_module(5)), agent, "validate")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 rows in episodes of 20."""
+    return write_log(tmp_path_factory.mktemp("log") / "log.hdf5", 3, 2, rows=60)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    keep=st.floats(0, 1),
+    minimum=st.integers(0, 70),
+    method=st.sampled_from(["random", "best"]),
+    replacement=st.booleans(),
+    capacity=st.none() | st.integers(1, 70),
+    added=st.integers(0, 90),
+)
+def test_the_ring_after_any_hand_over(
+    log: Path,
+    keep: float,
+    minimum: int,
+    method: str,
+    replacement: bool,
+    capacity: int | None,
+    added: int,
+) -> None:
+    """Rows that do not fit are refused before; else the ring is a queue that begins with them."""
+    callback = Downsampling(keep, minimum, method, replacement)
+    schedule = Schedule(2, max(added, 1))
+    data = ReplayDataModule(register_toy(), str(log), schedule, replay_capacity=capacity)
+    data.trainer = SimpleNamespace(callbacks=[callback], lightning_module=None, global_rank=0)
+    data.setup("fit")
+    assert data.dataset is not None
+    rows, wanted = data.dataset.rows.clone(), min(60, max(round(keep * 60), minimum))
+    if method == "best":  # whole episodes
+        wanted = 20 * -(-wanted // 20)
+    module: Any = SimpleNamespace(datamodule=data)
+    if capacity is not None and wanted > capacity:
+        with pytest.raises(UserError, match=f"keeps {wanted} transitions, .* is {capacity};"):
+            callback.setup(module, None, "fit")
+        return
+    callback.setup(module, None, "fit")
+    data.hand_over()
+    kept = data.replay.rows.clone()
+    assert len(kept) == wanted
+    matches = (kept[:, None] == rows).all(-1)
+    assert matches.any(1).all()  # each is one of the dataset's
+    if method == "best" or not replacement or wanted == 60:
+        assert matches.any(0).sum() == wanted  # and another one
+    room = wanted + max(added, 1) if capacity is None else capacity
+    queue = deque(kept, maxlen=room)
+    for row in torch.arange(float(added))[:, None].expand(-1, data.layout.width) + 1000:
+        data.replay.add(row)
+        queue.append(row)
+    assert len(data.replay) == len(queue)
+    expected = torch.stack([*queue]) if queue else torch.empty(0, data.layout.width)
+    order = (wanted + added) % room if len(queue) == room else 0
+    assert torch.equal(data.replay.rows.roll(-order, 0), expected)
+    data.teardown("fit")
 
 
 def test_hand_over_follows_the_runs_seed() -> None:

@@ -18,6 +18,7 @@ from adabc_lightning.envs import make_env
 from adabc_lightning.errors import UserError
 from adabc_lightning.export.names import action_names, observation_names
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.objectives import AWAC
 from adabc_lightning.policy import Policy, load_policy
 from adabc_lightning.schedule import Schedule
@@ -202,7 +203,8 @@ def test_what_a_path_stands_for(run: tuple[Path, OffToOnModule], tmp_path: Path)
 
 
 def test_answers_are_the_callers_own() -> None:
-    policy = Policy([np.eye(2, dtype=np.float32), np.zeros(2, np.float32)], [-2, -1], [4, 1])
+    layers = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    policy = Policy(StoredPolicy(layers), [-2, -1], [4, 1])
     observation = np.array([0.5, -0.25])
     first = policy(observation)
     np.testing.assert_allclose(first, [1 + 3 * np.tanh(0.5), np.tanh(-0.25)], rtol=1e-6)

@@ -18,7 +18,7 @@ from test_resume import assert_equal, everything
 from tiny import Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.callbacks import Guard
+from adabc_lightning.callbacks import BalancedReplay, Guard
 from adabc_lightning.callbacks.guard import check_tensors
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.data.module import ReplayDataModule
@@ -261,6 +261,50 @@ def test_a_number_that_is_none_stops_the_run_within_an_interval(
     if last.exists():
         saved = torch.load(last, weights_only=True)["agent"]["gradient_updates"]
         assert saved == (8 if after == 10 else 10)
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("network", r"density ratio's net\.0\.weight holds 1 numbers of 20 that are not finite at"),
+        ("adam", r"Adam's exp_avg of the density ratio's net\.0\.weight holds 1 numbers of 20"),
+        ("priorities", r"the ring's priorities holds 1 numbers of 123 that are not finite"),
+    ],
+)
+def test_balanced_replay_s_own_numbers_are_checked(
+    part: str, sentence: str, tmp_path: Path
+) -> None:
+    balanced = BalancedReplay(batch_size=4, hidden_sizes=(4,), balanced_steps=10)
+
+    class SpoilBalanced(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            if trainer.datamodule.env_steps != 3:
+                return
+            weight = next(balanced.network.parameters())
+            # The metrics' row comes next: nothing has been computed with it.
+            if part == "priorities":
+                balanced.sampler.priorities[7] = math.nan
+            elif part == "network":
+                weight.data[0, 0] = math.nan
+            else:
+                balanced.optimizer.state[weight]["exp_avg"][0, 0] = math.inf
+
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        log,
+        schedule=Schedule(10, 8, 3, evaluation_every=100, offline_chunk=2),
+        callbacks=[balanced],
+        data={"replay_capacity": None},
+        downsampling={"keep": 1.0},
+    )
+    trainer.callbacks.insert(0, SpoilBalanced())
+    trainer.callbacks.remove(balanced)
+    trainer.callbacks.insert(0, balanced)
+    with pytest.raises(NotFinite, match=sentence):
+        trainer.fit(module, data)
+    assert_whole(tmp_path / "run")
 
 
 def test_answers_of_another_gymnasium() -> None:

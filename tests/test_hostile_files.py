@@ -1,14 +1,18 @@
 """Files from elsewhere: nothing in them runs, and nothing in them takes the memory."""
 
 import io
+import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
+import minari
 import numpy as np
 import pytest
 import torch
@@ -19,6 +23,7 @@ from test_datasets import create_minari, episode_buffers
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.allowed import allowed_packages, check_module, take_allowed
+from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.config_files import merged
 from adabc_lightning.data import limits
 from adabc_lightning.data.actions import clip_actions
@@ -28,7 +33,6 @@ from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 from adabc_lightning.loggers import refuse_key
-from adabc_lightning.run_folder import read_checkpoint
 
 PACKAGE = Path(__file__).resolve().parent.parent / "adabc_lightning"
 
@@ -105,7 +109,7 @@ def test_the_package_never_unpickles_or_evaluates() -> None:
                 "import pickle",
                 "eval(",
                 "exec(",
-                "allow_pickle",
+                "allow_pickle=True",
                 "yaml.unsafe",
                 "shelve",
             ):
@@ -146,12 +150,12 @@ def test_a_chunk_larger_than_its_array_counts() -> None:
 
 def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(Path("log.hdf5"), log())
-    monkeypatch.setattr(limits, "_available", lambda: 200 * 11 * 4 * 2 - 1)  # rows · width · 2
+    monkeypatch.setattr(limits, "available", lambda: 200 * 11 * 4 * 2 - 1)  # rows · width · 2
     with pytest.raises(UserError, match=r"log.hdf5 needs 17.6 kB of memory, 17.6 kB are free; use"):
         load_dataset(path)
-    monkeypatch.setattr(limits, "_available", lambda: 200 * 11 * 4 * 2)
+    monkeypatch.setattr(limits, "available", lambda: 200 * 11 * 4 * 2)
     load_dataset(path)
-    monkeypatch.setattr(limits, "_available", lambda: None)  # no Linux
+    monkeypatch.setattr(limits, "available", lambda: None)  # no Linux
     check_memory(10**30, "nothing")
 
 
@@ -190,6 +194,63 @@ def test_names_never_leave_their_folder() -> None:
     for file in FILES.values():
         assert Path(file.name).name == file.name
         assert ".." not in file.path
+
+
+ENV_SPEC = json.dumps(
+    {"id": "X-v0", "entry_point": "evil_env:X", "kwargs": {}, "additional_wrappers": []}
+)
+METADATA: dict[str, tuple[dict[str, Any], str]] = {
+    "an environment to make": ({"observation_space": None}, "has no 'observation_space', without"),
+    "a huge dtype": ({"observation_space": {"dtype": "(10000000000)f8"}}, "needs a dtype and bou"),
+    "an object dtype": ({"action_space": {"dtype": "O"}}, "'action_space' needs a dtype and bou"),
+    "a huge shape": ({"action_space": {"shape": [10**12]}}, "'action_space' needs a dtype and bo"),
+    "no box": ({"action_space": {"type": "MultiBinary", "n": 10**12}}, "not MultiBinary"),
+    "no space": ({"action_space": [[]]}, "needs a flat Box action space, not [[]]"),
+    "many episodes": ({"total_episodes": 10**12}, "'total_episodes' must be a whole number that"),
+    "no steps": ({"total_steps": "x"}, "'total_steps' must be a whole number that"),
+    "references": (
+        {"ref_min_score": 1, "ref_max_score": 1.0},
+        "ref_min_score is 1.0, ref_max_score 1.0; it must be below",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", METADATA)
+def test_minari_metadata_that_would_run_code_or_fill_the_memory(
+    case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    Path("evil_env.py").write_text("from pathlib import Path\nPath('pwned').touch()\n")
+    create_minari("toy-v0", episode_buffers([4], ["terminal"]))
+    path = Path("toy-v0/data/metadata.json")
+    content = json.loads(path.read_text())
+    content["env_spec"] = ENV_SPEC
+    changes, message = METADATA[case]
+    for key, value in changes.items():
+        if value is None:
+            del content[key]
+        elif isinstance(value, dict):
+            content[key] = json.dumps(json.loads(content[key]) | value)
+        else:
+            content[key] = json.dumps(value) if isinstance(value, list) else value
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_dataset("toy-v0")
+    assert not Path("pwned").exists()
+
+
+def test_minari_itself_would_run_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    Path("evil_env.py").write_text("from pathlib import Path\nPath('pwned').touch()\n")
+    create_minari("toy-v0", episode_buffers([4], ["terminal"]))
+    path = Path("toy-v0/data/metadata.json")
+    content = json.loads(path.read_text())
+    del content["observation_space"]
+    content["env_spec"] = ENV_SPEC
+    path.write_text(json.dumps(content))
+    with suppress(Exception):
+        minari.load_dataset("toy-v0")
+    assert Path("pwned").exists()
 
 
 # ---- configs -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shlex
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,25 @@ def test_a_file_that_may_not_grow(
     assert (folder / "checkpoints" / "pretrained.ckpt").exists()
     assert fit(folder, log, "--ckpt_path", "last") == 0
     assert_same(folder, uncut[0])
+
+
+def test_tensorboard_s_files_may_not_grow(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Larger than all others of a run with many rows, they are given up, and nothing else is."""
+    folder = tmp_path / "run"
+    tensorboard = ["--logging.tensorboard", "true", "--schedule.online_env_steps", "120"]
+    size = 3 * (uncut[0] / "checkpoints" / "last.ckpt").stat().st_size // 2
+    with files_of(size), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert fit(folder, log, *tensorboard, "--metrics.every", "1") == 0
+    printed = capfd.readouterr().err
+    lines = [*map(str, (warning.message for warning in said)), *printed.splitlines()]
+    # In a row, or at the end: TensorBoard writes in a thread of its own.
+    assert sum("TensorBoard" in line and "[Errno 27] File too large" in line for line in lines) == 1
+    assert "Traceback" not in printed
+    assert all(is_whole(path) for path in (folder / "checkpoints").iterdir())
+    assert '"finished": true' in (folder / "summary.json").read_text()
 
 
 def test_a_damaged_checkpoint_costs_one_interval(

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.errors import UserError
 from adabc_lightning.lock import FolderLock
+from adabc_lightning.schedule import Schedule
 
 HOLDER = """
 import sys
@@ -42,6 +44,21 @@ def test_the_second_is_told_who_is_first_and_a_kill_frees_the_folder(tmp_path: P
             assert f"process {os.getpid()} " in (folder / ".lock").read_text()
     with FolderLock("a run", "--here") as lock:
         lock.take(folder)
+
+
+def test_trainers_of_one_s_own_are_kept_apart_as_well(tmp_path: Path) -> None:
+    folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 3, 2)
+    schedule = Schedule(2, 1, 1, evaluation_every=2, offline_chunk=2)
+    trainer, module, data = tiny_run(folder, register_toy(), log, schedule=schedule)
+    with FolderLock("a run", "--here") as lock:
+        lock.take(folder)
+        with pytest.raises(UserError, match=r"run is at work in .* choose another default_root_"):
+            trainer.fit(module, data)
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    trainer, module, data = tiny_run(folder, register_toy(), log, schedule=schedule)
+    trainer.fit(module, data)
+    with FolderLock("a run", "--here") as lock:
+        lock.take(folder)  # it is over
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

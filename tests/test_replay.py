@@ -89,6 +89,36 @@ def test_ring_is_a_bounded_queue(capacity: int, data: st.DataObject) -> None:
         assert sorted(numbers(replay)) == list(queue)
 
 
+@steady
+@given(
+    st.integers(1, 5),
+    st.lists(st.sampled_from(["add", "add", "add", "draw", "save"]), min_size=1, max_size=30),
+    st.data(),
+)
+def test_whatever_happens_draws_are_of_the_queue(
+    capacity: int, events: list[str], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, capacity))
+    replay, queue = ring(numbered(0, start), capacity), deque(range(start), maxlen=capacity)
+    number = start
+    for event in events:
+        if event == "add":
+            replay.add(numbered(number, number + 1)[0])
+            queue.append(number)
+            number += 1
+        elif event == "save":
+            state, _ = through_a_file(replay.state_dict())
+            replay = ring(torch.empty(0, LAYOUT.width), capacity)
+            replay.load_state_dict(state)
+        elif queue:
+            batch = replay.sample(2, 4)
+            drawn = batch["observation"][..., 0]
+            assert set(drawn.flatten().tolist()) <= set(queue)
+            assert torch.equal(replay.rows[batch["index"]][..., 0], drawn)
+            assert torch.equal(batch["online"], numbered(0, number)[drawn.int()][..., -1])
+        assert sorted(numbers(replay)) == list(queue)
+
+
 def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="4 rows do not fit into a ring of 3"):
         ring(numbered(0, 4), capacity=3)

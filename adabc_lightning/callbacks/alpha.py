@@ -53,7 +53,7 @@ class AlphaController(Callback):
         self.times_episode_length = times_episode_length
         # α in double precision; the module's buffer is its float32 copy.
         self.alpha = self._start
-        self.return_average = 0.0
+        self.return_average: float | None = 0.0
 
     @property
     def _start(self) -> float:
@@ -75,10 +75,15 @@ class AlphaController(Callback):
             )
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial."""
+        """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial.
+
+        Without an environment, in a log, R_avg starts at the first training episode.
+        """
         self.alpha = self._start  # not that of a checkpoint which another run pre-trained
         agent.alpha.fill_(self.alpha)
-        if data.reference is not None:
+        if data.log is not None:
+            self.return_average = None
+        elif data.reference is not None:
             env = data.make_env()
             seed = stream_seed(data.seed, "controller") % 2**31
             returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout)
@@ -105,8 +110,9 @@ class AlphaController(Callback):
         if data.reference is not None:
             current = data.reference.fraction(episode.episode_return)
             steps = episode.steps if self.times_episode_length else 1
+            average = current if self.return_average is None else self.return_average
             terms: dict[str, float] = {
-                "return_average": self.return_average,
+                "return_average": average,
                 "return_current": current,
                 "target": self.target,
                 "kp": self.kp,
@@ -116,9 +122,7 @@ class AlphaController(Callback):
             values["control/proportional"] = steps * proportional
             values["control/derivative"] = steps * derivative
             self.alpha = next_alpha(self.alpha, episode_steps=steps, ceiling=self.ceiling, **terms)
-            self.return_average = next_return_average(
-                self.return_average, current, self.average_rate
-            )
+            self.return_average = next_return_average(average, current, self.average_rate)
             pl_module.alpha.fill_(self.alpha)
             values["control/return_average"] = self.return_average
         record(trainer, values)

@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
+from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
 from adabc_lightning.losses import density_ratio_loss, density_ratio_priority
@@ -144,6 +145,17 @@ class BalancedReplay(Callback):
         rows = data.layout.unpack(data.replay.rows[index])
         return torch.cat([rows["observation"], rows["action"]], -1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Network, Adam and priorities, of any shape ``[*]``, for ``Guard``."""
+        if not self.offline_rows:  # before the hand-over nothing is learnt
+            return {}
+        found = {"the ring's priorities": torch.from_numpy(self.sampler.priorities)}
+        for name, parameter in self.network.named_parameters():
+            found[f"the density ratio's {name}"] = parameter.detach()
+            for key, moment in self.optimizer.state[parameter].items():
+                found[f"Adam's {key} of the density ratio's {name}"] = moment
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Network, Adam, generator; the priorities are saved with the ring."""
         return {
@@ -158,6 +170,8 @@ class BalancedReplay(Callback):
         self.offline_rows = state_dict["offline_rows"]
         if not self.offline_rows:  # nothing is learnt yet; another seed has a start of its own
             return
+        where = "the checkpoint's callbacks/BalancedReplay/optimizer"
+        check_adam(state_dict["optimizer"], list(self.network.parameters()), where)
         self.network.load_state_dict(state_dict["network"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.generator.set_state(state_dict["generator"])

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from adabc_lightning.atomic import replacing
 from adabc_lightning.callbacks.evaluation import Evaluation
-from adabc_lightning.checkpoint_files import FOLDER, LAST, keep_previous
+from adabc_lightning.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
@@ -26,6 +26,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own writes to $TMPDIR and moves: across file systems that move is a copy, and
     a kill in the middle left an empty file.
     """
+
+    loaded = False
+    """Whether a checkpoint was read."""
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """A checkpoint's content, on the CPU; other objects only where they are asked for.
+
+        Raises: UserError: there is none, it is damaged, or it holds other objects.
+        """
+        self.loaded = True
+        if weights_only is False:
+            return super().load_checkpoint(path, map_location, weights_only)
+        return load_whole(Path(path))
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -115,6 +130,18 @@ class Checkpointing(Checkpoint):
             trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
         if self._signal is not None:
             self._stop(trainer)
+
+    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """A signal ends a run that waits for an episode, too."""
+        if self._signal is None:
+            return
+        trainer: Trainer = data.trainer  # type: ignore[assignment]
+        # Before the first environment step the hand-over is half done: that from before it stays.
+        if data.env_steps:
+            trainer.save_checkpoint(
+                Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
+            )
+        self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
         assert self._signal is not None

@@ -15,7 +15,7 @@ from adabc_lightning.data.transitions import Layout
 
 
 def tensor_statistics(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """Shape, count of non-finite numbers, norm and largest magnitude of each."""
+    """Shape, count of non-finite numbers, norm and largest magnitude of each, ``[*]``."""
     return {
         name: {
             "shape": list(tensor.shape),

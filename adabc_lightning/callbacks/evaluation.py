@@ -8,6 +8,7 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.collector import Episode
 from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
@@ -24,6 +25,9 @@ _MOST = 10_000  # each episode has an environment of its own
 class Evaluation(Callback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
+    Without an environment, in a log, an evaluation is that of the training episodes since the
+    last one, exploration noise included, and there is none before the first of them.
+
     Args:
         episodes: episodes per evaluation.
     Raises: UserError: a value outside its range.
@@ -37,6 +41,7 @@ class Evaluation(Callback):
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._envs: list[gymnasium.Env] = []
+        self._logged: list[Episode] = []
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
@@ -60,7 +65,13 @@ class Evaluation(Callback):
         return result
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        returns, lengths = self.run(data, agent)
+        if data.log is None:
+            returns, lengths = self.run(data, agent)
+        elif self._logged:
+            returns, lengths = map(list, zip(*self._logged, strict=True))
+            self._logged = []
+        else:
+            return
         mean = float(np.mean(returns))
         values = {
             "eval/return": mean,
@@ -88,6 +99,8 @@ class Evaluation(Callback):
     ) -> None:
         """Evaluates when the schedule says so."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.log is not None and data.collector.finished_episode is not None:
+            self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._evaluate(trainer, data, pl_module)
 
@@ -106,9 +119,15 @@ class Evaluation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""
-        return {"history": [dict(point) for point in self.history], "seconds": self.seconds}
+        return {
+            "history": [dict(point) for point in self.history],
+            "seconds": self.seconds,
+            "logged": [tuple(episode) for episode in self._logged],
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.history = [dict(point) for point in state_dict["history"]]
         self.seconds = state_dict["seconds"]
+        # absent in checkpoints of earlier versions
+        self._logged = [Episode(*episode) for episode in state_dict.get("logged", ())]

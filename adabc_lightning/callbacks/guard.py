@@ -3,7 +3,7 @@
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
 
 Q_METRICS = ("q/mean", "q/target", "q/policy")
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A callback that trains something of its own."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that must be finite, of any shape ``[*]``, by name, on one device."""
 
 
 class Guard(Callback):
@@ -62,7 +70,7 @@ class Guard(Callback):
         self._batch = batch
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
-            check_tensors(agent_tensors(pl_module))
+            check_all(pl_module)
 
     def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
         """Checks a row of the metrics, and the agent, before the row is written.
@@ -73,7 +81,7 @@ class Guard(Callback):
         for name, value in values.items():
             if not math.isfinite(value):
                 raise NotFinite(f"{name} is {value}")
-        check_tensors(agent_tensors(agent))
+        check_all(agent)
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._sound = _counters(data, agent)
         self._check_bound(data, agent, values)
@@ -85,7 +93,7 @@ class Guard(Callback):
         checkpoint: dict[str, Any],
     ) -> None:
         """No checkpoint, whoever asks for it, holds numbers that are none."""
-        check_tensors(agent_tensors(pl_module))
+        check_all(pl_module)
 
     def _check_bound(
         self, data: "ReplayDataModule", agent: "OffToOnModule", values: dict[str, float]
@@ -185,7 +193,9 @@ class Guard(Callback):
             "warnings": self.warnings,
             "newest_values": self._values,
             "last_row": metrics.latest if metrics else None,
-            "tensors": diagnostics.tensor_statistics(agent_tensors(agent)),
+            "tensors": diagnostics.tensor_statistics(
+                dict(item for part in all_tensors(agent) for item in part.items())
+            ),
             "batch": {
                 "rows": len(batch),
                 "columns": diagnostics.column_statistics(data.layout, batch),
@@ -207,7 +217,7 @@ class Guard(Callback):
 
 
 def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
-    """All that an update reads and writes, and the sums of the metrics, by name."""
+    """All that an update reads and writes, and the sums of the metrics (``[]``), by name."""
     tensors = {name: tensor.detach() for name, tensor in agent.state_dict().items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in agent.named_parameters()}
     for optimizer in agent.trainer.optimizers:
@@ -218,9 +228,24 @@ def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
     return tensors | {f"sum of {name}": total for name, total in agent.sums.items()}
 
 
+def all_tensors(agent: "OffToOnModule") -> list[dict[str, Tensor]]:
+    """Those of the agent, and of each callback that learns as well, of any shape ``[*]``."""
+    callbacks = agent.trainer.callbacks  # type: ignore[attr-defined]
+    learners = [callback.tensors() for callback in callbacks if isinstance(callback, Learner)]
+    return [agent_tensors(agent), *filter(None, learners)]
+
+
+def check_all(agent: "OffToOnModule") -> None:
+    """Raises: NotFinite: as :func:`check_tensors`."""
+    for tensors in all_tensors(agent):
+        check_tensors(tensors)
+
+
 def check_tensors(tensors: dict[str, Tensor]) -> None:
     """One pass over everything, one number fetched.
 
+    Args:
+        tensors: of any shape ``[*]``, by name.
     Raises: NotFinite: with the name of the first tensor that holds NaN or infinities.
     """
     norms = torch._foreach_norm(list(tensors.values()), math.inf)

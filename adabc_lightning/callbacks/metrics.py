@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.atomic import NotWritten, replace_text, writing
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, first_cause
+from adabc_lightning.lock import FolderLock
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
@@ -67,6 +68,13 @@ class RowCheck(Protocol):
         """May raise; then the row is in no file."""
 
 
+@runtime_checkable
+class HasLock(Protocol):
+    """A callback that holds the folder's lock (the command line's)."""
+
+    lock: FolderLock
+
+
 class Metrics(Callback):
     """Writes ``metrics.csv`` and forwards the same rows to the trainer's loggers.
 
@@ -91,11 +99,18 @@ class Metrics(Callback):
         self._size = 0
         self._path: Path | None = None
         self._columns: Sequence[str] = COLUMNS
+        self._lock = FolderLock("a run", "default_root_dir")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the file, or cuts it back to where the checkpoint was written."""
+        """Locks the folder, and starts the file or cuts it back to where the checkpoint was made.
+
+        Raises: UserError: another run is at work in the folder, or was.
+        """
         if not trainer.is_global_zero:
             return
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, HasLock) for callback in callbacks):
+            self._lock.take(Path(trainer.default_root_dir))
         self._path = Path(trainer.default_root_dir) / "metrics.csv"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
@@ -124,6 +139,16 @@ class Metrics(Callback):
         for point in history:
             row = {"phase": "online" if point["env_steps"] else "offline", **point}
             csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets the next run in."""
+        self._lock.release()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """The same where a run ends in an error: Lightning has no teardown then."""
+        self._lock.release()
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """What was measured at the hand-over gets its row before the first step."""
@@ -177,7 +202,7 @@ class Metrics(Callback):
             try:
                 logger.log_metrics({**values, **counters}, step=updates + env_steps)
             except Exception as error:  # a run never fails for its logger
-                rank_zero_warn(f"{type(logger).__name__} is off from here on: {error}")
+                rank_zero_warn(f"{type(logger).__name__} is off from here on: {first_cause(error)}")
                 trainer.loggers = [other for other in trainer.loggers if other is not logger]
 
     def _append(self, path: Path, row: dict[str, Any]) -> None:

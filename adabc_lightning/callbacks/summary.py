@@ -111,7 +111,7 @@ class Summary(Callback):
         self.seconds[ONLINE if data.env_steps else OFFLINE] += now - self._mark - evaluated
         self._mark = now
         self._evaluation_seconds += evaluated
-        if evaluated:
+        if evaluated or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

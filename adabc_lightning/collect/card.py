@@ -4,21 +4,23 @@ import json
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adabc_lightning.collect.sources import Source
 from adabc_lightning.data.rollout import NOISE
 from adabc_lightning.data.writer import PartialFile
 from adabc_lightning.envs import EnvironmentSpec
+
+if TYPE_CHECKING:  # which needs Lightning to read checkpoints
+    from adabc_lightning.collect.sources import Source
 
 LIBRARIES = ("adabc_lightning", "gymnasium", "mujoco", "numpy")
 
 
 def make_card(
     partial: PartialFile,
-    sources: Sequence[Source],
+    sources: "Sequence[Source]",
     settings: dict[str, Any],
     spec: EnvironmentSpec,
     name: str,
@@ -64,15 +66,27 @@ def make_card(
         "episodes_cut": cut,
         "terminals": terminals,
         "timeouts": len(returns) - terminals,
+        **return_statistics(returns),
+        **library_versions(),
+    }
+
+
+def return_statistics(returns: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation, minimum and maximum of raw returns ``[E]``."""
+    return {
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "return_min": float(returns.min()),
         "return_max": float(returns.max()),
-        **{f"{library}_version": version(library) for library in LIBRARIES},
     }
 
 
-def _policies(source: Source, own_std: bool) -> dict[str, Any]:
+def library_versions() -> dict[str, str]:
+    """``NAME_version`` of each of :data:`LIBRARIES`."""
+    return {f"{library}_version": version(library) for library in LIBRARIES}
+
+
+def _policies(source: "Source", own_std: bool) -> dict[str, Any]:
     """What the card says of a source, with the σ of its first and last policy where they acted."""
     entry: dict[str, Any] = {"policy": source.name, **source.counters}
     if own_std and source.gaussian:

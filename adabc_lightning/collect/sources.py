@@ -8,7 +8,8 @@ from typing import Any
 from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
-from adabc_lightning.policy import StoredPolicy, layers_of
+from adabc_lightning.numpy_policy import StoredPolicy
+from adabc_lightning.policy import stored_policy
 
 RANDOM = "random"
 
@@ -69,7 +70,7 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
     policies, counters = [], []
     for file in files:
         checkpoint = read_checkpoint(file, policy_only=True)
-        policies.append(_policy(checkpoint, file))
+        policies.append(stored_policy(checkpoint, file))
         data = checkpoint["ReplayDataModule"]
         counters.append((data["collector"]["env_steps"], checkpoint["agent"]["gradient_updates"]))
     steps, updates = zip(*counters, strict=True)
@@ -84,18 +85,6 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
             "gradient_updates": [updates[0], updates[-1]],
         },
     )
-
-
-def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
-    """Its layers, and its σ where it has an ``actor.log_std``."""
-    state = checkpoint.get("state_dict", {})
-    arrays = layers_of(state, path)
-    log_std = state.get("actor.log_std")
-    if log_std is None:
-        return StoredPolicy(arrays)
-    from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
-
-    return StoredPolicy(arrays, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
 
 
 def check_fit(source: Source, spec: EnvironmentSpec) -> None:

@@ -1,10 +1,16 @@
-"""Logged actions and the environment's action space."""
+"""Whether logged data and an environment are of one task."""
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError, warn
+from adabc_lightning.exchange import PREFIX
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.datasets import OfflineDataset
 
 # Rounding, and here and there an outlier, is clipped; whatever is outside by more than FAR of
 # the range in more than MANY of the rows was logged in other units.
@@ -44,3 +50,28 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         f"dataset {name!r}: {outside} of {len(rows)} actions lay outside the action space and were "
         f"clipped; {furthest}"
     )
+
+
+def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
+    """Refuses data of other sizes than the environment's, and warns where it is another one.
+
+    Args:
+        dataset: its actions are clipped to the action space, in place.
+        spec: the environment's sizes and bounds.
+    Raises: UserError: sizes or action bounds do not agree.
+    """
+    name, sizes = dataset.name, (dataset.layout.observation_size, dataset.layout.action_size)
+    if sizes != (spec.observation_size, spec.action_size):
+        raise UserError(
+            f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
+            f"numbers, environment {spec.env_id!r} has {spec.observation_size} and "
+            f"{spec.action_size}; they must be of the same task"
+        )
+    clip_actions(dataset.rows, dataset.layout, spec, name)
+    logged_in = dataset.env_id and dataset.env_id.rpartition(":")[2]  # without the module
+    same = logged_in in (None, spec.env_id.rpartition(":")[2])
+    if not same and not spec.env_id.startswith(PREFIX):  # a log has no name of its own
+        warn(
+            f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
+            f"where fine-tuning and evaluation take place, is {spec.env_id!r}"
+        )

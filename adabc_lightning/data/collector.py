@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import Bookmark, Policy, get_state, set_state
-from adabc_lightning.errors import EnvironmentFailure
+from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.seeding import stream_seed
 from adabc_lightning.stepping import CheckedEnv, check_action
 
@@ -160,6 +160,12 @@ class Collector:
         self._checked.restore(set_state, state["env"])
         self._checked.episode_steps = state["steps"]
         observation = state["observation"]
+        if observation is not None and observation.shape != self.env.observation_space.shape:
+            raise UserError(
+                f"the checkpoint's observation has shape {list(observation.shape)}, this "
+                f"environment's {list(self.env.observation_space.shape or ())}; resume with the "
+                "environment of the run"
+            )
         self._observation = None if observation is None else observation.numpy()
         self._return, self._steps = state["return"], state["steps"]
         return True

@@ -1,4 +1,4 @@
-"""Offline datasets, D4RL's HDF5 or Minari's, as packed transition rows.
+"""Offline datasets, D4RL's HDF5, tables or Minari's, as packed transition rows.
 
 Sources: D4RL's layouts (Fu et al. 2020; v2 stores ``timeouts`` and ``next_observations``, v0
 may lack both) and Minari's ``EpisodeData``. An episode ends at a true terminal or at a time
@@ -7,6 +7,7 @@ it never stops bootstrapping.
 """
 
 import hashlib
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -19,7 +20,13 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data import d4rl
-from adabc_lightning.data.columns import check_minari_file, hdf5_columns, minari_columns
+from adabc_lightning.data.columns import (
+    check_minari_file,
+    check_minari_metadata,
+    hdf5_columns,
+    minari_columns,
+)
+from adabc_lightning.data.tables import FORMATS, read_table
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, nearest, warn
 from adabc_lightning.scores import Reference
@@ -72,6 +79,24 @@ class OfflineDataset:
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
+
+        Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``.
+        """
+        rows, column = self.rows.numpy(), self.layout.columns
+        terminal_T = rows[:, column["terminated"]] > 0
+        ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
+        return {
+            "observations": rows[:, column["observation"]],
+            "actions": rows[:, column["action"]],
+            "rewards": rows[:, column["reward"]],
+            "next_observations": rows[:, column["next_observation"]],
+            "terminals": terminal_T,
+            "timeouts": ends_T & ~terminal_T,
+        }
+
 
 def packaged_datasets() -> list[str]:
     """Names of the datasets that come with the package, sorted."""
@@ -88,7 +113,8 @@ def load_dataset(
     """Load a dataset by file path, packaged name, D4RL name or Minari id, tried in this order.
 
     Args:
-        dataset: a D4RL-style HDF5 file, one of ``packaged_datasets()``, a name of
+        dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file
+            (:mod:`adabc_lightning.data.tables`), one of ``packaged_datasets()``, a name of
             ``d4rl.FILES`` such as ``hopper-medium-v0``, or a Minari id such as
             ``mujoco/hopper/medium-v0``.
         max_episode_steps: the environment's time limit in steps; it ends the episodes of HDF5
@@ -107,12 +133,12 @@ def load_dataset(
     limit = max_episode_steps, terminals_at_limit
     try:
         if path.is_file():
-            return _load_hdf5(dataset, path, *limit)
+            return _load_file(dataset, path, *limit)
         if dataset in packaged_datasets():
             packaged = ASSETS / f"{dataset.replace('-', '_')}.hdf5"
-            return _load_hdf5(dataset, packaged, *limit)
+            return _load_file(dataset, packaged, *limit)
         if dataset in d4rl.FILES:
-            return _load_hdf5(dataset, d4rl.locate(dataset, download=download), *limit)
+            return _load_file(dataset, d4rl.locate(dataset, download=download), *limit)
         if D4RL_NAME.fullmatch(dataset):
             raise UserError(
                 f"{dataset!r} looks like a dataset of D4RL, but is none that is known here; give "
@@ -132,11 +158,13 @@ def load_dataset(
     )
 
 
-def _load_hdf5(
+def _load_file(
     name: str, path: Path, max_episode_steps: int | None, at_limit: AtLimit
 ) -> OfflineDataset:
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"max_episode_steps is {max_episode_steps}, but must be at least 1")
+    if path.suffix.lower() in FORMATS:
+        return _assemble(name, str(path), read_table(path), max_episode_steps, at_limit)
     if not h5py.is_hdf5(path):
         raise UserError(f"{path} is not a readable HDF5 file")
     with h5py.File(path, "r") as file:
@@ -160,17 +188,25 @@ def _load_minari(
             f"({', '.join(packaged_datasets())}), or make a stand-in with "
             "`python -m adabc_lightning collect`"
         )
-    source = minari.load_dataset(name, download=download)
+    if not (path / "data").exists():
+        minari.download_dataset(name)
+    check_minari_metadata(path / "data" / "metadata.json")
     file = path / "data" / "main_data.hdf5"
     if file.exists():  # Minari's other format has no links
         check_minari_file(file)
+    source = minari.load_dataset(name)
     columns = minari_columns(source, name)
     where = f"Minari dataset {name!r}"
     dataset = _assemble(name, where, columns, max_episode_steps, at_limit)
     if source.env_spec is not None:
         dataset = replace(dataset, env_id=source.env_spec.id)
     limits = [source.storage.metadata.get(f"ref_{end}_score") for end in ("min", "max")]
-    return dataset if None in limits else replace(dataset, reference=Reference(*map(float, limits)))
+    if None in limits:
+        return dataset
+    low, high = map(float, limits)
+    if not -math.inf < low < high < math.inf:  # also catches NaN
+        raise UserError(f"{where}: ref_min_score is {low}, ref_max_score {high}; it must be below")
+    return replace(dataset, reference=Reference(low, high))
 
 
 def _assemble(

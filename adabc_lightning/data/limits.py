@@ -23,10 +23,14 @@ def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> Non
         where: the file, for the message.
     Raises: UserError: they are more than :data:`DEFLATE` times the file.
     """
-    claimed = sum(_bytes(array) for array in arrays)
+    check_bytes(sum(_bytes(array) for array in arrays), stored, where)
+
+
+def check_bytes(claimed: int, stored: int, where: str) -> None:
+    """Refuses bytes that ``stored`` bytes of a file cannot stand for; the rest as above."""
     if claimed > DEFLATE * stored:
         raise UserError(
-            f"{where} says that it holds {_amount(claimed)}, but has {_amount(stored)}: it is "
+            f"{where} says that it holds {amount(claimed)}, but has {amount(stored)}: it is "
             "damaged, or was made to fill your memory"
         )
 
@@ -39,10 +43,10 @@ def check_memory(values: int, what: str) -> None:
         what: a file or a key with its value, for the message.
     Raises: UserError: the machine has not so much memory to give, where that is known.
     """
-    needed, available = 4 * values, _available()
-    if available is not None and needed > available:
+    needed, free = 4 * values, available()
+    if free is not None and needed > free:
         raise UserError(
-            f"{what} needs {_amount(needed)} of memory, {_amount(available)} are free; use less"
+            f"{what} needs {amount(needed)} of memory, {amount(free)} are free; use less"
         )
 
 
@@ -52,7 +56,7 @@ def _bytes(array: h5py.Dataset) -> int:
     return max(size, chunk) * array.dtype.itemsize
 
 
-def _available() -> int | None:
+def available() -> int | None:
     """Linux's estimate of the bytes that can be had without swapping; elsewhere None."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -62,7 +66,7 @@ def _available() -> int | None:
     return int(kilobytes[0]) * 1024 if kilobytes else None
 
 
-def _amount(count: int) -> str:
+def amount(count: int) -> str:
     """``"1.2 GB"``."""
     power = min(5, max(0, (len(str(count)) - 1) // 3))
     unit = ("bytes", "kB", "MB", "GB", "TB", "PB")[power]

@@ -4,21 +4,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import gymnasium
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
+from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from adabc_lightning.data.actions import clip_actions
+from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.limits import check_memory
+from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError
+from adabc_lightning.exchange import PREFIX, Exchange, Publication
+from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference, reference_for
 from adabc_lightning.seeding import torch_generator
@@ -44,16 +49,26 @@ class RowChoice(Protocol):
     """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
 
     def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
-        """Indices of the rows to keep."""
+        """Indices of the rows to keep, ``[K]``."""
+
+
+@runtime_checkable
+class Idle(Protocol):
+    """A callback that acts while a run waits for the next episode of a log."""
+
+    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """Called some times a second, between two environment steps; may raise to end the run."""
 
 
 class ReplayDataModule(LightningDataModule):
     """Serves batches from the offline data, then from the mixed replay ring.
 
     Args:
-        env_id: Gymnasium id of the environment to fine-tune in.
-        dataset: a D4RL-style HDF5 file, the name of a packaged dataset or of one of D4RL's, a
-            Minari id, or None to start without offline data.
+        env_id: Gymnasium id of the environment to fine-tune in, ``module:Name-v0`` for one that a
+            module registers, or ``log:FOLDER`` to learn from the episodes that another process
+            adds to a folder (:class:`~adabc_lightning.robot.Robot`).
+        dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file, the name of a packaged
+            dataset or of one of D4RL's, a Minari id, or None to start without offline data.
         schedule: the timeline.
         batch_size: B, transitions per gradient update.
         replay_capacity: rows of the online ring, kept offline rows included; None for as many
@@ -64,8 +79,8 @@ class ReplayDataModule(LightningDataModule):
         download: whether a dataset of Minari or D4RL may be fetched.
         max_episode_steps: time limit in environment steps, in training, evaluation and the
             controller's first episode; None for the environment's own.
-        step_timeout: seconds that one step or reset of an environment may take before the run
-            is ended; None for any.
+        step_timeout: seconds that one step or reset of an environment, or the next episode of a
+            log, may take before the run is ended; None for any.
         terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
@@ -122,9 +137,21 @@ class ReplayDataModule(LightningDataModule):
         self.terminals_at_limit = terminals_at_limit
         self.seed = seed
         self.batches = 0
-        env = self.make_env()
-        self.spec = EnvironmentSpec.of(env, env_id)
-        env.close()
+        self.log: Exchange | None = None
+        if env_id.startswith(PREFIX):
+            self.log = Exchange(env_id.removeprefix(PREFIX))
+            space = self.log.space()
+            self.spec = EnvironmentSpec(
+                env_id,
+                space.observation_size,
+                space.action_low,
+                space.action_high,
+                max_episode_steps or space.max_episode_steps,
+            )
+        else:
+            env = self.make_env()
+            self.spec = EnvironmentSpec.of(env, env_id)
+            env.close()
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
         batches = max(self.schedule.offline_chunk, self.schedule.updates_per_env_step)
         check_memory(
@@ -133,7 +160,7 @@ class ReplayDataModule(LightningDataModule):
         check_memory(
             (replay_capacity or 0) * self.layout.width, f"data.replay_capacity {replay_capacity}"
         )
-        self.reference = reference_for(env_id)
+        self.reference = None if self.log else reference_for(env_id)
         if reference_min is not None and reference_max is not None:
             if not reference_min < reference_max:
                 raise UserError(
@@ -163,14 +190,21 @@ class ReplayDataModule(LightningDataModule):
         return self.batches + left
 
     def make_env(self) -> gymnasium.Env:
-        """One more environment like the run's."""
+        """One more environment like the run's.
+
+        Raises: UserError: it cannot be made, or the run learns from a log and has none.
+        """
+        if self.log is not None:
+            raise UserError(
+                f"data.env_id is {self.env_id!r}, a log; there is no environment to evaluate in"
+            )
         return make_env(self.env_id, self.max_episode_steps)
 
     def setup(self, stage: str) -> None:
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
         if stage != "fit":
             return
-        if self.step_timeout is not None and not can_time_out():
+        if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
                 "the main thread only; set it to null here"
@@ -188,7 +222,12 @@ class ReplayDataModule(LightningDataModule):
         )
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
-        self.collector = Collector(
+        self.collector = self._make_collector()
+
+    def _make_collector(self) -> Collector | LogCollector:
+        if self.log is not None:
+            return LogCollector(self.log, self.layout, self._publish, self._idle, self.step_timeout)
+        return Collector(
             self.make_env(),
             self.layout,
             self.exploration_noise,
@@ -197,9 +236,33 @@ class ReplayDataModule(LightningDataModule):
             self.step_timeout,
         )
 
+    def _idle(self) -> None:
+        for callback in self.trainer.callbacks:  # type: ignore[union-attr]
+            if isinstance(callback, Idle):
+                callback.on_idle(self, self.agent)
+
+    def _publish(self, episodes: int, finished: bool = False) -> None:
+        """The newest policy, for the process that acts."""
+        assert self.log is not None
+        agent, std = self.agent, self.agent.exploration_scale()
+        if std is None:
+            std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
+        policy = replace(StoredPolicy.of_actor(agent.actor.state_dict()), std=std)
+        counters = episodes, self.env_steps, agent.gradient_updates
+        self.log.write_policy(Publication(policy, *counters, finished))
+
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
         return ExperienceStream(self)
+
+    def transfer_batch_to_device(
+        self, batch: TensorDict, device: torch.device, dataloader_idx: int
+    ) -> TensorDict:
+        """Nothing to do: the ring is on the device, and moving nothing takes a while, too.
+
+        Returns: the batch itself where it is already on ``device``.
+        """
+        return batch if batch["reward"].device == device else batch.to(device)
 
     def hand_over(self) -> None:
         """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
@@ -212,9 +275,14 @@ class ReplayDataModule(LightningDataModule):
         self.dataset = self.kept = None
 
     def teardown(self, stage: str) -> None:
-        """Closes the training environment."""
-        if stage == "fit":
-            self.collector.close()
+        """Closes the training environment, or tells who acts for a log that this is the end."""
+        if stage != "fit":
+            return
+        if isinstance(self.collector, LogCollector) and self.schedule.finished(
+            self.agent.gradient_updates, self.env_steps
+        ):
+            self._publish(self.collector.episodes, finished=True)
+        self.collector.close()
 
     def on_exception(self, exception: BaseException) -> None:
         """The same where a run ends in an error: Lightning has no teardown then."""
@@ -248,7 +316,7 @@ class ReplayDataModule(LightningDataModule):
         """
         if state_dict["env_id"] != self.env_id:
             raise UserError(
-                f"the checkpoint was trained in {state_dict['env_id']!r}, data.env_id is "
+                f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
                 f"{self.env_id!r}; resume in the environment of the run"
             )
         self.batches = state_dict["batches"]
@@ -279,6 +347,13 @@ class ReplayDataModule(LightningDataModule):
                 f"data.replay_capacity is {self.replay_capacity}, the checkpoint's ring has "
                 f"{saved}; resume with the capacity of the run"
             )
+        width = state_dict["replay"]["rows"].shape[-1]
+        if width != self.layout.width:
+            raise UserError(
+                f"the checkpoint's ring has rows of {width} numbers, those of {self.env_id!r} have "
+                f"{self.layout.width}; resume in the environment of the run"
+            )
+        check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
         empty = torch.empty(0, self.layout.width)
         capacity, filled = saved, len(state_dict["replay"]["rows"])
         written = state_dict["replay"]["writer"]["_write_count"]
@@ -334,17 +409,5 @@ class ReplayDataModule(LightningDataModule):
             download=self.download,
             terminals_at_limit=self.terminals_at_limit,
         )
-        sizes = dataset.layout.observation_size, dataset.layout.action_size
-        if sizes != (self.spec.observation_size, self.spec.action_size):
-            raise UserError(
-                f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "
-                f"numbers, environment {self.env_id!r} has {self.spec.observation_size} and "
-                f"{self.spec.action_size}; they must be of the same task"
-            )
-        clip_actions(dataset.rows, dataset.layout, self.spec, name)
-        if dataset.env_id not in (None, self.env_id.rpartition(":")[2]):
-            warn(
-                f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
-                f"where fine-tuning and evaluation take place, is {self.env_id!r}"
-            )
+        check_task(dataset, self.spec)
         return dataset

@@ -17,7 +17,7 @@ import numpy as np
 
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
-from adabc_lightning.policy import Policy, StoredPolicy
+from adabc_lightning.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.seeding import episode_streams
 
 LANES = 8  # at most; with more, their simulators and the network no longer fit a core's cache
@@ -200,7 +200,7 @@ class _Lanes:
         self._sigma = scale_A * (self._high - self._low) / 2
         self._policy = None
         if part.policy is not None:
-            self._policy = Policy(part.policy.layers, self._low, self._high)
+            self._policy = NumpyPolicy(part.policy, self._low, self._high)
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
         self._observation_LO = np.zeros((width, spec.observation_size), np.float32)
         self._row_L = np.arange(width)

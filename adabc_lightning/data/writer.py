@@ -6,7 +6,7 @@ import shutil
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import gymnasium
 import h5py
 import numpy as np
 
-from adabc_lightning.atomic import writing
+from adabc_lightning.atomic import replacing, writing
 from adabc_lightning.data.rollout import Rollout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
@@ -167,21 +167,18 @@ def write_hdf5(
         columns["rewards"][start:end] = episode.rewards
         columns["terminals" if episode.terminated else "timeouts"][end - 1] = True
         start = end
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        with writing(target):
-            with h5py.File(temporary, "w") as file:
-                for key, column in columns.items():
-                    # Level 1: floats of a simulator hardly get smaller with more.
-                    file.create_dataset(
-                        key, data=column, compression="gzip", compression_opts=1, shuffle=True
-                    )
-                file.attrs.update(card)
-            with open(temporary, "rb") as whole:
-                os.fsync(whole.fileno())
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_columns(target, columns, card)
+
+
+def write_columns(target: Path, columns: Mapping[str, np.ndarray], card: dict) -> None:
+    """The same from columns ``[T]`` or ``[T, N]`` by D4RL's names; errors as above."""
+    with replacing(target) as whole, h5py.File(whole, "w") as file:
+        for key, column in columns.items():
+            # Level 1: floats of a simulator hardly get smaller with more.
+            file.create_dataset(
+                key, data=column, compression="gzip", compression_opts=1, shuffle=True
+            )
+        file.attrs.update(card)
 
 
 def write_minari(

@@ -1,0 +1,352 @@
+"""What a checkpoint holds, checked entry by entry before anything is made of it.
+
+A file without foreign objects may still hold a text where a number belongs, or a tensor of 10¹²
+numbers in four bytes. What a check cannot know, such as the sizes of this run's networks, is left
+to those who take the entries.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adabc_lightning.errors import UserError
+
+Check = Callable[[Any, str], None]
+"""Raises :class:`UserError` unless a value is right; the text says where it is."""
+
+_LARGEST = 2**53  # of a counter; sums of a few of them are still sizes
+
+
+def refuse(value: Any, where: str, wanted: str) -> None:
+    """Raises: UserError: always."""
+    if isinstance(value, Tensor) and value.is_nested:
+        shown = "a nested tensor"
+    elif isinstance(value, Tensor):
+        shown = f"a tensor {list(value.shape)} of {value.dtype}"
+    elif isinstance(value, (dict, list, tuple)):
+        shown = f"a {type(value).__name__} of {len(value)}"
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
+        shown = "a number of many digits"  # Python refuses to print the longest
+    else:
+        shown = f"{value!r:.40}"
+    raise UserError(f"{where} is {shown}; it must be {wanted}")
+
+
+def count(value: Any, where: str) -> None:
+    """A whole number, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
+        refuse(value, where, "a whole number, 0 or more and below 2⁵³")
+
+
+def number(value: Any, where: str) -> None:
+    """A finite number."""
+    right = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not right or not abs(value) < 1e300:  # also catches NaN
+        refuse(value, where, "a finite number")
+
+
+def flag(value: Any, where: str) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        refuse(value, where, "true or false")
+
+
+def text(value: Any, where: str) -> None:
+    """A text."""
+    if not isinstance(value, str):
+        refuse(value, where, "a text")
+
+
+def tensor(dimensions: int | None = None, *types: torch.dtype) -> Check:
+    """A tensor with as many numbers as its size says, which some views have not."""
+
+    def check(value: Any, where: str) -> None:
+        plain = isinstance(value, Tensor) and value.layout is torch.strided
+        if not plain or value.is_nested or value.is_quantized or value.device.type != "cpu":
+            refuse(value, where, "a dense tensor")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            refuse(value, where, "a tensor whose numbers are all in the file")
+        if dimensions not in (None, value.ndim):
+            refuse(value, where, f"a tensor of {dimensions} dimensions")
+        if types and value.dtype not in types:
+            refuse(value, where, f"a tensor of {' or '.join(map(str, types))}")
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """Nothing, or what passes a check."""
+    return lambda value, where: None if value is None else check(value, where)
+
+
+def listing(check: Check) -> Check:
+    """A list or tuple of what passes a check."""
+
+    def each(value: Any, where: str) -> None:
+        if not isinstance(value, (list, tuple)):
+            refuse(value, where, "a list")
+        for index, item in enumerate(value):
+            check(item, f"{where}/{index}")
+
+    return each
+
+
+def mapping(check: Check, keys: type = str) -> Check:
+    """A mapping from names, or from indices, to what passes a check."""
+
+    def each(value: Any, where: str) -> None:
+        if not isinstance(value, dict) or not all(isinstance(key, keys) for key in value):
+            refuse(value, where, "a mapping from names" if keys is str else "a mapping")
+        for key, item in value.items():
+            check(item, f"{where}/{key!s:.40}")
+
+    return each
+
+
+def record(entries: Mapping[str, Check], may_lack: Collection[str] = ()) -> Check:
+    """A mapping with certain keys; others are nobody's business."""
+
+    def each(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            refuse(value, where or "its content", "a mapping")
+        for key, check in entries.items():
+            if key in value:
+                check(value[key], f"{where}/{key}".lstrip("/"))
+            elif key not in may_lack:
+                raise UserError(f"{where}/{key} is missing".lstrip("/"))
+
+    return each
+
+
+def both(first: Check, second: Check) -> Check:
+    """What passes two checks."""
+
+    def check(value: Any, where: str) -> None:
+        first(value, where)
+        second(value, where)
+
+    return check
+
+
+def _counters(value: Any, where: str) -> None:
+    """Lightning's account of its loops: mappings of counters, at any depth that it has."""
+    if isinstance(value, dict) and where.count("/") < 10:
+        for key, item in value.items():
+            _counters(item, f"{where}/{key!s:.40}")
+    elif not isinstance(value, bool):
+        count(value, where)
+
+
+FLOATS = (torch.float32, torch.float64)
+_WEIGHTS = tensor(None, *FLOATS, torch.float16, torch.bfloat16)
+_GENERATOR = tensor(1, torch.uint8)
+_NUMBERS = mapping(number)
+_NUMPY_GENERATOR = record({"bit_generator": text})
+_ADAM = record(
+    {
+        "state": mapping(
+            record({"step": tensor(0), "exp_avg": _WEIGHTS, "exp_avg_sq": _WEIGHTS}), int
+        ),
+        "param_groups": listing(record({"params": listing(count)})),
+    }
+)
+_ENVIRONMENT = record(
+    {
+        "physics": tensor(1, torch.float64),
+        "model": mapping(tensor(None, *FLOATS)),
+        "measured": _NUMBERS,
+        "generator": _NUMPY_GENERATOR,
+        "elapsed_steps": listing(count),
+    },
+    may_lack=["measured"],  # in checkpoints of earlier versions
+)
+_LOG = record({"env_steps": count, "episodes": count, "step": count})
+_SIMULATION = {
+    "env_steps": count,
+    "reset_seed": optional(count),
+    "noise": _NUMPY_GENERATOR,
+    "observation": optional(tensor(1)),
+    "return": number,
+    "steps": count,
+    "env": optional(_ENVIRONMENT),
+}
+
+
+def _collector(value: Any, where: str) -> None:
+    """Where a run is in its environment, or in a log that others write."""
+    (_LOG if isinstance(value, dict) and "episodes" in value else record(_SIMULATION))(value, where)
+
+
+_RING = {
+    "rows": tensor(2, torch.float32),
+    "capacity": count,
+    "writer": record({"_cursor": count, "_write_count": count}),
+    "sampler": record(
+        {"priorities": tensor(1, torch.float64), "entry_priority": number, "largest": number},
+        may_lack=["priorities", "entry_priority", "largest"],  # of uniform draws
+    ),
+    "generator": _GENERATOR,
+}
+
+
+def _episode(value: Any, where: str) -> None:
+    """Return and steps."""
+    if len(value) != 2:
+        refuse(value, where, "a return and a number of steps")
+
+
+_POINT = {"gradient_updates": count, "env_steps": count, "eval/return": number}
+_CALLBACKS = {
+    "AlphaController": record({"alpha": number, "return_average": optional(number)}),
+    "Guard": record({"warnings": listing(text)}),
+    "Evaluation": record(
+        {
+            "history": listing(both(record(_POINT), _NUMBERS)),
+            "seconds": number,
+            "logged": listing(both(listing(number), _episode)),
+        },
+        may_lack=["logged"],
+    ),
+    "HandoverDiagnostics": record(
+        {
+            "smallest": optional(number),
+            "visited": optional(tensor(2, torch.float32)),
+            "warnings": listing(text),
+        }
+    ),
+    "Metrics": record(
+        {
+            "size": count,
+            "last_progress": count,
+            "episodes": count,
+            "pending": _NUMBERS,
+            "latest": _NUMBERS,
+        }
+    ),
+    "Summary": record(
+        {
+            "seconds": record({"offline": number, "online": number}),
+            "evaluation_seconds": number,
+            "commands": listing(text),
+        },
+        may_lack=["commands"],
+    ),
+    "Checkpointing": record({"best_return": optional(number), "best_is_online": flag}),
+    "BalancedReplay": record(
+        {
+            "offline_rows": count,
+            "network": mapping(_WEIGHTS),
+            "optimizer": _ADAM,
+            "generator": _GENERATOR,
+        }
+    ),
+}
+_POLICY = {
+    "agent": record({"gradient_updates": count}),
+    "ReplayDataModule": record(
+        {
+            "env_id": text,
+            "max_episode_steps": optional(count),
+            "collector": record({"env_steps": count}),
+        },
+        may_lack=["max_episode_steps"],
+    ),
+    "state_dict": mapping(_WEIGHTS),
+}
+_RUN = {
+    "pytorch-lightning_version": text,
+    "agent": record(
+        {
+            "seed": count,
+            "generator": _GENERATOR,
+            "sums": mapping(tensor(0, *FLOATS)),
+            "counts": mapping(count),
+        }
+    ),
+    "ReplayDataModule": record(
+        {
+            "batches": count,
+            "seed": count,
+            "dataset": optional(text),
+            "dataset_name": optional(text),
+            "collector": _collector,
+            "replay": record({"generator": _GENERATOR}),
+        },
+        may_lack=["dataset_name"],
+    ),
+    "optimizer_states": listing(_ADAM),
+    "lr_schedulers": listing(count),
+    "callbacks": record(_CALLBACKS, may_lack=_CALLBACKS),  # a run may have others
+    "loops": record({"fit_loop": mapping(_counters)}),
+}
+
+
+def check_content(content: Any, *, policy_only: bool = False) -> None:
+    """Whether a checkpoint's entries are what a run writes.
+
+    Args:
+        content: of the file.
+        policy_only: whether only what a kept policy has is looked at.
+    Raises: UserError: the first entry that is missing or wrong, by its path.
+    """
+    record(_POLICY)(content, "")
+    if policy_only:
+        return
+    record(_RUN)(content, "")
+    agent, data = content["agent"], content["ReplayDataModule"]
+    if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):
+        raise UserError("agent/sums and agent/counts disagree")
+    if data["collector"]["env_steps"]:
+        record(_RING)(data["replay"], "ReplayDataModule/replay")
+        _check_ring(data["replay"])
+        kept = content["callbacks"].get("BalancedReplay", {}).get("offline_rows", 0)
+        if kept and kept >= len(data["replay"]["rows"]):
+            raise UserError(f"callbacks/BalancedReplay/offline_rows is {kept}, but the ring has "
+                            f"{len(data['replay']['rows'])} rows")  # fmt: skip
+
+
+def _check_ring(ring: dict[str, Any]) -> None:
+    """Rows, cursor and capacity are those of one ring."""
+    where = "ReplayDataModule/replay"
+    rows, capacity, written = len(ring["rows"]), ring["capacity"], ring["writer"]["_write_count"]
+    if not 0 < rows == min(written, capacity):
+        raise UserError(
+            f"{where} has {rows} rows and room for {capacity}, but {written} were written"
+        )
+    if ring["writer"]["_cursor"] != written % capacity:
+        raise UserError(
+            f"{where}/writer/_cursor is {ring['writer']['_cursor']}; after {written} rows in a "
+            f"ring of {capacity} it must be {written % capacity}"
+        )
+    priorities = ring["sampler"].get("priorities")
+    if priorities is not None:
+        if len(priorities) != rows or not bool((priorities >= 0).all()):  # also catches NaN
+            refuse(priorities, f"{where}/sampler/priorities", f"{rows} numbers, 0 or more")
+        if not 0 < float(priorities.sum()) < math.inf:
+            raise UserError(f"{where}/sampler/priorities have no positive, finite sum")
+
+
+def check_adam(state: Any, parameters: Sequence[Tensor], where: str) -> None:
+    """Whether the saved state of an Adam is that of one with these parameters.
+
+    Args:
+        state: of the checkpoint.
+        parameters: of any shape ``[*]``, in the optimiser's order.
+        where: the state's path, for the message.
+    Raises: UserError: it is not.
+    """
+    _ADAM(state, where)
+    indices = list(range(len(parameters)))
+    groups, moments = state["param_groups"], state["state"]
+    if [group["params"] for group in groups] != [indices]:
+        raise UserError(f"{where}/param_groups is not one group of {len(indices)} parameters")
+    if moments and sorted(moments) != indices:
+        raise UserError(f"{where}/state is not of {len(indices)} parameters")
+    for index, entry in moments.items():
+        shape = parameters[index].shape
+        for name in ("exp_avg", "exp_avg_sq"):
+            if entry[name].shape != shape:
+                refuse(entry[name], f"{where}/state/{index}/{name}", f"of shape {list(shape)}")

@@ -1,0 +1,136 @@
+"""Fine-tuning without an environment: the episodes that another process adds to a folder."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adabc_lightning.data.collector import Episode
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.envs import Policy
+from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.exchange import Exchange, LoggedEpisode
+from adabc_lightning.lock import FolderLock
+
+POLL = 0.05  # seconds between two looks into the folder
+PATIENCE = 10.0  # seconds until a line says what is waited for
+
+
+class LogCollector:
+    """Takes the place of a :class:`~adabc_lightning.data.collector.Collector`: reads, not acts.
+
+    Each step is the log's next one. At the end of an episode the newest policy is published, and
+    the next episode is waited for.
+
+    Args:
+        exchange: the folder.
+        layout: columns of a row.
+        publish: writes the newest policy, given how many episodes it has learnt from.
+        idle: called between two looks into the folder; may raise to end the run.
+        timeout: seconds to wait for an episode, None for ever.
+    Raises: UserError: another run learns from this folder.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        layout: Layout,
+        publish: Callable[[int], None],
+        idle: Callable[[], None],
+        timeout: float | None = None,
+    ) -> None:
+        self.exchange, self.layout, self.timeout = exchange, layout, timeout
+        self.space = exchange.space()
+        self._publish, self._idle = publish, idle
+        self._lock = FolderLock("a training run", "data.env_id")
+        self._lock.take(exchange.policy_folder)
+        self.env_steps = 0
+        self.finished_episode: Episode | None = None
+        self.episodes = 0
+        """Whole episodes learnt from."""
+        self._episode: LoggedEpisode | None = None
+        self._next = 0  # step of the episode at hand
+        self._published = False
+
+    def step(self, policy: Policy, scale_A: np.ndarray | None = None) -> Tensor:
+        """The log's next step; ``finished_episode`` is set when it is an episode's last.
+
+        Args:
+            policy: not asked; the other process acts with what was published.
+            scale_A: likewise.
+        Returns: the packed row ``[width]``, ``online`` set.
+        Raises: EnvironmentFailure: no episode comes within the timeout, or a damaged one; the
+            state is then that from before this step.
+        """
+        if self._episode is None or not self._published:  # also after a resume
+            self._publish(self.episodes)
+            self._published = True
+        try:
+            episode = self._episode = self._episode or self._wait()
+        except UserError as error:
+            failure = EnvironmentFailure(f"{error} (environment step {self.env_steps + 1:,})")
+            failure.undone = True
+            raise failure from error
+        t, columns = self._next, self.layout.columns
+        last = t + 1 == len(episode.rewards)
+        row = np.empty(self.layout.width, np.float32)
+        row[columns["observation"]] = episode.observations[t]
+        row[columns["action"]] = episode.actions[t]
+        row[columns["reward"]] = episode.rewards[t]
+        row[columns["next_observation"]] = episode.observations[t + 1]
+        row[columns["terminated"]] = last and episode.terminated
+        row[columns["online"]] = 1.0
+        self.env_steps += 1
+        self._next += 1
+        self.finished_episode = None
+        if last:
+            total = float(episode.rewards.sum(dtype=np.float64))
+            self.finished_episode = Episode(total, len(episode.rewards))
+            self.episodes += 1
+            self._episode, self._next = None, 0
+        return torch.from_numpy(row)
+
+    def _wait(self) -> LoggedEpisode:
+        path = self.exchange.episode_path(self.episodes)
+        start, said = time.monotonic(), False
+        while not path.exists():
+            self._idle()
+            waited = time.monotonic() - start
+            if waited > PATIENCE and not said:
+                print(f"waiting for {path}", file=sys.stderr)
+                said = True
+            if self.timeout is not None and waited > self.timeout:
+                raise UserError(
+                    f"{path} did not come within data.step_timeout {self.timeout:g} seconds"
+                )
+            time.sleep(POLL)
+        return self.exchange.read_episode(self.episodes, self.space)
+
+    def close(self) -> None:
+        """Lets another run learn from the folder."""
+        self._lock.__exit__(None, None, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the log the run is; the log itself stays in its files."""
+        return {"env_steps": self.env_steps, "episodes": self.episodes, "step": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """The inverse of :meth:`state_dict`.
+
+        Raises: UserError: the episode at hand is no longer there, or another one.
+        Returns: True: the log goes on exactly where the run was.
+        """
+        self.env_steps, self.episodes = state["env_steps"], state["episodes"]
+        self._next = state["step"]
+        if self._next:
+            self._episode = self.exchange.read_episode(self.episodes, self.space)
+            if self._next >= len(self._episode.rewards):
+                raise UserError(
+                    f"{self.exchange.episode_path(self.episodes)} has {len(self._episode.rewards)} "
+                    f"steps, the checkpoint is at step {self._next}; it is another episode"
+                )
+        return True
