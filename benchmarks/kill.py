@@ -63,7 +63,7 @@ METHODS = {
 MOMENTS = {
     "start": ("adabc_lightning.run_folder:RunFolder.on_train_start", "before after"),
     "draw": ("adabc_lightning.data.replay:ReplayRing.sample", "after"),
-    "update": ("adabc_lightning.module:update", "before after"),
+    "update": ("adabc_lightning.engine:update_critics", "before after"),  # after: before the actor
     "hand-over": ("adabc_lightning.data.module:ReplayDataModule.hand_over", "before after"),
     "amid hand-over": ("adabc_lightning.callbacks:Downsampling.on_hand_over", "before after"),
     "environment step": ("adabc_lightning.data.collector:Collector.step", "before after"),
