@@ -31,7 +31,7 @@ small: venv
 test: venv
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# random files into the HDF5 and YAML entry points, FUZZ_SECONDS long (docs/reliability.md)
+# random datasets, configs and checkpoints into their entry points, FUZZ_SECONDS long (docs/reliability.md)
 fuzz: venv
 	$(BIN)/python tests/fuzz.py
 

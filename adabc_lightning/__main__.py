@@ -8,7 +8,7 @@ from importlib import import_module
 from adabc_lightning import __version__
 from adabc_lightning.allowed import take_allowed
 from adabc_lightning.config_files import packaged_configs, packaged_folder, resolve
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, nearest, one_line
 
 USAGE = """\
 usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(command, files, options, line, dry=dry)
         return 0
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:

@@ -35,9 +35,15 @@ class EnvironmentFailure(_Stop):
     """Whether the training environment's state is that from before the step that failed."""
 
 
+def one_line(text: str) -> str:
+    """For a terminal: no line breaks, and names from files cannot steer it by escape sequences."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 def warn(sentence: str) -> None:
     """One line on stderr about what goes on, but is probably not meant so."""
-    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr)
+    print(f"warning: {one_line(sentence)}", file=sys.stderr)
 
 
 def first_cause(error: BaseException) -> str:

@@ -63,7 +63,7 @@ METHODS = {
 MOMENTS = {
     "start": ("adabc_lightning.run_folder:RunFolder.on_train_start", "before after"),
     "draw": ("adabc_lightning.data.replay:ReplayRing.sample", "after"),
-    "update": ("adabc_lightning.module:update", "before after"),
+    "update": ("adabc_lightning.engine:update_critics", "before after"),  # after: before the actor
     "hand-over": ("adabc_lightning.data.module:ReplayDataModule.hand_over", "before after"),
     "amid hand-over": ("adabc_lightning.callbacks:Downsampling.on_hand_over", "before after"),
     "environment step": ("adabc_lightning.data.collector:Collector.step", "before after"),
@@ -189,13 +189,14 @@ def dying(moment: str, when: str, call: int) -> Callable[[], None]:
 
 
 def state(path: Path) -> Any:
-    """A checkpoint without clock times and Lightning's own account of its loops."""
+    """A checkpoint without clock times, commands and Lightning's own account of its loops."""
     content = torch.load(path, weights_only=True)
     content.pop("loops", None)
     for name, values in content.get("callbacks", {}).items():
         if name.startswith(("Summary", "Evaluation")):
             values.pop("seconds", None)
             values.pop("evaluation_seconds", None)
+            values.pop("commands", None)
     return content
 
 
@@ -217,10 +218,10 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything that a run leaves, clock times aside."""
+    """Everything that a run leaves, clock times and the commands that made it aside."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     summary = json.loads((folder / "summary.json").read_text())
-    timed = ("seconds", "offline_updates_per_second", "online_updates_per_second")
+    timed = ("seconds", "commands", "offline_updates_per_second", "online_updates_per_second")
     for name in (*timed, "online_env_steps_per_second"):
         summary.pop(name)
     return {

@@ -9,6 +9,9 @@ seconds a row of ``soak.csv`` (on disk at once, so that a kill loses nothing): m
 threads, progress, wall time, the child's processor time. At the end the child gets SIGTERM, and
 the first quarter after the warm-up is compared with the last one. ``--report`` does that to an
 existing ``soak.csv``. Linux. Status 1 if something drifts.
+
+On a machine with other work a CPU second is worth more or less from minute to minute; a second run,
+begun near the end of the first and compared by ``--beside``, tells that from a run that grows slow.
 """
 
 import argparse
@@ -165,6 +168,24 @@ def report(out: Path, warm_up: float, figure: Path | None) -> bool:
     return flat
 
 
+def beside(old: Path, young: Path, warm_up: float) -> None:
+    """Prints the updates per CPU second of a long run and of one begun later, at the same time."""
+    tables = []
+    for out in (old, young):
+        columns = read(out / "soak.csv")
+        began = (out / "soak.csv").stat().st_mtime - columns["wall_s"][-1]
+        tables.append((columns, began + columns["wall_s"]))
+    begin = tables[1][1][0] + 60 * warm_up
+    end = min(clock[-1] for _, clock in tables)
+    rate, span = [], (end - begin) / 60
+    for columns, clock in tables:
+        done, cpu = (np.interp([begin, end], clock, columns[name]) for name in ("updates", "cpu_s"))
+        rate.append(np.diff(done)[0] / np.diff(cpu)[0])
+    print(f"side by side for {span:.0f} min: {rate[0]:.0f} updates per CPU second after "
+          f"{(begin - tables[0][1][0]) / 60:.0f} min, {rate[1]:.0f} of a run just begun "
+          f"({100 * (rate[0] / rate[1] - 1):+.1f} %)")  # fmt: skip
+
+
 def draw(columns: dict[str, np.ndarray], begin: float, figure: Path) -> None:
     """Memory, rate and descriptors over wall time."""
     import matplotlib
@@ -200,6 +221,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=10, help="minutes that are left out")
     parser.add_argument("--out", type=Path, default=Path("runs/soak"), help="a new folder")
     parser.add_argument("--figure", type=Path, help="an SVG to draw")
+    parser.add_argument("--beside", type=Path, help="--out of a run begun later, to compare with")
     parser.add_argument("--report", action="store_true", help="only read --out")
     options, words = parser.parse_known_args()
     status = 128 + signal.SIGTERM
@@ -207,6 +229,8 @@ def main() -> None:
         status = watch(options.out, options.data, options.minutes, options.every, words)
         print(f"fit ended with status {status}")
     flat = report(options.out, options.warm_up, options.figure)
+    if options.beside:
+        beside(options.out, options.beside, 3)
     raise SystemExit(not flat or status != 128 + signal.SIGTERM)
 
 

@@ -260,7 +260,7 @@ TENSORS = (
     lambda t: t.to_sparse() if t.ndim else t,
     lambda t: t.to("meta"),
     lambda t: t.new_zeros(1).expand(10**12),
-    lambda t: t.new_zeros(()).expand(*t.shape),
+    lambda t: t.new_zeros(()).expand(t.shape),
     lambda t: torch.full_like(t, 255 if t.dtype == torch.uint8 else float("nan")),
     lambda t: torch.full_like(t, 0 if t.dtype == torch.uint8 else float("inf")),
     lambda t: t * 0 - 1 if t.dtype.is_floating_point else t,

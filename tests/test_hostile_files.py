@@ -140,6 +140,15 @@ def test_a_terabyte_that_is_not_there_is_refused_before_memory_is_taken() -> Non
         load_dataset("all.hdf5")
 
 
+def test_names_in_a_file_cannot_steer_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(Path("log.hdf5"), log(actions=None) | {"a\x1b[2J\nb": np.zeros(200)})
+    with pytest.raises(UserError, match=r"has no 'actions'; it has: a.x1b.2J b, ") as raised:
+        load_dataset(path)
+    assert str(raised.value).isprintable()
+    assert main(["fit", "--config", "hopper", "--data.env_id", "a\x1b[2J"]) == 2
+    assert "\x1b" not in capfd.readouterr().err
+
+
 def test_a_chunk_larger_than_its_array_counts() -> None:
     path = write(Path("chunk.hdf5"), log(rewards=None))
     with h5py.File(path, "a") as file:

@@ -11,7 +11,7 @@ import numpy as np
 
 from adabc_lightning.data.limits import amount, check_claims, check_memory
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, one_line
 
 VECTORS = ("observations", "actions", "next_observations")
 SCALARS = ("rewards", "terminals", "timeouts")
@@ -56,7 +56,9 @@ def check_columns(columns: Mapping[str, Any], present: Sequence[str], where: str
         if key not in columns and key in OPTIONAL:
             continue
         if key not in columns:
-            names = ", ".join(present[:_LISTED]) + (", …" if len(present) > _LISTED else "")
+            names = ", ".join(map(one_line, present[:_LISTED])) + (
+                ", …" if len(present) > _LISTED else ""
+            )
             raise UserError(f"{where} has no {key!r}; it has: {names or 'nothing'}")
         column = columns[key]
         if column.dtype.kind not in "biuf":
