@@ -83,11 +83,15 @@ def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture
         "report": "comparison.html",
         "collect": "50 transitions",
         "doctor": "no problems",
+        "inspect": "transitions",
         "export": "its actions are the policy's",
         "rollout": "return",
     }
     assert {command[0] for command in commands} == set(says)
+    log = str(write_log(tmp_path / "log.hdf5", *shapes("Hopper-v5")))
+    mine = {"my_log.csv": log, "my_package:Name-v0": "Hopper-v5", "my_package": "gymnasium"}
     for command in commands:
+        command = [mine.get(word, word) for word in command]
         tiny = {"fit": TINY, "collect": ["--steps", "50"], "doctor": ["--seconds", "0"]}.get(
             command[0], []
         )
