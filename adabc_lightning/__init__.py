@@ -15,6 +15,7 @@ _PUBLIC = {
     "Schedule": "adabc_lightning.schedule",
     "UserError": "adabc_lightning.errors",
     "load_dataset": "adabc_lightning.data.datasets",
+    "load_policy": "adabc_lightning.policy",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -23,6 +23,8 @@ commands:
   collect    roll out policies and write a dataset
   experiment run the paper's experiments: tasks × methods × seeds
   report     page, tables and learning curves of runs
+  export     write a policy as ONNX or torch.export, with a card
+  rollout    run episodes of a policy, print the returns, record a video
   bench      updates per second, whole loops, loading and start-up on this machine
   doctor     check this machine: what works, how fast, how long a config will take
 
@@ -42,7 +44,7 @@ lists the keys, `fit --config NAME --print_config` the resolved values.
 RUN = ("fit", "validate")  # take configs; the others have options of their own
 COMMANDS = (
     *("fit", "validate", "configs", "inspect", "collect", "experiment", "report"),
-    *("bench", "doctor"),
+    *("export", "rollout", "bench", "doctor"),
 )
 
 

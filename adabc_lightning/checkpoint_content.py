@@ -210,6 +210,13 @@ _CALLBACKS = {
         },
         may_lack=["logged"],
     ),
+    "HandoverDiagnostics": record(
+        {
+            "smallest": optional(number),
+            "visited": optional(tensor(2, torch.float32)),
+            "warnings": listing(text),
+        }
+    ),
     "Metrics": record(
         {
             "size": count,
@@ -325,6 +332,10 @@ def _check_ring(ring: dict[str, Any]) -> None:
 def check_adam(state: Any, parameters: Sequence[Tensor], where: str) -> None:
     """Whether the saved state of an Adam is that of one with these parameters.
 
+    Args:
+        state: of the checkpoint.
+        parameters: of any shape ``[*]``, in the optimiser's order.
+        where: the state's path, for the message.
     Raises: UserError: it is not.
     """
     _ADAM(state, where)

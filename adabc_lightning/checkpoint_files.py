@@ -1,4 +1,7 @@
-"""The newest checkpoint of a run and the one before it; reading one, whole and with sense."""
+"""The newest checkpoint of a run and the one before it; reading one, whole and with sense.
+
+Imports no PyTorch until one is read.
+"""
 
 import os
 import zipfile
@@ -97,8 +100,8 @@ def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
     if not policy_only and "optimizer_states" not in checkpoint:
         raise UserError(
-            f"{path} holds a policy and nothing else, which only collect can use; give a "
-            "checkpoint such as last.ckpt or best.ckpt"
+            f"{path} holds a policy and nothing else, which collect, export and rollout can use; "
+            "give a checkpoint such as last.ckpt or best.ckpt"
         )
     try:
         check_content(checkpoint, policy_only=policy_only)

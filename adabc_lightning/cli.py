@@ -21,6 +21,7 @@ from adabc_lightning.callbacks import (
     Downsampling,
     Evaluation,
     Guard,
+    HandoverDiagnostics,
     Metrics,
     Progress,
     Summary,
@@ -126,6 +127,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(AlphaController, "alpha")
         parser.add_lightning_class_args(Guard, "guard")
         parser.add_lightning_class_args(Evaluation, "evaluation")
+        parser.add_lightning_class_args(HandoverDiagnostics, "diagnostics")
         parser.add_lightning_class_args(Metrics, "metrics")
         parser.add_lightning_class_args(Checkpointing, "checkpoints")  # Lightning puts it last
         parser.add_argument("--ckpt_path", type=str | None, default=None)

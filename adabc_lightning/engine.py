@@ -230,7 +230,7 @@ def first_line(error: Exception) -> str:
 
 
 def tensors(state: Any) -> list[Tensor]:
-    """All tensors of an :class:`AgentState`, in order."""
+    """All tensors of an :class:`AgentState`, of any shape ``[*]``, in order."""
     if isinstance(state, Tensor):
         return [state]
     if isinstance(state, Sequence):

@@ -78,12 +78,15 @@ class EnvironmentSpec:
         )
 
 
-def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env:
+def make_env(
+    env_id: str, max_episode_steps: int | None = None, render_mode: str | None = None
+) -> gymnasium.Env:
     """One environment, without Gymnasium's per-step checker.
 
     Args:
         env_id: Gymnasium id.
         max_episode_steps: time limit in steps instead of the environment's own; None keeps it.
+        render_mode: Gymnasium's; None for no pictures.
     Raises: UserError: the id is unknown, the environment cannot be made, or the id says
         ``module:Name-v0`` with a module that may not be imported.
     """
@@ -91,8 +94,11 @@ def make_env(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env
     if module and colon:
         check_module(module, f"environment {env_id!r}")
     _register(env_id)
+    rendering = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        return gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True)
+        return gymnasium.make(
+            env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **rendering
+        )
     except gymnasium.error.NameNotFound as error:
         known = sorted(gymnasium.registry)
         raise UserError(

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.callbacks.summary import outcomes
 from adabc_lightning.data.limits import amount
 from adabc_lightning.schedule import Schedule
 from adabc_lightning.scores import Reference
@@ -20,6 +19,8 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
         schedule: the run's timeline.
         folder: the run's folder.
     """
+    from adabc_lightning.callbacks.summary import outcomes  # Lightning, which rollout does not need
+
     unit = "score" if any("eval/score" in point for point in history) else "return"
     summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
     values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}

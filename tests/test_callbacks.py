@@ -80,10 +80,12 @@ def test_metrics_have_a_row_per_evaluation_and_per_interval(run: Path) -> None:
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    # Rows every 3 updates (at the first batch that reaches a multiple) and at each evaluation.
+    # Rows every 3 updates (at the first batch that reaches a multiple), at each evaluation and of
+    # the diagnostics at the hand-over.
     where = [(row["phase"], int(row["gradient_updates"]), int(row["env_steps"])) for row in rows]
     assert where == [
         ("offline", 4, 0),
+        ("offline", 6, 0),
         ("offline", 6, 0),
         ("online", 9, 3),
         ("online", 10, 4),
@@ -94,6 +96,9 @@ def test_metrics_have_a_row_per_evaluation_and_per_interval(run: Path) -> None:
     ]
     evaluated = [row["gradient_updates"] for row in rows if row["eval/score"]]
     assert evaluated == ["4", "6", "10", "14", "18"]
+    handed_over = rows.pop(2)
+    assert handed_over["diagnostics/q_gap"]
+    assert not any(handed_over[name] for name in ("loss/critic", "eval/return"))
     assert all(row["loss/critic"] and row["q/mean"] and row["control/alpha"] for row in rows)
     assert [row["online/episodes"] for row in rows][-1] == "2.0"
 

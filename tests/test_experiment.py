@@ -31,6 +31,7 @@ COUNTS = {
     "fig7": (6 * 2 * 3, 6 * 1 * 3),
     "small": (1 * 21 * 3, 1 * 5 * 3),
     "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
+    "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
 }
 TOY = """
 inherit: base.yaml
@@ -89,7 +90,7 @@ def config_of(words: list[str]) -> dict[str, Any]:
 def test_every_packaged_experiment_is_counted() -> None:
     assert set(packaged_experiments()) == {line.split()[0] for line in COUNTS}
     for name, about in packaged_experiments().items():
-        assert about.startswith("Small: " if name == "small" else f"Fig. {name[-1]}: ")
+        assert about.startswith("Small: " if name.startswith("small") else f"Fig. {name[-1]}: ")
 
 
 @pytest.mark.parametrize("line", COUNTS)

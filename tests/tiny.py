@@ -15,6 +15,7 @@ from adabc_lightning.callbacks import (
     Downsampling,
     Evaluation,
     Guard,
+    HandoverDiagnostics,
     Metrics,
     Summary,
 )
@@ -89,6 +90,7 @@ def tiny_run(
     data: dict[str, Any] | None = None,
     downsampling: dict[str, Any] | None = None,
     alpha: dict[str, Any] | None = None,
+    diagnostics: bool = True,
 ) -> tuple[Trainer, OffToOnModule, ReplayDataModule]:
     """Trainer, module and data module of one tiny run, not yet fitted."""
     datamodule = ReplayDataModule(
@@ -116,6 +118,7 @@ def tiny_run(
             AlphaController(**{"kp": 1e-3, "kd": 1e-2} | (alpha or {})),
             Guard(),
             Evaluation(episodes=2),
+            *([HandoverDiagnostics(rows=20)] if diagnostics else []),
             Metrics(every=3),
             Summary(),
             *(callbacks or []),

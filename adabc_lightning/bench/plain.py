@@ -132,7 +132,7 @@ class PlainAgent:
         noise: Tensor,
         subset: Tensor,
     ) -> None:
-        """Equation 3."""
+        """Equation 3, on batches ``[B, O]``, ``[B, A]`` and ``[B]``."""
         with torch.no_grad():
             half_range = (self.high - self.low) / 2
             epsilon = torch.clamp(self.sigma * noise, -self.clip, self.clip) * half_range
@@ -155,7 +155,7 @@ class PlainAgent:
             adam.step()
 
     def update_actor(self, observation: Tensor, action: Tensor, alpha: Tensor | float) -> None:
-        """Equation 4, normalised as in Equation 1."""
+        """Equation 4, normalised as in Equation 1, on a batch ``[B, O]`` and ``[B, A]``."""
         policy_action = self.policy(self.actor, observation)
         value = self.mean_q(observation, policy_action)
         divisor = value if self.normalizer == "policy" else self.mean_q(observation, action)

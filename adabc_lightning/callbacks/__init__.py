@@ -6,6 +6,7 @@ from adabc_lightning.callbacks.checkpointing import Checkpointing
 from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.guard import Guard
+from adabc_lightning.callbacks.handover import HandoverDiagnostics
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
@@ -17,6 +18,7 @@ __all__ = [
     "Downsampling",
     "Evaluation",
     "Guard",
+    "HandoverDiagnostics",
     "Metrics",
     "Progress",
     "Summary",

@@ -146,7 +146,7 @@ class BalancedReplay(Callback):
         return torch.cat([rows["observation"], rows["action"]], -1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Network, Adam and priorities, for :class:`~adabc_lightning.callbacks.Guard`."""
+        """Network, Adam and priorities, of any shape ``[*]``, for ``Guard``."""
         if not self.offline_rows:  # before the hand-over nothing is learnt
             return {}
         found = {"the ring's priorities": torch.from_numpy(self.sampler.priorities)}

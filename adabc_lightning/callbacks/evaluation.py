@@ -42,6 +42,8 @@ class Evaluation(Callback):
         self.seconds = 0.0
         self._envs: list[gymnasium.Env] = []
         self._logged: list[Episode] = []
+        self.visited: np.ndarray = np.empty((0, 0))
+        """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
     def run(
         self, data: "ReplayDataModule", agent: "OffToOnModule"
@@ -51,7 +53,14 @@ class Evaluation(Callback):
             self._envs = [data.make_env() for _ in range(self.episodes)]
         seed = stream_seed(data.seed, "evaluation") % 2**31
         start = time.perf_counter()
-        result = evaluate(agent.act, self._envs, self.episodes, seed, data.step_timeout)
+        visited = []
+
+        def act(observation_BO: np.ndarray) -> np.ndarray:
+            visited.append(observation_BO)
+            return agent.act(observation_BO)
+
+        result = evaluate(act, self._envs, self.episodes, seed, data.step_timeout)
+        self.visited = np.concatenate(visited)
         self.seconds += time.perf_counter() - start
         return result
 

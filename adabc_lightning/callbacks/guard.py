@@ -28,7 +28,7 @@ class Learner(Protocol):
     """A callback that trains something of its own."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that must be finite, by name, on one device."""
+        """All that must be finite, of any shape ``[*]``, by name, on one device."""
 
 
 class Guard(Callback):
@@ -229,7 +229,7 @@ def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
 
 
 def all_tensors(agent: "OffToOnModule") -> list[dict[str, Tensor]]:
-    """Those of the agent, and of each callback that learns as well."""
+    """Those of the agent, and of each callback that learns as well, of any shape ``[*]``."""
     callbacks = agent.trainer.callbacks  # type: ignore[attr-defined]
     learners = [callback.tensors() for callback in callbacks if isinstance(callback, Learner)]
     return [agent_tensors(agent), *filter(None, learners)]

@@ -41,6 +41,12 @@ COLUMNS = (
     "online/episodes",
     "online/episode_return",
     "online/episode_length",
+    "diagnostics/q_gap",
+    "diagnostics/action_distance",
+    "diagnostics/disagreement_data",
+    "diagnostics/disagreement_policy",
+    "diagnostics/disagreement_online",
+    "diagnostics/saturated",
 )
 
 
@@ -145,8 +151,8 @@ class Metrics(Callback):
         self._lock.release()
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """An evaluation made at the hand-over gets its row before the first step."""
-        if "eval/return" in self.pending:
+        """What was measured at the hand-over gets its row before the first step."""
+        if self.pending:
             self._write(data.trainer, agent, data)  # type: ignore[arg-type]
 
     def on_train_batch_end(

@@ -1,17 +1,15 @@
 """``--policy``: random actions, the policy of a checkpoint, or all that a run kept."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 from adabc_lightning.numpy_policy import StoredPolicy
+from adabc_lightning.policy import stored_policy
 
 RANDOM = "random"
 
@@ -72,7 +70,7 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
     policies, counters = [], []
     for file in files:
         checkpoint = read_checkpoint(file, policy_only=True)
-        policies.append(_policy(checkpoint, file))
+        policies.append(stored_policy(checkpoint, file))
         data = checkpoint["ReplayDataModule"]
         counters.append((data["collector"]["env_steps"], checkpoint["agent"]["gradient_updates"]))
     steps, updates = zip(*counters, strict=True)
@@ -87,33 +85,6 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
             "gradient_updates": [updates[0], updates[-1]],
         },
     )
-
-
-def _policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
-    """Its actor, with its σ if it has one."""
-    state = checkpoint.get("state_dict", {})
-    actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
-             if re.fullmatch(r"actor\.net\.\d+\.(weight|bias)", name)}  # fmt: skip
-    try:
-        layers = StoredPolicy.of_actor(actor).layers
-    except KeyError:
-        layers = ()
-    log_std = state.get("actor.log_std")
-    if not _is_chain(layers) or (log_std is not None and log_std.shape != layers[-1].shape):
-        raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
-    if log_std is None:
-        return StoredPolicy(layers)
-    from adabc_lightning.objectives import LOG_STD_RANGE  # slow, and few policies are Gaussian
-
-    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
-
-
-def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
-    """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
-    weights, biases = layers[::2], layers[1::2]
-    fits = [w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(weights, biases, strict=True)]
-    chained = all(fits) and [w.shape[1] for w in weights[1:]] == [len(w) for w in weights[:-1]]
-    return bool(layers) and chained
 
 
 def check_fit(source: Source, spec: EnvironmentSpec) -> None:

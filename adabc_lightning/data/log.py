@@ -121,11 +121,16 @@ class LogCollector:
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """The inverse of :meth:`state_dict`.
 
-        Raises: UserError: the episode at hand is no longer there.
+        Raises: UserError: the episode at hand is no longer there, or another one.
         Returns: True: the log goes on exactly where the run was.
         """
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
         self._next = state["step"]
         if self._next:
             self._episode = self.exchange.read_episode(self.episodes, self.space)
+            if self._next >= len(self._episode.rewards):
+                raise UserError(
+                    f"{self.exchange.episode_path(self.episodes)} has {len(self._episode.rewards)} "
+                    f"steps, the checkpoint is at step {self._next}; it is another episode"
+                )
         return True

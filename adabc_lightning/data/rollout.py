@@ -198,11 +198,9 @@ class _Lanes:
         if noise is None and part.policy is not None and part.policy.std is not None:
             scale_A = part.policy.std
         self._sigma = scale_A * (self._high - self._low) / 2
-        self._policy = (
-            None
-            if part.policy is None
-            else NumpyPolicy(part.policy, spec.action_low, spec.action_high, width)
-        )
+        self._policy = None
+        if part.policy is not None:
+            self._policy = NumpyPolicy(part.policy, self._low, self._high)
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
         self._observation_LO = np.zeros((width, spec.observation_size), np.float32)
         self._row_L = np.arange(width)

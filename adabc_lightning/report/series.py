@@ -200,7 +200,7 @@ def _on_grid(x: np.ndarray, y: np.ndarray, grid: np.ndarray, hold: bool) -> np.n
     Args:
         hold: whether an empty bin before the run's end takes the value before.
     """
-    if not len(x):
+    if not (len(x) and len(grid)):  # a phase may have one row, that of the hand-over
         return np.full(len(grid), np.nan)
     place = np.searchsorted(grid, x).clip(max=len(grid) - 1)
     counts = np.bincount(place, minlength=len(grid))
