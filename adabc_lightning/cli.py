@@ -262,7 +262,7 @@ class CommandLine(LightningCLI):
 
         try:
             print(f"report: {write_page(self.folder)}")
-        except UserError as error:
+        except Exception as error:  # whatever it stumbles over
             warn(f"there is no page of this run: {error}")
 
     def _check_length(self, options: Any) -> None:

@@ -93,6 +93,10 @@ def test_fit_leaves_its_results(run: Path) -> None:
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
+    at_hand_over = rows.pop(2)
+    assert at_hand_over["gradient_updates"] == "20"
+    assert at_hand_over["diagnostics/q_gap"]
+    assert not at_hand_over["eval/score"]
     evaluated = [(row["phase"], row["gradient_updates"], row["env_steps"]) for row in rows]
     assert evaluated == [("offline", "10", "0"), ("offline", "20", "0"), ("online", "40", "10")]
     assert all(row["eval/score"] for row in rows)

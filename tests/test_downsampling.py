@@ -208,7 +208,12 @@ def test_the_ring_after_any_hand_over(
     callback = Downsampling(keep, minimum, method, replacement)
     schedule = Schedule(2, max(added, 1))
     data = ReplayDataModule(register_toy(), str(log), schedule, replay_capacity=capacity)
-    data.trainer = SimpleNamespace(callbacks=[callback], lightning_module=None, global_rank=0)
+    data.trainer = SimpleNamespace(
+        callbacks=[callback],
+        lightning_module=None,
+        global_rank=0,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
     data.setup("fit")
     assert data.dataset is not None
     rows, wanted = data.dataset.rows.clone(), min(60, max(round(keep * 60), minimum))

@@ -89,7 +89,7 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <section><h2>How it was made</h2>
 {_commands(shown)}
 {_definitions("Versions", versions(runs))}
-<p class="note">{NOTE} {INTERVALS if "iqm" in table[0] else ""}</p></section>
+<p class="note">{NOTE} {INTERVALS if table and "iqm" in table[0] else ""}</p></section>
 </main>
 <noscript><p>The tables are complete; the charts need JavaScript.</p></noscript>
 <script id="data" type="application/json">{content}</script>
