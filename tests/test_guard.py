@@ -331,6 +331,7 @@ def test_every_kind_of_number_is_found() -> None:
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(NotFinite, match="b holds 1 numbers of 2"):
             check_tensors({**sound, "b": torch.tensor([1.0, bad])})
+    check_tensors({**sound, "a ring before the hand-over": torch.empty(0)})
     check_tensors({"large": torch.full((9,), 3e38)})  # whose norm would overflow
 
 
