@@ -12,7 +12,7 @@ def tune() -> None:
     """Allocator, denormals and the loggers of libraries.
 
     * glibc gives large tensors back to the kernel at each free and pays for every page again
-      at the next allocation; docs/results.md has what keeping them is worth.
+      at the next allocation; docs/performance.md has what keeping them is worth.
     * Adam's second moments of dead units become denormal, which is slow on CPUs; flushing
       must be set before PyTorch starts its worker threads, later it reaches one thread only.
     """
