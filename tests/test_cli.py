@@ -65,7 +65,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=home,
     )
     assert result.returncode == 0, result.stderr
-    (said,) = result.stderr.splitlines()
+    said, *more = result.stderr.splitlines()
+    assert not more
     assert said.startswith("hopper-medium-replay (99,970 transitions) → Hopper-v5, on cpu; ")
     (folder,) = (home / "runs").iterdir()
     assert folder.name.startswith("Hopper-v5-seed0-")

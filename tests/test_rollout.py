@@ -89,6 +89,7 @@ def test_the_returns_by_hand(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split()[3] for line in said[1:4]] == ["2"] * 3
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ffmpeg's pipes
 def test_a_video_shows_every_episode_and_changes_none(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
