@@ -40,6 +40,8 @@ def parse(words: list[str]) -> Namespace:
         help="of float32 matrix products, torch.set_float32_matmul_precision "
         "(default: %(default)s)")  # fmt: skip
     add("--no-compile", action="store_true", help="leave out the compiled update")
+    add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
+        "and the allocator's defaults")  # fmt: skip
     add("--cpu", action="store_true", help="even where there is a GPU")
     add("--json", metavar="FILE", help="write what was measured, every round of it; - for stdout")
     options = parser.parse_args(words)
@@ -67,7 +69,8 @@ def main(words: list[str]) -> None:
     options = parse(words)
     from adabc_lightning.runtime import tune
 
-    tune()
+    if not options.untuned:
+        tune()
     import torch
 
     if options.threads:
@@ -162,11 +165,13 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // 10)}
     for g, count in steps.items():
         measured[f"online, G = {g}"] = loop.online(count, g, accelerator, model)
+    measured["acting alone"] = loop.acting(options.steps * 10, accelerator, model)
     lines = []
     for name, values in measured.items():
-        (unit, rate), outside = next(iter(values.items())), values["outside"]
+        (unit, rate), outside = next(iter(values.items())), values.get("outside")
         unit = unit.replace("_per_s", "/s").replace("_", " ")
-        lines.append(f"{name:<24} {rate:8.1f} {unit}, {100 * outside:5.1f} % outside the updates")
+        share = "" if outside is None else f", {100 * outside:5.1f} % outside the updates"
+        lines.append(f"{name:<24} {rate:8.1f} {unit}{share}")
     return measured, lines
 
 

@@ -11,6 +11,7 @@ from lightning import Callback, Trainer
 
 from adabc_lightning.bench.updates import wait
 from adabc_lightning.callbacks import AlphaController, Downsampling, Guard, Metrics
+from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.engine import AddMetric, Engine, Work
 from adabc_lightning.module import OffToOnModule
@@ -87,6 +88,20 @@ def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any
             callbacks=callbacks,
         ).fit(agent, data)
     return clock
+
+
+def acting(steps: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
+    """Environment steps per second with the policy acting, without Lightning's loop."""
+    data = ReplayDataModule(schedule=Schedule(0, steps, 0))
+    agent = OffToOnModule(data.spec, **model).to("cuda" if accelerator == "gpu" else "cpu")
+    collector = Collector(data.make_env(), data.layout, data.exploration_noise, data.seed, 0, None)
+    collector.step(agent.act, None)
+    start = time.perf_counter()
+    for _ in range(steps):
+        collector.step(agent.act, None)
+    seconds = time.perf_counter() - start
+    collector.close()
+    return {"env_steps_per_s": steps / seconds}
 
 
 def offline(updates: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
