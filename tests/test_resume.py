@@ -52,6 +52,11 @@ def balanced_replay(seed: int = 0) -> dict[str, Any]:
     return {"data": EVERY_ROW, "callbacks": [balanced], "seed": seed}
 
 
+def compiled() -> dict[str, Any]:
+    """Options of a tiny run that takes the engine of long ones."""
+    return {"data": EVERY_ROW, "model": {"engine": "compiled"}}
+
+
 def everything(trainer: Any) -> dict[str, Any]:
     """All of a run's state, and the content of its metrics file."""
     path = Path(trainer.default_root_dir) / "everything.ckpt"
@@ -110,7 +115,7 @@ def test_resumed_equals_uncut(
     assert_equal(everything(trainer), expected)
 
 
-@pytest.fixture(scope="module", params=[awac, balanced_replay])
+@pytest.fixture(scope="module", params=[awac, balanced_replay, compiled])
 def uncut_method(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]]:
