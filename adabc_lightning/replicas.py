@@ -316,7 +316,9 @@ class ReplicasData(LightningDataModule):
         self._group = group
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_group"].replicas[0].datamodule, name)
+        if "_group" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._group.replicas[0].datamodule, name)
 
     def setup(self, stage: str) -> None:
         """Each in its turn; the first loads the dataset."""
@@ -374,7 +376,7 @@ class _Streams:
             try:
                 batches.append(next(stream))
             except (NotFinite, EnvironmentFailure) as error:
-                _name(error, replica)
+                _say_whose(error, replica)
                 replica.behind = len(self._streams) > 1
                 raise
         return batches
@@ -424,7 +426,7 @@ class ReplicasCallback(Callback):
             try:
                 getattr(callback, hook)(replica, replica.lightning_module, *own, **keywords)
             except (NotFinite, EnvironmentFailure) as error:
-                _name(error, replica)
+                _say_whose(error, replica)
                 raise
         self._group.failed = None
 
@@ -493,7 +495,7 @@ def _own(argument: Any, replica: Replica, failed: Replica | None) -> Any:
     return argument
 
 
-def _name(error: NotFinite | EnvironmentFailure, replica: Replica) -> None:
+def _say_whose(error: NotFinite | EnvironmentFailure, replica: Replica) -> None:
     """Says whose error it is."""
     error.add(f" (replica {replica.index}, seed {replica.datamodule.seed})")
 
