@@ -1,12 +1,15 @@
 """The bench command at a tiny size; what it measures is never asserted."""
 
+import copy
 import json
 import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.bench.corl import CorlStyle
 from adabc_lightning.bench.updates import Shapes, flops_per_update
 
 TINY = ["--rounds", "1", "--updates", "2", "--steps", "10", "--rows", "1000", "--no-compile"]
@@ -36,6 +39,36 @@ def test_everything_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_part_alone_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "load", "--rows", "1000", "--rounds", "1", "--json", "-"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"machine", "load"}
+
+
+def test_two_critics_are_compared_with_corl(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
+    assert main([*words, "--num-critics", "2", "--json", "-"]) == 0
+    measured = json.loads(capsys.readouterr().out)["updates"]
+    assert measured["CORL's style"]["to_corl_style"] == 1
+    assert measured["eager"]["to_corl_style"] > 0
+
+
+def test_corl_s_style_is_td3_bc() -> None:
+    torch.manual_seed(0)
+    corl = CorlStyle((2, 1), (8, 8), rows=4, device=torch.device("cpu"))
+    corl.data[4][:] = 1  # all terminal: what is to be learnt are the rewards
+    state = [copy.deepcopy(module.state_dict()) for module in (corl.actor, corl.critic_1_target)]
+    assert set(corl.update(16)) == {"critic"}
+    for module, before in zip((corl.actor, corl.critic_1_target), state, strict=True):
+        assert all(torch.equal(module.state_dict()[name], before[name]) for name in before)
+    assert set(corl.update(16)) == {"critic", "actor"}
+    for module, before in zip((corl.actor, corl.critic_1_target), state, strict=True):
+        assert not any(torch.equal(module.state_dict()[name], before[name]) for name in before)
+    target, source = corl.critic_1_target, corl.critic_1
+    weights = zip(target.parameters(), state[1].values(), source.parameters(), strict=True)
+    for slow, old, fast in weights:
+        torch.testing.assert_close(slow, 0.995 * old + 0.005 * fast)
+    for _ in range(1500):
+        loss = corl.update(16)["critic"]
+    assert loss < 0.01  # of both critics
+    q = corl.critic_2(torch.cat(corl.data[:2], 1))
+    torch.testing.assert_close(q, corl.data[2], atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -132,16 +132,21 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
     rates = updates.in_turn(running, options.updates, options.rounds, device)
     flops = updates.flops_per_update(shapes)
     peak = updates.peak_flops(shapes, device, options.rounds)
-    authors = rates["authors' style"]
+    baselines = {"to_authors_style": "authors' style", "to_corl_style": "CORL's style"}
     measured, lines = {}, []
     for name, each in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(each, authors, strict=True))
+        ratios = {
+            key: statistics.median(a / b for a, b in zip(each, rates[baseline], strict=True))
+            for key, baseline in baselines.items()
+            if baseline in rates
+        }
         rate = statistics.median(each)
         share = rate * flops / peak
-        measured[name] = {"updates_per_s": each, "to_authors_style": ratio, "share_of_peak": share}
+        measured[name] = {"updates_per_s": each, **ratios, "share_of_peak": share}
+        times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
         lines.append(
             f"{name:<24} {rate:8.1f} updates/s ({min(each):.1f} to {max(each):.1f}), "
-            f"{ratio:5.2f} × authors' style, {100 * share:3.0f} % of the products' peak"
+            f"{times}, {100 * share:3.0f} % of the products' peak"
         )
     lines.append(
         f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {hidden}: "

@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.bench.authors import AuthorsStyle
+from adabc_lightning.bench.corl import CorlStyle
 from adabc_lightning.bench.plain import PlainAgent
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
@@ -88,8 +89,9 @@ def contestants(
     running: dict[str, Callable[[int], None]] = {
         name: _Packaged(shapes, device, NAMED[name]()).run for name in engines
     }
+    sizes = shapes.observation_size, shapes.action_size
     authors = AuthorsStyle(
-        (shapes.observation_size, shapes.action_size),
+        sizes,
         shapes.hidden,
         shapes.num_critics,
         shapes.subset_size,
@@ -102,6 +104,14 @@ def contestants(
             authors.update(shapes.batch_size, 0.4)
 
     running["authors' style"] = run_authors
+    if shapes.num_critics == 2:
+        corl = CorlStyle(sizes, shapes.hidden, shapes.rows, device)
+
+        def run_corl(updates: int) -> None:
+            for _ in range(updates):
+                corl.update(shapes.batch_size)
+
+        running["CORL's style"] = run_corl
     plain = PlainAgent(
         torch.float32,
         shapes.num_critics,
