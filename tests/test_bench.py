@@ -10,6 +10,7 @@ import torch
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.bench.corl import CorlStyle
+from adabc_lightning.bench.grow import AXES
 from adabc_lightning.bench.updates import Shapes, flops_per_update
 
 TINY = ["--rounds", "1", "--updates", "2", "--steps", "10", "--rows", "1000", "--no-compile"]
@@ -71,13 +72,35 @@ def test_corl_s_style_is_td3_bc() -> None:
     torch.testing.assert_close(q, corl.data[2], atol=0.1, rtol=0)
 
 
+def test_the_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    files = tmp_path / "growth.json", tmp_path / "growth.svg"
+    words = ["--json", str(files[0]), "--plot", str(files[1])]
+    assert main(["bench", "grow", *TINY, *SMALL, *words]) == 0
+    growth = json.loads(files[0].read_text())["grow"]
+    assert growth["engine"] == "eager"
+    values = {axis: tuple(map(int, points)) for axis, points in growth["milliseconds"].items()}
+    assert values == AXES
+    for points in growth["milliseconds"].values():
+        assert all(len(each) == 1 and each[0] > 0 for each in points.values())
+    assert files[1].read_text().startswith("<?xml")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["udpates"], "bench measures no 'udpates'; known: updates, loop, load, start"),
+        (["udpates"], "bench measures no 'udpates'; known: updates, loop, load, start, grow"),
         (["--rounds", "0"], "--rounds is 0; it must be 1 or more"),
         (["--threads", "0"], "--threads is 0; it must be 1 or more"),
         (["--json", "nowhere/x.json"], "--json: there is no folder nowhere"),
+        (
+            ["--plot", "x.svg"],
+            "--plot draws what grow measures; name it: bench grow --plot FILE",
+        ),
+        (
+            ["grow", "--plot", "x.jpg"],
+            "--plot is x.jpg; it must end in .svg, .png or .pdf",
+        ),
         (["--round", "1"], "there is no option --round; did you mean '--rounds'?"),
     ],
 )
