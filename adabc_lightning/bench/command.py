@@ -205,12 +205,14 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // 10)}
     for g, count in steps.items():
         measured[f"online, G = {g}"] = loop.online(count, g, accelerator, model)
-    measured["acting alone"] = loop.acting(options.steps * 10, accelerator, model)
+    measured["acting alone"] = loop.acting(options.steps * 2, options.rounds, accelerator, model)
     lines = []
     for name, values in measured.items():
         (unit, rate), outside = next(iter(values.items())), values.get("outside")
         unit = unit.replace("_per_s", "/s").replace("_", " ")
         share = "" if outside is None else f", {100 * outside:5.1f} % outside the updates"
+        if itself := values.get("environment_itself"):
+            share = f", the environment itself {itself:.1f}"
         lines.append(f"{name:<24} {rate:8.1f} {unit}{share}")
     return measured, lines
 
