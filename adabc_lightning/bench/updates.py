@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.bench.authors import AuthorsStyle
+from adabc_lightning.bench.corl import CorlStyle
 from adabc_lightning.bench.plain import PlainAgent
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
@@ -52,7 +53,7 @@ class Shapes:
         return EnvironmentSpec("bench", self.observation_size, (-1.0,) * size, (1.0,) * size, 1000)
 
 
-class _Packaged(OffToOnModule):
+class Packaged(OffToOnModule):
     """The packaged training step without a trainer around it, sampling included."""
 
     def __init__(self, shapes: Shapes, device: torch.device, engine: Engine) -> None:
@@ -73,9 +74,11 @@ class _Packaged(OffToOnModule):
         self._ring = ReplayRing(layout, rows, shapes.rows, generator, device=device)
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The two Adams, without a trainer to ask."""
         return self._adams
 
     def run(self, updates: int) -> None:
+        """Makes so many updates."""
         for first in range(0, updates, _CHUNK):
             chunk = min(_CHUNK, updates - first)
             self.training_step(self._ring.sample(chunk, self._batch_size), 0)
@@ -86,10 +89,11 @@ def contestants(
 ) -> dict[str, Callable[[int], None]]:
     """Name → a function that makes so many updates on data of its own."""
     running: dict[str, Callable[[int], None]] = {
-        name: _Packaged(shapes, device, NAMED[name]()).run for name in engines
+        name: Packaged(shapes, device, NAMED[name]()).run for name in engines
     }
+    sizes = shapes.observation_size, shapes.action_size
     authors = AuthorsStyle(
-        (shapes.observation_size, shapes.action_size),
+        sizes,
         shapes.hidden,
         shapes.num_critics,
         shapes.subset_size,
@@ -102,6 +106,14 @@ def contestants(
             authors.update(shapes.batch_size, 0.4)
 
     running["authors' style"] = run_authors
+    if shapes.num_critics == 2:
+        corl = CorlStyle(sizes, shapes.hidden, shapes.rows, device)
+
+        def run_corl(updates: int) -> None:
+            for _ in range(updates):
+                corl.update(shapes.batch_size)
+
+        running["CORL's style"] = run_corl
     plain = PlainAgent(
         torch.float32,
         shapes.num_critics,
@@ -159,7 +171,7 @@ def wait(device: torch.device) -> None:
 
 def flops_per_update(shapes: Shapes) -> float:
     """Floating-point operations of matrix products in the packaged update, mean of two updates."""
-    agent = _Packaged(shapes, torch.device("cpu"), Eager())
+    agent = Packaged(shapes, torch.device("cpu"), Eager())
     with FlopCounterMode(display=False) as counter:
         agent.run(2)
     return counter.get_total_flops() / 2
