@@ -44,6 +44,8 @@ def test_a_part_alone_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_two_critics_are_compared_with_corl(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
+    words += ["--threads", str(torch.get_num_threads())]
+    words += ["--processor-time"] if torch.get_num_threads() == 1 else []
     assert main([*words, "--num-critics", "2", "--json", "-"]) == 0
     measured = json.loads(capsys.readouterr().out)["updates"]
     assert measured["CORL's style"]["to_corl_style"] == 1
@@ -91,6 +93,10 @@ def test_the_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     [
         (["udpates"], "bench measures no 'udpates'; known: updates, loop, load, start, grow"),
         (["--rounds", "0"], "--rounds is 0; it must be 1 or more"),
+        (
+            ["--processor-time"],
+            "--processor-time adds up the threads' seconds; use it with --threads 1",
+        ),
         (["--threads", "0"], "--threads is 0; it must be 1 or more"),
         (["--json", "nowhere/x.json"], "--json: there is no folder nowhere"),
         (

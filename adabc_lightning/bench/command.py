@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,8 @@ def parse(words: list[str]) -> Namespace:
     add("--no-compile", action="store_true", help="leave out the compiled update")
     add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
         "and the allocator's defaults")  # fmt: skip
+    add("--processor-time", action="store_true", help="of updates: seconds of the processor, for a "
+        "busy machine; with --threads 1")  # fmt: skip
     add("--cpu", action="store_true", help="even where there is a GPU")
     add("--json", metavar="FILE", help="write what was measured, every round of it; - for stdout")
     add("--plot", metavar="FILE", help="of grow, a figure: .svg, .png or .pdf")
@@ -59,6 +62,8 @@ def parse(words: list[str]) -> Namespace:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads is {options.threads}; it must be 1 or more")
+    if options.processor_time and options.threads != 1:
+        raise UserError("--processor-time adds up the threads' seconds; use it with --threads 1")
     for name in ("json", "plot"):
         file = getattr(options, name)
         if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
@@ -141,9 +146,10 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
     elif not options.no_compile:
         engines.append("compiled")
     running = updates.contestants(shapes, device, engines)
-    rates = updates.in_turn(running, options.updates, options.rounds, device)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    rates = updates.in_turn(running, options.updates, options.rounds, device, clock)
     flops = updates.flops_per_update(shapes)
-    peak = updates.peak_flops(shapes, device, options.rounds)
+    peak = updates.peak_flops(shapes, device, options.rounds, clock)
     baselines = {"to_authors_style": "authors' style", "to_corl_style": "CORL's style"}
     measured, lines = {}, []
     for name, each in rates.items():

@@ -176,17 +176,21 @@ def contestants(
 
 
 def in_turn(
-    running: dict[str, Callable[[int], None]], updates: int, rounds: int, device: torch.device
+    running: dict[str, Callable[[int], None]],
+    updates: int,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Updates per second of each contestant in each round, after one round that warms up."""
     rates: dict[str, list[float]] = {name: [] for name in running}
     for number in range(rounds + 1):
         for name, run in running.items():
-            start = time.perf_counter()
+            start = clock()
             run(updates)
             wait(device)
             if number:
-                rates[name].append(updates / (time.perf_counter() - start))
+                rates[name].append(updates / (clock() - start))
     return rates
 
 
@@ -204,7 +208,12 @@ def flops_per_update(shapes: Shapes) -> float:
     return counter.get_total_flops() / 2
 
 
-def peak_flops(shapes: Shapes, device: torch.device, rounds: int) -> float:
+def peak_flops(
+    shapes: Shapes,
+    device: torch.device,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Operations per second of the widest layer's batched product alone, median."""
     wide = max(shapes.hidden)
     x = torch.randn(shapes.num_critics, shapes.batch_size, wide, device=device)
@@ -212,11 +221,11 @@ def peak_flops(shapes: Shapes, device: torch.device, rounds: int) -> float:
     out = torch.empty_like(x)
     repeats, rates = 20, []
     for number in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(repeats):
             torch.bmm(x, weight, out=out)
         wait(device)
         if number:
-            seconds = (time.perf_counter() - start) / repeats
+            seconds = (clock() - start) / repeats
             rates.append(2 * shapes.num_critics * shapes.batch_size * wide**2 / seconds)
     return statistics.median(rates)
