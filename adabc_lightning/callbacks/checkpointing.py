@@ -112,6 +112,8 @@ class Checkpointing(Checkpoint):
     ) -> None:
         """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        # A signal reaches one rank or all of them, at different batches.
+        self._signal = next(filter(None, data.ranks.gather(self._signal)), None)
         updates, env_steps = pl_module.gradient_updates, data.env_steps
         folder = Path(trainer.default_root_dir) / FOLDER
         if not data.schedule.evaluation_due(updates, env_steps):
@@ -145,11 +147,13 @@ class Checkpointing(Checkpoint):
 
     def _stop(self, trainer: Trainer) -> None:
         assert self._signal is not None
-        print(
-            f"stopped by {signal.Signals(self._signal).name}, saved; go on with "
-            f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
-            file=sys.stderr,
-        )
+        if trainer.is_global_zero:
+            print(
+                f"stopped by {signal.Signals(self._signal).name}, saved; go on with "
+                f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+                file=sys.stderr,
+            )
+        trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
         raise SystemExit(128 + self._signal)
 
     def _improved(self, trainer: Trainer, online: bool) -> bool:
