@@ -275,7 +275,9 @@ _RUN = {
             "collector": _collector,
             "replay": record({"generator": _GENERATOR}),
             "ranks": listing(
-                record({"collector": record(_SIMULATION), "replay": record({"generator": _GENERATOR})})
+                record(
+                    {"collector": record(_SIMULATION), "replay": record({"generator": _GENERATOR})}
+                )
             ),
         },
         may_lack=["dataset_name", "ranks"],  # those but rank zero, of a run on several devices

@@ -127,7 +127,9 @@ class Watch:
             self._tell(_FAILED, status)
         if sentence:
             where = f"; {how_to_go_on(self._folder)}" if self._rank == 0 else ""
-            print(f"error: {one_line(sentence)}; every rank has stopped{where}", file=sys.__stderr__)
+            print(
+                f"error: {one_line(sentence)}; every rank has stopped{where}", file=sys.__stderr__
+            )
         sys.stdout.flush()
         threading.Timer(1, os._exit, [status]).start()
         with suppress(Exception):  # else Python's tracker of semaphores complains of those left
