@@ -256,6 +256,7 @@ _POLICY = {
     ),
     "state_dict": mapping(_WEIGHTS),
 }
+_DRAWS = record({"generator": _GENERATOR})
 _RUN = {
     "pytorch-lightning_version": text,
     "agent": record(
@@ -273,7 +274,7 @@ _RUN = {
             "dataset": optional(text),
             "dataset_name": optional(text),
             "collector": _collector,
-            "replay": record({"generator": _GENERATOR}),
+            "replay": _DRAWS,
             "ranks": listing(
                 record(
                     {"collector": record(_SIMULATION), "replay": record({"generator": _GENERATOR})}

@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """This process among those of its run; alone unless it was joined with others.
+    """One process among those of its run; alone unless it was joined with others.
 
     Args:
-        rank: global rank of this process.
+        rank: global rank of the process.
         count: K, processes of the run.
         group: for what lies on the CPU; gradients go through the default group.
         watch: ends this process when another one ends.

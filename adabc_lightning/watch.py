@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from multiprocessing.util import _run_finalizers
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +133,5 @@ class Watch:
         sys.stdout.flush()
         threading.Timer(1, os._exit, [status]).start()
         with suppress(Exception):  # else Python's tracker of semaphores complains of those left
-            _run_finalizers()
+            util._run_finalizers()  # type: ignore[attr-defined]
         os._exit(status)

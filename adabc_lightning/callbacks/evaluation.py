@@ -68,9 +68,10 @@ class Evaluation(Callback):
         if self._envs:  # there are fewer episodes than ranks
             own = evaluate(act, self._envs, end - first, seed + first, data.step_timeout)
             self.visited = np.concatenate(visited)
-        returns, lengths = zip(*ranks.gather(own), strict=True)
+        parts = ranks.gather(own)
         self.seconds += time.perf_counter() - start
-        return sum(returns, []), sum(lengths, [])
+        returns = [value for returns, _ in parts for value in returns]
+        return returns, [steps for _, lengths in parts for steps in lengths]
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         if data.log is None:

@@ -196,7 +196,7 @@ class ReplayDataModule(LightningDataModule):
 
     @property
     def batch_share(self) -> int:
-        """This rank's part of a batch."""
+        """Transitions per update of one rank."""
         return self.batch_size // self.ranks.count
 
     def check_devices(self, count: int, env_steps: int = 0) -> None:
@@ -426,7 +426,7 @@ class ReplayDataModule(LightningDataModule):
         self.dataset = None
 
     def _load_ring(self, rings: list[dict[str, Any]]) -> None:
-        """This rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
+        """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
 
         Raises: UserError: they are of another environment or another capacity.
         """

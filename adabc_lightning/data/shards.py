@@ -1,4 +1,4 @@
-"""The rings of several ranks: dealt out in turn, so that together they are the one of a single rank.
+"""The rings of several ranks: dealt out in turn, together the one that a single rank would have.
 
 Row i of the whole belongs to rank i mod K, and each rank draws its part of a batch from its own
 rows: every row is as likely as with one rank.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def oldest_first(ring: dict[str, Any]) -> Tensor:
-    """Rows of a saved ring (:meth:`ReplayRing.state_dict`) in the order they came, ``[T, width]``."""
+    """Rows ``[T, width]`` of a ring's :meth:`ReplayRing.state_dict`, in the order they came."""
     rows: Tensor = ring["rows"]
     if len(rows) < ring["capacity"]:
         return rows
