@@ -78,6 +78,7 @@ class CommandLine(LightningCLI):
 
     resumes = False  # whether the folder's own run goes on
     follows = False  # whether this process is another than rank zero of several
+    planned_devices = 1  # of a dry run
 
     def __init__(
         self,
@@ -161,7 +162,9 @@ class CommandLine(LightningCLI):
             return
         options = self.config.trainer
         self._check_length(options)
-        if self.dry:  # the plan is that of all devices together
+        if self.dry:  # the plan is that of all devices together, which need not start
+            each = str(options.devices)
+            self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
             options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
         self.follows = follows(options.devices, options.num_nodes)
         if options.default_root_dir == "":
@@ -219,6 +222,7 @@ class CommandLine(LightningCLI):
     def plan(self) -> dict[str, Any]:
         """What :meth:`fit` would do, as :func:`adabc_lightning.preview.plan` returns it."""
         data = self.datamodule
+        data.check_devices(self.planned_devices)
         if missing := to_fetch(data.dataset_name) if data.download else None:
             return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from adabc_lightning.errors import UserError, one_line
 
 _DONE, _FAILED = 0, 1
 _SIZE = 4096  # bytes of a message
-_PATIENCE = 2.0  # seconds within which the others' word, or this rank's own, goes first
+_PATIENCE = 4.0  # seconds within which the others' word, or the rank's own, goes first
 
 
 class Watch:

@@ -5,7 +5,8 @@
 Whole runs of ``fit`` on Hopper at the paper's sizes, on the CPU, one thread per process: alone, two
 at a time that know nothing of each other (two seeds), and two ranks of one run. Rates are those of
 ``summary.json``, medians over rounds in turn; the share of communication is the time that rank zero
-spends in its all-reduces, waiting for the other rank included.
+spends in its all-reduces, waiting for the other rank included. Processor time per update is that of
+one process, and holds on a busy machine, too.
 """
 
 import argparse
@@ -47,11 +48,12 @@ class Clock(Callback):
             return means
 
         pl_module._ranks.average = timed
-        self.start = time.perf_counter()
+        self.start, self.cpu = time.perf_counter(), time.process_time()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
             content = {"seconds": self.seconds, "calls": self.calls, "numbers": self.numbers}
+            content["cpu"] = 1e3 * (time.process_time() - self.cpu) / pl_module.gradient_updates
             content["share"] = self.seconds / (time.perf_counter() - self.start)
             path = Path(trainer.default_root_dir) / "all_reduce.json"
             path.write_text(json.dumps(content))
@@ -91,7 +93,7 @@ def measured(kind: str, folder: Path, options: argparse.Namespace) -> dict[str, 
         phase: sum(summary[f"{phase}_updates_per_second"] for summary in summaries)
         for phase in ("offline", "online")
     }
-    return values | {"share": reduced["share"], "numbers": reduced["numbers"]}
+    return values | {name: reduced[name] for name in ("share", "numbers", "cpu")}
 
 
 def main() -> None:
@@ -108,11 +110,13 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 results[kind].append(measured(kind, Path(folder), options))
             print(f"round {number + 1}: {kind} {results[kind][-1]}", file=sys.stderr, flush=True)
-    print("| | updates/s offline | updates/s online | in all-reduces |\n|---|---:|---:|---:|")
+    print("| | updates/s offline | updates/s online | in all-reduces | CPU ms per update |")
+    print("|---|---:|---:|---:|---:|")
     for kind, rounds in results.items():
         middle = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
         share = f"{100 * middle['share']:.0f} %" if kind == "two ranks" else "–"
-        print(f"| {kind} | {middle['offline']:.0f} | {middle['online']:.0f} | {share} |")
+        rates = f"{middle['offline']:.0f} | {middle['online']:.0f}"
+        print(f"| {kind} | {rates} | {share} | {middle['cpu']:.1f} |")
     total = options.updates + 10 * options.env_steps
     sent = 4 * results["two ranks"][0]["numbers"] / total
     print(f"\n{sent / 1e6:.2f} MB averaged per update; of that each of K ranks sends 2 (K − 1) / K")

@@ -385,6 +385,7 @@ def test_who_follows_is_told_by_the_environment() -> None:
             "multiple of 4",
         ),
         ("--trainer.devices 2 --trainer.strategy ddp_spawn", "on 2 devices set it to ddp"),
+        ("--trainer.devices 3 --dry-run", "data.batch_size is 8, for all devices together"),
     ],
 )
 def test_what_several_devices_cannot_do_is_said_before_they_start(
