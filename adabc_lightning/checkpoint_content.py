@@ -256,6 +256,7 @@ _POLICY = {
     ),
     "state_dict": mapping(_WEIGHTS),
 }
+_DRAWS = record({"generator": _GENERATOR})
 _RUN = {
     "pytorch-lightning_version": text,
     "agent": record(
@@ -273,9 +274,14 @@ _RUN = {
             "dataset": optional(text),
             "dataset_name": optional(text),
             "collector": _collector,
-            "replay": record({"generator": _GENERATOR}),
+            "replay": _DRAWS,
+            "ranks": listing(
+                record(
+                    {"collector": record(_SIMULATION), "replay": record({"generator": _GENERATOR})}
+                )
+            ),
         },
-        may_lack=["dataset_name"],
+        may_lack=["dataset_name", "ranks"],  # those but rank zero, of a run on several devices
     ),
     "optimizer_states": listing(_ADAM),
     "lr_schedulers": listing(count),
@@ -314,18 +320,25 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
     agent, data = content["agent"], content["ReplayDataModule"]
     if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):
         raise UserError("agent/sums and agent/counts disagree")
-    if data["collector"]["env_steps"]:
-        record(_RING)(data["replay"], "ReplayDataModule/replay")
-        _check_ring(data["replay"])
+    env_steps = data["collector"]["env_steps"]
+    others = [(f"ReplayDataModule/ranks/{i}", part) for i, part in enumerate(data.get("ranks", ()))]
+    for where, part in others:
+        if part["collector"]["env_steps"] != env_steps:
+            refuse(part["collector"]["env_steps"], f"{where}/collector/env_steps", f"{env_steps}")
+    if env_steps:
+        for where, part in [("ReplayDataModule", data), *others]:
+            record(_RING)(part["replay"], f"{where}/replay")
+            _check_ring(part["replay"], f"{where}/replay")
+            if part["replay"]["rows"].shape[1] != data["replay"]["rows"].shape[1]:
+                refuse(part["replay"]["rows"], f"{where}/replay/rows", "as wide as rank zero's")
         kept = content["callbacks"].get("BalancedReplay", {}).get("offline_rows", 0)
         if kept and kept >= len(data["replay"]["rows"]):
             raise UserError(f"callbacks/BalancedReplay/offline_rows is {kept}, but the ring has "
                             f"{len(data['replay']['rows'])} rows")  # fmt: skip
 
 
-def _check_ring(ring: dict[str, Any]) -> None:
+def _check_ring(ring: dict[str, Any], where: str) -> None:
     """Rows, cursor and capacity are those of one ring."""
-    where = "ReplayDataModule/replay"
     rows, capacity, written = len(ring["rows"]), ring["capacity"], ring["writer"]["_write_count"]
     if not 0 < rows == min(written, capacity):
         raise UserError(

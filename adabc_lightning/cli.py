@@ -1,9 +1,11 @@
 """LightningCLI with this project's keys, one-line errors and run folders."""
 
 import logging
+import os
 import warnings
 from argparse import SUPPRESS
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.checkpoint_files import not_taken, read_checkpoint
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.distributed import check_strategy, follows
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, refuse_key
@@ -77,6 +80,8 @@ class CommandLine(LightningCLI):
 
     resumes = False  # whether the folder's own run goes on
     replicas: Replicas | None = None  # where several agents are trained
+    follows = False  # whether this process is another than rank zero of several
+    planned_devices = 1  # of a dry run
 
     def __init__(
         self,
@@ -108,7 +113,7 @@ class CommandLine(LightningCLI):
                 "default_env": False,
             },
             trainer_defaults={
-                "devices": 1,  # Lightning's "auto" takes every GPU, and a run uses one
+                "devices": 1,  # Lightning's "auto" takes every GPU
                 "max_epochs": 1,
                 "logger": False,
                 "enable_model_summary": False,
@@ -160,6 +165,11 @@ class CommandLine(LightningCLI):
             return
         options = self.config.trainer
         self._check_length(options)
+        if self.dry:  # the plan is that of all devices together, which need not start
+            each = str(options.devices)
+            self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
+            options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
+        self.follows = follows(options.devices, options.num_nodes)
         if options.default_root_dir == "":
             raise UserError("trainer.default_root_dir is empty; give the folder of the run")
         if options.default_root_dir is None:
@@ -172,10 +182,11 @@ class CommandLine(LightningCLI):
         self.folder = Path(options.default_root_dir)
         self.resumes = goes_on(self.folder, self.config.ckpt_path)
         # Before what another process may still replace.
-        if self.resumes and self.folder.is_dir() and not self.dry:
+        if self.resumes and self.folder.is_dir() and not self.dry and not self.follows:
             self.lock.take(self.folder)
         count = self.config.model.replicas
-        self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
+        with _muted(self.follows):
+            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
 
     def instantiate_classes(self) -> None:
         """A class named in the config may refuse its arguments; jsonargparse wraps that."""
@@ -243,6 +254,7 @@ class CommandLine(LightningCLI):
     def plan(self) -> dict[str, Any]:
         """What :meth:`fit` would do, as :func:`adabc_lightning.preview.plan` returns it."""
         data = self.datamodule
+        data.check_devices(self.planned_devices)
         if missing := to_fetch(data.dataset_name) if data.download else None:
             return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -279,16 +291,17 @@ class CommandLine(LightningCLI):
 
     def start(self) -> None:
         """Lightning's fit, from the checkpoint if there is one."""
-        count = self.trainer.world_size
-        if count > 1:  # said here, before Lightning starts the other processes
-            raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
+        # Said here, before Lightning starts the other processes.
+        check_strategy(self.trainer)
+        self.datamodule.check_devices(self.trainer.world_size)
         try:
-            self.trainer.fit(
-                self.model,
-                datamodule=self.datamodule,
-                ckpt_path=self.checkpoint,
-                weights_only=True,
-            )
+            with _muted(self.follows):
+                self.trainer.fit(
+                    self.model,
+                    datamodule=self.datamodule,
+                    ckpt_path=self.checkpoint,
+                    weights_only=True,
+                )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
         except (UserError, NotWritten, Planned):
@@ -343,6 +356,16 @@ def run(
     with FolderLock("a run", "--trainer.default_root_dir") as lock:
         command_line = CommandLine(command, files, options, lock, line, dry=dry)
         getattr(command_line, command)()
+
+
+@contextmanager
+def _muted(follows: bool) -> Iterator[None]:
+    """What goes on is said by rank zero; what ends another rank is said after this."""
+    if not follows:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def quieten() -> None:

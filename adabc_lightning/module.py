@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.limits import check_memory
+from adabc_lightning.distributed import Ranks, digest
 from adabc_lightning.engine import NAMED, Draws, Eager, Engine, Work, make_engine
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError, nearest
@@ -173,6 +174,7 @@ class OffToOnModule(LightningModule):
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self._engine: Engine = Eager()
+        self._ranks = Ranks()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
         self._sums: dict[str, Tensor] = {}
@@ -181,8 +183,8 @@ class OffToOnModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
 
-        Raises: UserError: several devices, a precision other than float32, or a module that
-            another ``fit`` has trained.
+        Raises: UserError: a precision other than float32, an engine that cannot average over
+            several devices, or a module that another ``fit`` has trained.
         """
         if stage == "fit" and self.gradient_updates:  # a checkpoint is restored later
             raise UserError(
@@ -194,11 +196,13 @@ class OffToOnModule(LightningModule):
                 f"model.replicas is {self.replicas}, but this module is one agent; in Python give "
                 "each replica a module of its own and all of them to adabc_lightning.Replicas"
             )
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"{self.trainer.world_size} devices are asked for, but a run uses one for now; "
-                "set trainer.devices to 1"
-            )
+        if stage == "fit" and self.trainer.world_size > 1:
+            self._ranks = self.trainer.datamodule.ranks  # type: ignore[attr-defined]
+            if self.engine not in ("auto", "eager"):
+                raise UserError(
+                    f"model.engine is {self.engine}, which runs on one device; on "
+                    f"{self._ranks.count} set it to eager or auto"
+                )
         if self.trainer.precision != "32-true":
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
@@ -254,7 +258,8 @@ class OffToOnModule(LightningModule):
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
         num_updates, batch_size = batch.batch_size
         numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
-        self.add_metric("online/fraction", batch["online"].mean())
+        (share,) = self._ranks.average([batch["online"].mean()])
+        self.add_metric("online/fraction", share)
         return Work(
             self.agent_state(),
             batch,
@@ -264,17 +269,24 @@ class OffToOnModule(LightningModule):
                 **self._constants,
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
+                average=self._ranks.average if self._ranks.count > 1 else None,
             ),
             tuple(number % self.policy_delay == 0 for number in numbers),
         )
 
     def _draw(self, num_updates: int, batch_size: int) -> Draws:
-        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it."""
-        shape = num_updates, batch_size, self.spec.action_size
-        noise_GBA = torch.randn(shape, generator=self.generator)
+        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it.
+
+        Every rank draws the same, for the whole batch: the noise of its own part is taken from
+        that, and the critics are the same ones everywhere.
+        """
+        shape = num_updates, batch_size * self._ranks.count, self.spec.action_size
+        mine = slice(self._ranks.rank * batch_size, (self._ranks.rank + 1) * batch_size)
+        noise_GBA = torch.randn(shape, generator=self.generator)[:, mine]
         policy_noise_GBA = None
         if self.objective.gaussian:
-            policy_noise_GBA = torch.randn(shape, generator=self.generator).to(self.device)
+            drawn_GBA = torch.randn(shape, generator=self.generator)[:, mine]
+            policy_noise_GBA = drawn_GBA.to(self.device)
         if self.subset_size == self.num_critics:  # in order: a rule may tell groups apart
             subset_GM = torch.arange(self.num_critics).expand(num_updates, -1)
         else:
@@ -373,9 +385,24 @@ class OffToOnModule(LightningModule):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False
 
+    def on_fit_start(self) -> None:
+        """Whether all ranks start from the same weights, before anything is written.
+
+        Raises: UserError: they do not.
+        """
+        starts = self._ranks.gather((self.gradient_updates, digest(self.state_dict())))
+        if len(set(starts)) > 1:
+            raise UserError(
+                "the ranks start from different weights; every machine needs the same code, "
+                "versions and config, and the run's folder on a file system that all of them share"
+            )
+
     def on_train_start(self) -> None:
         """The engine for the device; and the α asked for, whatever a pre-training's held."""
         data: ReplayDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self._engine = make_engine(self.engine, self.device, data.schedule.total_updates)
+        # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
+        # there is nothing to gain from it.
+        name = "eager" if self._ranks.count > 1 else self.engine
+        self._engine = make_engine(name, self.device, data.schedule.total_updates)
         if data.env_steps == 0:
             self.alpha.fill_(self.alpha_offline)

@@ -130,6 +130,9 @@ class TD3BC(Objective):
             normalizer_q_B = q_NB.detach().mean(-2)
         else:
             normalizer_q_B = q_values(observation_BO, action_BA, critics).mean(-2)
+        if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
+            (mean,) = options.average([normalizer_q_B.abs().mean()])
+            normalizer_q_B = mean.expand_as(normalizer_q_B)
         loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, alpha)
         with torch.no_grad():
             distance = behavior_cloning(policy_action_BA, action_BA)

@@ -323,14 +323,18 @@ class ReplicasData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Each in its turn; the first loads the dataset."""
         assert self.trainer is not None
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"{self.trainer.world_size} devices and model.replicas are asked for; use one "
-                "device, or one replica"
-            )
+        self.check_devices(self.trainer.world_size)
         for replica in self._group.each():
             replica.attach(self.trainer)
             replica.datamodule.setup(stage)
+
+    def check_devices(self, count: int) -> None:
+        """Raises: UserError: there are several devices."""
+        if count > 1:
+            raise UserError(
+                f"{count} devices and {len(self._group.replicas)} replicas are asked for; set "
+                "trainer.devices (and trainer.num_nodes) or model.replicas to 1"
+            )
 
     def train_dataloader(self) -> "_Streams":
         """A list of the replicas' batches at a time."""

@@ -175,7 +175,7 @@ class RunFolder(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         print(
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
-            f"{data.env_id}, on {pl_module.device}; {folder}",
+            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}",
             file=sys.stderr,
         )
         loggers = make_loggers(self.logging, folder)
@@ -195,3 +195,7 @@ class RunFolder(Callback):
                 warn(f"Weights & Biases has no artifacts of this run: {error}")
         with suppress(Exception):
             finish_loggers(trainer.loggers)
+
+
+def _times(count: int) -> str:
+    return "" if count == 1 else f" × {count}"

@@ -5,6 +5,7 @@ decides an update comes in as an argument, and the only thing written is the sta
 passed, in place. That is what lets the tests replay it against a plain reference.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +73,8 @@ class UpdateOptions:
     target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
+    average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+    """Means over several processes (:meth:`adabc_lightning.distributed.Ranks.average`)."""
 
 
 def update_critics(
@@ -102,12 +105,15 @@ def update_critics(
         )
     q_NB = q_values(batch["observation"], batch["action"], state.critics)
     loss = critic_loss(q_NB, target_B)
-    _adam_step(state.critics, torch.autograd.grad(loss.sum(), state.critics), state.critic_adam)
-    return {
+    gradients = torch.autograd.grad(loss.sum(), state.critics)
+    metrics = {
         "loss/critic": loss.detach(),
         "q/mean": q_NB.detach().mean((-2, -1)),
         "q/target": target_B.mean(-1),
     }
+    gradients, metrics = _averaged(gradients, metrics, options)
+    _adam_step(state.critics, gradients, state.critic_adam)
+    return metrics
 
 
 def update_actor_and_targets(
@@ -128,11 +134,25 @@ def update_actor_and_targets(
     Returns: scalars ``loss/actor``, ``loss/behavior_cloning`` and ``q/policy``.
     """
     loss, metrics = options.objective.loss(state, batch, policy_noise_BA, alpha, options)
-    _adam_step(state.actor, torch.autograd.grad(loss.sum(), state.actor), state.actor_adam)
+    gradients = torch.autograd.grad(loss.sum(), state.actor)
+    metrics = {"loss/actor": loss.detach(), **metrics}
+    gradients, metrics = _averaged(gradients, metrics, options)
+    _adam_step(state.actor, gradients, state.actor_adam)
     with torch.no_grad():
         torch._foreach_lerp_(state.actor_target, state.actor, options.tau)
         torch._foreach_lerp_(state.critic_targets, state.critics, options.tau)
-    return {"loss/actor": loss.detach(), **metrics}
+    return metrics
+
+
+def _averaged(
+    gradients: tuple[Tensor, ...], metrics: dict[str, Tensor], options: UpdateOptions
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Over all processes where there are several; the metrics travel with the gradients."""
+    if options.average is None:
+        return gradients, metrics
+    means = options.average([*gradients, *metrics.values()])
+    count = len(gradients)
+    return tuple(means[:count]), dict(zip(metrics, means[count:], strict=True))
 
 
 def _members(weights: Weights, subset_M: Tensor) -> Weights:

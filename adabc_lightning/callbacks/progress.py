@@ -72,7 +72,7 @@ class Progress(ProgressBar):
             size: dict[str, Any] = {"dynamic_ncols": True} if told else {"ncols": 80, "nrows": 24}
             self._bar = tqdm(total=total, initial=done, unit=f" {unit}s", desc=phase, **size)
         assert self._bar is not None
-        if evaluated or data.collector.finished_episode is not None or not self._bar.postfix:
+        if evaluated or data.finished_episodes or not self._bar.postfix:
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
             text = f"score {shown}, α {pl_module.alpha.item():.3f}"
