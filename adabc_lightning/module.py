@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 
+_MOST_REPLICAS = 1000
+
+
 class OffToOnModule(LightningModule):
     """REDQ + TD3 + BC: one agent, the same update offline and online; only α differs.
 
@@ -49,6 +52,8 @@ class OffToOnModule(LightningModule):
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.losses`).
         engine: how the updates run: see :func:`adabc_lightning.engine.make_engine`.
+        replicas: R, how many agents the command line trains side by side, with seeds from
+            ``seed`` on; in Python, see :class:`adabc_lightning.replicas.Replicas`.
         seed: the run's seed.
     Raises: UserError: a value outside its range.
     """
@@ -74,6 +79,7 @@ class OffToOnModule(LightningModule):
         objective: Objective | None = None,
         target_rule: TargetRule = minimum,
         engine: str = "auto",
+        replicas: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -86,6 +92,10 @@ class OffToOnModule(LightningModule):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
+        if not 1 <= replicas <= _MOST_REPLICAS:
+            raise UserError(
+                f"model.replicas is {replicas}; it must be between 1 and {_MOST_REPLICAS}"
+            )
         if policy_delay < 1:
             raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
         for name, value, low, high in (
@@ -102,7 +112,9 @@ class OffToOnModule(LightningModule):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
         widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
-        check_memory(5 * num_critics * widest, f"an ensemble of model.num_critics {num_critics}")
+        check_memory(
+            5 * replicas * num_critics * widest, f"an ensemble of model.num_critics {num_critics}"
+        )
         if objective is not None:
             given = (target_noise, target_noise_clip, normalizer)
             if given != (0.2, 0.5, "policy"):
@@ -159,7 +171,7 @@ class OffToOnModule(LightningModule):
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
-        self.engine = engine
+        self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self._engine: Engine = Eager()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
@@ -176,6 +188,11 @@ class OffToOnModule(LightningModule):
             raise UserError(
                 "this module has been trained by an earlier fit; make a new one and give "
                 "fit(..., ckpt_path=...) to go on"
+            )
+        if self.replicas > 1:
+            raise UserError(
+                f"model.replicas is {self.replicas}, but this module is one agent; in Python give "
+                "each replica a module of its own and all of them to adabc_lightning.Replicas"
             )
         if self.trainer.world_size > 1:
             raise UserError(
@@ -227,11 +244,18 @@ class OffToOnModule(LightningModule):
         The optimisers are stepped inside :mod:`adabc_lightning.update`, so Lightning's
         ``global_step`` stays 0; ``gradient_updates`` is the counter that everything keys on.
         """
-        num_updates, batch_size = batch.batch_size
-        if not num_updates:  # G = 0: collect only
+        if not batch.batch_size[0]:  # G = 0: collect only
             return
+        work = self.work(batch)
+        self._engine(work, self.add_metric)
+        self.gradient_updates += len(work.moves)
+
+    def work(self, batch: TensorDict) -> Work:
+        """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
+        num_updates, batch_size = batch.batch_size
         numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
-        work = Work(
+        self.add_metric("online/fraction", batch["online"].mean())
+        return Work(
             self.agent_state(),
             batch,
             self._draw(num_updates, batch_size),
@@ -243,9 +267,6 @@ class OffToOnModule(LightningModule):
             ),
             tuple(number % self.policy_delay == 0 for number in numbers),
         )
-        self.add_metric("online/fraction", batch["online"].mean())
-        self._engine(work, self.add_metric)
-        self.gradient_updates += num_updates
 
     def _draw(self, num_updates: int, batch_size: int) -> Draws:
         """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it."""
@@ -273,6 +294,17 @@ class OffToOnModule(LightningModule):
             self._sums[name] += total
         else:
             self._sums[name] = total.clone()
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def share_metric(self, name: str, total: Tensor, count: int) -> None:
+        """Counts more values of a sum that somebody else keeps and adds to.
+
+        Args:
+            name: of the metric.
+            total: scalar, the sum by now; what the metric had is dropped.
+            count: how many values have come to it.
+        """
+        self._sums[name] = total
         self._counts[name] = self._counts.get(name, 0) + count
 
     @property

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from adabc_lightning.bench import loop
-from adabc_lightning.bench.updates import Packaged, Shapes, in_turn
+from adabc_lightning.bench.updates import Packaged, Shapes, in_turn, replicas
 from adabc_lightning.engine import NAMED
 
 AXES: dict[str, tuple[int, ...]] = {
     "num_critics": (2, 5, 10, 20),
     "batch_size": (64, 128, 256, 512, 1024),
     "hidden": (64, 128, 256, 512),
+    "replicas": (1, 2, 5, 10),
     "updates_per_env_step": (1, 2, 5, 10, 20),
 }
 """What grows → its values; the others stay at the shapes asked for."""
@@ -25,6 +26,7 @@ _LABELS = {
     "num_critics": ("critics N", "ms per update"),
     "batch_size": ("batch size B", "ms per update"),
     "hidden": ("units of each hidden layer", "ms per update"),
+    "replicas": ("replicas R", "ms per update of all"),
     "updates_per_env_step": ("updates per environment step G", "ms per environment step"),
 }
 
@@ -51,8 +53,11 @@ def measure(
     for axis, values in AXES.items():
         for value in values if axis != "updates_per_env_step" else ():
             name = f"{axis} {value}"
-            grown: Any = (value, value) if axis == "hidden" else value
             keys[name] = axis, value
+            if axis == "replicas":
+                running[name] = replicas(value, shapes, device, NAMED[engine]())
+                continue
+            grown: Any = (value, value) if axis == "hidden" else value
             running[name] = Packaged(replace(shapes, **{axis: grown}), device, NAMED[engine]()).run
     growth: Growth = {axis: {} for axis in AXES}
     for name, rates in in_turn(running, updates, rounds, device).items():

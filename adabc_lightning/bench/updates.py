@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.bench.authors import AuthorsStyle
@@ -17,6 +18,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.engine import NAMED, Eager, Engine
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.stacked import Stacked
 
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""
@@ -77,11 +79,36 @@ class Packaged(OffToOnModule):
         """The two Adams, without a trainer to ask."""
         return self._adams
 
+    def sample(self, updates: int) -> TensorDict:
+        """A batch ``[updates, B]``."""
+        return self._ring.sample(updates, self._batch_size)
+
     def run(self, updates: int) -> None:
         """Makes so many updates."""
         for first in range(0, updates, _CHUNK):
+            self.training_step(self.sample(min(_CHUNK, updates - first)), 0)
+
+
+def replicas(
+    count: int, shapes: Shapes, device: torch.device, engine: Engine
+) -> Callable[[int], None]:
+    """A function that makes so many updates of each of several agents, stacked.
+
+    Args:
+        count: R.
+        shapes: of each.
+        device: of all.
+        engine: how the updates run.
+    """
+    agents = [Packaged(shapes, device, engine) for _ in range(count)]
+    stacked = Stacked(agents, engine)
+
+    def run(updates: int) -> None:
+        for first in range(0, updates, _CHUNK):
             chunk = min(_CHUNK, updates - first)
-            self.training_step(self._ring.sample(chunk, self._batch_size), 0)
+            stacked([agent.sample(chunk) for agent in agents])
+
+    return run
 
 
 def contestants(

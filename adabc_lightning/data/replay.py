@@ -1,5 +1,6 @@
 """The ring the agent learns from, on TorchRL storage."""
 
+import copy
 from typing import Any
 
 import torch
@@ -59,6 +60,19 @@ class ReplayRing:
         self._nothing: TensorDict | None = None
         if len(rows):
             self._buffer.extend(rows.to(device))
+
+    def reader(self, generator: torch.Generator) -> "ReplayRing":
+        """A second ring of the same rows, in the same memory, with draws of its own.
+
+        Args:
+            generator: draws its samples. To neither of the two may a row be added.
+        """
+        other = copy.copy(self)
+        other.generator, other.sampler = generator, UniformSampler()
+        other._buffer = ReplayBuffer(
+            storage=self._buffer.storage, sampler=other.sampler, generator=generator
+        )
+        return other
 
     def __len__(self) -> int:
         return len(self._buffer)
