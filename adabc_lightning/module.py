@@ -224,8 +224,8 @@ class OffToOnModule(LightningModule):
 
     def exploration_scale(self) -> np.ndarray | None:
         """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
-        if not self.objective.gaussian:
-            return None
+        if type(self.objective).exploration_scale is Objective.exploration_scale:
+            return None  # without gathering weights that nobody looks at
         with torch.no_grad():
             scale_A = self.objective.exploration_scale(self.actor.weights)
         return None if scale_A is None else scale_A.cpu().numpy()
