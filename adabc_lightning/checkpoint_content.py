@@ -289,6 +289,13 @@ _RUN = {
     "loops": record({"fit_loop": mapping(_counters)}),
 }
 
+_REPLICAS = {
+    "pytorch-lightning_version": text,
+    "lr_schedulers": listing(count),
+    "loops": record({"fit_loop": mapping(_counters)}),
+    "replicas": listing(record({"agent": record({})})),  # each is a checkpoint; not of others
+}
+
 
 def check_content(content: Any, *, policy_only: bool = False) -> None:
     """Whether a checkpoint's entries are what a run writes.
@@ -298,6 +305,14 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
         policy_only: whether only what a kept policy has is looked at.
     Raises: UserError: the first entry that is missing or wrong, by its path.
     """
+    if isinstance(content, dict) and "replicas" in content and not policy_only:
+        record(_REPLICAS)(content, "")
+        for index, replica in enumerate(content["replicas"]):
+            try:
+                check_content(replica)
+            except UserError as error:
+                raise UserError(f"in replicas/{index}, {error}") from error
+        return
     record(_POLICY)(content, "")
     if policy_only:
         return

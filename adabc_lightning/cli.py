@@ -39,8 +39,10 @@ from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table, plan_text
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
-from adabc_lightning.preview import Planned, Preview, plan, to_fetch
+from adabc_lightning.preview import Planned, Preview, plan, times, to_fetch
+from adabc_lightning.replicas import Replicas
 from adabc_lightning.run_folder import (
+    ReplicaFolder,
     RunFolder,
     checkpoint_to_resume,
     fresh_folder,
@@ -79,6 +81,7 @@ class CommandLine(LightningCLI):
     resumes = False  # whether the folder's own run goes on
     follows = False  # whether this process is another than rank zero of several
     planned_devices = 1  # of a dry run
+    replicas: Replicas | None = None  # where several agents are trained
 
     def __init__(
         self,
@@ -181,13 +184,16 @@ class CommandLine(LightningCLI):
         # Before what another process may still replace.
         if self.resumes and self.folder.is_dir() and not self.dry and not self.follows:
             self.lock.take(self.folder)
+        count = self.config.model.replicas
         with _muted(self.follows):
-            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path)
+            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
 
     def instantiate_classes(self) -> None:
         """A class named in the config may refuse its arguments; jsonargparse wraps that."""
         try:
             super().instantiate_classes()
+            if self.command == "fit" and self.config.model.replicas > 1:
+                self._replicate(self.config.model.replicas)
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
@@ -195,6 +201,32 @@ class CommandLine(LightningCLI):
             if cause is None:
                 raise
             raise cause from None
+
+    def _replicate(self, count: int) -> None:
+        """Makes each replica's parts as those of a single run with its seed would be made."""
+        of_all = (RunFolder, Progress)
+        own = [c for c in self.trainer.callbacks if not isinstance(c, of_all)]  # type: ignore[attr-defined]
+        shared = [c for c in self.trainer.callbacks if isinstance(c, of_all)]  # type: ignore[attr-defined]
+        parts = []
+        for index in range(count):
+            config = self.config.clone()
+            for keys in (config.model, config.data):
+                keys.seed += index
+            config.seed_everything += index
+            config.model.replicas = 1
+            config.trainer.default_root_dir = str(self.folder / f"replica_{index}")
+            if index:
+                made = self.parser.instantiate_classes(config)
+                others = [self._get(made, key) for key in self.parser.callback_keys]
+                given = made.trainer.callbacks or []
+                given = given if isinstance(given, list) else [given]
+                self.model, self.datamodule = made.model, made.data
+                own = [*given, *others, Summary(self.line)]
+            folder = ReplicaFolder(self.parser.dump(config, skip_unset=False), self.resumes)
+            parts.append((self.model, self.datamodule, [folder, *own]))
+        self.replicas = Replicas(parts)
+        self.model, self.datamodule = self.replicas.module, self.replicas.data
+        self.trainer.callbacks = [*shared, self.replicas.callback, Checkpointing()]  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
@@ -226,11 +258,18 @@ class CommandLine(LightningCLI):
         if missing := to_fetch(data.dataset_name) if data.download else None:
             return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        preview = Preview(callbacks)
-        self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        if self.replicas is None:
+            preview = Preview(callbacks)
+            self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        else:  # the first replica's, before anybody acts for all
+            callbacks.sort(key=lambda callback: callback is not self.replicas.callback)
+            first = self.replicas.replicas[0].callbacks
+            preview = Preview(list(first))
+            first.insert(0, preview)
         with suppress(Planned):
             self.start()
-        return preview.plan
+        count = 1 if self.replicas is None else len(self.replicas.replicas)
+        return times(preview.plan, count)
 
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
@@ -242,8 +281,11 @@ class CommandLine(LightningCLI):
         except NotWritten as error:
             raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
         if self.trainer.is_global_zero:
-            evaluation = self.config_init.evaluation
-            print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+            runs: list[Any] = [self.trainer] if self.replicas is None else self.replicas.replicas
+            for run in runs:
+                evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
+                folder = Path(run.default_root_dir)
+                print(closing_line(evaluation.history, self.datamodule.schedule, folder))
             if evaluation.history:
                 self._report()
 
@@ -252,6 +294,11 @@ class CommandLine(LightningCLI):
         # Said here, before Lightning starts the other processes.
         check_strategy(self.trainer)
         self.datamodule.check_devices(self.trainer.world_size)
+        if self.replicas is not None and self.trainer.world_size > 1:
+            raise UserError(
+                f"model.replicas is {len(self.replicas.replicas)}, agents that share one device; "
+                "set trainer.devices (and trainer.num_nodes) to 1, or model.replicas"
+            )
         try:
             with _muted(self.follows):
                 self.trainer.fit(

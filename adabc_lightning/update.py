@@ -96,20 +96,20 @@ def update_critics(
             state, next_observation_BO, noise_BA, options
         )
         drawn = state.critic_targets
-        if len(subset_M) < len(drawn[0]):
+        if subset_M.shape[-1] < drawn[0].shape[-3]:
             # Only the drawn members are evaluated: the others' values do not enter the target.
-            drawn = tuple(weight[subset_M] for weight in drawn)
+            drawn = _members(drawn, subset_M)
         next_q_MB = q_values(next_observation_BO, next_action_BA, drawn)
         target_B = td_target(
             batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
         )
     q_NB = q_values(batch["observation"], batch["action"], state.critics)
     loss = critic_loss(q_NB, target_B)
-    gradients = torch.autograd.grad(loss, state.critics)
+    gradients = torch.autograd.grad(loss.sum(), state.critics)
     metrics = {
         "loss/critic": loss.detach(),
-        "q/mean": q_NB.detach().mean(),
-        "q/target": target_B.mean(),
+        "q/mean": q_NB.detach().mean((-2, -1)),
+        "q/target": target_B.mean(-1),
     }
     gradients, metrics = _averaged(gradients, metrics, options)
     _adam_step(state.critics, gradients, state.critic_adam)
@@ -134,7 +134,7 @@ def update_actor_and_targets(
     Returns: scalars ``loss/actor``, ``loss/behavior_cloning`` and ``q/policy``.
     """
     loss, metrics = options.objective.loss(state, batch, policy_noise_BA, alpha, options)
-    gradients = torch.autograd.grad(loss, state.actor)
+    gradients = torch.autograd.grad(loss.sum(), state.actor)
     metrics = {"loss/actor": loss.detach(), **metrics}
     gradients, metrics = _averaged(gradients, metrics, options)
     _adam_step(state.actor, gradients, state.actor_adam)
@@ -153,6 +153,14 @@ def _averaged(
     means = options.average([*gradients, *metrics.values()])
     count = len(gradients)
     return tuple(means[:count]), dict(zip(metrics, means[count:], strict=True))
+
+
+def _members(weights: Weights, subset_M: Tensor) -> Weights:
+    """Weights ``[*, M, …]`` of the drawn ones of ``[*, N, …]``."""
+    if subset_M.dim() == 1:
+        return tuple(weight[subset_M] for weight in weights)
+    replica_R = torch.arange(len(subset_M), device=subset_M.device).unsqueeze(-1)
+    return tuple(weight[replica_R, subset_M] for weight in weights)
 
 
 def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:

@@ -72,6 +72,9 @@ class Checkpointing(Checkpoint):
             makes datasets with them.
     """
 
+    listens = True
+    """Whether it takes the signals; one of a process does."""
+
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
         self.best_return: float | None = None
@@ -81,7 +84,7 @@ class Checkpointing(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens for the signals that ask for an end."""
-        if threading.current_thread() is threading.main_thread():
+        if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 

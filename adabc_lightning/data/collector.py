@@ -102,7 +102,8 @@ class Collector:
             self._return, self._steps = 0.0, 0
         sigma = self._sigma if scale_A is None else scale_A * self._limit
         noise = sigma * self._noise.standard_normal(self._sigma.shape)
-        action = np.clip(policy(self._observation) + noise, self._low, self._high)
+        # Bounds by two functions: np.clip takes twice as long for a few numbers.
+        action = np.minimum(np.maximum(policy(self._observation) + noise, self._low), self._high)
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)

@@ -175,6 +175,8 @@ class ReplayDataModule(LightningDataModule):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        # Another one with the same dataset, of which the offline rows need be in memory once.
+        self.shares: ReplayDataModule | None = None
         # A callback may put another one here before the online ring is made.
         self.online_sampler: Sampler | None = None
 
@@ -253,15 +255,21 @@ class ReplayDataModule(LightningDataModule):
             )
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
-            self.dataset = self._load_dataset(self.dataset_name)
+            self.dataset = (
+                self.shares.dataset if self.shares else self._load_dataset(self.dataset_name)
+            )
+            assert self.dataset is not None
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
-        self.replay = ReplayRing(
-            self.layout, rows, max(1, len(rows)), generator, device=self._device
-        )
+        if self.shares is None:
+            self.replay = ReplayRing(
+                self.layout, rows, max(1, len(rows)), generator, device=self._device
+            )
+        else:
+            self.replay = self.shares.replay.reader(generator)
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
