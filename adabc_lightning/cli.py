@@ -294,6 +294,11 @@ class CommandLine(LightningCLI):
         # Said here, before Lightning starts the other processes.
         check_strategy(self.trainer)
         self.datamodule.check_devices(self.trainer.world_size)
+        if self.replicas is not None and self.trainer.world_size > 1:
+            raise UserError(
+                f"model.replicas is {len(self.replicas.replicas)}, agents that share one device; "
+                "set trainer.devices (and trainer.num_nodes) to 1, or model.replicas"
+            )
         try:
             with _muted(self.follows):
                 self.trainer.fit(
