@@ -29,6 +29,7 @@ from adabc_lightning.lock import FolderLock
 
 RETRIES = 20  # of a job whose worker was lost
 ANSWER_SECONDS = 60.0
+PROBE_SECONDS = 30.0
 READ_SECONDS = 1.0
 ARRIVAL_SECONDS = 60.0  # until a network's file system shows here what was written elsewhere
 PASSED_ON = ("ADABC_", "WANDB_", "OMP_NUM_THREADS", "D4RL_DATASET_DIR", "MINARI_DATASETS_PATH")
@@ -53,12 +54,11 @@ class Cluster:
     Args:
         jobs: of the whole experiment.
         out: folder of all runs.
-        address: of a cluster, ``HOST:PORT`` or ``auto``; None to start one on this machine.
+        address: of a cluster that was found by :func:`probe`; None to start one on this machine.
         resources: of each job.
         parallel: jobs at the same time; None for as many as the cluster takes.
-        store: URL of the run store; None where the workers see ``out``.
-        lock: of ``out``.
-    Raises: UserError: Ray is not installed, or there is no such store.
+        store: the run store; None where the workers see ``out``.
+        lock: of ``out``, which this process holds.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Cluster:
         address: str | None,
         resources: Resources,
         parallel: int | None,
-        store: str | None,
+        store: Store | None,
         lock: FolderLock | None = None,
     ) -> None:
         self.jobs, self.out, self.address, self.resources = jobs, out, address, resources
         self.parallel = parallel
-        self.store = None if store is None else Store(store)
+        self.store = store
         self.tasks: dict[Any, Job] = {}
         self.arriving: dict[Path, tuple[Job, float]] = {}
         self.rows: dict[str, dict[str, Any]] = {}
@@ -108,18 +108,19 @@ class Cluster:
         ray.shutdown()  # what still runs ends with it
 
     def _connect(self) -> None:
-        """Raises: UserError: there is no cluster at the address."""
-        address = self.address or os.environ.get("RAY_ADDRESS")
-        if address is not None:
-            probe(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        """Connects to the cluster, or starts one, and the board beside this process."""
+        if self.address is None:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # nobody else on this machine
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
         alone: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20}
-        ray.init(address or "local", **quiet, **(alone if address is None else {}))
+        if self.address is None:
+            ray.init("local", **quiet, **alone)
+        else:
+            ray.init(self.address, **quiet)
         self._warn_of_resources([node["Resources"] for node in ray.nodes() if node["Alive"]])
         here = ray.get_runtime_context().get_node_id()  # the board survives every other machine
         strategy = NodeAffinitySchedulingStrategy(here, soft=False)
@@ -268,7 +269,7 @@ def probe(address: str) -> None:
     try:
         tried = subprocess.run(
             [sys.executable, "-c", code, address],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UserError(wrong) from error

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from adabc_lightning.errors import UserError, nearest
-from adabc_lightning.experiment.cluster import Cluster, Resources, need_ray
+from adabc_lightning.experiment.cluster import Cluster, Resources, need_ray, probe
 from adabc_lightning.experiment.declaration import (
     Declaration,
     find_experiment,
@@ -20,7 +20,7 @@ from adabc_lightning.experiment.declaration import (
 from adabc_lightning.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.experiment.processes import Processes
 from adabc_lightning.experiment.runner import Engine, command_line, run_all, unfinished
-from adabc_lightning.experiment.store import MARK
+from adabc_lightning.experiment.store import MARK, Store
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.options import Options
 
@@ -31,11 +31,11 @@ smaller protocol never overrides what defines a method. Each pre-training is mad
 seed and recipe (all keys that it can depend on) and shared by the variants.
 
 The same command again skips what is finished and goes on with the rest. Ctrl-C lets the runs save
-before it ends them. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled
-unless you set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv
-has a row per run, and `python -m adabc_lightning report OUT` makes the table and the figure. What
-you ran by hand with a command of --dry-run counts, too; let it end first. A run that finds its
-configs changed since the experiment was planned counts as failed.
+before it ends them. Children run with OMP_NUM_THREADS = cores // jobs (ray: the cores of a run) and
+WANDB_MODE=disabled unless you set these variables; their output stands in OUT/TASK/VARIANT/seedS.log,
+OUT/results.csv has a row per run, and `python -m adabc_lightning report OUT` makes the table and the
+figure. What you ran by hand with a command of --dry-run counts, too; let it end first. A run that
+finds its configs changed since the experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
 """
@@ -193,12 +193,19 @@ def pick(jobs: list[Job], only: str | None, index: int | None) -> list[Job]:
 def engine(
     options: argparse.Namespace, jobs: list[Job], out: Path
 ) -> Callable[[FolderLock | None], Engine]:
-    """Makes the chosen engine, once the folder is locked."""
+    """Makes the chosen engine, once the folder is locked.
+
+    Raises: UserError: there is no such store, or no cluster at the address.
+    """
     if options.engine == "local":
         parallel = options.jobs or cores()
         return partial(Processes, parallel, max(1, cores() // parallel))
+    store = None if options.store is None else Store(options.store)
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        probe(address)
     resources = Resources(options.cpus_per_run or 1.0, options.gpus_per_run or 0.0)
-    return partial(Cluster, jobs, out, options.address, resources, options.jobs, options.store)
+    return partial(Cluster, jobs, out, address, resources, options.jobs, store)
 
 
 def select(

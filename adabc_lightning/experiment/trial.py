@@ -19,11 +19,11 @@ from typing import Any
 
 from adabc_lightning.errors import UserError, first_cause
 from adabc_lightning.experiment.plan import Job, checkpoint
-from adabc_lightning.experiment.runner import log_path, prepare
+from adabc_lightning.experiment.runner import log_path, prepare, write_log
 from adabc_lightning.experiment.store import Store, is_small
 
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 60.0  # for a process of a lost worker to let go of its folder
+PATIENCE_SECONDS = 60.0  # with a lost worker's process that has the folder, and with a store
 CUT_OFF_SECONDS = 60.0  # without the board: the job may be at work elsewhere by now
 TOKEN = ".ray"  # in the folder of all runs: by it a worker knows that it sees the same one
 PLANNED = "planned.yaml"
@@ -125,10 +125,15 @@ def _attend(
     """
     answer: Future[int] = Future()
     answer.set_result(0)
-    asked, heard = 0, time.monotonic()
+    asked, heard, save_after = 0, time.monotonic(), 0.0
     while process.poll() is None:
         time.sleep(POLL_SECONDS)
-        save()
+        if time.monotonic() > save_after:
+            try:
+                save()
+            except Exception as error:  # of the store; at the end it must answer
+                save_after = time.monotonic() + PATIENCE_SECONDS
+                write_log(job, f"warning: not saved in the store yet: {first_cause(error)}")
         if answer.done():  # no ray.get, for which Ray would lend this task's cores to another one
             stops, heard = answer.result(), time.monotonic()
             for _ in range(asked, stops):
