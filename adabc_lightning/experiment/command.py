@@ -32,9 +32,9 @@ seed and recipe (all keys that it can depend on) and shared by the variants.
 
 The same command again skips what is finished and goes on with the rest. Ctrl-C lets the runs save
 before it ends them. Children run with OMP_NUM_THREADS = cores // jobs (ray: the cores of a run) and
-WANDB_MODE=disabled unless you set these variables; their output stands in OUT/TASK/VARIANT/seedS.log,
-OUT/results.csv has a row per run, and `python -m adabc_lightning report OUT` makes the table and the
-figure. What you ran by hand with a command of --dry-run counts, too; let it end first. A run that
+WANDB_MODE=disabled unless you set these variables; their output stands in
+OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row per run, and
+`python -m adabc_lightning report OUT` makes the table and the figure. What you ran by hand with a command of --dry-run counts, too; let it end first. A run that
 finds its configs changed since the experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
