@@ -34,8 +34,9 @@ The same command again skips what is finished and goes on with the rest. Ctrl-C 
 before it ends them. Children run with OMP_NUM_THREADS = cores // jobs (ray: the cores of a run) and
 WANDB_MODE=disabled unless you set these variables; their output stands in
 OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row per run, and
-`python -m adabc_lightning report OUT` makes the table and the figure. What you ran by hand with a command of --dry-run counts, too; let it end first. A run that
-finds its configs changed since the experiment was planned counts as failed.
+`python -m adabc_lightning report OUT` makes the table and the figure. What you ran by hand with a
+command of --dry-run counts, too; let it end first. A run that finds its configs changed since the
+experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
 """
