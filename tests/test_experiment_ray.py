@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,8 +21,11 @@ from tiny import write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.experiment import cluster as engine
+from adabc_lightning.experiment.declaration import read
+from adabc_lightning.experiment.plan import Choice, defaults, plan
 from adabc_lightning.experiment.progress import cells_of
-from adabc_lightning.experiment.store import Store
+from adabc_lightning.experiment.runner import finished
+from adabc_lightning.experiment.store import MARK, Store
 from adabc_lightning.experiment.trial import newest_row
 
 pytest.importorskip("ray")
@@ -34,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a toy task and an experiment, and in ``local`` what the local engine makes."""
     folder = tmp_path_factory.mktemp("experiment")
     write_log(folder / "log.hdf5", 4, 1)
-    (folder / "toy.yaml").write_text(TOY.replace("online_env_steps: 8", "online_env_steps: 200"))
+    (folder / "toy.yaml").write_text(TOY.replace("online_env_steps: 8", "online_env_steps: 300"))
     (folder / "pair.yaml").write_text(PAIR.replace("seeds: 2", "seeds: 1"))
     subprocess.run([*EXPERIMENT, "--out", "local", "--jobs", "2"], cwd=folder, check=True)
     return folder
@@ -88,6 +92,26 @@ def children(place: Path) -> list[int]:
     return found
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def child_of(place: Path, run: str) -> int:
+    """The process of a run that has saved something and is not finished."""
+    folder = re.compile(rf"\0--trainer.default_root_dir\0([^\0]*{run})\0")
+    found: list[int] = []
+
+    def at_work() -> bool:
+        for process in children(place):
+            words = Path(f"/proc/{process}/cmdline").read_text()
+            if (match := folder.search(words)) and Path(match[1], "checkpoints/last.ckpt").exists():
+                found.append(process)
+        return bool(found)
+
+    wait_until(at_work)
+    return found[0]
+
+
 def wait_until(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
     while not true():
@@ -121,9 +145,11 @@ def assert_same(out: str) -> None:
 
 def test_a_lost_machine(nodes: Any, place: Path) -> None:
     process = start(f"--address {nodes.address} --out shared")
-    runs = [Path("shared/toy", name, "seed0") for name in ("adaptive", "fixed")]
-    wait_until(lambda: all((run / "checkpoints/last.ckpt").exists() for run in runs))
-    nodes.remove_node(nodes.workers[0], allow_graceful=False)
+    raylet = parent(parent(child_of(place, "toy/adaptive/seed0")))
+    (node,) = [
+        node for node in nodes.workers if node.all_processes["raylet"][0].process.pid == raylet
+    ]
+    nodes.remove_node(node, allow_graceful=False)
     said = process.communicate(timeout=240)[1]
     assert process.returncode == 0, said
     first, *lines = said.splitlines()
@@ -136,13 +162,14 @@ def test_a_lost_machine(nodes: Any, place: Path) -> None:
     assert not children(place)
 
 
-def test_a_lost_worker_and_a_store(nodes: Any, place: Path, tmp_path: Path) -> None:
+def test_a_lost_worker_and_a_store(
+    nodes: Any, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     url = f"file://{tmp_path}/store"
     process = start(f"--address {nodes.address} --out copy --store {url}")
     stored = tmp_path / "store" / "toy" / "adaptive" / "seed0"
+    worker = parent(child_of(place, "toy/adaptive/seed0"))
     wait_until((stored / "checkpoints" / "last.ckpt").exists)
-    (run,) = children(place)
-    worker = int(Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
     said = process.communicate(timeout=240)[1]
     assert process.returncode == 0, said
@@ -151,6 +178,11 @@ def test_a_lost_worker_and_a_store(nodes: Any, place: Path, tmp_path: Path) -> N
     assert_same("copy")
     assert (stored / "checkpoints" / "best.ckpt").exists()
     assert not Path("copy/toy/adaptive/seed0/checkpoints").exists()
+    Path("copy/toy/adaptive/seed0/summary.json").unlink()
+    assert main(["experiment", "pair", "--out", "copy"]) == 2
+    said = capfd.readouterr().err
+    assert f"checkpoints are at {url}/pretrained/toy/" in said
+    assert said.endswith("/checkpoints; give that --store\n")
     assert not list((tmp_path / "store").rglob("*.part"))
 
     shutil.rmtree("copy")  # nothing is left to do, and everything is brought again
@@ -260,3 +292,25 @@ def test_a_store_never_has_a_checkpoint_without_its_rows(tmp_path: Path) -> None
     assert store.names("x") == {f"run/{name}" for name in order[:4]}
     store.fetch("x/run/metrics.csv", tmp_path / "back.csv")
     assert (tmp_path / "back.csv").read_text() == "newer"
+
+
+def test_a_store_gets_what_is_only_here(tmp_path: Path) -> None:
+    """So an experiment that was begun on one machine goes on with a store."""
+    shutil.copytree("local", tmp_path / "begun")
+    jobs = plan(read(Path("pair.yaml"), defaults()), Choice(tmp_path / "begun"))
+    store = Store(f"file://{tmp_path}/store")
+    there = engine.Cluster(jobs, tmp_path / "begun", None, engine.Resources(), None, store)
+    there.synchronise(store)
+    needed, *_ = [job.folder.relative_to(tmp_path / "begun").as_posix() for job in jobs]
+    assert f"{needed}/checkpoints/pretrained.ckpt" in store.names()
+    assert not list((tmp_path / "begun").rglob(MARK))
+    jobs = plan(read(Path("pair.yaml"), defaults()), Choice(tmp_path / "other"))
+    assert not any(map(finished, jobs))
+    there = engine.Cluster(jobs, tmp_path / "other", None, engine.Resources(), None, store)
+    there.synchronise(store)
+    assert all(map(finished, jobs))
+    assert (tmp_path / "other" / needed / MARK).read_text().endswith(f"/{needed}/checkpoints\n")
+    shutil.rmtree(tmp_path / "store")
+    there.synchronise(store)
+    assert not list((tmp_path / "other").rglob(MARK))
+    assert not finished(jobs[0])

@@ -18,6 +18,7 @@ from typing import Any, Self
 import yaml
 
 from adabc_lightning.atomic import replace_text
+from adabc_lightning.checkpoint_files import FOLDER
 from adabc_lightning.config_files import merged, resolve
 from adabc_lightning.errors import UserError, first_cause, warn
 from adabc_lightning.experiment.plan import Job
@@ -82,12 +83,12 @@ class Cluster:
         self.token = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
-        if self.store is not None:
-            self._synchronise(self.store)
-            check(self.jobs)
-        else:
-            replace_text(self.out / TOKEN, self.token)
         try:
+            if self.store is not None:
+                self.synchronise(self.store)
+                check(self.jobs)
+            else:
+                replace_text(self.out / TOKEN, self.token)
             self._connect()
         except KeyboardInterrupt:
             self.__exit__()
@@ -142,7 +143,7 @@ class Cluster:
         if gpus and not self.resources.gpus:
             warn(f"the cluster's {gpus:g} GPUs are not used; --gpus-per-run 0.25 puts four on each")
 
-    def _synchronise(self, store: Store) -> None:
+    def synchronise(self, store: Store) -> None:
         """Brings the store's files here but for checkpoints, and what only is here there."""
         names = store.names()
         for job in self.jobs:
@@ -152,9 +153,8 @@ class Cluster:
                 self._fetch(store, name, there)
             else:
                 (job.folder / MARK).unlink(missing_ok=True)
-                if (job.folder / "checkpoints").is_dir():
+                if (job.folder / FOLDER).is_dir():
                     store.push(job.folder, name)
-                    self._fetch(store, name, store.names(name))
 
     def _fetch(self, store: Store, name: str, files: set[str]) -> None:
         for file in files:
@@ -194,8 +194,9 @@ class Cluster:
 
         self._look()
         over = []
-        ready, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=0)
-        for task in ready:
+        for task in list(self.tasks):
+            if not ray.wait([task], timeout=0)[0]:
+                continue
             job = self.tasks.pop(task)
             try:
                 reason = ray.get(task)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from adabc_lightning.checkpoint_files import newest
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.experiment.cluster import Cluster, Resources, need_ray, probe
 from adabc_lightning.experiment.declaration import (
@@ -149,7 +150,7 @@ def main(words: list[str]) -> None:
         print(f"# {describe(jobs)}")
         return
     if options.store is None:
-        refuse_stored(unfinished(jobs))
+        refuse_stored(jobs)
     run_all(jobs, picked, out, engine(options, jobs, out), alone=options.index is None)
 
 
@@ -168,12 +169,13 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def refuse_stored(jobs: list[Job]) -> None:
-    """Raises: UserError: what a job goes on from is in a run store."""
-    for job in jobs:
-        for folder in (job.folder, *([job.needs.folder] if job.needs else [])):
-            if (folder / MARK).is_file() and not (folder / "checkpoints").is_dir():
-                where = (folder / MARK).read_text(encoding="utf-8").strip()
-                raise UserError(f"{folder}'s checkpoints are at {where}; give the --store")
+    """Raises: UserError: what a job goes on from is in a run store, and not here."""
+    away = [job for job in jobs if (job.folder / MARK).is_file() and not newest(job.folder)]
+    left = unfinished(jobs) if away else []
+    for job in away:
+        if job in left or any(other.needs == job for other in left):
+            where = (job.folder / MARK).read_text(encoding="utf-8").strip()
+            raise UserError(f"{job.folder}: its checkpoints are at {where}; give that --store")
 
 
 def pick(jobs: list[Job], only: str | None, index: int | None) -> list[Job]:
