@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "OffToOnModule": "adabc_lightning.module",
+    "Replicas": "adabc_lightning.replicas",
     "ReplayDataModule": "adabc_lightning.data.module",
     "Robot": "adabc_lightning.robot",
     "Schedule": "adabc_lightning.schedule",

@@ -1,6 +1,7 @@
 """``python -m adabc_lightning``: answers what needs no PyTorch at once, runs the rest."""
 
 import gc
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -116,7 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
         run(command, files, options, line, dry=dry)
         return 0
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # What the processes that one launcher started on a machine all find is said by the first.
+        if not (os.environ.get("WORLD_SIZE") and os.environ.get("LOCAL_RANK", "0") != "0"):
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:

@@ -256,6 +256,7 @@ _POLICY = {
     ),
     "state_dict": mapping(_WEIGHTS),
 }
+_DRAWS = record({"generator": _GENERATOR})
 _RUN = {
     "pytorch-lightning_version": text,
     "agent": record(
@@ -273,14 +274,26 @@ _RUN = {
             "dataset": optional(text),
             "dataset_name": optional(text),
             "collector": _collector,
-            "replay": record({"generator": _GENERATOR}),
+            "replay": _DRAWS,
+            "ranks": listing(
+                record(
+                    {"collector": record(_SIMULATION), "replay": record({"generator": _GENERATOR})}
+                )
+            ),
         },
-        may_lack=["dataset_name"],
+        may_lack=["dataset_name", "ranks"],  # those but rank zero, of a run on several devices
     ),
     "optimizer_states": listing(_ADAM),
     "lr_schedulers": listing(count),
     "callbacks": record(_CALLBACKS, may_lack=_CALLBACKS),  # a run may have others
     "loops": record({"fit_loop": mapping(_counters)}),
+}
+
+_REPLICAS = {
+    "pytorch-lightning_version": text,
+    "lr_schedulers": listing(count),
+    "loops": record({"fit_loop": mapping(_counters)}),
+    "replicas": listing(record({"agent": record({})})),  # each is a checkpoint; not of others
 }
 
 
@@ -292,6 +305,14 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
         policy_only: whether only what a kept policy has is looked at.
     Raises: UserError: the first entry that is missing or wrong, by its path.
     """
+    if isinstance(content, dict) and "replicas" in content and not policy_only:
+        record(_REPLICAS)(content, "")
+        for index, replica in enumerate(content["replicas"]):
+            try:
+                check_content(replica)
+            except UserError as error:
+                raise UserError(f"in replicas/{index}, {error}") from error
+        return
     record(_POLICY)(content, "")
     if policy_only:
         return
@@ -299,18 +320,25 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
     agent, data = content["agent"], content["ReplayDataModule"]
     if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):
         raise UserError("agent/sums and agent/counts disagree")
-    if data["collector"]["env_steps"]:
-        record(_RING)(data["replay"], "ReplayDataModule/replay")
-        _check_ring(data["replay"])
+    env_steps = data["collector"]["env_steps"]
+    others = [(f"ReplayDataModule/ranks/{i}", part) for i, part in enumerate(data.get("ranks", ()))]
+    for where, part in others:
+        if part["collector"]["env_steps"] != env_steps:
+            refuse(part["collector"]["env_steps"], f"{where}/collector/env_steps", f"{env_steps}")
+    if env_steps:
+        for where, part in [("ReplayDataModule", data), *others]:
+            record(_RING)(part["replay"], f"{where}/replay")
+            _check_ring(part["replay"], f"{where}/replay")
+            if part["replay"]["rows"].shape[1] != data["replay"]["rows"].shape[1]:
+                refuse(part["replay"]["rows"], f"{where}/replay/rows", "as wide as rank zero's")
         kept = content["callbacks"].get("BalancedReplay", {}).get("offline_rows", 0)
         if kept and kept >= len(data["replay"]["rows"]):
             raise UserError(f"callbacks/BalancedReplay/offline_rows is {kept}, but the ring has "
                             f"{len(data['replay']['rows'])} rows")  # fmt: skip
 
 
-def _check_ring(ring: dict[str, Any]) -> None:
+def _check_ring(ring: dict[str, Any], where: str) -> None:
     """Rows, cursor and capacity are those of one ring."""
-    where = "ReplayDataModule/replay"
     rows, capacity, written = len(ring["rows"]), ring["capacity"], ring["writer"]["_write_count"]
     if not 0 < rows == min(written, capacity):
         raise UserError(

@@ -85,19 +85,25 @@ def load_whole(path: Path) -> Any:
         raise damaged from error
 
 
-def read_checkpoint(path: Path, *, policy_only: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, policy_only: bool = False, replicas: int = 1) -> dict[str, Any]:
     """A checkpoint's content, of which every entry is what a run writes.
 
     Args:
         path: the file.
         policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
+        replicas: how many agents go on from it; one takes no file of several.
     Raises: Damaged, UserError: as :func:`load_whole`, or it is no checkpoint of this package.
     """
     from adabc_lightning.checkpoint_content import check_content
 
     checkpoint = load_whole(path)
-    if not isinstance(checkpoint, dict) or "agent" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not {"agent", "replicas"} & checkpoint.keys():
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
+    if replicas == 1 and "replicas" in checkpoint:
+        raise UserError(
+            f"{path} holds several replicas; give that of one of them, such as "
+            f"{path.parent.parent / 'replica_0' / FOLDER / path.name}"
+        )
     if not policy_only and "optimizer_states" not in checkpoint:
         raise UserError(
             f"{path} holds a policy and nothing else, which collect, export and rollout can use; "

@@ -1,9 +1,11 @@
 """LightningCLI with this project's keys, one-line errors and run folders."""
 
 import logging
+import os
 import warnings
 from argparse import SUPPRESS
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,17 @@ from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.checkpoint_files import not_taken, read_checkpoint
 from adabc_lightning.config_files import load, references_only
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.distributed import check_strategy, follows
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.lock import FolderLock
 from adabc_lightning.loggers import Logging, refuse_key
 from adabc_lightning.messages import closing_line, episode_table, plan_text
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.parser import Parser
-from adabc_lightning.preview import Planned, Preview, plan, to_fetch
+from adabc_lightning.preview import Planned, Preview, plan, times, to_fetch
+from adabc_lightning.replicas import Replicas
 from adabc_lightning.run_folder import (
+    ReplicaFolder,
     RunFolder,
     checkpoint_to_resume,
     fresh_folder,
@@ -74,6 +79,9 @@ class CommandLine(LightningCLI):
     """
 
     resumes = False  # whether the folder's own run goes on
+    replicas: Replicas | None = None  # where several agents are trained
+    follows = False  # whether this process is another than rank zero of several
+    planned_devices = 1  # of a dry run
 
     def __init__(
         self,
@@ -105,7 +113,7 @@ class CommandLine(LightningCLI):
                 "default_env": False,
             },
             trainer_defaults={
-                "devices": 1,  # Lightning's "auto" takes every GPU, and a run uses one
+                "devices": 1,  # Lightning's "auto" takes every GPU
                 "max_epochs": 1,
                 "logger": False,
                 "enable_model_summary": False,
@@ -157,6 +165,11 @@ class CommandLine(LightningCLI):
             return
         options = self.config.trainer
         self._check_length(options)
+        if self.dry:  # the plan is that of all devices together, which need not start
+            each = str(options.devices)
+            self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
+            options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
+        self.follows = follows(options.devices, options.num_nodes)
         if options.default_root_dir == "":
             raise UserError("trainer.default_root_dir is empty; give the folder of the run")
         if options.default_root_dir is None:
@@ -169,14 +182,18 @@ class CommandLine(LightningCLI):
         self.folder = Path(options.default_root_dir)
         self.resumes = goes_on(self.folder, self.config.ckpt_path)
         # Before what another process may still replace.
-        if self.resumes and self.folder.is_dir() and not self.dry:
+        if self.resumes and self.folder.is_dir() and not self.dry and not self.follows:
             self.lock.take(self.folder)
-        self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path)
+        count = self.config.model.replicas
+        with _muted(self.follows):
+            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
 
     def instantiate_classes(self) -> None:
         """A class named in the config may refuse its arguments; jsonargparse wraps that."""
         try:
             super().instantiate_classes()
+            if self.command == "fit" and self.config.model.replicas > 1:
+                self._replicate(self.config.model.replicas)
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
@@ -184,6 +201,32 @@ class CommandLine(LightningCLI):
             if cause is None:
                 raise
             raise cause from None
+
+    def _replicate(self, count: int) -> None:
+        """Makes each replica's parts as those of a single run with its seed would be made."""
+        of_all = (RunFolder, Progress)
+        own = [c for c in self.trainer.callbacks if not isinstance(c, of_all)]  # type: ignore[attr-defined]
+        shared = [c for c in self.trainer.callbacks if isinstance(c, of_all)]  # type: ignore[attr-defined]
+        parts = []
+        for index in range(count):
+            config = self.config.clone()
+            for keys in (config.model, config.data):
+                keys.seed += index
+            config.seed_everything += index
+            config.model.replicas = 1
+            config.trainer.default_root_dir = str(self.folder / f"replica_{index}")
+            if index:
+                made = self.parser.instantiate_classes(config)
+                others = [self._get(made, key) for key in self.parser.callback_keys]
+                given = made.trainer.callbacks or []
+                given = given if isinstance(given, list) else [given]
+                self.model, self.datamodule = made.model, made.data
+                own = [*given, *others, Summary(self.line)]
+            folder = ReplicaFolder(self.parser.dump(config, skip_unset=False), self.resumes)
+            parts.append((self.model, self.datamodule, [folder, *own]))
+        self.replicas = Replicas(parts)
+        self.model, self.datamodule = self.replicas.module, self.replicas.data
+        self.trainer.callbacks = [*shared, self.replicas.callback, Checkpointing()]  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
@@ -211,14 +254,22 @@ class CommandLine(LightningCLI):
     def plan(self) -> dict[str, Any]:
         """What :meth:`fit` would do, as :func:`adabc_lightning.preview.plan` returns it."""
         data = self.datamodule
+        data.check_devices(self.planned_devices)
         if missing := to_fetch(data.dataset_name) if data.download else None:
             return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        preview = Preview(callbacks)
-        self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        if self.replicas is None:
+            preview = Preview(callbacks)
+            self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        else:  # the first replica's, before anybody acts for all
+            callbacks.sort(key=lambda callback: callback is not self.replicas.callback)
+            first = self.replicas.replicas[0].callbacks
+            preview = Preview(list(first))
+            first.insert(0, preview)
         with suppress(Planned):
             self.start()
-        return preview.plan
+        count = 1 if self.replicas is None else len(self.replicas.replicas)
+        return times(preview.plan, count)
 
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
@@ -230,23 +281,27 @@ class CommandLine(LightningCLI):
         except NotWritten as error:
             raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
         if self.trainer.is_global_zero:
-            evaluation = self.config_init.evaluation
-            print(closing_line(evaluation.history, self.datamodule.schedule, self.folder))
+            runs: list[Any] = [self.trainer] if self.replicas is None else self.replicas.replicas
+            for run in runs:
+                evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
+                folder = Path(run.default_root_dir)
+                print(closing_line(evaluation.history, self.datamodule.schedule, folder))
             if evaluation.history:
                 self._report()
 
     def start(self) -> None:
         """Lightning's fit, from the checkpoint if there is one."""
-        count = self.trainer.world_size
-        if count > 1:  # said here, before Lightning starts the other processes
-            raise UserError(f"trainer.devices asks for {count} devices; a run uses one for now")
+        # Said here, before Lightning starts the other processes.
+        check_strategy(self.trainer)
+        self.datamodule.check_devices(self.trainer.world_size)
         try:
-            self.trainer.fit(
-                self.model,
-                datamodule=self.datamodule,
-                ckpt_path=self.checkpoint,
-                weights_only=True,
-            )
+            with _muted(self.follows):
+                self.trainer.fit(
+                    self.model,
+                    datamodule=self.datamodule,
+                    ckpt_path=self.checkpoint,
+                    weights_only=True,
+                )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
         except (UserError, NotWritten, Planned):
@@ -301,6 +356,16 @@ def run(
     with FolderLock("a run", "--trainer.default_root_dir") as lock:
         command_line = CommandLine(command, files, options, lock, line, dry=dry)
         getattr(command_line, command)()
+
+
+@contextmanager
+def _muted(follows: bool) -> Iterator[None]:
+    """What goes on is said by rank zero; what ends another rank is said after this."""
+    if not follows:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def quieten() -> None:

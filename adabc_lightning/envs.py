@@ -165,8 +165,8 @@ class Bookmark:
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        self._env, self._limits = env, _time_limits(env)
         base: Any = env.unwrapped
+        self._env, self._base, self._limits = env, base, _time_limits(env)
         self._captures = hasattr(base, "model") and hasattr(base, "data")
         if self._captures:
             import mujoco
@@ -177,7 +177,7 @@ class Bookmark:
     def set(self) -> None:
         """Notes what a step changes; what resets change stays as it is until the next reset."""
         if self._captures:
-            base: Any = self._env.unwrapped
+            base = self._base
             self._get(base.model, base.data, self._physics, self._kind)
             self._generator = base.np_random.bit_generator.state
             self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]

@@ -1,6 +1,8 @@
 """Equations 1, 3 and 4 of the paper and the losses it compares with, one pure function each.
 
-Dimensions: B batch, N critics, M drawn critics, A action. α is a scalar tensor or a float.
+Dimensions: B batch, N critics, M drawn critics, A action. In front of them there may be others,
+the same for all arguments (replicas; ``*``): each loss is then one per replica, and no reduction
+crosses them. α is a float or a tensor ``[*]``.
 """
 
 import math
@@ -10,7 +12,12 @@ import torch
 from torch import Tensor
 
 TargetRule = Callable[[Tensor], Tensor]
-"""Values ``[M, B]`` of the drawn critics → one value ``[B]``."""
+"""Values ``[*, M, B]`` of the drawn critics → one value ``[*, B]``."""
+
+
+def _without_members(q_NB: Tensor) -> torch.Size | None:
+    """``[*, B]`` of values ``[*, N, B]``; None where they cannot be such."""
+    return q_NB.shape[:-2] + q_NB.shape[-1:] if q_NB.dim() > 1 else None
 
 
 def smoothed_action(
@@ -40,7 +47,7 @@ def minimum(q_MB: Tensor) -> Tensor:
 
     Returns: ``[B]``.
     """
-    return q_MB.amin(0)
+    return q_MB.amin(-2)
 
 
 def minimum_of_group_means(q_MB: Tensor) -> Tensor:
@@ -53,9 +60,9 @@ def minimum_of_group_means(q_MB: Tensor) -> Tensor:
     Returns: ``[B]``.
     Raises: ValueError: an odd number of members.
     """
-    if len(q_MB) % 2:
-        raise ValueError(f"minimum_of_group_means: {len(q_MB)} critics do not make two groups")
-    return q_MB.unflatten(0, (2, -1)).mean(1).amin(0)
+    if q_MB.shape[-2] % 2:
+        raise ValueError(f"minimum_of_group_means: {q_MB.shape[-2]} critics do not make two groups")
+    return q_MB.unflatten(-2, (2, -1)).mean(-2).amin(-2)
 
 
 def td_target(
@@ -78,7 +85,7 @@ def td_target(
     Returns: ``[B]``.
     Raises: ValueError: shapes disagree.
     """
-    if not reward_B.shape == terminated_B.shape == next_q_MB.shape[1:]:
+    if not reward_B.shape == terminated_B.shape == _without_members(next_q_MB):
         raise ValueError(
             f"td_target: reward {tuple(reward_B.shape)}, terminated {tuple(terminated_B.shape)} "
             f"and next_q {tuple(next_q_MB.shape)} must be [B], [B] and [M, B]"
@@ -98,12 +105,12 @@ def critic_loss(q_NB: Tensor, target_B: Tensor) -> Tensor:
     Returns: scalar.
     Raises: ValueError: shapes disagree (a silent broadcast would average the wrong pairs).
     """
-    if q_NB.shape[1:] != target_B.shape:
+    if _without_members(q_NB) != target_B.shape:
         raise ValueError(
             f"critic_loss: q {tuple(q_NB.shape)} and target {tuple(target_B.shape)} "
             "must be [N, B] and [B]"
         )
-    return (q_NB - target_B).square().mean()
+    return (q_NB - target_B.unsqueeze(-2)).square().mean((-2, -1))
 
 
 def behavior_cloning(policy_action_BA: Tensor, action_BA: Tensor) -> Tensor:
@@ -116,7 +123,7 @@ def behavior_cloning(policy_action_BA: Tensor, action_BA: Tensor) -> Tensor:
             f"behavior_cloning: policy actions {tuple(policy_action_BA.shape)} and data actions "
             f"{tuple(action_BA.shape)} must agree"
         )
-    return (policy_action_BA - action_BA).square().mean()
+    return (policy_action_BA - action_BA).square().mean((-2, -1))
 
 
 def actor_loss(
@@ -141,13 +148,13 @@ def actor_loss(
     Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
-    if not q_NB.shape[1:] == normalizer_q_B.shape == action_BA.shape[:1]:
+    if not _without_members(q_NB) == normalizer_q_B.shape == action_BA.shape[:-1]:
         raise ValueError(
             f"actor_loss: q {tuple(q_NB.shape)}, normalizer {tuple(normalizer_q_B.shape)} and "
             f"actions {tuple(action_BA.shape)} must be [N, B], [B] and [B, A]"
         )
-    normalizer = normalizer_q_B.detach().abs().mean()
-    return -q_NB.mean() / normalizer + alpha * behavior_cloning(policy_action_BA, action_BA)
+    normalizer = normalizer_q_B.detach().abs().mean(-1)
+    return -q_NB.mean((-2, -1)) / normalizer + alpha * behavior_cloning(policy_action_BA, action_BA)
 
 
 def gaussian_log_prob(action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor) -> Tensor:
@@ -155,6 +162,7 @@ def gaussian_log_prob(action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor) -> 
 
     Returns: ``[B]``.
     """
+    log_std_A = log_std_A.unsqueeze(-2)
     z_BA = (action_BA - mean_BA) * torch.exp(-log_std_A)
     return (-0.5 * z_BA.square() - log_std_A - 0.5 * math.log(2 * math.pi)).sum(-1)
 
@@ -169,12 +177,12 @@ def advantage_weighted_loss(log_prob_B: Tensor, advantage_B: Tensor, beta: float
     Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
-    if log_prob_B.shape != advantage_B.shape or log_prob_B.dim() != 1:
+    if log_prob_B.shape != advantage_B.shape:
         raise ValueError(
             f"advantage_weighted_loss: log_prob {tuple(log_prob_B.shape)} and advantage "
             f"{tuple(advantage_B.shape)} must be [B]"
         )
-    return -(torch.softmax(advantage_B.detach() / beta, 0) * log_prob_B).sum()
+    return -(torch.softmax(advantage_B.detach() / beta, -1) * log_prob_B).sum(-1)
 
 
 def density_ratio_loss(offline_ratio_B: Tensor, online_ratio_B: Tensor) -> Tensor:

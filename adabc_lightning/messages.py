@@ -77,6 +77,10 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
         f"{plan['device']}",
     ]
+    if "replicas" in plan:
+        lines.append(
+            f"replicas      {plan['replicas']} of them, of which all this is done for each"
+        )
     if any(done.values()):
         lines.append(
             f"goes on from  {done['gradient_updates']:,} updates, {done['env_steps']:,} "

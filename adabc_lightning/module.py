@@ -12,17 +12,22 @@ from torch import Tensor
 
 from adabc_lightning.checkpoint_content import check_adam
 from adabc_lightning.data.limits import check_memory
+from adabc_lightning.distributed import Ranks, digest
 from adabc_lightning.engine import NAMED, Draws, Eager, Engine, Work, make_engine
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.losses import TargetRule, minimum
 from adabc_lightning.networks import Actor, CriticEnsemble
+from adabc_lightning.numpy_policy import LivePolicy
 from adabc_lightning.objectives import TD3BC, Objective
 from adabc_lightning.seeding import stream_seed, torch_generator
 from adabc_lightning.update import AdamState, AgentState, UpdateOptions
 
 if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
+
+
+_MOST_REPLICAS = 1000
 
 
 class OffToOnModule(LightningModule):
@@ -48,6 +53,8 @@ class OffToOnModule(LightningModule):
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.losses`).
         engine: how the updates run: see :func:`adabc_lightning.engine.make_engine`.
+        replicas: R, how many agents the command line trains side by side, with seeds from
+            ``seed`` on; in Python, see :class:`adabc_lightning.replicas.Replicas`.
         seed: the run's seed.
     Raises: UserError: a value outside its range.
     """
@@ -73,6 +80,7 @@ class OffToOnModule(LightningModule):
         objective: Objective | None = None,
         target_rule: TargetRule = minimum,
         engine: str = "auto",
+        replicas: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -85,6 +93,10 @@ class OffToOnModule(LightningModule):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
+        if not 1 <= replicas <= _MOST_REPLICAS:
+            raise UserError(
+                f"model.replicas is {replicas}; it must be between 1 and {_MOST_REPLICAS}"
+            )
         if policy_delay < 1:
             raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
         for name, value, low, high in (
@@ -101,7 +113,9 @@ class OffToOnModule(LightningModule):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
         widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
-        check_memory(5 * num_critics * widest, f"an ensemble of model.num_critics {num_critics}")
+        check_memory(
+            5 * replicas * num_critics * widest, f"an ensemble of model.num_critics {num_critics}"
+        )
         if objective is not None:
             given = (target_noise, target_noise_clip, normalizer)
             if given != (0.2, 0.5, "policy"):
@@ -154,11 +168,13 @@ class OffToOnModule(LightningModule):
             self.critics = CriticEnsemble(
                 num_critics, spec.observation_size, spec.action_size, hidden_sizes
             )
+        self._live_policy = LivePolicy(self.actor)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
-        self.engine = engine
+        self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self._engine: Engine = Eager()
+        self._ranks = Ranks()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
         self._sums: dict[str, Tensor] = {}
@@ -167,40 +183,51 @@ class OffToOnModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
 
-        Raises: UserError: several devices, a precision other than float32, or a module that
-            another ``fit`` has trained.
+        Raises: UserError: a precision other than float32, an engine that cannot average over
+            several devices, or a module that another ``fit`` has trained.
         """
         if stage == "fit" and self.gradient_updates:  # a checkpoint is restored later
             raise UserError(
                 "this module has been trained by an earlier fit; make a new one and give "
                 "fit(..., ckpt_path=...) to go on"
             )
-        if self.trainer.world_size > 1:
+        if self.replicas > 1:
             raise UserError(
-                f"{self.trainer.world_size} devices are asked for, but a run uses one for now; "
-                "set trainer.devices to 1"
+                f"model.replicas is {self.replicas}, but this module is one agent; in Python give "
+                "each replica a module of its own and all of them to adabc_lightning.Replicas"
             )
+        if stage == "fit" and self.trainer.world_size > 1:
+            self._ranks = self.trainer.datamodule.ranks  # type: ignore[attr-defined]
+            if self.engine not in ("auto", "eager"):
+                raise UserError(
+                    f"model.engine is {self.engine}, which runs on one device; on "
+                    f"{self._ranks.count} set it to eager or auto"
+                )
         if self.trainer.precision != "32-true":
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
             )
 
-    @torch.no_grad()
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """π(s) without noise.
+        """π(s) without noise; on the CPU a single observation passes through NumPy, faster.
 
         Args:
             observation: ``[O]`` or ``[B, O]``, any float type.
         Returns: float32 ``[A]`` or ``[B, A]``, action units.
         """
+        if observation.ndim == 1 and self.device.type == "cpu":
+            return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)
-        action = self.actor(batch).cpu().numpy()
+        with torch.no_grad():
+            action = self.actor(batch).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
 
-    @torch.no_grad()
     def exploration_scale(self) -> np.ndarray | None:
         """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
-        scale_A = self.objective.exploration_scale(self.actor.weights)
+        if not self.objective.gaussian:
+            return None
+        with torch.no_grad():
+            scale_A = self.objective.exploration_scale(self.actor.weights)
         return None if scale_A is None else scale_A.cpu().numpy()
 
     def agent_state(self) -> AgentState:
@@ -221,11 +248,19 @@ class OffToOnModule(LightningModule):
         The optimisers are stepped inside :mod:`adabc_lightning.update`, so Lightning's
         ``global_step`` stays 0; ``gradient_updates`` is the counter that everything keys on.
         """
-        num_updates, batch_size = batch.batch_size
-        if not num_updates:  # G = 0: collect only
+        if not batch.batch_size[0]:  # G = 0: collect only
             return
+        work = self.work(batch)
+        self._engine(work, self.add_metric)
+        self.gradient_updates += len(work.moves)
+
+    def work(self, batch: TensorDict) -> Work:
+        """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
+        num_updates, batch_size = batch.batch_size
         numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
-        work = Work(
+        (share,) = self._ranks.average([batch["online"].mean()])
+        self.add_metric("online/fraction", share)
+        return Work(
             self.agent_state(),
             batch,
             self._draw(num_updates, batch_size),
@@ -234,20 +269,24 @@ class OffToOnModule(LightningModule):
                 **self._constants,
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
+                average=self._ranks.average if self._ranks.count > 1 else None,
             ),
             tuple(number % self.policy_delay == 0 for number in numbers),
         )
-        self.add_metric("online/fraction", batch["online"].mean())
-        self._engine(work, self.add_metric)
-        self.gradient_updates += num_updates
 
     def _draw(self, num_updates: int, batch_size: int) -> Draws:
-        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it."""
-        shape = num_updates, batch_size, self.spec.action_size
-        noise_GBA = torch.randn(shape, generator=self.generator)
+        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it.
+
+        Every rank draws the same, for the whole batch: the noise of its own part is taken from
+        that, and the critics are the same ones everywhere.
+        """
+        shape = num_updates, batch_size * self._ranks.count, self.spec.action_size
+        mine = slice(self._ranks.rank * batch_size, (self._ranks.rank + 1) * batch_size)
+        noise_GBA = torch.randn(shape, generator=self.generator)[:, mine]
         policy_noise_GBA = None
         if self.objective.gaussian:
-            policy_noise_GBA = torch.randn(shape, generator=self.generator).to(self.device)
+            drawn_GBA = torch.randn(shape, generator=self.generator)[:, mine]
+            policy_noise_GBA = drawn_GBA.to(self.device)
         if self.subset_size == self.num_critics:  # in order: a rule may tell groups apart
             subset_GM = torch.arange(self.num_critics).expand(num_updates, -1)
         else:
@@ -267,6 +306,17 @@ class OffToOnModule(LightningModule):
             self._sums[name] += total
         else:
             self._sums[name] = total.clone()
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def share_metric(self, name: str, total: Tensor, count: int) -> None:
+        """Counts more values of a sum that somebody else keeps and adds to.
+
+        Args:
+            name: of the metric.
+            total: scalar, the sum by now; what the metric had is dropped.
+            count: how many values have come to it.
+        """
+        self._sums[name] = total
         self._counts[name] = self._counts.get(name, 0) + count
 
     @property
@@ -335,9 +385,24 @@ class OffToOnModule(LightningModule):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False
 
+    def on_fit_start(self) -> None:
+        """Whether all ranks start from the same weights, before anything is written.
+
+        Raises: UserError: they do not.
+        """
+        starts = self._ranks.gather((self.gradient_updates, digest(self.state_dict())))
+        if len(set(starts)) > 1:
+            raise UserError(
+                "the ranks start from different weights; every machine needs the same code, "
+                "versions and config, and the run's folder on a file system that all of them share"
+            )
+
     def on_train_start(self) -> None:
         """The engine for the device; and the α asked for, whatever a pre-training's held."""
         data: ReplayDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self._engine = make_engine(self.engine, self.device, data.schedule.total_updates)
+        # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
+        # there is nothing to gain from it.
+        name = "eager" if self._ranks.count > 1 else self.engine
+        self._engine = make_engine(name, self.device, data.schedule.total_updates)
         if data.env_steps == 0:
             self.alpha.fill_(self.alpha_offline)

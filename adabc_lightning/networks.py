@@ -69,8 +69,8 @@ def mlp(x: Tensor, weights: Weights) -> Tensor:
         weights: see :data:`Weights`; all members have the same shapes.
     Returns: ``[B, H]`` for one network, ``[N, B, H]`` for N stacked ones.
     """
-    if weights[0].dim() == 3:
-        x = x.expand(weights[0].shape[0], *x.shape)
+    if weights[0].dim() == x.dim() + 1:
+        x = x.unsqueeze(-3).expand(*weights[0].shape[:-2], *x.shape[-2:])
     return _ReluMLP.apply(x, *weights)
 
 

@@ -127,13 +127,16 @@ class TD3BC(Objective):
         )
         q_NB = q_values(observation_BO, policy_action_BA, critics)
         if self.normalizer == "policy":
-            normalizer_q_B = q_NB.detach().mean(0)
+            normalizer_q_B = q_NB.detach().mean(-2)
         else:
-            normalizer_q_B = q_values(observation_BO, action_BA, critics).mean(0)
+            normalizer_q_B = q_values(observation_BO, action_BA, critics).mean(-2)
+        if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
+            (mean,) = options.average([normalizer_q_B.abs().mean()])
+            normalizer_q_B = mean.expand_as(normalizer_q_B)
         loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, alpha)
         with torch.no_grad():
             distance = behavior_cloning(policy_action_BA, action_BA)
-        return loss, {"loss/behavior_cloning": distance, "q/policy": q_NB.detach().mean()}
+        return loss, {"loss/behavior_cloning": distance, "q/policy": q_NB.detach().mean((-2, -1))}
 
 
 class AWAC(Objective):
@@ -165,7 +168,7 @@ class AWAC(Objective):
     ) -> Tensor:
         low, high = options.action_low, options.action_high
         mean_BA = policy(observation_BO, actor[:-1], low, high)
-        std_A = self.exploration_scale(actor) * (high - low) / 2
+        std_A = self.exploration_scale(actor).unsqueeze(-2) * (high - low) / 2
         return torch.minimum(torch.maximum(mean_BA + std_A * noise_BA, low), high)
 
     def next_action(
@@ -205,4 +208,4 @@ class AWAC(Objective):
         loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
         with torch.no_grad():
             distance = behavior_cloning(mean_BA, action_BA)
-        return loss, {"loss/behavior_cloning": distance, "q/policy": value_B.mean()}
+        return loss, {"loss/behavior_cloning": distance, "q/policy": value_B.mean(-1)}

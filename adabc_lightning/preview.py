@@ -126,6 +126,22 @@ def plan(
     }
 
 
+def times(plan: dict[str, Any], replicas: int) -> dict[str, Any]:
+    """The plan of several replicas, made from that of one: files and memory are as many times."""
+    if replicas == 1:
+        return plan
+    files = {f"replica_*/{name}": replicas * size for name, size in plan["files"].items()}
+    for name in ("last.ckpt", "previous.ckpt", "pretrained.ckpt"):
+        if f"replica_*/checkpoints/{name}" in files:
+            files[f"checkpoints/{name}"] = files[f"replica_*/checkpoints/{name}"]
+    files["metrics.csv"] = files.get("replica_*/metrics.csv", 0)
+    memory = {
+        name: size if name in ("now", "free") or size is None else replicas * size
+        for name, size in plan["memory"].items()
+    }
+    return {**plan, "replicas": replicas, "files": files, "memory": memory}
+
+
 def _find(callbacks: Sequence[Callback], kind: type) -> Any:
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 

@@ -34,12 +34,13 @@ def fresh_folder(env_id: str, seed: int) -> Path:
     return next(folder for name in names if not (folder := Path("runs", name)).exists())
 
 
-def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
+def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1) -> str | None:
     """The checkpoint a run in a folder starts from; never on top of another run's results.
 
     Args:
         folder: the run's folder; it need not exist.
         ckpt_path: a path, or ``"last"`` for the folder's own newest.
+        replicas: how many agents go on from it.
     Returns: an existing checkpoint; None to start from the beginning.
     Raises: UserError: the folder holds a run or cannot be written, or there is no checkpoint.
     """
@@ -47,11 +48,11 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> str | None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
     if ckpt_path == "last":
-        return _newest_whole(folder)
+        return _newest_whole(folder, replicas)
     if not goes_on(folder, ckpt_path):
         refuse_a_second_run(folder)
     if ckpt_path is not None:
-        read_checkpoint(Path(ckpt_path))
+        read_checkpoint(Path(ckpt_path), replicas=replicas)
     return ckpt_path
 
 
@@ -72,7 +73,7 @@ def refuse_a_second_run(folder: Path) -> None:
         )
 
 
-def _newest_whole(folder: Path) -> str | None:
+def _newest_whole(folder: Path, replicas: int) -> str | None:
     """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
     found = newest(folder)
     if not found:
@@ -80,7 +81,7 @@ def _newest_whole(folder: Path) -> str | None:
         return None
     for path in found:
         try:
-            read_checkpoint(path)
+            read_checkpoint(path, replicas=replicas)
         except Damaged:
             continue
         if path.name != LAST:
@@ -101,6 +102,40 @@ def how_to_go_on(folder: Path) -> str:
     if whole is None:
         return f"nothing was saved before; once it can be, start again with {again}"
     return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
+
+
+def clear(folder: Path, anew: bool) -> None:
+    """Removes what a kill left that lies after the checkpoint; the callbacks write it again.
+
+    Args:
+        folder: of a run that goes on.
+        anew: whether it does so from the beginning, because nothing was saved yet.
+    """
+    for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
+        remove_strays(place)
+    for name in ("summary.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    if anew:
+        (folder / "metrics.csv").unlink(missing_ok=True)
+
+
+class ReplicaFolder(Callback):
+    """Gives a replica's folder the ``config.yaml`` of a single run with its seed.
+
+    Args:
+        config: the resolved config, YAML.
+        resumes: whether the folder's own run goes on.
+    """
+
+    def __init__(self, config: str, resumes: bool) -> None:
+        self.config, self.resumes = config, resumes
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After :class:`RunFolder`, which holds the lock of all."""
+        folder = Path(trainer.default_root_dir)
+        if self.resumes and folder.is_dir():
+            clear(folder, anew=trainer.ckpt_path is None)
+        replace_text(folder / "config.yaml", self.config)
 
 
 class RunFolder(Callback):
@@ -133,14 +168,14 @@ class RunFolder(Callback):
         folder = Path(trainer.default_root_dir)
         self.lock.take(folder)
         if self.resumes:
-            self._clear(folder, anew=trainer.ckpt_path is None)
+            clear(folder, anew=trainer.ckpt_path is None)
         else:
             refuse_a_second_run(folder)
         replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
         print(
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
-            f"{data.env_id}, on {pl_module.device}; {folder}",
+            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}",
             file=sys.stderr,
         )
         loggers = make_loggers(self.logging, folder)
@@ -151,16 +186,6 @@ class RunFolder(Callback):
         if self.logging.wandb_artifacts and loggers and data.dataset is not None:
             self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
 
-    @staticmethod
-    def _clear(folder: Path, anew: bool) -> None:
-        """Removes what a kill left that lies after the checkpoint; the callbacks write it again."""
-        for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
-            remove_strays(place)
-        for name in ("summary.json", "report.html"):
-            (folder / name).unlink(missing_ok=True)
-        if anew:  # nothing was saved yet
-            (folder / "metrics.csv").unlink(missing_ok=True)
-
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""
         if self.logging.wandb_artifacts and trainer.is_global_zero:
@@ -170,3 +195,7 @@ class RunFolder(Callback):
                 warn(f"Weights & Biases has no artifacts of this run: {error}")
         with suppress(Exception):
             finish_loggers(trainer.loggers)
+
+
+def _times(count: int) -> str:
+    return "" if count == 1 else f" × {count}"

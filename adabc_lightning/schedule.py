@@ -68,15 +68,18 @@ class Schedule:
             done, total = env_steps, self.online_env_steps
         return done == total or done % self.evaluation_every == 0
 
-    def batches_left(self, gradient_updates: int, env_steps: int) -> int:
-        """Offline chunks (cut at evaluations) and environment steps that are still to come."""
+    def batches_left(self, gradient_updates: int, env_steps: int, devices: int = 1) -> int:
+        """Offline chunks (cut at evaluations) and online batches that are still to come.
+
+        An online batch is one environment step on each device.
+        """
         every, chunk = self.evaluation_every, self.offline_chunk
         chunks, done = 0, gradient_updates
         while done < self.offline_updates and env_steps == 0:
             stop = min(done - done % every + every, self.offline_updates)
             chunks += -(-(stop - done) // chunk)
             done = stop
-        return chunks + max(0, self.online_env_steps - env_steps)
+        return chunks + max(0, self.online_env_steps - env_steps) // devices
 
     @property
     def total_updates(self) -> int:

@@ -5,6 +5,7 @@ decides an update comes in as an argument, and the only thing written is the sta
 passed, in place. That is what lets the tests replay it against a plain reference.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +73,8 @@ class UpdateOptions:
     target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
+    average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+    """Means over several processes (:meth:`adabc_lightning.distributed.Ranks.average`)."""
 
 
 def update_critics(
@@ -93,21 +96,24 @@ def update_critics(
             state, next_observation_BO, noise_BA, options
         )
         drawn = state.critic_targets
-        if len(subset_M) < len(drawn[0]):
+        if subset_M.shape[-1] < drawn[0].shape[-3]:
             # Only the drawn members are evaluated: the others' values do not enter the target.
-            drawn = tuple(weight[subset_M] for weight in drawn)
+            drawn = _members(drawn, subset_M)
         next_q_MB = q_values(next_observation_BO, next_action_BA, drawn)
         target_B = td_target(
             batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
         )
     q_NB = q_values(batch["observation"], batch["action"], state.critics)
     loss = critic_loss(q_NB, target_B)
-    _adam_step(state.critics, torch.autograd.grad(loss, state.critics), state.critic_adam)
-    return {
+    gradients = torch.autograd.grad(loss.sum(), state.critics)
+    metrics = {
         "loss/critic": loss.detach(),
-        "q/mean": q_NB.detach().mean(),
-        "q/target": target_B.mean(),
+        "q/mean": q_NB.detach().mean((-2, -1)),
+        "q/target": target_B.mean(-1),
     }
+    gradients, metrics = _averaged(gradients, metrics, options)
+    _adam_step(state.critics, gradients, state.critic_adam)
+    return metrics
 
 
 def update_actor_and_targets(
@@ -128,11 +134,33 @@ def update_actor_and_targets(
     Returns: scalars ``loss/actor``, ``loss/behavior_cloning`` and ``q/policy``.
     """
     loss, metrics = options.objective.loss(state, batch, policy_noise_BA, alpha, options)
-    _adam_step(state.actor, torch.autograd.grad(loss, state.actor), state.actor_adam)
+    gradients = torch.autograd.grad(loss.sum(), state.actor)
+    metrics = {"loss/actor": loss.detach(), **metrics}
+    gradients, metrics = _averaged(gradients, metrics, options)
+    _adam_step(state.actor, gradients, state.actor_adam)
     with torch.no_grad():
         torch._foreach_lerp_(state.actor_target, state.actor, options.tau)
         torch._foreach_lerp_(state.critic_targets, state.critics, options.tau)
-    return {"loss/actor": loss.detach(), **metrics}
+    return metrics
+
+
+def _averaged(
+    gradients: tuple[Tensor, ...], metrics: dict[str, Tensor], options: UpdateOptions
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Over all processes where there are several; the metrics travel with the gradients."""
+    if options.average is None:
+        return gradients, metrics
+    means = options.average([*gradients, *metrics.values()])
+    count = len(gradients)
+    return tuple(means[:count]), dict(zip(metrics, means[count:], strict=True))
+
+
+def _members(weights: Weights, subset_M: Tensor) -> Weights:
+    """Weights ``[*, M, …]`` of the drawn ones of ``[*, N, …]``."""
+    if subset_M.dim() == 1:
+        return tuple(weight[subset_M] for weight in weights)
+    replica_R = torch.arange(len(subset_M), device=subset_M.device).unsqueeze(-1)
+    return tuple(weight[replica_R, subset_M] for weight in weights)
 
 
 def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:

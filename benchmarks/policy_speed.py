@@ -1,5 +1,7 @@
 """Microseconds for one observation on the CPU: load_policy, the module, and an export.
 
+The module acts on one observation through NumPy, on a batch (here of one) through PyTorch.
+
 python benchmarks/policy_speed.py [--rounds 50]
 
 Networks of configs/hopper.yaml (two hidden layers of 256 units, 11 observations, 3 actions). The
@@ -28,7 +30,11 @@ def ways(module: OffToOnModule) -> dict[str, Callable[[np.ndarray], np.ndarray]]
     policy = Policy(
         StoredPolicy.of_actor(module.actor.state_dict()), spec.action_low, spec.action_high
     )
-    found = {"load_policy": policy, "module.act": module.act}
+    found = {
+        "load_policy": policy,
+        "module.act": module.act,
+        "PyTorch": lambda observation: module.act(observation[None])[0],
+    }
     try:
         import onnxruntime
     except ImportError:

@@ -310,7 +310,7 @@ MISTAKES = [
     pytest.param("--trainer.accelerator gpu", "No supported gpu backend found", marks=needs_no_gpu),
     ("--trainer.accelerator foo", "trainer: You selected an invalid accelerator name"),
     ("--trainer.accelerator cpu --trainer.devices 0", "not a valid input using cpu accelerator"),
-    ("--trainer.accelerator cpu --trainer.devices 2", "asks for 2 devices; a run uses one"),
+    ("--trainer.accelerator cpu --trainer.devices 3", "on 3 devices it must be a multiple of 3"),
     ("--trainer.precision 16-true", "trainer.precision is 16-true; only 32-true is supported"),
     ("--trainer.gradient_clip_val 1", "gradient clipping is not supported"),
     # commands

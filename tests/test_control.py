@@ -124,7 +124,7 @@ def test_the_callback_against_a_plain_loop(
     trainer: Any = SimpleNamespace(datamodule=data, callbacks=[metrics])
     alpha, average = options["ceiling"], start
     for raw, length, ends in steps:
-        data.collector.finished_episode = Episode(raw, length) if ends else None
+        data.finished_episodes = [Episode(raw, length)] if ends else []
         if ends:
             current = (raw + 20) / 3020
             factor = length if options["times_episode_length"] else 1

@@ -25,7 +25,7 @@ from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.envs import evaluate
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 from adabc_lightning.schedule import Schedule
-from adabc_lightning.stepping import CheckedEnv, can_time_out
+from adabc_lightning.stepping import LARGEST, CheckedEnv, all_finite, can_time_out
 
 STEP = 7  # of the training environment; evaluations of the toy end before
 SCHEDULE = Schedule(2, 12, 1, evaluation_every=100, offline_chunk=2)
@@ -317,6 +317,23 @@ def test_answers_of_another_gymnasium() -> None:
     env.reset = lambda **_: np.zeros(3)  # type: ignore
     with pytest.raises(EnvironmentFailure, match=r"and shape \[3\] instead of .* in reset"):
         checked.reset()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_])
+@pytest.mark.filterwarnings("error")
+def test_finite_is_what_float32_can_hold(kind: Any) -> None:
+    assert all_finite(np.array([0, 1, 1], kind))
+    assert all_finite(np.array([[1, 0], [0, 1]], kind)[:, 0])
+    if np.issubdtype(kind, np.floating):
+        largest = min(float(np.finfo(kind).max), LARGEST)
+        for bad in (np.nan, np.inf, -np.inf):
+            assert not all_finite(np.array([1, bad], kind))
+            assert not all_finite(np.array([[largest, bad]], kind))
+        assert all_finite(np.array([[largest, -largest], [0, 1]], kind))
+    if kind == np.float64:
+        assert all_finite(np.array([1e25, -1.0]))  # squared, it would not fit
+        assert not all_finite(np.array([2 * LARGEST, 0]))
+        assert not all_finite(np.array([-1e300, 0]))
 
 
 def test_a_policy_without_numbers_is_not_evaluated() -> None:

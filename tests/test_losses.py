@@ -202,7 +202,7 @@ def test_advantage_weighted_loss_and_gradient(beta: float, first: float, second:
 
 
 def test_advantage_weighted_loss_refuses_shapes_that_would_broadcast() -> None:
-    for log_prob, advantage in (((2,), (2, 1)), ((2, 1), (2, 1)), ((2,), (1,))):
+    for log_prob, advantage in (((2,), (2, 1)), ((2, 1), (2,)), ((2,), (1,))):
         with pytest.raises(ValueError, match="advantage_weighted_loss"):
             advantage_weighted_loss(torch.ones(log_prob), torch.ones(advantage), 1.0)
 

@@ -1,7 +1,9 @@
 """The module's own loop: draws, delay, constants, and fifty updates against the plain reference."""
 
+import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.objectives import AWAC
 from adabc_lightning.seeding import torch_generator
 
 SPEC = EnvironmentSpec("Hopper-v5", 11, (-1.0, -2.0, 0.0), (1.0, 2.0, 3.0), 1000)
@@ -122,3 +125,40 @@ def test_values_out_of_range(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as raised:
         Alone(**options)
     assert sentence in str(raised.value)
+
+
+def single(module: OffToOnModule, observation: np.ndarray) -> np.ndarray:
+    """The action for one observation, which is that of PyTorch for a batch of it."""
+    action = module.act(observation)
+    assert action.dtype == np.float32
+    assert action.shape == (3,)
+    np.testing.assert_allclose(action, module.act(observation[None])[0], rtol=1e-5, atol=1e-6)
+    return action
+
+
+@pytest.mark.parametrize("objective", [None, AWAC()])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_acting_alone_is_acting_in_a_batch(objective: Any, dtype: Any) -> None:
+    module = Alone(objective=objective, actor_hidden_sizes=(7, 33, 5))
+    for seed in range(20):
+        draws = np.random.default_rng(seed).standard_normal(SPEC.observation_size)
+        single(module, (10.0**seed * 1e-9 * draws).astype(dtype))
+
+
+def test_whatever_moves_the_weights_the_newest_act() -> None:
+    module = Alone(policy_delay=1)
+    observation = np.linspace(-1, 1, SPEC.observation_size)
+    actions = [single(module, observation)]
+    copied = copy.deepcopy(module)
+    module.training_step(Layout(11, 3).unpack(batches(1, torch.float32)[0]), 0)
+    actions.append(single(module, observation))
+    np.testing.assert_array_equal(single(copied, observation), actions[0])
+    for assign in (False, True):  # into the same tensors, and in the place of them
+        other = Alone(seed=5 + assign)
+        module.load_state_dict(other.state_dict(), assign=assign)
+        actions.append(single(module, observation))
+        np.testing.assert_array_equal(actions[-1], single(other, observation))
+    for parameter in module.actor.parameters():  # as module.to does between devices
+        parameter.data = parameter.data * 0.5
+    actions.append(single(module, observation))
+    assert len({action.tobytes() for action in actions}) == len(actions)

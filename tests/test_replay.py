@@ -194,3 +194,14 @@ def test_state_is_a_copy_whose_size_follows_the_fill() -> None:
     restored, size = through_a_file(state)
     assert torch.equal(restored["rows"], numbered(0, 3))
     assert size < 20_000  # 5 kB of generator; the whole capacity would be 4.4 MB
+
+
+def test_nothing_is_drawn_for_no_updates() -> None:
+    replay = ring(numbered(0, 3), capacity=5)
+    before = replay.generator.get_state()
+    for batch_size in (4, 4, 2):
+        batch = replay.sample(0, batch_size)
+        assert batch.batch_size == (0, batch_size)
+        assert batch["observation"].shape == (0, batch_size, LAYOUT.observation_size)
+        assert batch["index"].shape == (0, batch_size)
+    assert torch.equal(replay.generator.get_state(), before)

@@ -34,6 +34,20 @@ class _Ensemble(nn.Module):
         return x.squeeze(-1)
 
 
+def synthetic_columns(sizes: tuple[int, int], rows: int) -> list[np.ndarray]:
+    """Observations ``[rows, O]``, actions ``[rows, A]``, rewards ``[rows, 1]``, next observations
+    and terminals (none) of random transitions, float32.
+
+    Args:
+        sizes: O, A.
+        rows: how many.
+    """
+    (observation_size, action_size), rng = sizes, np.random.default_rng(0)
+    widths = (observation_size, action_size, 1, observation_size)
+    columns = [rng.standard_normal((rows, width), dtype=np.float32) for width in widths]
+    return [*columns, np.zeros((rows, 1), np.float32)]
+
+
 class AuthorsStyle:
     """REDQ + AdaptiveBC on synthetic transitions, with an action range of [−1, 1].
 
@@ -67,12 +81,7 @@ class AuthorsStyle:
         self.targets = copy.deepcopy(self.critics), copy.deepcopy(self.actor)
         self.critic_adam = torch.optim.Adam(self.critics.parameters(), lr=3e-4)
         self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=3e-4)
-        rng = np.random.default_rng(0)
-        self.data = [
-            rng.standard_normal((rows, width), dtype=np.float32)
-            for width in (observation_size, action_size, 1, observation_size)
-        ]
-        self.data.append(np.zeros((rows, 1), np.float32))
+        self.data = synthetic_columns(sizes, rows)
         self.updates = 0
 
     def update(self, batch_size: int, alpha: float) -> None:

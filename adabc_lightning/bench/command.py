@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import statistics
+import time
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ does falls on all of them; yet run it on an idle one. Sampling is part of every 
 --updates 2 --steps 20 --rows 1000 tries it out in a minute."""
 
 PARTS = ("updates", "loop", "load", "start")
+MORE = ("grow",)
+"""Measured only where they are named."""
 
 
 def parse(words: list[str]) -> Namespace:
@@ -26,7 +30,8 @@ def parse(words: list[str]) -> Namespace:
     """
     parser = Options("bench", "Measures how fast this machine trains.", _EPILOG)
     add = parser.add_argument
-    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all these), "
+        "or grow: how the cost grows with N, batch, width and G")  # fmt: skip
     add("--updates", type=int, default=40, help="per contestant and round (default: %(default)s)")
     add("--rounds", type=int, default=7, help="default: %(default)s")
     add("--steps", type=int, default=500, help="environment steps of a loop (default: %(default)s)")
@@ -42,20 +47,34 @@ def parse(words: list[str]) -> Namespace:
     add("--no-compile", action="store_true", help="leave out the compiled update")
     add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
         "and the allocator's defaults")  # fmt: skip
+    add("--processor-time", action="store_true", help="of updates: seconds of the processor, for a "
+        "busy machine; with --threads 1")  # fmt: skip
     add("--cpu", action="store_true", help="even where there is a GPU")
     add("--json", metavar="FILE", help="write what was measured, every round of it; - for stdout")
+    add("--plot", metavar="FILE", help="of grow, a figure: .svg, .png or .pdf")
     options = parser.parse_args(words)
     for part in options.parts:
-        if part not in PARTS:
-            raise UserError(f"bench measures no {part!r}; known: {', '.join(PARTS)}")
+        if part not in (*PARTS, *MORE):
+            raise UserError(f"bench measures no {part!r}; known: {', '.join((*PARTS, *MORE))}")
     for name in ("updates", "rounds", "steps", "rows", "num_critics", "batch_size", "hidden"):
         if getattr(options, name) < 1:
             value = getattr(options, name)
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads is {options.threads}; it must be 1 or more")
-    if options.json not in (None, "-") and not Path(options.json).absolute().parent.is_dir():
-        raise UserError(f"--json: there is no folder {Path(options.json).parent}")
+    if options.processor_time and options.threads != 1:
+        raise UserError("--processor-time adds up the threads' seconds; use it with --threads 1")
+    for name in ("json", "plot"):
+        file = getattr(options, name)
+        if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
+            raise UserError(f"--{name}: there is no folder {Path(file).parent}")
+    if options.plot:
+        if "grow" not in options.parts:
+            raise UserError("--plot draws what grow measures; name it: bench grow --plot FILE")
+        if Path(options.plot).suffix not in (".svg", ".png", ".pdf"):
+            raise UserError(f"--plot is {options.plot}; it must end in .svg, .png or .pdf")
+        if find_spec("matplotlib") is None:
+            raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
     return options
 
 
@@ -81,7 +100,7 @@ def main(words: list[str]) -> None:
     measured: dict[str, Any] = {"machine": machine(device)}
     show = print if options.json != "-" else lambda *_, **__: None
     show("  ".join(f"{key} {value}" for key, value in measured["machine"].items()))
-    parts = {"updates": _updates, "loop": _loop, "load": _load, "start": _start}
+    parts = {"updates": _updates, "loop": _loop, "load": _load, "start": _start, "grow": _grow}
     for name in options.parts or PARTS:
         measured[name], lines = parts[name](options, device)
         show(f"\n{name}", *lines, sep="\n  ", flush=True)
@@ -120,34 +139,61 @@ def machine(device: Any) -> dict[str, Any]:
 def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     from adabc_lightning.bench import updates
 
-    hidden = (options.hidden, options.hidden)
-    sizes = {"num_critics": options.num_critics, "batch_size": options.batch_size}
-    shapes = updates.Shapes(**sizes, hidden=hidden, rows=options.rows)
+    shapes = _shapes(options)
     engines = ["eager"]
     if device.type == "cuda":
         engines.append("cuda_graph")
     elif not options.no_compile:
         engines.append("compiled")
     running = updates.contestants(shapes, device, engines)
-    rates = updates.in_turn(running, options.updates, options.rounds, device)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    rates = updates.in_turn(running, options.updates, options.rounds, device, clock)
     flops = updates.flops_per_update(shapes)
-    peak = updates.peak_flops(shapes, device, options.rounds)
-    authors = rates["authors' style"]
+    peak = updates.peak_flops(shapes, device, options.rounds, clock)
+    baselines = {"to_authors_style": "authors' style", "to_corl_style": "CORL's style"}
     measured, lines = {}, []
     for name, each in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(each, authors, strict=True))
+        ratios = {
+            key: statistics.median(a / b for a, b in zip(each, rates[baseline], strict=True))
+            for key, baseline in baselines.items()
+            if baseline in rates
+        }
         rate = statistics.median(each)
         share = rate * flops / peak
-        measured[name] = {"updates_per_s": each, "to_authors_style": ratio, "share_of_peak": share}
+        measured[name] = {"updates_per_s": each, **ratios, "share_of_peak": share}
+        times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
         lines.append(
             f"{name:<24} {rate:8.1f} updates/s ({min(each):.1f} to {max(each):.1f}), "
-            f"{ratio:5.2f} × authors' style, {100 * share:3.0f} % of the products' peak"
+            f"{times}, {100 * share:3.0f} % of the products' peak"
         )
     lines.append(
-        f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {hidden}: "
+        f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {shapes.hidden}: "
         f"{flops / 1e9:.2f} GFLOP per update, peak {peak / 1e9:.0f} GFLOP/s at this shape"
     )
     return {**measured, "flops_per_update": flops, "peak_flops_per_s": peak}, lines
+
+
+def _shapes(options: Namespace) -> Any:
+    from adabc_lightning.bench.updates import Shapes
+
+    hidden = (options.hidden, options.hidden)
+    sizes = {"num_critics": options.num_critics, "batch_size": options.batch_size}
+    return Shapes(**sizes, hidden=hidden, rows=options.rows)
+
+
+def _grow(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.bench import grow
+
+    shapes = _shapes(options)
+    # Not compiled: each shape would be, for half a minute.
+    engine = "cuda_graph" if device.type == "cuda" else "eager"
+    per_round = max(1, options.updates // 2), options.rounds, options.steps // 2
+    growth = grow.measure(shapes, device, engine, *per_round)
+    if options.plot:
+        name = machine(device)["device" if device.type == "cuda" else "cpu"]
+        title = f"{name}, {engine}; N = {shapes.num_critics}, B = {shapes.batch_size}, "
+        grow.draw(growth, f"{title}hidden {shapes.hidden}, where they stay", Path(options.plot))
+    return {"engine": engine, "milliseconds": growth}, grow.table(growth)
 
 
 def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
@@ -165,12 +211,14 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // 10)}
     for g, count in steps.items():
         measured[f"online, G = {g}"] = loop.online(count, g, accelerator, model)
-    measured["acting alone"] = loop.acting(options.steps * 10, accelerator, model)
+    measured["acting alone"] = loop.acting(options.steps * 2, options.rounds, accelerator, model)
     lines = []
     for name, values in measured.items():
         (unit, rate), outside = next(iter(values.items())), values.get("outside")
         unit = unit.replace("_per_s", "/s").replace("_", " ")
         share = "" if outside is None else f", {100 * outside:5.1f} % outside the updates"
+        if itself := values.get("environment_itself"):
+            share = f", the environment itself {itself:.1f}"
         lines.append(f"{name:<24} {rate:8.1f} {unit}{share}")
     return measured, lines
 

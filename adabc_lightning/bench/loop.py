@@ -1,6 +1,7 @@
 """Whole runs through Lightning: rates of both phases, and what the loop around updates costs."""
 
 import logging
+import statistics
 import tempfile
 import time
 import warnings
@@ -90,18 +91,43 @@ def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any
     return clock
 
 
-def acting(steps: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
-    """Environment steps per second with the policy acting, without Lightning's loop."""
+def acting(steps: int, rounds: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
+    """Environment steps per second with the policy acting, without Lightning's loop.
+
+    And those of the environment itself, on the same actions in turn with it; medians.
+
+    Args:
+        steps: of a round.
+        rounds: after one that warms up.
+        accelerator: Lightning's.
+        model: arguments of the module.
+    """
     data = ReplayDataModule(schedule=Schedule(0, steps, 0))
     agent = OffToOnModule(data.spec, **model).to("cuda" if accelerator == "gpu" else "cpu")
+    env, column = data.make_env(), data.layout.columns["action"]
     collector = Collector(data.make_env(), data.layout, data.exploration_noise, data.seed, 0, None)
-    collector.step(agent.act, None)
-    start = time.perf_counter()
-    for _ in range(steps):
-        collector.step(agent.act, None)
-    seconds = time.perf_counter() - start
+    env.reset(seed=0)
+    ours, alone = [], []
+    for _ in range(rounds + 1):
+        start, actions, ends = time.perf_counter(), [], []
+        for _ in range(steps):
+            actions.append(collector.step(agent.act, agent.exploration_scale())[column])
+            ends.append(collector.finished_episode is not None)
+        middle = time.perf_counter()
+        same = [action.numpy() for action in actions]
+        again = time.perf_counter()
+        for action, end in zip(same, ends, strict=True):
+            env.step(action)
+            if end:
+                env.reset()
+        ours.append(steps / (middle - start))
+        alone.append(steps / (time.perf_counter() - again))
     collector.close()
-    return {"env_steps_per_s": steps / seconds}
+    env.close()
+    return {
+        "env_steps_per_s": statistics.median(ours[1:]),
+        "environment_itself": statistics.median(alone[1:]),
+    }
 
 
 def offline(updates: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:

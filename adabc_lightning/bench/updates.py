@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.bench.authors import AuthorsStyle
+from adabc_lightning.bench.corl import CorlStyle
 from adabc_lightning.bench.plain import PlainAgent
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.engine import NAMED, Eager, Engine
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.stacked import Stacked
 
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""
@@ -52,7 +55,7 @@ class Shapes:
         return EnvironmentSpec("bench", self.observation_size, (-1.0,) * size, (1.0,) * size, 1000)
 
 
-class _Packaged(OffToOnModule):
+class Packaged(OffToOnModule):
     """The packaged training step without a trainer around it, sampling included."""
 
     def __init__(self, shapes: Shapes, device: torch.device, engine: Engine) -> None:
@@ -73,12 +76,39 @@ class _Packaged(OffToOnModule):
         self._ring = ReplayRing(layout, rows, shapes.rows, generator, device=device)
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The two Adams, without a trainer to ask."""
         return self._adams
 
+    def sample(self, updates: int) -> TensorDict:
+        """A batch ``[updates, B]``."""
+        return self._ring.sample(updates, self._batch_size)
+
     def run(self, updates: int) -> None:
+        """Makes so many updates."""
+        for first in range(0, updates, _CHUNK):
+            self.training_step(self.sample(min(_CHUNK, updates - first)), 0)
+
+
+def replicas(
+    count: int, shapes: Shapes, device: torch.device, engine: Engine
+) -> Callable[[int], None]:
+    """A function that makes so many updates of each of several agents, stacked.
+
+    Args:
+        count: R.
+        shapes: of each.
+        device: of all.
+        engine: how the updates run.
+    """
+    agents = [Packaged(shapes, device, engine) for _ in range(count)]
+    stacked = Stacked(agents, engine)
+
+    def run(updates: int) -> None:
         for first in range(0, updates, _CHUNK):
             chunk = min(_CHUNK, updates - first)
-            self.training_step(self._ring.sample(chunk, self._batch_size), 0)
+            stacked([agent.sample(chunk) for agent in agents])
+
+    return run
 
 
 def contestants(
@@ -86,10 +116,11 @@ def contestants(
 ) -> dict[str, Callable[[int], None]]:
     """Name → a function that makes so many updates on data of its own."""
     running: dict[str, Callable[[int], None]] = {
-        name: _Packaged(shapes, device, NAMED[name]()).run for name in engines
+        name: Packaged(shapes, device, NAMED[name]()).run for name in engines
     }
+    sizes = shapes.observation_size, shapes.action_size
     authors = AuthorsStyle(
-        (shapes.observation_size, shapes.action_size),
+        sizes,
         shapes.hidden,
         shapes.num_critics,
         shapes.subset_size,
@@ -102,6 +133,14 @@ def contestants(
             authors.update(shapes.batch_size, 0.4)
 
     running["authors' style"] = run_authors
+    if shapes.num_critics == 2:
+        corl = CorlStyle(sizes, shapes.hidden, shapes.rows, device)
+
+        def run_corl(updates: int) -> None:
+            for _ in range(updates):
+                corl.update(shapes.batch_size)
+
+        running["CORL's style"] = run_corl
     plain = PlainAgent(
         torch.float32,
         shapes.num_critics,
@@ -137,17 +176,21 @@ def contestants(
 
 
 def in_turn(
-    running: dict[str, Callable[[int], None]], updates: int, rounds: int, device: torch.device
+    running: dict[str, Callable[[int], None]],
+    updates: int,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Updates per second of each contestant in each round, after one round that warms up."""
     rates: dict[str, list[float]] = {name: [] for name in running}
     for number in range(rounds + 1):
         for name, run in running.items():
-            start = time.perf_counter()
+            start = clock()
             run(updates)
             wait(device)
             if number:
-                rates[name].append(updates / (time.perf_counter() - start))
+                rates[name].append(updates / (clock() - start))
     return rates
 
 
@@ -159,13 +202,18 @@ def wait(device: torch.device) -> None:
 
 def flops_per_update(shapes: Shapes) -> float:
     """Floating-point operations of matrix products in the packaged update, mean of two updates."""
-    agent = _Packaged(shapes, torch.device("cpu"), Eager())
+    agent = Packaged(shapes, torch.device("cpu"), Eager())
     with FlopCounterMode(display=False) as counter:
         agent.run(2)
     return counter.get_total_flops() / 2
 
 
-def peak_flops(shapes: Shapes, device: torch.device, rounds: int) -> float:
+def peak_flops(
+    shapes: Shapes,
+    device: torch.device,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Operations per second of the widest layer's batched product alone, median."""
     wide = max(shapes.hidden)
     x = torch.randn(shapes.num_critics, shapes.batch_size, wide, device=device)
@@ -173,11 +221,11 @@ def peak_flops(shapes: Shapes, device: torch.device, rounds: int) -> float:
     out = torch.empty_like(x)
     repeats, rates = 20, []
     for number in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(repeats):
             torch.bmm(x, weight, out=out)
         wait(device)
         if number:
-            seconds = (time.perf_counter() - start) / repeats
+            seconds = (clock() - start) / repeats
             rates.append(2 * shapes.num_critics * shapes.batch_size * wide**2 / seconds)
     return statistics.median(rates)

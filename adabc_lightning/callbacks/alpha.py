@@ -11,6 +11,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.seeding import stream_seed
 
 if TYPE_CHECKING:
+    from adabc_lightning.data.collector import Episode
     from adabc_lightning.data.module import ReplayDataModule
     from adabc_lightning.module import OffToOnModule
 
@@ -84,11 +85,13 @@ class AlphaController(Callback):
         if data.log is not None:
             self.return_average = None
         elif data.reference is not None:
-            env = data.make_env()
-            seed = stream_seed(data.seed, "controller") % 2**31
-            returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout)
-            env.close()
-            self.return_average = data.reference.fraction(returns[0])
+            returns = [0.0]
+            if data.ranks.rank == 0:
+                env = data.make_env()
+                seed = stream_seed(data.seed, "controller") % 2**31
+                returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout)
+                env.close()
+            self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 
     def on_train_batch_end(
         self,
@@ -98,11 +101,14 @@ class AlphaController(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """One control step if the environment step of this batch ended an episode."""
+        """A control step for each episode, of any rank, that ended with this batch's step."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        episode = data.collector.finished_episode
-        if episode is None:
-            return
+        for episode in data.finished_episodes:
+            record(trainer, self._control(episode, data, pl_module))
+
+    def _control(
+        self, episode: "Episode", data: "ReplayDataModule", agent: "OffToOnModule"
+    ) -> dict[str, float]:
         values = {
             "online/episode_return": episode.episode_return,
             "online/episode_length": float(episode.steps),
@@ -123,9 +129,9 @@ class AlphaController(Callback):
             values["control/derivative"] = steps * derivative
             self.alpha = next_alpha(self.alpha, episode_steps=steps, ceiling=self.ceiling, **terms)
             self.return_average = next_return_average(average, current, self.average_rate)
-            pl_module.alpha.fill_(self.alpha)
+            agent.alpha.fill_(self.alpha)
             values["control/return_average"] = self.return_average
-        record(trainer, values)
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """α in double precision and R_avg."""

@@ -90,6 +90,11 @@ class BalancedReplay(Callback):
         if stage != "fit":
             return
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.world_size > 1:
+            raise UserError(
+                "Balanced Replay keeps one ring with priorities of its own, on one device; set "
+                "trainer.devices (and trainer.num_nodes) to 1"
+            )
         if data.replay_capacity is not None:
             raise UserError(
                 f"data.replay_capacity is {data.replay_capacity}; Balanced Replay keeps every "

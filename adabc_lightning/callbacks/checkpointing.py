@@ -72,6 +72,9 @@ class Checkpointing(Checkpoint):
             makes datasets with them.
     """
 
+    listens = True
+    """Whether it takes the signals; one of a process does."""
+
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
         self.best_return: float | None = None
@@ -81,7 +84,7 @@ class Checkpointing(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens for the signals that ask for an end."""
-        if threading.current_thread() is threading.main_thread():
+        if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
@@ -115,9 +118,9 @@ class Checkpointing(Checkpoint):
         updates, env_steps = pl_module.gradient_updates, data.env_steps
         folder = Path(trainer.default_root_dir) / FOLDER
         if not data.schedule.evaluation_due(updates, env_steps):
-            if self._signal is not None:
+            if asked := self._asked(data):
                 trainer.save_checkpoint(folder / LAST, weights_only=False)
-                self._stop(trainer)
+                self._stop(trainer, asked)
             return
         # The last of them is what a run goes on from: after a kill in between the others are
         # written once more.
@@ -128,8 +131,12 @@ class Checkpointing(Checkpoint):
             names.append("pretrained.ckpt")
         for name in (*names, LAST):
             trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
-        if self._signal is not None:
-            self._stop(trainer)
+        if asked := self._asked(data):
+            self._stop(trainer, asked)
+
+    def _asked(self, data: "ReplayDataModule") -> int | None:
+        """The signal that ends the run: it reaches one rank, or each at another batch."""
+        return next(filter(None, data.ranks.gather(self._signal)), None)
 
     def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """A signal ends a run that waits for an episode, too."""
@@ -141,16 +148,17 @@ class Checkpointing(Checkpoint):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
-        self._stop(trainer)
+        self._stop(trainer, self._signal)
 
-    def _stop(self, trainer: Trainer) -> None:
-        assert self._signal is not None
-        print(
-            f"stopped by {signal.Signals(self._signal).name}, saved; go on with "
-            f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + self._signal)
+    def _stop(self, trainer: Trainer, asked: int) -> None:
+        if trainer.is_global_zero:
+            print(
+                f"stopped by {signal.Signals(asked).name}, saved; go on with "
+                f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+                file=sys.stderr,
+            )
+        trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
+        raise SystemExit(128 + asked)
 
     def _improved(self, trainer: Trainer, online: bool) -> bool:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]

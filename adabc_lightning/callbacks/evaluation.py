@@ -48,9 +48,14 @@ class Evaluation(Callback):
     def run(
         self, data: "ReplayDataModule", agent: "OffToOnModule"
     ) -> tuple[list[float], list[int]]:
-        """Raw returns and lengths of one evaluation; the same starts every time."""
+        """Raw returns and lengths of one evaluation; the same starts every time.
+
+        Several ranks have a part of the episodes each, in order, and all of them the results.
+        """
+        ranks = data.ranks
+        first, end = (self.episodes * rank // ranks.count for rank in (ranks.rank, ranks.rank + 1))
         if not self._envs:
-            self._envs = [data.make_env() for _ in range(self.episodes)]
+            self._envs = [data.make_env() for _ in range(first, end)]
         seed = stream_seed(data.seed, "evaluation") % 2**31
         start = time.perf_counter()
         visited = []
@@ -59,10 +64,14 @@ class Evaluation(Callback):
             visited.append(observation_BO)
             return agent.act(observation_BO)
 
-        result = evaluate(act, self._envs, self.episodes, seed, data.step_timeout)
-        self.visited = np.concatenate(visited)
+        own: tuple[list[float], list[int]] = [], []
+        if self._envs:  # there are fewer episodes than ranks
+            own = evaluate(act, self._envs, end - first, seed + first, data.step_timeout)
+            self.visited = np.concatenate(visited)
+        parts = ranks.gather(own)
         self.seconds += time.perf_counter() - start
-        return result
+        returns = [value for returns, _ in parts for value in returns]
+        return returns, [steps for _, lengths in parts for steps in lengths]
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         if data.log is None:

@@ -153,7 +153,9 @@ class Guard(Callback):
         """Saves what is sound; says from where the run can go on."""
         last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         # Before the first environment step the hand-over is half done: that from before it stays.
-        if isinstance(exception, EnvironmentFailure) and exception.undone and data.env_steps:
+        one = data.ranks.count == 1  # the other ranks may have made their step
+        undone = isinstance(exception, EnvironmentFailure) and exception.undone
+        if undone and data.env_steps and one:
             try:
                 trainer.save_checkpoint(last, weights_only=False)
                 return (

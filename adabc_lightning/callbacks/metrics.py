@@ -166,7 +166,7 @@ class Metrics(Callback):
         """Writes a row when one is due or when the agent has just been evaluated."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         updates, env_steps = pl_module.gradient_updates, data.env_steps
-        self._episodes += data.collector.finished_episode is not None
+        self._episodes += len(data.finished_episodes)
         progress = max(updates, env_steps)
         due = progress // self.every > self._last_progress // self.every
         self._last_progress = progress

@@ -8,7 +8,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.schedule import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ class Progress(ProgressBar):
             else (pl_module.gradient_updates, schedule.offline_updates, "update")
         )
         evaluated = schedule.evaluation_due(pl_module.gradient_updates, env_steps)
-        latest = next((c.latest for c in trainer.callbacks if isinstance(c, Metrics)), {})  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        latest: dict[str, float] = next((c.latest for c in callbacks if hasattr(c, "latest")), {})
         if not sys.stderr.isatty():
             if evaluated:
                 parts = [f"{phase} {done:,}/{total:,} {unit}s"]
@@ -72,7 +72,7 @@ class Progress(ProgressBar):
             size: dict[str, Any] = {"dynamic_ncols": True} if told else {"ncols": 80, "nrows": 24}
             self._bar = tqdm(total=total, initial=done, unit=f" {unit}s", desc=phase, **size)
         assert self._bar is not None
-        if evaluated or data.collector.finished_episode is not None or not self._bar.postfix:
+        if evaluated or data.finished_episodes or not self._bar.postfix:
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
             text = f"score {shown}, α {pl_module.alpha.item():.3f}"

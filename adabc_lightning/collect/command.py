@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,8 +69,6 @@ def main(words: list[str]) -> None:
     Raises: UserError: anything wrong with what the user gave.
     """
     options = parse(words)
-    # The matrices are small: threads cost more than they bring.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from adabc_lightning.runtime import tune
 
     tune()

@@ -36,6 +36,7 @@ class Collector:
         seed: the run's seed.
         rank: global rank of the process.
         timeout: seconds that a step or reset may take, None for any.
+        ranks: processes that step at the same time; ``env_steps`` counts the steps of all.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Collector:
         seed: int,
         rank: int = 0,
         timeout: float | None = None,
+        ranks: int = 1,
     ) -> None:
-        self.env = env
+        self.env, self._ranks = env, ranks
         self._checked, self._bookmark = CheckedEnv(env, timeout), Bookmark(env)
         self._before: dict[str, Any] | None = None
         self._seed, self._rank = seed, rank
@@ -100,7 +102,8 @@ class Collector:
             self._return, self._steps = 0.0, 0
         sigma = self._sigma if scale_A is None else scale_A * self._limit
         noise = sigma * self._noise.standard_normal(self._sigma.shape)
-        action = np.clip(policy(self._observation) + noise, self._low, self._high)
+        # Bounds by two functions: np.clip takes twice as long for a few numbers.
+        action = np.minimum(np.maximum(policy(self._observation) + noise, self._low), self._high)
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)
@@ -112,7 +115,7 @@ class Collector:
         row[columns["next_observation"]] = next_observation
         row[columns["terminated"]] = terminated  # a time limit never stops bootstrapping
         row[columns["online"]] = 1.0
-        self.env_steps += 1
+        self.env_steps += self._ranks
         self._return += reward
         self._steps += 1
         if terminated or truncated:

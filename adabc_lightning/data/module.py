@@ -13,15 +13,17 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
 from adabc_lightning.data.actions import check_task
-from adabc_lightning.data.collector import Collector
+from adabc_lightning.data.collector import Collector, Episode
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.shards import merged
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.distributed import Ranks, digest
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.schedule import Schedule
@@ -70,9 +72,9 @@ class ReplayDataModule(LightningDataModule):
         dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file, the name of a packaged
             dataset or of one of D4RL's, a Minari id, or None to start without offline data.
         schedule: the timeline.
-        batch_size: B, transitions per gradient update.
-        replay_capacity: rows of the online ring, kept offline rows included; None for as many
-            as the run can fill.
+        batch_size: B, transitions per gradient update, on all devices together.
+        replay_capacity: rows of the online ring, on all devices together, kept offline rows
+            included; None for as many as the run can fill.
         exploration_noise: σ_expl in multiples of the action limit.
         reference_min, reference_max: raw returns that count as score 0 and 100; None takes
             D4RL's for its tasks (or the Minari dataset's own).
@@ -137,6 +139,9 @@ class ReplayDataModule(LightningDataModule):
         self.terminals_at_limit = terminals_at_limit
         self.seed = seed
         self.batches = 0
+        self.ranks = Ranks()
+        self.finished_episodes: list[Episode] = []
+        """Those of all ranks, in their order, that ended with the newest environment step."""
         self.log: Exchange | None = None
         if env_id.startswith(PREFIX):
             self.log = Exchange(env_id.removeprefix(PREFIX))
@@ -170,6 +175,8 @@ class ReplayDataModule(LightningDataModule):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        # Another one with the same dataset, of which the offline rows need be in memory once.
+        self.shares: ReplayDataModule | None = None
         # A callback may put another one here before the online ring is made.
         self.online_sampler: Sampler | None = None
 
@@ -180,14 +187,48 @@ class ReplayDataModule(LightningDataModule):
 
     @property
     def env_steps(self) -> int:
-        """Environment steps of fine-tuning so far."""
+        """Environment steps of fine-tuning so far, those of all ranks."""
         return self.collector.env_steps
 
     @property
     def num_batches(self) -> int:
         """Batches drawn so far plus those that are left, also after a change of schedule."""
-        left = self.schedule.batches_left(self.agent.gradient_updates, self.env_steps)
-        return self.batches + left
+        counters = self.agent.gradient_updates, self.env_steps
+        return self.batches + self.schedule.batches_left(*counters, self.ranks.count)
+
+    @property
+    def batch_share(self) -> int:
+        """Transitions per update of one rank."""
+        return self.batch_size // self.ranks.count
+
+    def check_devices(self, count: int, env_steps: int = 0) -> None:
+        """Whether a run on ``count`` devices comes out even.
+
+        Args:
+            count: K.
+            env_steps: those that are made, of a checkpoint.
+        Raises: UserError: it does not, or it learns from a log.
+        """
+        if count == 1:
+            return
+        if self.log is not None:
+            raise UserError(
+                f"data.env_id is {self.env_id!r}, a log that one process follows; set "
+                "trainer.devices (and trainer.num_nodes) to 1"
+            )
+        counts = {"data.batch_size": self.batch_size}
+        if self.schedule.online_env_steps:  # before, nothing is counted in environment steps
+            counts |= {
+                "schedule.online_env_steps": self.schedule.online_env_steps,
+                "schedule.evaluation_every": self.schedule.evaluation_every,
+                "the checkpoint's count of environment steps": env_steps,
+            }
+        for name, value in counts.items():
+            if value % count:
+                raise UserError(
+                    f"{name} is {value}, for all devices together; on {count} devices it must be "
+                    f"a multiple of {count}"
+                )
 
     def make_env(self) -> gymnasium.Env:
         """One more environment like the run's.
@@ -204,6 +245,9 @@ class ReplayDataModule(LightningDataModule):
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
         if stage != "fit":
             return
+        if self.trainer is not None:
+            self.ranks = Ranks.join(self.trainer)
+        self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
@@ -211,15 +255,21 @@ class ReplayDataModule(LightningDataModule):
             )
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
-            self.dataset = self._load_dataset(self.dataset_name)
+            self.dataset = (
+                self.shares.dataset if self.shares else self._load_dataset(self.dataset_name)
+            )
+            assert self.dataset is not None
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
-        generator = torch_generator(self.seed, "sampler", self._rank)
-        self.replay = ReplayRing(
-            self.layout, rows, max(1, len(rows)), generator, device=self._device
-        )
+        generator = torch_generator(self.seed, "sampler", self.ranks.rank)
+        if self.shares is None:
+            self.replay = ReplayRing(
+                self.layout, rows, max(1, len(rows)), generator, device=self._device
+            )
+        else:
+            self.replay = self.shares.replay.reader(generator)
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
@@ -232,8 +282,9 @@ class ReplayDataModule(LightningDataModule):
             self.layout,
             self.exploration_noise,
             self.seed,
-            self._rank,
+            self.ranks.rank,
             self.step_timeout,
+            self.ranks.count,
         )
 
     def _idle(self) -> None:
@@ -271,7 +322,13 @@ class ReplayDataModule(LightningDataModule):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
-        self.replay = self._online_ring(rows)
+        # The same rows were chosen on every rank; each goes on with its share of them.
+        capacity = self.replay_capacity
+        if capacity is None:
+            capacity = len(rows) + self.schedule.online_env_steps
+        self.replay = self._online_ring(
+            rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
+        )
         self.dataset = self.kept = None
 
     def teardown(self, stage: str) -> None:
@@ -283,22 +340,27 @@ class ReplayDataModule(LightningDataModule):
         ):
             self._publish(self.collector.episodes, finished=True)
         self.collector.close()
+        self.ranks.close()
 
     def on_exception(self, exception: BaseException) -> None:
         """The same where a run ends in an error: Lightning has no teardown then."""
+        self.ranks.fail(exception)
         if isinstance(exception, Exception) and hasattr(self, "collector"):
             self.collector.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Collector, generator and, once the ring is online, its rows; plain containers only.
 
-        Before the hand-over the rows are the dataset's; its fingerprint stands for them.
+        Before the hand-over the rows are the dataset's; its fingerprint stands for them. On rank
+        zero with those of the other ranks.
+
+        Raises: UserError: the ranks have come apart.
         """
         online = self.env_steps > 0
         replay = (
             self.replay.state_dict() if online else {"generator": self.replay.generator.get_state()}
         )
-        return {
+        state = {
             "batches": self.batches,
             "seed": self.seed,
             "env_id": self.env_id,
@@ -308,6 +370,14 @@ class ReplayDataModule(LightningDataModule):
             "collector": self.collector.state_dict(),
             "replay": replay,
         }
+        if self.ranks.count > 1:
+            weights = digest(self.agent.state_dict())
+            own = {"collector": state["collector"], "replay": replay}
+            digests, others = zip(*self.ranks.gather_on_zero((weights, own)), strict=True)
+            if len(set(digests)) > 1:
+                raise UserError("the weights are not the same on every rank; nothing is saved")
+            state["ranks"] = list(others[1:])
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`, after ``setup("fit")``.
@@ -320,11 +390,30 @@ class ReplayDataModule(LightningDataModule):
                 f"{self.env_id!r}; resume in the environment of the run"
             )
         self.batches = state_dict["batches"]
+        # Rank zero's own, as in a run on one device, and those of the others.
+        parts = [state_dict, *state_dict.get("ranks", ())]
+        exact, rank, count = len(parts) == self.ranks.count, self.ranks.rank, self.ranks.count
+        mine = parts[rank] if rank < len(parts) else None
         same_seed = state_dict["seed"] == self.seed
-        untouched = not state_dict["collector"]["env_steps"]
-        if untouched and not same_seed:
+        env_steps = state_dict["collector"]["env_steps"]
+        self.check_devices(count, env_steps)
+        if not exact and rank == 0:
+            warn(
+                f"the checkpoint is of {_devices(len(parts))}, this run is on {_devices(count)}: "
+                "it goes on inexactly, with the same rows and other draws"
+            )
+        if not env_steps and not same_seed:
             pass  # another seed fine-tunes from here with draws of its own
-        elif not self.collector.load_state_dict(state_dict["collector"]):
+        elif mine is None:
+            if env_steps:  # a new episode, with draws that no rank has made
+                self.collector.load_state_dict(
+                    {**self.collector.state_dict(), "env_steps": env_steps}
+                )
+                purpose = f"sampler after {env_steps} steps"
+                self.replay.generator.set_state(
+                    torch_generator(self.seed, purpose, rank).get_state()
+                )
+        elif not self.collector.load_state_dict(mine["collector"]):
             rank_zero_warn(
                 f"the state of {self.env_id} cannot be saved, so this run resumes inexactly: "
                 "a new episode starts"
@@ -338,43 +427,52 @@ class ReplayDataModule(LightningDataModule):
                     f"the checkpoint was pre-trained on {what} than data.dataset "
                     f"{self.dataset_name!r}; resume with the dataset of the run"
                 )
-            if same_seed:
-                self.replay.generator.set_state(state_dict["replay"]["generator"])
+            if same_seed and mine is not None:
+                self.replay.generator.set_state(mine["replay"]["generator"])
             return
-        saved = state_dict["replay"]["capacity"]
+        self._load_ring([part["replay"] for part in parts])
+        self.dataset = None
+
+    def _load_ring(self, rings: list[dict[str, Any]]) -> None:
+        """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
+
+        Raises: UserError: they are of another environment or another capacity.
+        """
+        saved = sum(ring["capacity"] for ring in rings)
         if self.replay_capacity not in (None, saved):
             raise UserError(
                 f"data.replay_capacity is {self.replay_capacity}, the checkpoint's ring has "
                 f"{saved}; resume with the capacity of the run"
             )
-        width = state_dict["replay"]["rows"].shape[-1]
+        width = rings[0]["rows"].shape[-1]
         if width != self.layout.width:
             raise UserError(
                 f"the checkpoint's ring has rows of {width} numbers, those of {self.env_id!r} have "
                 f"{self.layout.width}; resume in the environment of the run"
             )
         check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
-        empty = torch.empty(0, self.layout.width)
-        capacity, filled = saved, len(state_dict["replay"]["rows"])
-        written = state_dict["replay"]["writer"]["_write_count"]
-        if self.replay_capacity is None and written == filled:
-            # None was overwritten yet, and none need be: the schedule may be a longer one.
-            capacity = max(saved, filled + self.schedule.online_env_steps - self.env_steps)
-        self.replay = ReplayRing(
-            self.layout,
-            empty,
-            capacity,
-            self.replay.generator,
-            self.online_sampler,
-            self._device,
+        rank, count = self.ranks.rank, self.ranks.count
+        # None was overwritten yet, and none need be: the schedule may be a longer one.
+        grows = self.replay_capacity is None and all(
+            ring["writer"]["_write_count"] == len(ring["rows"]) for ring in rings
         )
-        self.replay.load_state_dict(state_dict["replay"])
-        self.dataset = None
+        left = self.schedule.online_env_steps - self.env_steps
+        if len(rings) == count:
+            ring = rings[rank]
+            capacity = ring["capacity"]
+            if grows:
+                capacity = max(capacity, len(ring["rows"]) + left // count)
+            self.replay = self._online_ring(torch.empty(0, width), capacity)
+            self.replay.load_state_dict(ring)
+            return
+        rows = merged(rings)
+        if grows:
+            saved = max(saved, len(rows) + left)
+        if rank < len(rings):
+            self.replay.generator.set_state(rings[rank]["generator"])
+        self.replay = self._online_ring(rows[rank::count], self.ranks.share(saved))
 
-    def _online_ring(self, rows: Tensor) -> ReplayRing:
-        capacity = self.replay_capacity
-        if capacity is None:
-            capacity = len(rows) + self.schedule.online_env_steps
+    def _online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
         return ReplayRing(
             self.layout,
             rows,
@@ -398,10 +496,6 @@ class ReplayDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
     def _load_dataset(self, name: str) -> OfflineDataset:
         dataset = load_dataset(
             name,
@@ -411,3 +505,7 @@ class ReplayDataModule(LightningDataModule):
         )
         check_task(dataset, self.spec)
         return dataset
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' * (count > 1)}"

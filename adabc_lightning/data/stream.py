@@ -19,6 +19,9 @@ class ExperienceStream:
     steps inside ``__next__``, because every hook that Lightning offers runs after the batch
     was drawn.
 
+    With K ranks an online item is a step in each one's environment, then G·K batches, of each of
+    which a rank draws its K-th part.
+
     Args:
         data: owner of the ring, the collector and the schedule.
     """
@@ -40,11 +43,15 @@ class ExperienceStream:
             raise StopIteration
         if schedule.phase(gradient_updates, data.env_steps) == OFFLINE:
             data.batches += 1
-            return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_size)
+            return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_share)
         if data.env_steps == 0:
             data.hand_over()
         row = data.collector.step(data.agent.act, data.agent.exploration_scale())
         # Nothing is counted or kept of a step that failed: the run is still where it was before.
         data.batches += 1
         data.replay.add(row)
-        return data.replay.sample(schedule.updates_per_env_step, data.batch_size)
+        episodes = data.ranks.gather(data.collector.finished_episode)
+        data.finished_episodes = [episode for episode in episodes if episode is not None]
+        # Each rank has made a step, and G updates belong to each.
+        updates = schedule.updates_per_env_step * data.ranks.count
+        return data.replay.sample(updates, data.batch_share)

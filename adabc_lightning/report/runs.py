@@ -202,7 +202,12 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}; give folders of runs, or folders of those")
         folders = sorted({file.parent for file in path.rglob("config.yaml")}, key=_natural)
-        found = [folder for folder in folders if (folder / "metrics.csv").is_file()]
+        found = [
+            folder
+            for folder in folders
+            # A folder of replicas gathers the rows of the runs in it.
+            if (folder / "metrics.csv").is_file() and not (folder / "replica_0").is_dir()
+        ]
         if not found:
             raise UserError(f"there is no run in {path}; a run's folder has a metrics.csv")
         for folder in found:

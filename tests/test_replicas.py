@@ -1,0 +1,326 @@
+"""Several agents in one process: each as if it were alone, and all of them saved and resumed."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer
+from test_resume import Cut, assert_equal
+from tiny import register_toy, tiny_run, write_log
+
+from adabc_lightning.callbacks import BalancedReplay, Checkpointing
+from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from adabc_lightning.checkpoint_files import read_checkpoint
+from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.losses import minimum_of_group_means
+from adabc_lightning.module import OffToOnModule
+from adabc_lightning.objectives import AWAC, TD3BC
+from adabc_lightning.replicas import Replicas
+from adabc_lightning.schedule import Schedule
+
+SCHEDULE = Schedule(10, 20, 2, evaluation_every=5, offline_chunk=3)
+COUNT = 3
+
+
+class Peculiar(TD3BC):
+    """Of which nobody knows whether it works on a stack."""
+
+
+def group_of(
+    folder: Path, log: Path, callbacks: Callable[[], list[Callback]] = list, **options: Any
+) -> tuple[Trainer, Replicas]:
+    """A trainer and its replicas, seeds from 0 on, not yet fitted."""
+    parts = []
+    for seed in range(COUNT):
+        trainer, module, data = tiny_run(
+            folder,
+            options.get("env_id", register_toy()),
+            log,
+            schedule=SCHEDULE,
+            callbacks=callbacks(),
+            seed=seed,
+            model=options.get("model"),
+            data=options.get("data"),
+        )
+        own = [c for c in trainer.callbacks if type(c).__module__.startswith("adabc")]  # type: ignore[attr-defined]
+        parts.append((module, data, own))
+    group = Replicas(parts)
+    return trainer_of(folder, [group.callback, Checkpointing()]), group
+
+
+def trainer_of(folder: Path, callbacks: list[Callback]) -> Trainer:
+    """One as the command line makes it."""
+    return Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=callbacks,
+    )
+
+
+def assert_rows_close(ours: Path, theirs: Path) -> None:
+    """Two files of metrics whose numbers agree within float error."""
+    with open(ours) as one, open(theirs) as other:
+        for row, expected in zip(csv.reader(one), csv.reader(other), strict=True):
+            for value, wanted in zip(row, expected, strict=True):
+                try:
+                    assert float(value) == pytest.approx(float(wanted), rel=1e-4, abs=1e-5)
+                except ValueError:
+                    assert value == wanted
+
+
+@pytest.mark.filterwarnings("ignore:the replicas are updated one after the other")
+@pytest.mark.parametrize(
+    ("model", "exact"),
+    [
+        ({}, False),
+        ({"num_critics": 4, "subset_size": 4, "target_rule": minimum_of_group_means}, False),
+        ({"num_critics": 2, "objective": AWAC(), "policy_delay": 1}, False),
+        ({"objective": Peculiar()}, True),
+    ],
+    ids=["TD3BC", "groups", "AWAC", "one after the other"],
+)
+def test_each_equals_a_single_run(model: dict[str, Any], exact: bool, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path / "group", log, model=model)
+    trainer.fit(group.module, group.data)
+    for replica in group.replicas:
+        folder = tmp_path / f"single{replica.index}"
+        single, module, data = tiny_run(
+            folder, register_toy(), log, schedule=SCHEDULE, seed=replica.index, model=model
+        )
+        single.fit(module, data)
+        own = Path(replica.default_root_dir)
+        if exact:
+            assert (own / "metrics.csv").read_text() == (folder / "metrics.csv").read_text()
+        assert_rows_close(own / "metrics.csv", folder / "metrics.csv")
+        ours = replica.lightning_module.state_dict()
+        for name, expected in module.state_dict().items():
+            torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-6)
+        ours, theirs = (json.loads((at / "summary.json").read_text()) for at in (own, folder))
+        assert ours["seed"] == theirs["seed"] == replica.index
+        assert sorted(path.name for path in (own / "checkpoints").iterdir()) == sorted(
+            path.name for path in (folder / "checkpoints").iterdir()
+        )
+
+
+def test_rows_of_all_are_gathered(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    trainer.fit(group.module, group.data)
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header.startswith("replica,phase,")
+    for index in range(COUNT):
+        own = (tmp_path / f"replica_{index}/metrics.csv").read_text().splitlines()
+        assert [row.split(",", 1)[1] for row in rows if row.startswith(f"{index},")] == own[1:]
+    assert len(rows) == COUNT * (len(own) - 1)
+    # Different seeds, different numbers.
+    assert len({row.split(",", 1)[1] for row in rows}) == len(rows)
+
+
+def state_of(group: Replicas) -> list[dict[str, Any]]:
+    """What each replica's checkpoint would hold, clock times aside, and its rows."""
+    states = []
+    for replica in group.replicas:
+        state = replica.content()
+        for key in [key for key in state["callbacks"] if key.startswith(("Summary", "Evaluation"))]:
+            state["callbacks"][key].pop("seconds", None)
+            state["callbacks"][key].pop("evaluation_seconds", None)
+        state.pop("loops")
+        state["metrics"] = (Path(replica.default_root_dir) / "metrics.csv").read_text()
+        states.append(state)
+    return states
+
+
+@pytest.mark.parametrize(
+    ("kind", "batches"),
+    [("plain", 2), ("plain", 4), ("plain", 5), ("plain", 12), ("balanced", 12), ("compiled", 12)],
+)
+def test_resumes_bit_for_bit(kind: str, batches: int, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"env_id": "InvertedPendulum-v5"}
+    callbacks: Callable[[], list[Callback]] = list
+    if kind == "balanced":
+        options["data"] = {"replay_capacity": None}
+        callbacks = lambda: [BalancedReplay(balanced_steps=20, batch_size=8, hidden_sizes=(8,))]  # noqa: E731
+    if kind == "compiled":
+        options["model"] = {"engine": "compiled"}
+    log = write_log(tmp_path / "log.hdf5", 4, 1)
+    trainer, group = group_of(tmp_path / "uncut", log, callbacks, **options)
+    trainer.callbacks.append(Cut(tmp_path, (batches,)))  # type: ignore[attr-defined]
+    trainer.fit(group.module, group.data)
+    expected = state_of(group)
+
+    shutil.copytree(tmp_path / "uncut", tmp_path / "resumed")  # rows after the cut included
+    trainer, again = group_of(tmp_path / "resumed", log, callbacks, **options)
+    trainer.fit(
+        again.module, again.data, ckpt_path=tmp_path / f"cut{batches}.ckpt", weights_only=True
+    )
+    assert_equal(state_of(again), expected)
+    gathered = (tmp_path / name / "metrics.csv" for name in ("uncut", "resumed"))
+    assert len({path.read_text() for path in gathered}) == 1
+
+
+def test_a_replica_goes_on_alone(tmp_path: Path) -> None:
+    """Its checkpoint is that of a single run, and holds nothing of the others."""
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path / "group", log)
+    trainer.fit(group.module, group.data)
+    path = tmp_path / "group/replica_1/checkpoints/pretrained.ckpt"
+    single, module, data = tiny_run(
+        tmp_path / "alone", register_toy(), log, schedule=SCHEDULE, seed=1
+    )
+    single.fit(module, data, ckpt_path=path, weights_only=True)
+    both = (tmp_path / "alone", tmp_path / "group/replica_1")
+    assert_rows_close(*(_online(folder / "metrics.csv") for folder in both))
+    other = tmp_path / "single"
+    single, module, data = tiny_run(other, register_toy(), log, schedule=SCHEDULE, seed=1)
+    single.fit(module, data)
+    sizes = [p.stat().st_size for p in (path, other / "checkpoints/pretrained.ckpt")]
+    assert sizes[0] < 1.05 * sizes[1]
+
+
+def _online(path: Path) -> Path:
+    """The rows of fine-tuning that end an environment step, in a file of their own."""
+    header, *rows = path.read_text().splitlines()
+    kept = [row for row in rows if row.startswith("online")]
+    target = path.with_name("online.csv")
+    target.write_text("\n".join([header, *kept]) + "\n")
+    return target
+
+
+def test_one_pre_training_for_all(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    single, module, data = tiny_run(tmp_path / "one", register_toy(), log, schedule=SCHEDULE)
+    single.fit(module, data)
+    folder = tmp_path / "one/checkpoints"
+    trainer, group = group_of(tmp_path / "group", log)
+    trainer.fit(group.module, group.data, ckpt_path=folder / "pretrained.ckpt", weights_only=True)
+    assert [replica.datamodule.env_steps for replica in group.replicas] == [20] * COUNT
+    weights = [replica.lightning_module.actor.weights[0] for replica in group.replicas]
+    assert not torch.equal(weights[0], weights[1])
+    trainer, group = group_of(tmp_path / "refused", log)
+    with pytest.raises(UserError, match="of one agent's fine-tuning"):
+        trainer.fit(group.module, group.data, ckpt_path=folder / "last.ckpt", weights_only=True)
+
+
+def test_checkpoints_of_all_and_of_one_are_told_apart(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    trainer.fit(group.module, group.data)
+    last = tmp_path / "checkpoints/last.ckpt"
+    assert len(read_checkpoint(last, replicas=COUNT)["replicas"]) == COUNT
+    with pytest.raises(UserError, match=r"several replicas; .*replica_0.checkpoints.last\.ckpt"):
+        read_checkpoint(last)
+    content = torch.load(last, weights_only=True)
+    content["replicas"][1]["agent"]["seed"] = "x"
+    torch.save(content, last)
+    with pytest.raises(UserError, match="in replicas/1, agent/seed is 'x'"):
+        read_checkpoint(last, replicas=COUNT)
+    del content["replicas"][0]
+    content["replicas"][0]["agent"]["seed"] = 1
+    torch.save(content, last)
+    trainer, group = group_of(tmp_path / "again", log)
+    with pytest.raises(UserError, match=f"of 2 replicas, model.replicas is {COUNT}"):
+        trainer.fit(group.module, group.data, ckpt_path=last, weights_only=True)
+
+
+def test_a_failure_names_its_replica(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    env = group.replicas[1].datamodule
+
+    class Broken(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if env.env_steps == 7:
+                env.collector.env.unwrapped.position = np.full(3, np.nan)
+
+    trainer.callbacks.append(Broken())  # type: ignore[attr-defined]
+    with pytest.raises(EnvironmentFailure, match=r"\(replica 1, seed 1\).*a step ahead.*last"):
+        trainer.fit(group.module, group.data)
+    assert (tmp_path / "replica_1/diagnostics.json").is_file()
+    assert not (tmp_path / "replica_0/diagnostics.json").exists()
+    assert read_checkpoint(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+
+
+def test_what_is_no_group_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one or more"):
+        Replicas([])
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(tmp_path, register_toy(), log, schedule=SCHEDULE)
+    for wrong in (0, -1, 1001):
+        with pytest.raises(UserError, match=f"model.replicas is {wrong}; it must be between"):
+            OffToOnModule(data.spec, replicas=wrong)
+    module.replicas = 2
+    with pytest.raises(UserError, match=r"give each replica a module of its own"):
+        trainer.fit(module, data)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    small = [
+        *("--config", "quick", "--model.replicas", "2", "--seed_everything", "5"),
+        *("--schedule.offline_updates", "6", "--schedule.online_env_steps", "4"),
+        *("--schedule.evaluation_every", "3", "--evaluation.episodes", "1"),
+        *("--model.hidden_sizes", "[8,8]", "--data.max_episode_steps", "20"),
+    ]
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "adabc_lightning", *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    plan = command("fit", *small, "--trainer.default_root_dir", "run", "--dry-run")
+    assert plan.returncode == 0, plan.stderr
+    assert "2 of them" in plan.stdout
+    assert not (tmp_path / "run").exists()
+    made = command("fit", *small, "--trainer.default_root_dir", "run")
+    assert made.returncode == 0, made.stderr
+    assert [line.rsplit("; ", 1)[-1] for line in made.stdout.splitlines()[:2]] == [
+        "run/replica_0",
+        "run/replica_1",
+    ]
+    assert (tmp_path / "run/report.html").is_file()
+    for index in (0, 1):
+        folder = tmp_path / f"run/replica_{index}"
+        assert json.loads((folder / "summary.json").read_text())["seed"] == 5 + index
+        assert json.loads((folder / "summary.json").read_text())["finished"]
+    table = command("report", "run")
+    assert table.returncode == 0, table.stderr
+    rolled = command(
+        "rollout", "--ckpt_path", "run/replica_1/checkpoints/last.ckpt", "--episodes", "1"
+    )
+    assert rolled.returncode == 0, rolled.stderr
+    group = command("rollout", "--ckpt_path", "run/checkpoints/last.ckpt", "--episodes", "1")
+    assert group.returncode == 2
+    assert "replica_0/checkpoints/last.ckpt" in group.stderr
+    # The config in a replica's folder is that of the single run.
+    config = str(tmp_path / "run/replica_1/config.yaml")
+    alone = command("fit", "--config", config, "--trainer.default_root_dir", "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert_rows_close(tmp_path / "alone/metrics.csv", tmp_path / "run/replica_1/metrics.csv")
+    # Longer, from where it ended.
+    longer = command(
+        "fit",
+        *small,
+        *("--schedule.online_env_steps", "6", "--trainer.default_root_dir", "run"),
+        *("--ckpt_path", "last"),
+    )
+    assert longer.returncode == 0, longer.stderr
+    assert json.loads((tmp_path / "run/replica_0/summary.json").read_text())["env_steps"] == 6
+    other = command("fit", *small[:2], "--trainer.default_root_dir", "run", "--ckpt_path", "last")
+    assert other.returncode == 2
+    assert "several replicas" in other.stderr
