@@ -57,6 +57,7 @@ def nodes(place: Path) -> Iterator[Any]:
         patch.setenv("HOME", str(place))  # no token of Ray's there
         folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' names must be short
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("TMPDIR", folder)  # a killed worker's scratch folder stays
         from ray.cluster_utils import Cluster
 
         options = {"object_store_memory": 80 << 20, "include_dashboard": False}
