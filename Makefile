@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,tensorboard,adroit,report,tables,export,video]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,tensorboard,adroit,report,tables,export,video,ray]'
 	touch $@
 
 demo: venv

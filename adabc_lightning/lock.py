@@ -6,6 +6,7 @@ On Linux and macOS; Windows, which has no ``flock``, is not supported.
 import fcntl
 import os
 import platform
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -46,9 +47,12 @@ class FolderLock:
         self._what, self._option = what, option
         self._file: IO[str] | None = None
 
-    def take(self, folder: Path) -> None:
+    def take(self, folder: Path, patience: float = 0.0) -> None:
         """Locks a folder, which is made if it is not there; once more is the same as once.
 
+        Args:
+            folder: what to lock.
+            patience: seconds to wait for another process.
         Raises: UserError: another process is at work in it, or it cannot be written.
         """
         if self._file is not None:
@@ -57,7 +61,10 @@ class FolderLock:
         with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock
-        if not hold(file):
+        until = time.monotonic() + patience
+        while not (held := hold(file)) and time.monotonic() < until:
+            time.sleep(0.1)
+        if not held:
             with file:
                 file.seek(0)
                 who = file.read().strip() or "another process"

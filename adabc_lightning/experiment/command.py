@@ -3,10 +3,14 @@
 import argparse
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from adabc_lightning.checkpoint_files import newest
 from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.experiment.cluster import Cluster, Resources, need_ray, probe
 from adabc_lightning.experiment.declaration import (
     Declaration,
     find_experiment,
@@ -15,20 +19,25 @@ from adabc_lightning.experiment.declaration import (
     slug,
 )
 from adabc_lightning.experiment.plan import Choice, Job, defaults, plan
-from adabc_lightning.experiment.runner import command_line, run_all, unfinished
+from adabc_lightning.experiment.processes import Processes
+from adabc_lightning.experiment.runner import Engine, command_line, run_all, unfinished
+from adabc_lightning.experiment.store import MARK, Store
+from adabc_lightning.lock import FolderLock
 from adabc_lightning.options import Options
 
+STAGES = ("pretrainings", "runs")
 EPILOG = """\
 Configs stack in this order: the task, --config overlays, the method, the variant's options; so a
 smaller protocol never overrides what defines a method. Each pre-training is made once per task,
 seed and recipe (all keys that it can depend on) and shared by the variants.
 
 The same command again skips what is finished and goes on with the rest. Ctrl-C lets the runs save
-before it ends them. Children run with OMP_NUM_THREADS = cores // jobs and WANDB_MODE=disabled
-unless you set these variables; their output stands in OUT/TASK/VARIANT/seedS.log, OUT/results.csv
-has a row per run, and `python -m adabc_lightning report OUT` makes the table and the figure. What
-you ran by hand with a command of --dry-run counts, too; let it end first. A run that finds its
-configs changed since the experiment was planned counts as failed.
+before it ends them. Children run with OMP_NUM_THREADS = cores // jobs (ray: the cores of a run) and
+WANDB_MODE=disabled unless you set these variables; their output stands in
+OUT/TASK/VARIANT/seedS.log, OUT/results.csv has a row per run, and
+`python -m adabc_lightning report OUT` makes the table and the figure. What you ran by hand with a
+command of --dry-run counts, too; let it end first. A run that finds its configs changed since the
+experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
 """
@@ -78,9 +87,36 @@ def parser() -> Options:
     add(
         "--jobs",
         type=_count,
-        default=cores(),
         metavar="J",
-        help="runs at the same time (default: the number of cores, %(default)s)",
+        help=f"runs at the same time (default: the number of cores, {cores()}; with --engine ray "
+        "as many as the cluster takes)",
+    )
+    add("--only", choices=STAGES, help="only the pre-trainings, or only the runs")
+    add(
+        "--index",
+        type=_index,
+        metavar="I",
+        help="only one of these, from 0; for array jobs, which may share OUT",
+    )
+    add("--engine", choices=("local", "ray"), default="local", help="default: %(default)s")
+    add(
+        "--address",
+        metavar="HOST:PORT",
+        help="ray: of a cluster, or auto for the one that this machine belongs to (default: "
+        "RAY_ADDRESS, else Ray is started here for the experiment)",
+    )
+    add("--cpus-per-run", type=_positive, metavar="C", help="ray: cores of a run (default: 1)")
+    add(
+        "--gpus-per-run",
+        type=_positive,
+        metavar="G",
+        help="ray: GPUs of a run, 0.25 for four on each (default: none)",
+    )
+    add(
+        "--store",
+        metavar="URL",
+        help="ray: where the workers keep the runs if they do not see OUT, any URL that fsspec "
+        "knows (s3://bucket/fig2); OUT then gets everything but the checkpoints",
     )
     return options
 
@@ -103,13 +139,76 @@ def main(words: list[str]) -> None:
     out = options.out or Path("runs", declared.name)
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
         raise UserError(f"--out: {out} is no folder, nor can one be made there")
+    check_options(options)
     jobs = plan(chosen, Choice(out, options.scale, options.config, options.data_dir))
+    picked = pick(jobs, options.only, options.index)
     if options.dry_run:
+        folders = {job.folder for job in picked}
         for job in unfinished(jobs):
-            print("python -m adabc_lightning", shlex.join(command_line(job)))
+            if job.folder in folders:
+                print("python -m adabc_lightning", shlex.join(command_line(job)))
         print(f"# {describe(jobs)}")
         return
-    run_all(jobs, out, options.jobs, max(1, cores() // options.jobs))
+    if options.store is None:
+        refuse_stored(jobs)
+    run_all(jobs, picked, out, engine(options, jobs, out), alone=options.index is None)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raises: UserError: two options do not go together, or Ray is not installed."""
+    if options.index is not None and options.only is None:
+        raise UserError("--index needs --only pretrainings or --only runs")
+    if options.engine == "ray":
+        if options.index is not None:
+            raise UserError("--index is for array jobs; with --engine ray leave it out")
+        need_ray()
+        return
+    for name in ("address", "cpus_per_run", "gpus_per_run", "store"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} needs --engine ray")
+
+
+def refuse_stored(jobs: list[Job]) -> None:
+    """Raises: UserError: what a job goes on from is in a run store, and not here."""
+    away = [job for job in jobs if (job.folder / MARK).is_file() and not newest(job.folder)]
+    left = unfinished(jobs) if away else []
+    for job in away:
+        if job in left or any(other.needs == job for other in left):
+            where = (job.folder / MARK).read_text(encoding="utf-8").strip()
+            raise UserError(f"{job.folder}: its checkpoints are at {where}; give that --store")
+
+
+def pick(jobs: list[Job], only: str | None, index: int | None) -> list[Job]:
+    """Those jobs that the user wants to be run.
+
+    Raises: UserError: the index is too large.
+    """
+    if only is None:
+        return jobs
+    picked = [job for job in jobs if job.record["kind"] == only.removesuffix("s")]
+    if index is None:
+        return picked
+    if index >= len(picked):
+        raise UserError(f"--index is {index}, but there are {len(picked)} {only}, 0 the first")
+    return [picked[index]]
+
+
+def engine(
+    options: argparse.Namespace, jobs: list[Job], out: Path
+) -> Callable[[FolderLock | None], Engine]:
+    """Makes the chosen engine, once the folder is locked.
+
+    Raises: UserError: there is no such store, or no cluster at the address.
+    """
+    if options.engine == "local":
+        parallel = options.jobs or cores()
+        return partial(Processes, parallel, max(1, cores() // parallel))
+    store = None if options.store is None else Store(options.store)
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        probe(address)
+    resources = Resources(options.cpus_per_run or 1.0, options.gpus_per_run or 0.0)
+    return partial(Cluster, jobs, out, address, resources, options.jobs, store)
 
 
 def select(
@@ -154,6 +253,12 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, 1 or more")
     return value
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, 0 or more")
+    return int(text)
 
 
 def _positive(text: str) -> float:

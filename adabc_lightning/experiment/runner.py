@@ -1,14 +1,14 @@
-"""Runs the jobs of an experiment: several at once, resumable, each in a process of its own."""
+"""Runs the jobs of an experiment on an engine: what can start, what has ended, what failed."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self
 
 from adabc_lightning.atomic import replace_text
 from adabc_lightning.checkpoint_files import newest
@@ -16,6 +16,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.plan import Job, checkpoint
 from adabc_lightning.experiment.resolved import differences, strangeness
 from adabc_lightning.experiment.results import RECORD, load_json, write_results
+from adabc_lightning.experiment.store import MARK
 from adabc_lightning.lock import FolderLock
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -25,7 +26,8 @@ POLL_SECONDS = 0.1
 def finished(job: Job) -> bool:
     """Whether nothing is left to do."""
     done = load_json(job.folder / "summary.json").get("finished", False)
-    return bool(done) and (job.record["kind"] == "run" or checkpoint(job).is_file())
+    needed = (checkpoint(job), job.folder / MARK)  # here, or in the run store
+    return bool(done) and (job.record["kind"] == "run" or any(p.is_file() for p in needed))
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
@@ -76,132 +78,188 @@ def adopt(jobs: list[Job]) -> None:
     for job in jobs:
         if (job.folder / "config.yaml").is_file() and not load_json(job.folder / RECORD):
             _record(job)
-            _say(f"taken over: {job.label}")
+            say(f"taken over: {job.label}")
 
 
 def _record(job: Job) -> None:
     replace_text(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
 
 
-def run_all(jobs: list[Job], out: Path, parallel: int, threads: int) -> None:
+class Engine(Protocol):
+    """Where jobs run. A context: what it started ends when it is left."""
+
+    @property
+    def room(self) -> bool:
+        """Whether one more can be started."""
+
+    def start(self, job: Job) -> None:
+        """Starts a job, or goes on with it where it has saved something.
+
+        Raises: UserError: another process is at work in its folder.
+        """
+
+    def ended(self) -> list[tuple[Job, bool]]:
+        """The jobs that have ended since the last call, and whether they had no error."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job has been started that has not ended."""
+
+    def stop(self) -> None:
+        """Asks what runs to save and end; a second time, to end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def prepare(job: Job, patience: float = 0.0) -> list[str]:
+    """Makes a job's folder ready for its ``fit``.
+
+    Args:
+        job: one of those that :func:`unfinished` returns.
+        patience: seconds to wait for a process that still has the folder.
+    Returns: the command line: see :func:`command_line`.
+    Raises: UserError: another process is at work in it.
+    """
+    with FolderLock("a run", "--out") as lock:
+        lock.take(job.folder, patience)
+        words = command_line(job)
+        if "last" not in words:
+            _clear(job.folder)
+        _record(job)
+    return words
+
+
+def run_all(
+    jobs: list[Job],
+    chosen: list[Job],
+    out: Path,
+    engine: Callable[[FolderLock | None], Engine],
+    *,
+    alone: bool = True,
+) -> None:
     """Runs what is not finished and prints a line per job that ends.
 
     Args:
-        jobs: in order; what a job needs stands before it.
-        out: folder of all runs; one experiment at a time works in it.
-        parallel: processes at the same time.
-        threads: for each of them.
+        jobs: of the whole experiment, in order; what a job needs stands before it.
+        chosen: those of them that may be run.
+        out: folder of all runs.
+        engine: makes the engine; it is given the lock of ``out``, if there is one.
+        alone: whether ``out`` is locked: one experiment at a time works in it.
 
     Raises:
         UserError: the folder is in use or holds something else.
         SystemExit: 1 when a job failed, 128 + number after a signal.
     """
-    check(jobs)
+    check(chosen)
     with FolderLock("an experiment", "--out") as lock:
-        lock.take(out)
-        adopt(jobs)
-        _Runner(jobs, out, parallel, threads, lock.fileno()).run()
+        if alone:
+            lock.take(out)
+        adopt(chosen)
+        with engine(lock if alone else None) as running:
+            folders = {job.folder for job in chosen}
+            left = [job for job in unfinished(jobs) if job.folder in folders]
+            _Runner(left, out, running, alone).run()
 
 
 class _Runner:
-    """The loop over processes: what waits, what runs, what failed."""
+    """The loop over jobs: what waits, what failed."""
 
-    def __init__(self, jobs: list[Job], out: Path, parallel: int, threads: int, lock: int) -> None:
-        self.out, self.parallel, self.lock = out, parallel, lock
-        self.environment = {"OMP_NUM_THREADS": str(threads), "WANDB_MODE": "disabled", **os.environ}
-        self.waiting = unfinished(jobs)
-        self.total, self.ended = len(self.waiting), 0
-        self.running: dict[subprocess.Popen, tuple[Job, float]] = {}
+    def __init__(self, jobs: list[Job], out: Path, engine: Engine, alone: bool) -> None:
+        self.out, self.engine, self.alone = out, engine, alone
+        self.waiting = list(jobs)
+        self.total, self.count = len(jobs), 0
+        self.folders = {job.folder for job in jobs}
+        self.started: dict[Path, float] = {}
         self.failed: list[Job] = []
-        self.signal: int | None = None
+        self.signals: list[int] = []
 
     def run(self) -> None:
         """Until nothing is left or a signal came."""
         old = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in old.items():
             if handler != signal.SIG_IGN:  # nohup's choice stays
-                signal.signal(number, self._on_signal)
+                signal.signal(number, lambda number, frame: self.signals.append(number))
+        passed_on = 0
         try:
-            while self.running or (self.waiting and self.signal is None):
+            while self.engine.busy or (self.waiting and not self.signals):
                 self._start_what_can()
                 time.sleep(POLL_SECONDS)
+                while passed_on < len(self.signals):
+                    self.engine.stop()
+                    passed_on += 1
                 self._collect()
         finally:
-            for process in self.running:  # only after an error of our own
-                process.terminate()
             for number, handler in old.items():
                 signal.signal(number, handler)
-        write_results(self.out)
-        if self.signal is not None:
-            _say("stopped; the same command goes on")
-            raise SystemExit(128 + self.signal)
+        self._gather()
+        if self.signals:
+            say("stopped; the same command goes on")
+            raise SystemExit(128 + self.signals[-1])
         if self.failed:
             for job in self.failed:
                 cause = job.needs if job.needs and job.needs in self.failed else job
-                _say(f"failed: {job.label}, see {log_path(cause)}")
+                log = log_path(cause)
+                say(f"failed: {job.label}{f', see {log}' if log.is_file() else ''}")
             raise SystemExit(1)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        """Each signal is passed on: the first makes the children save, a second ends them."""
-        self.signal = number
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
 
     def _start_what_can(self) -> None:
         for job in list(self.waiting):
-            if len(self.running) >= self.parallel or self.signal is not None:
+            if not self.engine.room or self.signals:
                 return
             if job.needs in self.failed:
                 self.waiting.remove(job)
-                self._report(job, "not run: its pre-training failed")
-                self.failed.append(job)
+                self._fail(job, "not run: its pre-training failed")
             elif job.needs is None or finished(job.needs):
                 self.waiting.remove(job)
-                self._start(job)
-
-    def _start(self, job: Job) -> None:
-        words = command_line(job)
-        if "last" not in words:
-            _clear(job.folder)
-        job.folder.mkdir(parents=True, exist_ok=True)
-        _record(job)
-        with open(log_path(job), "a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "adabc_lightning", *words],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C reaches this process only
-                pass_fds=[self.lock],  # held until the last child has ended, whatever ends us
-            )
-        self.running[process] = (job, time.monotonic())
-        if self.signal is not None:  # it came in between
-            process.send_signal(signal.SIGTERM)
+                self.started[job.folder] = time.monotonic()
+                try:
+                    self.engine.start(job)
+                except UserError as error:
+                    self._fail(job, f"failed: {error}")
+            elif job.needs.folder not in self.folders:  # nobody here makes it
+                self.waiting.remove(job)
+                self._fail(job, "not run: its pre-training is not finished (--only pretrainings)")
 
     def _collect(self) -> None:
-        for process in [process for process in self.running if process.poll() is not None]:
-            job, start = self.running.pop(process)
-            minutes = (time.monotonic() - start) / 60
-            if process.returncode == 0 and finished(job) and (keys := differences(job)):
+        for job, well in self.engine.ended():
+            minutes = (time.monotonic() - self.started[job.folder]) / 60
+            if well and finished(job) and (keys := differences(job)):
                 said = f"ran with other {', '.join(keys)} than planned: a config has changed since"
-                with open(log_path(job), "a") as log:
-                    log.write(f"error: {said}\n")
-                self._report(job, f"failed: {said}")
-                self.failed.append(job)
-            elif process.returncode == 0 and finished(job):
+                self._fail(job, f"failed: {said}")
+                write_log(job, f"error: {said}")
+            elif well and finished(job):
                 if job.record["kind"] == "run":
-                    write_results(self.out)
+                    self._gather()
                 self._report(job, f"{_scores(job)}{minutes:.1f} min")
-            elif self.signal is not None:
-                _say(f"stopped: {job.label}")
+            elif self.signals:
+                say(f"stopped: {job.label}")
             else:
-                self._report(job, f"failed after {minutes:.1f} min, see {log_path(job)}")
-                self.failed.append(job)
+                self._fail(job, f"failed after {minutes:.1f} min, see {log_path(job)}")
+
+    def _gather(self) -> None:
+        """Writes ``results.csv``; of many processes in one folder, one at a time."""
+        if self.alone:
+            write_results(self.out)
+            return
+        with FolderLock("an experiment", "--out") as lock, suppress(UserError):
+            lock.take(self.out, patience=10.0)  # a whole experiment at work there writes it, too
+            write_results(self.out)
+
+    def _fail(self, job: Job, text: str) -> None:
+        self._report(job, text)
+        self.failed.append(job)
 
     def _report(self, job: Job, text: str) -> None:
-        self.ended += 1
-        _say(f"{self.ended}/{self.total} {job.label}: {text}")
+        self.count += 1
+        say(f"{self.count}/{self.total} {job.label}: {text}")
+
+
+def write_log(job: Job, line: str) -> None:
+    """Adds a line to what a job said."""
+    with open(log_path(job), "a", encoding="utf-8") as log:
+        log.write(f"{line}\n")
 
 
 def _clear(folder: Path) -> None:
@@ -221,5 +279,6 @@ def _scores(job: Job) -> str:
     return "".join(f"{name} {value:.1f}, " for name, value in shown if value is not None)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)

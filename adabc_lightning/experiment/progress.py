@@ -1,0 +1,62 @@
+"""The live table of what runs where; in a terminal only, since a log file has the lines."""
+
+import sys
+from typing import Any, Self
+
+COLUMNS = ("run", "machine", "phase", "updates", "env steps", "score", "α", "attempt")
+
+
+class Progress:
+    """A table below the lines on stderr, redrawn as the runs go on."""
+
+    def __init__(self) -> None:
+        self.live: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.live = Live(console=Console(stderr=True), refresh_per_second=2, transient=True)
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live is not None:
+            self.live.__exit__(None, None, None)
+
+    def show(self, rows: dict[str, dict[str, Any]], waiting: int) -> None:
+        """Takes the newest rows of the board.
+
+        Args:
+            rows: by the labels of the jobs at work.
+            waiting: how many jobs wait for a worker.
+        """
+        if self.live is None:
+            return
+        from rich.table import Table
+
+        caption = f"{len(rows)} at work, {waiting} waiting for a machine"
+        table = Table(*COLUMNS, caption=caption, box=None)
+        for cells in map(cells_of, rows, rows.values()):
+            table.add_row(*cells)
+        self.live.update(table)
+
+
+def cells_of(label: str, row: dict[str, Any]) -> list[str]:
+    """A job's cells; empty where nothing is known yet."""
+    metrics = row.get("metrics", {})
+
+    def number(name: str, form: str) -> str:
+        return format(float(metrics[name]), form) if name in metrics else ""
+
+    return [
+        label,
+        row.get("node", ""),
+        metrics.get("phase", ""),
+        number("gradient_updates", ",.0f"),
+        number("env_steps", ",.0f"),
+        number("eval/score", ".1f"),
+        number("control/alpha", ".3f"),
+        str(row["attempt"]),
+    ]
