@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _MOST_REPLICAS = 1000
+_PRECISIONS = ("highest", "high", "medium")
 
 
 class OffToOnModule(LightningModule):
@@ -53,6 +54,9 @@ class OffToOnModule(LightningModule):
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.losses`).
         engine: how the updates run: see :func:`adabc_lightning.engine.make_engine`.
+        matmul_precision: of float32 matrix products, process-wide
+            (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
+            on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products.
         replicas: R, how many agents the command line trains side by side, with seeds from
             ``seed`` on; in Python, see :class:`adabc_lightning.replicas.Replicas`.
         seed: the run's seed.
@@ -80,6 +84,7 @@ class OffToOnModule(LightningModule):
         objective: Objective | None = None,
         target_rule: TargetRule = minimum,
         engine: str = "auto",
+        matmul_precision: str = "highest",
         replicas: int = 1,
         seed: int = 0,
     ) -> None:
@@ -111,6 +116,11 @@ class OffToOnModule(LightningModule):
                 raise UserError(f"model.{name} is {value}; it must be {wanted}")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
+        if matmul_precision not in _PRECISIONS:
+            raise UserError(
+                f"model.matmul_precision is {matmul_precision!r}; "
+                f"{nearest(matmul_precision, _PRECISIONS)}"
+            )
         # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
         widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
         check_memory(
@@ -173,6 +183,7 @@ class OffToOnModule(LightningModule):
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
+        self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
         self._ranks = Ranks()
         self.gradient_updates = 0
@@ -398,7 +409,8 @@ class OffToOnModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """The engine for the device; and the α asked for, whatever a pre-training's held."""
+        """Engine and precision; and the α asked for, whatever a pre-training's held."""
+        torch.set_float32_matmul_precision(self.matmul_precision)
         data: ReplayDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.

@@ -2,10 +2,13 @@
 
 import copy
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
@@ -13,6 +16,7 @@ from adabc_lightning.engine import Compiled, CudaGraph, Eager, Engine, make_engi
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.objectives import AWAC, Objective
+from adabc_lightning.schedule import Schedule
 
 SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 CPU = torch.device("cpu")
@@ -127,3 +131,25 @@ def test_restoring_undoes_everything() -> None:
     assert not all(map(torch.equal, reference, tensors(state)))
     restore(state, before)
     assert all(map(torch.equal, reference, tensors(state)))
+
+
+@pytest.fixture
+def _precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_precision")
+def test_a_run_sets_the_precision_of_its_matrix_products(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    for precision in ("medium", "highest"):
+        trainer, module, data = tiny_run(
+            tmp_path / precision,
+            register_toy(),
+            log,
+            schedule=Schedule(2, 0, 1, evaluation_every=5),
+            model={"matmul_precision": precision},
+        )
+        trainer.fit(module, data)
+        assert torch.get_float32_matmul_precision() == precision
