@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--evaluation-ms", type=float, default=0.2, help="a step of an evaluation")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()
-    a, b, error = fit(json.loads(options.growth.read_text())["growth"])
+    a, b, error = fit(json.loads(options.growth.read_text())["grow"]["milliseconds"])
     print(f"an update: {1000 * a:.2f} ms + FLOP / {1e-9 / b:.0f} GFLOP/s, within {error:.0%}")
     methods = sorted(path.stem for path in Path("configs/method").glob("*.yaml"))
     runs = [cost(task, method, a, b, options) for task in TASKS for method in methods]
