@@ -36,11 +36,10 @@ class Cost(NamedTuple):
 
     pretraining: str
     """What it starts from, the same text for the same pre-training; empty for none."""
-    offline: float
-    """Seconds."""
-    online: float
-    """Seconds."""
-    updates: int
+    offline: tuple[int, float]
+    """Updates and seconds."""
+    online: tuple[int, float]
+    """Updates and seconds."""
 
 
 def flop(sizes: tuple[int, int], model: dict[str, Any], batch: int) -> float:
@@ -99,9 +98,8 @@ def cost(task: str, method: str, a: float, b: float, options: argparse.Namespace
     shared = {"model": model, "batch": data["batch_size"], "task": task}
     return Cost(
         json.dumps(shared, sort_keys=True) if offline else "",
-        offline * update + offline / each * evaluation,
-        online * update + steps * options.env_ms / 1000 + steps / each * evaluation,
-        offline + online,
+        (offline, offline * update + offline / each * evaluation),
+        (online, online * update + steps * options.env_ms / 1000 + steps / each * evaluation),
     )
 
 
@@ -109,21 +107,26 @@ def main() -> None:
     """Prints the fit and a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("growth", type=Path, help="what bench grow --json wrote")
-    parser.add_argument("--env-ms", type=float, default=1.0, help="a loop's step without updates")
-    parser.add_argument("--evaluation-ms", type=float, default=0.2, help="a step of an evaluation")
+    parser.add_argument("--env-ms", type=float, default=0.9, help="a loop's step without updates")
+    parser.add_argument("--evaluation-ms", type=float, default=0.25, help="of its every step")
+    parser.add_argument("--update-ms", type=float, help="of every update, instead of the fit")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()
     a, b, error = fit(json.loads(options.growth.read_text())["grow"]["milliseconds"])
-    print(f"an update: {1000 * a:.2f} ms + FLOP / {1e-9 / b:.0f} GFLOP/s, within {error:.0%}")
+    if options.update_ms is None:
+        print(f"an update: {1000 * a:.2f} ms + FLOP / {1e-9 / b:.0f} GFLOP/s, within {error:.0%}")
+    else:
+        a, b = options.update_ms / 1000, 0.0
     methods = sorted(path.stem for path in Path("configs/method").glob("*.yaml"))
     runs = [cost(task, method, a, b, options) for task in TASKS for method in methods]
     pretrainings = {run.pretraining: run.offline for run in runs if run.pretraining}
-    hours = SEEDS * (sum(pretrainings.values()) + sum(run.online for run in runs)) / 3600
-    longest = max(run.offline + run.online for run in runs) / 3600
+    parts = [*pretrainings.values(), *(run.online for run in runs)]
+    updates = SEEDS * sum(count for count, _ in parts)
+    hours = SEEDS * sum(seconds for _, seconds in parts) / 3600
+    longest = max(run.offline[1] + run.online[1] for run in runs) / 3600
     print(
-        f"{SEEDS * len(runs)} runs on {SEEDS * len(pretrainings)} pre-trainings, "
-        f"{SEEDS * sum(run.updates for run in runs):.3g} updates before sharing: "
-        f"{hours:,.0f} hours of one device, the longest run {longest:.1f} hours"
+        f"{SEEDS * len(runs)} runs on {SEEDS * len(pretrainings)} pre-trainings, {updates:.3g} "
+        f"updates: {hours:,.0f} hours of one device, the longest run {longest:.1f} hours"
     )
     for count in options.devices:
         print(f"{count:>4} devices: at least {max(hours / count, longest) / 24:,.1f} days")
