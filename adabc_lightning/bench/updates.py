@@ -18,7 +18,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.engine import NAMED, Eager, Engine
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.module import OffToOnModule
-from adabc_lightning.stacked import Stacked
+from adabc_lightning.replicas.stacked import Stacked
 
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""

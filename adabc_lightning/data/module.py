@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
@@ -18,12 +17,12 @@ from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
-from adabc_lightning.data.shards import merged
+from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.distributed import Ranks, digest
+from adabc_lightning.distributed import Ranks
 from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError
 from adabc_lightning.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.numpy_policy import StoredPolicy
 from adabc_lightning.schedule import Schedule
@@ -326,7 +325,7 @@ class ReplayDataModule(LightningDataModule):
         capacity = self.replay_capacity
         if capacity is None:
             capacity = len(rows) + self.schedule.online_env_steps
-        self.replay = self._online_ring(
+        self.replay = self.online_ring(
             rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
         )
         self.dataset = self.kept = None
@@ -349,130 +348,15 @@ class ReplayDataModule(LightningDataModule):
             self.collector.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Collector, generator and, once the ring is online, its rows; plain containers only.
-
-        Before the hand-over the rows are the dataset's; its fingerprint stands for them. On rank
-        zero with those of the other ranks.
-
-        Raises: UserError: the ranks have come apart.
-        """
-        online = self.env_steps > 0
-        replay = (
-            self.replay.state_dict() if online else {"generator": self.replay.generator.get_state()}
-        )
-        state = {
-            "batches": self.batches,
-            "seed": self.seed,
-            "env_id": self.env_id,
-            "max_episode_steps": self.max_episode_steps,
-            "dataset": None if self.dataset is None else self.dataset.fingerprint(),
-            "dataset_name": self.dataset_name,
-            "collector": self.collector.state_dict(),
-            "replay": replay,
-        }
-        if self.ranks.count > 1:
-            weights = digest(self.agent.state_dict())
-            own = {"collector": state["collector"], "replay": replay}
-            digests, others = zip(*self.ranks.gather_on_zero((weights, own)), strict=True)
-            if len(set(digests)) > 1:
-                raise UserError("the weights are not the same on every rank; nothing is saved")
-            state["ranks"] = list(others[1:])
-        return state
+        """See :func:`adabc_lightning.data.saved.content`."""
+        return content(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`, after ``setup("fit")``.
+        """See :func:`adabc_lightning.data.saved.restore`."""
+        restore(self, state_dict)
 
-        Raises: UserError: the checkpoint is of another environment or dataset.
-        """
-        if state_dict["env_id"] != self.env_id:
-            raise UserError(
-                f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
-                f"{self.env_id!r}; resume in the environment of the run"
-            )
-        self.batches = state_dict["batches"]
-        # Rank zero's own, as in a run on one device, and those of the others.
-        parts = [state_dict, *state_dict.get("ranks", ())]
-        exact, rank, count = len(parts) == self.ranks.count, self.ranks.rank, self.ranks.count
-        mine = parts[rank] if rank < len(parts) else None
-        same_seed = state_dict["seed"] == self.seed
-        env_steps = state_dict["collector"]["env_steps"]
-        self.check_devices(count, env_steps)
-        if not exact and rank == 0:
-            warn(
-                f"the checkpoint is of {_devices(len(parts))}, this run is on {_devices(count)}: "
-                "it goes on inexactly, with the same rows and other draws"
-            )
-        if not env_steps and not same_seed:
-            pass  # another seed fine-tunes from here with draws of its own
-        elif mine is None:
-            if env_steps:  # a new episode, with draws that no rank has made
-                self.collector.load_state_dict(
-                    {**self.collector.state_dict(), "env_steps": env_steps}
-                )
-                purpose = f"sampler after {env_steps} steps"
-                self.replay.generator.set_state(
-                    torch_generator(self.seed, purpose, rank).get_state()
-                )
-        elif not self.collector.load_state_dict(mine["collector"]):
-            rank_zero_warn(
-                f"the state of {self.env_id} cannot be saved, so this run resumes inexactly: "
-                "a new episode starts"
-            )
-        if self.env_steps == 0:
-            fingerprint = None if self.dataset is None else self.dataset.fingerprint()
-            if state_dict["dataset"] != fingerprint:
-                name = state_dict.get("dataset_name")  # older checkpoints do not know it
-                what = "other data" if name is None else f"other data ({name!r}, as it was then)"
-                raise UserError(
-                    f"the checkpoint was pre-trained on {what} than data.dataset "
-                    f"{self.dataset_name!r}; resume with the dataset of the run"
-                )
-            if same_seed and mine is not None:
-                self.replay.generator.set_state(mine["replay"]["generator"])
-            return
-        self._load_ring([part["replay"] for part in parts])
-        self.dataset = None
-
-    def _load_ring(self, rings: list[dict[str, Any]]) -> None:
-        """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
-
-        Raises: UserError: they are of another environment or another capacity.
-        """
-        saved = sum(ring["capacity"] for ring in rings)
-        if self.replay_capacity not in (None, saved):
-            raise UserError(
-                f"data.replay_capacity is {self.replay_capacity}, the checkpoint's ring has "
-                f"{saved}; resume with the capacity of the run"
-            )
-        width = rings[0]["rows"].shape[-1]
-        if width != self.layout.width:
-            raise UserError(
-                f"the checkpoint's ring has rows of {width} numbers, those of {self.env_id!r} have "
-                f"{self.layout.width}; resume in the environment of the run"
-            )
-        check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
-        rank, count = self.ranks.rank, self.ranks.count
-        # None was overwritten yet, and none need be: the schedule may be a longer one.
-        grows = self.replay_capacity is None and all(
-            ring["writer"]["_write_count"] == len(ring["rows"]) for ring in rings
-        )
-        left = self.schedule.online_env_steps - self.env_steps
-        if len(rings) == count:
-            ring = rings[rank]
-            capacity = ring["capacity"]
-            if grows:
-                capacity = max(capacity, len(ring["rows"]) + left // count)
-            self.replay = self._online_ring(torch.empty(0, width), capacity)
-            self.replay.load_state_dict(ring)
-            return
-        rows = merged(rings)
-        if grows:
-            saved = max(saved, len(rows) + left)
-        if rank < len(rings):
-            self.replay.generator.set_state(rings[rank]["generator"])
-        self.replay = self._online_ring(rows[rank::count], self.ranks.share(saved))
-
-    def _online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
+    def online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
+        """A ring to fine-tune from, of ``rows`` ``[T, width]``, the oldest first."""
         return ReplayRing(
             self.layout,
             rows,
@@ -505,7 +389,3 @@ class ReplayDataModule(LightningDataModule):
         )
         check_task(dataset, self.spec)
         return dataset
-
-
-def _devices(count: int) -> str:
-    return f"{count} device{'s' * (count > 1)}"

@@ -1,0 +1,147 @@
+"""What a checkpoint holds of the data module, and how a run goes on from it."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from adabc_lightning.data.limits import check_memory
+from adabc_lightning.data.shards import merged
+from adabc_lightning.distributed import digest
+from adabc_lightning.errors import UserError, warn
+from adabc_lightning.seeding import torch_generator
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+
+
+def content(data: "ReplayDataModule") -> dict[str, Any]:
+    """Collector, generator and, once the ring is online, its rows; plain containers only.
+
+    Before the hand-over the rows are the dataset's; its fingerprint stands for them. On rank
+    zero with those of the other ranks.
+
+    Args:
+        data: of a run.
+    Raises: UserError: the ranks have come apart.
+    """
+    online = data.env_steps > 0
+    replay = (
+        data.replay.state_dict() if online else {"generator": data.replay.generator.get_state()}
+    )
+    state = {
+        "batches": data.batches,
+        "seed": data.seed,
+        "env_id": data.env_id,
+        "max_episode_steps": data.max_episode_steps,
+        "dataset": None if data.dataset is None else data.dataset.fingerprint(),
+        "dataset_name": data.dataset_name,
+        "collector": data.collector.state_dict(),
+        "replay": replay,
+    }
+    if data.ranks.count > 1:
+        weights = digest(data.agent.state_dict())
+        own = {"collector": state["collector"], "replay": replay}
+        digests, others = zip(*data.ranks.gather_on_zero((weights, own)), strict=True)
+        if len(set(digests)) > 1:
+            raise UserError("the weights are not the same on every rank; nothing is saved")
+        state["ranks"] = list(others[1:])
+    return state
+
+
+def restore(data: "ReplayDataModule", state_dict: dict[str, Any]) -> None:
+    """The inverse of :func:`content`, after ``setup("fit")``.
+
+    Args:
+        data: of a run that goes on.
+        state_dict: what :func:`content` made.
+    Raises: UserError: the checkpoint is of another environment or dataset.
+    """
+    if state_dict["env_id"] != data.env_id:
+        raise UserError(
+            f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
+            f"{data.env_id!r}; resume in the environment of the run"
+        )
+    data.batches = state_dict["batches"]
+    # Rank zero's own, as in a run on one device, and those of the others.
+    parts = [state_dict, *state_dict.get("ranks", ())]
+    exact, rank, count = len(parts) == data.ranks.count, data.ranks.rank, data.ranks.count
+    mine = parts[rank] if rank < len(parts) else None
+    same_seed = state_dict["seed"] == data.seed
+    env_steps = state_dict["collector"]["env_steps"]
+    data.check_devices(count, env_steps)
+    if not exact and rank == 0:
+        warn(
+            f"the checkpoint is of {_devices(len(parts))}, this run is on {_devices(count)}: "
+            "it goes on inexactly, with the same rows and other draws"
+        )
+    if not env_steps and not same_seed:
+        pass  # another seed fine-tunes from here with draws of its own
+    elif mine is None:
+        if env_steps:  # a new episode, with draws that no rank has made
+            data.collector.load_state_dict({**data.collector.state_dict(), "env_steps": env_steps})
+            purpose = f"sampler after {env_steps} steps"
+            data.replay.generator.set_state(torch_generator(data.seed, purpose, rank).get_state())
+    elif not data.collector.load_state_dict(mine["collector"]):
+        rank_zero_warn(
+            f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
+            "a new episode starts"
+        )
+    if data.env_steps == 0:
+        fingerprint = None if data.dataset is None else data.dataset.fingerprint()
+        if state_dict["dataset"] != fingerprint:
+            name = state_dict.get("dataset_name")  # older checkpoints do not know it
+            what = "other data" if name is None else f"other data ({name!r}, as it was then)"
+            raise UserError(
+                f"the checkpoint was pre-trained on {what} than data.dataset "
+                f"{data.dataset_name!r}; resume with the dataset of the run"
+            )
+        if same_seed and mine is not None:
+            data.replay.generator.set_state(mine["replay"]["generator"])
+        return
+    _restore_ring(data, [part["replay"] for part in parts])
+    data.dataset = None
+
+
+def _restore_ring(data: "ReplayDataModule", rings: list[dict[str, Any]]) -> None:
+    """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
+
+    Raises: UserError: they are of another environment or another capacity.
+    """
+    saved = sum(ring["capacity"] for ring in rings)
+    if data.replay_capacity not in (None, saved):
+        raise UserError(
+            f"data.replay_capacity is {data.replay_capacity}, the checkpoint's ring has "
+            f"{saved}; resume with the capacity of the run"
+        )
+    width = rings[0]["rows"].shape[-1]
+    if width != data.layout.width:
+        raise UserError(
+            f"the checkpoint's ring has rows of {width} numbers, those of {data.env_id!r} have "
+            f"{data.layout.width}; resume in the environment of the run"
+        )
+    check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
+    rank, count = data.ranks.rank, data.ranks.count
+    # None was overwritten yet, and none need be: the schedule may be a longer one.
+    grows = data.replay_capacity is None and all(
+        ring["writer"]["_write_count"] == len(ring["rows"]) for ring in rings
+    )
+    left = data.schedule.online_env_steps - data.env_steps
+    if len(rings) == count:
+        ring = rings[rank]
+        capacity = ring["capacity"]
+        if grows:
+            capacity = max(capacity, len(ring["rows"]) + left // count)
+        data.replay = data.online_ring(torch.empty(0, width), capacity)
+        data.replay.load_state_dict(ring)
+        return
+    rows = merged(rings)
+    if grows:
+        saved = max(saved, len(rows) + left)
+    if rank < len(rings):
+        data.replay.generator.set_state(rings[rank]["generator"])
+    data.replay = data.online_ring(rows[rank::count], data.ranks.share(saved))
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' * (count > 1)}"
