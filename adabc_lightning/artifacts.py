@@ -57,7 +57,7 @@ def log_artifacts(loggers: Iterable[Logger], folder: Path, card: dict[str, Any] 
 
     Args:
         loggers: of the run; others than W&B's are left alone.
-        folder: of the run.
+        folder: of the run; of one with replicas it has no best, but the last of all.
         card: of the dataset; None where none was loaded.
     """
     for logger in loggers:

@@ -309,13 +309,25 @@ def check_content(content: Any, *, policy_only: bool = False) -> None:
         record(_REPLICAS)(content, "")
         for index, replica in enumerate(content["replicas"]):
             try:
-                check_content(replica)
+                _check_run(replica)
             except UserError as error:
                 raise UserError(f"in replicas/{index}, {error}") from error
+        counters = [
+            (r["agent"]["gradient_updates"], r["ReplayDataModule"]["collector"]["env_steps"])
+            for r in content["replicas"]
+        ]
+        if len(set(counters)) != 1:
+            raise UserError("the replicas are not equally far")
         return
-    record(_POLICY)(content, "")
     if policy_only:
-        return
+        record(_POLICY)(content, "")
+    else:
+        _check_run(content)
+
+
+def _check_run(content: Any) -> None:
+    """The same of one agent's, whole."""
+    record(_POLICY)(content, "")
     record(_RUN)(content, "")
     agent, data = content["agent"], content["ReplayDataModule"]
     if agent["sums"].keys() != agent["counts"].keys() or not all(agent["counts"].values()):

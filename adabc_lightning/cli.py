@@ -153,10 +153,11 @@ class CommandLine(LightningCLI):
             parser.check_names(load(path), str(path))
         parser.check_options(args)
         self.config = parser.parse_args([*(f"--config={path}" for path in self.files), *args])
-        if not 0 <= self.config.seed_everything < 2**32:
+        largest = 2**32 - max(1, self.config.model.replicas)  # of the first replica
+        if not 0 <= self.config.seed_everything <= largest:
             raise UserError(
                 f"seed_everything is {self.config.seed_everything}; "
-                f"it must be between 0 and {2**32 - 1}"
+                f"it must be between 0 and {largest}"
             )
 
     def before_instantiate_classes(self) -> None:
@@ -294,11 +295,6 @@ class CommandLine(LightningCLI):
         # Said here, before Lightning starts the other processes.
         check_strategy(self.trainer)
         self.datamodule.check_devices(self.trainer.world_size)
-        if self.replicas is not None and self.trainer.world_size > 1:
-            raise UserError(
-                f"model.replicas is {len(self.replicas.replicas)}, agents that share one device; "
-                "set trainer.devices (and trainer.num_nodes) to 1, or model.replicas"
-            )
         try:
             with _muted(self.follows):
                 self.trainer.fit(

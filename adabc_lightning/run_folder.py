@@ -52,7 +52,9 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1)
     if not goes_on(folder, ckpt_path):
         refuse_a_second_run(folder)
     if ckpt_path is not None:
-        read_checkpoint(Path(ckpt_path), replicas=replicas)
+        checkpoint = read_checkpoint(Path(ckpt_path), replicas=replicas)
+        if goes_on(folder, ckpt_path):
+            refuse_other_count(folder, checkpoint, replicas)
     return ckpt_path
 
 
@@ -73,6 +75,15 @@ def refuse_a_second_run(folder: Path) -> None:
         )
 
 
+def refuse_other_count(folder: Path, checkpoint: dict[str, Any], replicas: int) -> None:
+    """Raises: UserError: several agents would go on in the folder of one."""
+    if replicas > 1 and "replicas" not in checkpoint:
+        raise UserError(
+            f"{folder} holds the run of one agent, model.replicas is {replicas}; choose another "
+            "--trainer.default_root_dir, and give this one's pretrained.ckpt as --ckpt_path"
+        )
+
+
 def _newest_whole(folder: Path, replicas: int) -> str | None:
     """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
     found = newest(folder)
@@ -81,7 +92,7 @@ def _newest_whole(folder: Path, replicas: int) -> str | None:
         return None
     for path in found:
         try:
-            read_checkpoint(path, replicas=replicas)
+            refuse_other_count(folder, read_checkpoint(path, replicas=replicas), replicas)
         except Damaged:
             continue
         if path.name != LAST:

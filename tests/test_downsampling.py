@@ -212,6 +212,7 @@ def test_the_ring_after_any_hand_over(
         callbacks=[callback],
         lightning_module=None,
         global_rank=0,
+        world_size=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     data.setup("fit")

@@ -218,6 +218,15 @@ def test_shared_pretraining_is_not_refused_for_one_variants_hand_over(
     assert config_of(first)["data"]["replay_capacity"] == 9
 
 
+def test_replicas_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n  five: {options: {model.replicas: 5}}\n"
+    )
+    assert main(["experiment", "e"]) == 2
+    said = "five on toy: model.replicas is 5; an experiment makes a run for each of its seeds"
+    assert said in capsys.readouterr().err
+
+
 def test_tasks_given_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sub").mkdir()
     for name in ("one", "two"):

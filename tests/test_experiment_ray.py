@@ -200,9 +200,11 @@ def test_ctrl_c_and_the_other_engine(place: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(place))
     process = start("--out cut --jobs 2")
     runs = [Path("cut/toy", name, "seed0") for name in ("adaptive", "fixed")]
-    wait_until(lambda: any((run / "checkpoints/last.ckpt").exists() for run in runs))
+    at_work = child_of(place, "adaptive/seed0")
+    os.kill(at_work, signal.SIGSTOP)  # so that it is not done before the signal is there
     assert processes(folder)
     os.killpg(process.pid, signal.SIGINT)
+    os.kill(at_work, signal.SIGCONT)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
     *stopped, last = [line for line in said.splitlines() if "1/3" not in line]

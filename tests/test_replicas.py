@@ -200,16 +200,44 @@ def _online(path: Path) -> Path:
     return target
 
 
-def test_one_pre_training_for_all(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:the replicas are updated one after the other")
+@pytest.mark.parametrize("objective", [TD3BC, Peculiar])
+def test_one_pre_training_for_all(objective: type[TD3BC], tmp_path: Path) -> None:
+    """Each fine-tunes as a single run from there; none shares a tensor with another."""
     log = write_log(tmp_path / "log.hdf5", 3, 2)
-    single, module, data = tiny_run(tmp_path / "one", register_toy(), log, schedule=SCHEDULE)
-    single.fit(module, data)
+
+    def alone(folder: Path, seed: int, start: Path | None) -> OffToOnModule:
+        single, module, data = tiny_run(
+            folder,
+            register_toy(),
+            log,
+            schedule=SCHEDULE,
+            seed=seed,
+            model={"objective": objective()},
+        )
+        single.fit(module, data, ckpt_path=start, weights_only=True)
+        return module
+
+    alone(tmp_path / "one", 0, None)
     folder = tmp_path / "one/checkpoints"
-    trainer, group = group_of(tmp_path / "group", log)
+    trainer, group = group_of(tmp_path / "group", log, model={"objective": objective()})
     trainer.fit(group.module, group.data, ckpt_path=folder / "pretrained.ckpt", weights_only=True)
-    assert [replica.datamodule.env_steps for replica in group.replicas] == [20] * COUNT
-    weights = [replica.lightning_module.actor.weights[0] for replica in group.replicas]
-    assert not torch.equal(weights[0], weights[1])
+    for replica in group.replicas:
+        single = alone(tmp_path / f"{replica.index}", replica.index, folder / "pretrained.ckpt")
+        ours = replica.lightning_module.state_dict()
+        for name, expected in single.state_dict().items():
+            torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-6)
+        saved = torch.load(
+            tmp_path / f"group/replica_{replica.index}/checkpoints/last.ckpt", weights_only=True
+        )
+        for state, optimizer in zip(
+            saved["optimizer_states"], single.trainer.optimizers, strict=True
+        ):
+            for index, expected in optimizer.state_dict()["state"].items():
+                for moment in ("step", "exp_avg", "exp_avg_sq"):
+                    torch.testing.assert_close(
+                        state["state"][index][moment], expected[moment], rtol=1e-4, atol=1e-6
+                    )
     trainer, group = group_of(tmp_path / "refused", log)
     with pytest.raises(UserError, match="of one agent's fine-tuning"):
         trainer.fit(group.module, group.data, ckpt_path=folder / "last.ckpt", weights_only=True)
@@ -228,30 +256,41 @@ def test_checkpoints_of_all_and_of_one_are_told_apart(tmp_path: Path) -> None:
     torch.save(content, last)
     with pytest.raises(UserError, match="in replicas/1, agent/seed is 'x'"):
         read_checkpoint(last, replicas=COUNT)
-    del content["replicas"][0]
-    content["replicas"][0]["agent"]["seed"] = 1
+    content["replicas"][1]["agent"].update(seed=1, gradient_updates=1)
+    torch.save(content, last)
+    with pytest.raises(UserError, match="the replicas are not equally far"):
+        read_checkpoint(last, replicas=COUNT)
+    del content["replicas"][1]
     torch.save(content, last)
     trainer, group = group_of(tmp_path / "again", log)
     with pytest.raises(UserError, match=f"of 2 replicas, model.replicas is {COUNT}"):
         trainer.fit(group.module, group.data, ckpt_path=last, weights_only=True)
 
 
-def test_a_failure_names_its_replica(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("index", "saved"), [(0, 7), (1, 5)])
+def test_a_failure_names_its_replica(index: int, saved: int, tmp_path: Path) -> None:
+    """Before others have made their step the state of all is saved, else the last one stays."""
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, group = group_of(tmp_path, log)
-    env = group.replicas[1].datamodule
+    data = group.replicas[index].datamodule
 
     class Broken(Callback):
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-            if env.env_steps == 7:
-                env.collector.env.unwrapped.position = np.full(3, np.nan)
+            if data.env_steps == 7:
+                data.collector.env.unwrapped.position = np.full(3, np.nan)
 
-    trainer.callbacks.append(Broken())  # type: ignore[attr-defined]
-    with pytest.raises(EnvironmentFailure, match=r"\(replica 1, seed 1\).*a step ahead.*last"):
+    trainer.callbacks.insert(0, Broken())  # type: ignore[attr-defined]
+    said = "the state before this step is saved" if index == 0 else "are a step ahead"
+    where = f"--trainer.default_root_dir {tmp_path} --ckpt_path last"
+    with pytest.raises(EnvironmentFailure) as raised:
         trainer.fit(group.module, group.data)
-    assert (tmp_path / "replica_1/diagnostics.json").is_file()
-    assert not (tmp_path / "replica_0/diagnostics.json").exists()
-    assert read_checkpoint(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+    for text in (f"(replica {index}, seed {index})", said, where):
+        assert text in str(raised.value)
+    assert (tmp_path / f"replica_{index}/diagnostics.json").is_file()
+    assert not (tmp_path / f"replica_{1 - index}/diagnostics.json").exists()
+    last = read_checkpoint(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+    steps = [part["ReplayDataModule"]["collector"]["env_steps"] for part in last["replicas"]]
+    assert steps == [saved] * COUNT
 
 
 def test_what_is_no_group_is_refused(tmp_path: Path) -> None:
@@ -321,6 +360,9 @@ def test_command_line(tmp_path: Path) -> None:
     )
     assert longer.returncode == 0, longer.stderr
     assert json.loads((tmp_path / "run/replica_0/summary.json").read_text())["env_steps"] == 6
+    group = command("fit", *small, "--trainer.default_root_dir", "alone", "--ckpt_path", "last")
+    assert group.returncode == 2
+    assert "alone holds the run of one agent, model.replicas is 2" in group.stderr
     other = command("fit", *small[:2], "--trainer.default_root_dir", "run", "--ckpt_path", "last")
     assert other.returncode == 2
     assert "several replicas" in other.stderr

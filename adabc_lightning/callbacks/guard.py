@@ -151,7 +151,8 @@ class Guard(Callback):
 
     def _keep(self, trainer: Trainer, data: "ReplayDataModule", exception: Exception) -> str:
         """Saves what is sound; says from where the run can go on."""
-        last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        folder = getattr(trainer, "run_folder", trainer.default_root_dir)  # a replica has both
+        last = Path(folder) / "checkpoints" / "last.ckpt"
         # Before the first environment step the hand-over is half done: that from before it stays.
         one = data.ranks.count == 1  # the other ranks may have made their step
         undone = isinstance(exception, EnvironmentFailure) and exception.undone
@@ -160,7 +161,7 @@ class Guard(Callback):
                 trainer.save_checkpoint(last, weights_only=False)
                 return (
                     "the state before this step is saved, go on with --trainer.default_root_dir "
-                    f"{trainer.default_root_dir} --ckpt_path last"
+                    f"{folder} --ckpt_path last"
                 )
             except NotFinite as error:
                 return f"nothing is saved, because {error}"

@@ -243,12 +243,19 @@ class Cluster:
         self.progress.show(rows, waiting=len(running) - len(rows))
 
     def stop(self) -> None:
-        """Lets the workers stop; jobs that no worker has begun are dropped."""
+        """Lets the workers stop; jobs that no worker has begun are dropped, asked twice all are."""
         import ray
 
-        self.stopping = True
-        ray.get(self.board.stop.remote(), timeout=ANSWER_SECONDS)
-        begun = ray.get(self.board.read.remote(), timeout=ANSWER_SECONDS)
+        again, self.stopping = self.stopping, True
+        try:
+            ray.get(self.board.stop.remote(), timeout=ANSWER_SECONDS)
+            begun = ray.get(self.board.read.remote(), timeout=ANSWER_SECONDS)
+        except ray.exceptions.RayError:  # the board is gone, or does not answer
+            begun = {}
+        if again:  # a run that waits for another machine would never end
+            for task in self.tasks:
+                ray.cancel(task, force=True)
+            begun = {}
         self.tasks = {task: job for task, job in self.tasks.items() if job.label in begun}
 
 

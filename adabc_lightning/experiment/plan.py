@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adabc_lightning.config_files import load, merged, packaged_folder, resolve
+from adabc_lightning.errors import UserError
 from adabc_lightning.experiment.declaration import (
     Declaration,
     Variant,
@@ -150,6 +151,11 @@ class _Cell:
                 value = config["schedule"][key.rpartition(".")[2]]
                 options[key] = max(1, round(value * choice.scale)) if value else 0
         self.config = merged(files, options)
+        if (replicas := self.config["model"]["replicas"]) != 1:
+            raise UserError(
+                f"{variant.name} on {task}: model.replicas is {replicas}; an experiment makes a "
+                "run for each of its seeds, leave it 1"
+            )
         # The first variant's pre-training is that of others, too: nothing that concerns its own
         # fine-tuning may be refused there, such as more rows to keep than the ring has.
         shared = {key: value for key, value in options.items() if not among(key, HAND_OVER)}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from adabc_lightning.atomic import replace_text
+from adabc_lightning.atomic import replace_text, writing
 from adabc_lightning.callbacks import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.replicas.data import Batches
@@ -28,6 +28,8 @@ class ReplicasCallback(Callback):
 
     def __init__(self, group: "Replicas") -> None:
         self._group = group
+        self._gathered: list[int] = []
+        """Bytes of each replica's file that are in that of all."""
 
     @cached_property
     def _overridden(self) -> dict[str, list[tuple[Replica, Callback]]]:
@@ -70,6 +72,7 @@ class ReplicasCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The replicas' own, then the rows up to the checkpoint."""
         self.call("on_train_start")
+        self._gathered = []
         self._gather(trainer)
 
     def on_train_batch_end(
@@ -87,16 +90,29 @@ class ReplicasCallback(Callback):
         self._gather(trainer)
 
     def _gather(self, trainer: Trainer) -> None:
-        """The rows of all files, whose lines go in step, with the replica in front."""
+        """Adds what is new in the replicas' files, whose lines go in step, replica in front."""
         replicas = self._group.replicas
         paths = [Path(replica.default_root_dir) / "metrics.csv" for replica in replicas]
         if not all(path.is_file() for path in paths):
             return
-        headers, *rows = zip(*(path.read_text().splitlines() for path in paths), strict=True)
-        lines = [f"replica,{headers[0]}"]
+        target = Path(trainer.default_root_dir) / "metrics.csv"
+        anew = not self._gathered
+        texts = []
+        for path, known in zip(paths, self._gathered or [0] * len(paths), strict=True):
+            with open(path) as file:
+                file.seek(known)
+                texts.append(file.read())
+        self._gathered = [path.stat().st_size for path in paths]
+        rows = zip(*(text.splitlines() for text in texts), strict=True)
+        lines = [f"replica,{next(rows)[0]}"] if anew else []
         for row in rows:
             lines += [f"{index},{line}" for index, line in enumerate(row)]
-        replace_text(Path(trainer.default_root_dir) / "metrics.csv", "\n".join(lines) + "\n")
+        new = "".join(f"{line}\n" for line in lines)
+        if anew:
+            replace_text(target, new)
+        else:
+            with writing(target), open(target, "a") as file:
+                file.write(new)
 
 
 def _hook(name: str) -> Any:

@@ -94,6 +94,6 @@ class _Streams:
                 batches.append(next(stream))
             except (NotFinite, EnvironmentFailure) as error:
                 replica.sign(error)
-                replica.behind = len(self._streams) > 1
+                replica.behind = replica.index > 0  # those before it have made their step
                 raise
         return batches

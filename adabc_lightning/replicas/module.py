@@ -1,5 +1,6 @@
 """All agents as one LightningModule."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -108,6 +109,8 @@ class ReplicasModule(LightningModule):
                 "one from before the hand-over (pretrained.ckpt)"
             )
         for replica, content in zip(self._group.each(), contents, strict=True):
+            # An optimiser keeps the very tensors that it is given, and no two may have the same.
+            own = copy.deepcopy({name: content[name] for name in content if name != "loops"})
             # Lightning reads the loops of the whole, and the module may correct them.
-            replica.restore({**content, "loops": checkpoint["loops"]})
+            replica.restore({**own, "loops": checkpoint["loops"]})
         checkpoint.update(state_dict={}, optimizer_states=[], callbacks={})

@@ -101,6 +101,7 @@ class Replica:
         module.load_state_dict(content["state_dict"])
         data.load_state_dict(content[type(data).__qualname__])
         for callback in self.callbacks:
+            callback.on_load_checkpoint(self, module, content)  # type: ignore[arg-type]
             if callback.state_key in content["callbacks"]:
                 callback.load_state_dict(content["callbacks"][callback.state_key])
         self._saved_adams = content["optimizer_states"]
@@ -115,18 +116,38 @@ class Replica:
         """Says whose error it is."""
         error.add(f" (replica {self.index}, seed {self.datamodule.seed})")
 
+    @property
+    def run_folder(self) -> str:
+        """Where the checkpoint of all replicas lies, which the run goes on from."""
+        assert self._trainer is not None
+        return self._trainer.default_root_dir
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether Lightning ends the run of all."""
+        assert self._trainer is not None
+        return self._trainer.should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        assert self._trainer is not None
+        self._trainer.should_stop = value
+
     def save_checkpoint(self, path: Path, weights_only: bool | None = None) -> None:
-        """Saves :meth:`content`, which a single run can go on from.
+        """Saves :meth:`content`, which a single run can go on from; outside its folder, all.
 
         Raises: UserError: this replica stopped in a step that others had made.
         """
         assert self._trainer is not None
-        if self.behind:
+        if Path(path).is_relative_to(self.default_root_dir):
+            self._trainer.strategy.save_checkpoint(self.content(), path)
+        elif self.behind:
             raise UserError(
-                "the other replicas are a step ahead; all go on from the last evaluation by "
-                f"--trainer.default_root_dir {self._trainer.default_root_dir} --ckpt_path last"
+                "other replicas are a step ahead; all go on from the last checkpoint by "
+                f"--trainer.default_root_dir {self.run_folder} --ckpt_path last"
             )
-        self._trainer.strategy.save_checkpoint(self.content(), path)
+        else:
+            self._trainer.save_checkpoint(path, weights_only=weights_only)
 
 
 class _Prefixed(Logger):

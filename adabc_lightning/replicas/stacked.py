@@ -81,7 +81,8 @@ class Stacked:
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """``[R, *]``, of which the given tensors ``[*]`` become views."""
+    """``[R, *]``, of which the given tensors ``[*]`` become views; they must be different ones."""
+    assert len({id(tensor) for tensor in tensors}) == len(tensors)
     together = torch.stack([tensor.detach() for tensor in tensors])
     for tensor, part in zip(tensors, together.unbind(), strict=True):
         tensor.data = part
