@@ -124,6 +124,8 @@ def start(line: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*EXPERIMENT, "--engine", "ray", *shlex.split(line)],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # What was started in the background of a script ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
