@@ -24,7 +24,7 @@ import torch
 
 from adabc_lightning.__main__ import main as command_line
 from adabc_lightning.callbacks import Metrics, guard
-from adabc_lightning.callbacks.guard import check_tensors
+from adabc_lightning.callbacks.finite import check_tensors
 from adabc_lightning.data import collector
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import Bookmark, EnvironmentSpec, make_env

@@ -19,7 +19,7 @@ from tiny import Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import BalancedReplay, Guard
-from adabc_lightning.callbacks.guard import check_tensors
+from adabc_lightning.callbacks.finite import check_tensors
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.envs import evaluate
