@@ -185,6 +185,9 @@ class OffToOnModule(LightningModule):
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
+        # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
+        # as long as two environment steps.
+        self._state: AgentState | None = None
         self._ranks = Ranks()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
@@ -241,6 +244,11 @@ class OffToOnModule(LightningModule):
             scale_A = self.objective.exploration_scale(self.actor.weights)
         return None if scale_A is None else scale_A.cpu().numpy()
 
+    @property
+    def running_engine(self) -> Engine:
+        """What makes the updates, from the start of a fit on."""
+        return self._engine
+
     def agent_state(self) -> AgentState:
         """The live tensors an update reads and writes."""
         critic_adam, actor_adam = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
@@ -261,18 +269,20 @@ class OffToOnModule(LightningModule):
         """
         if not batch.batch_size[0]:  # G = 0: collect only
             return
-        work = self.work(batch)
+        if self._state is None:
+            self._state = self.agent_state()
+        work = self.work(batch, self._state)
         self._engine(work, self.add_metric)
         self.gradient_updates += len(work.moves)
 
-    def work(self, batch: TensorDict) -> Work:
+    def work(self, batch: TensorDict, state: AgentState) -> Work:
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
         num_updates, batch_size = batch.batch_size
         numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
         (share,) = self._ranks.average([batch["online"].mean()])
         self.add_metric("online/fraction", share)
         return Work(
-            self.agent_state(),
+            state,
             batch,
             self._draw(num_updates, batch_size),
             self.alpha,
@@ -416,5 +426,6 @@ class OffToOnModule(LightningModule):
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
         self._engine = make_engine(name, self.device, data.schedule.total_updates)
+        self._state = None  # the optimisers' may be those of a checkpoint now
         if data.env_steps == 0:
             self.alpha.fill_(self.alpha_offline)

@@ -9,7 +9,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from adabc_lightning.engine import make_engine
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.data import Batches
 from adabc_lightning.replicas.stacked import Stacked, stackable
@@ -66,9 +65,7 @@ class ReplicasModule(LightningModule):
             modules.append(replica.lightning_module)
         first = self._group.replicas[0]
         if all(map(stackable, modules)):
-            updates = first.datamodule.schedule.total_updates
-            engine = make_engine(first.lightning_module.engine, self.device, updates)
-            self._stacked = Stacked(modules, engine)
+            self._stacked = Stacked(modules, modules[0].running_engine)
         else:
             rank_zero_warn(
                 "the replicas are updated one after the other: of model.objective "

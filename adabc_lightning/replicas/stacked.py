@@ -53,7 +53,10 @@ class Stacked:
 
     def __call__(self, batches: Sequence[TensorDict]) -> None:
         """The G updates of a training step, with a batch ``[G, B]`` for each agent."""
-        works = [module.work(batch) for module, batch in zip(self._modules, batches, strict=True)]
+        works = [
+            module.work(batch, self._state)
+            for module, batch in zip(self._modules, batches, strict=True)
+        ]
         policy_noise = [work.draws.policy_noise_GBA for work in works]
         draws = Draws(
             torch.stack([work.draws.noise_GBA for work in works], 1),
@@ -61,7 +64,6 @@ class Stacked:
             torch.stack([work.draws.subset_GM for work in works], 1),
         )
         stacked = works[0]._replace(
-            state=self._state,
             batch=torch.stack([work.batch for work in works], 1),
             draws=draws,
             alpha=self._alpha,
