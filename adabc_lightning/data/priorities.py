@@ -3,6 +3,7 @@
 TorchRL's own ``PrioritizedSampler`` needs C++ symbols that do not load with torch 2.13.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,9 @@ class PrioritySampler(Sampler):
         self._size = 0
 
     def dumps(self, path: Any) -> None:
-        """Not used: a checkpoint holds :meth:`state_dict`."""
-        raise NotImplementedError
+        """:meth:`state_dict` into a folder, for ``ReplayBuffer.dumps``; checkpoints have it."""
+        torch.save(self.state_dict(), Path(path) / "priorities.pt")
 
     def loads(self, path: Any) -> None:
-        """Not used: a checkpoint holds :meth:`state_dict`."""
-        raise NotImplementedError
+        """The inverse of :meth:`dumps`."""
+        self.load_state_dict(torch.load(Path(path) / "priorities.pt", weights_only=True))
