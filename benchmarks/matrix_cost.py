@@ -6,6 +6,7 @@ common are made once. ``python benchmarks/matrix_cost.py docs/growth.json``
 """
 
 import argparse
+import csv
 import json
 import statistics
 from itertools import pairwise
@@ -103,15 +104,39 @@ def cost(task: str, method: str, a: float, b: float, options: argparse.Namespace
     )
 
 
+def evaluation_ms(runs: list[Path]) -> float:
+    """Milliseconds of an evaluation's step, mean over finished runs with 10 episodes side by side.
+
+    Args:
+        runs: folders with ``summary.json`` and ``metrics.csv``.
+    """
+    each = []
+    for run in runs:
+        with open(run / "metrics.csv", newline="") as file:
+            lengths = [row["eval/episode_length"] for row in csv.DictReader(file)]
+        steps = 10 * sum(float(length) for length in lengths if length)
+        seconds = json.loads((run / "summary.json").read_text())["seconds"]["evaluation"]
+        each.append(1000 * seconds / steps)
+    return statistics.mean(each)
+
+
 def main() -> None:
     """Prints the fit and a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("growth", type=Path, help="what bench grow --json wrote")
     parser.add_argument("--env-ms", type=float, default=0.9, help="a loop's step without updates")
-    parser.add_argument("--evaluation-ms", type=float, default=0.25, help="of its every step")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs="+",
+        default=[Path(f"docs/runs/demo{seed}") for seed in range(3)],
+        help="whose evaluations say what a step of one takes",
+    )
     parser.add_argument("--update-ms", type=float, help="of every update, instead of the fit")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()
+    options.evaluation_ms = evaluation_ms(options.runs)
+    print(f"a step of an evaluation: {options.evaluation_ms:.2f} ms")
     a, b, error = fit(json.loads(options.growth.read_text())["grow"]["milliseconds"])
     if options.update_ms is None:
         print(f"an update: {1000 * a:.2f} ms + FLOP / {1e-9 / b:.0f} GFLOP/s, within {error:.0%}")
