@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 
+import matplotlib.font_manager
 import pytest
 
 os.environ["WANDB_MODE"] = "disabled"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A process with a home of its own would list the fonts anew, and say so where that takes long.
+os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert result.returncode == 0, result.stderr
     said, *more = result.stderr.splitlines()
-    assert not more
+    assert not more, result.stderr
     assert said.startswith("hopper-medium-replay (99,970 transitions) → Hopper-v5, on cpu; ")
     (folder,) = (home / "runs").iterdir()
     assert folder.name.startswith("Hopper-v5-seed0-")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_experiment import PAIR, TOY, dry_run
-from tiny import write_log
+from test_experiment import dry_run, toy_experiment
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
@@ -28,9 +27,7 @@ SLURM = {
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder with a toy experiment, and stand-ins for SLURM's commands."""
     monkeypatch.chdir(tmp_path)
-    write_log(tmp_path / "log.hdf5", 4, 1)
-    Path("toy.yaml").write_text(TOY)
-    Path("pair.yaml").write_text(PAIR)
+    toy_experiment(tmp_path)
     Path("bin").mkdir()
     for name, script in SLURM.items():
         Path("bin", name).write_text(script)

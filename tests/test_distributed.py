@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from test_resume import assert_equal
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.checkpoint_content import check_content
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.replay import ReplayRing
@@ -29,6 +32,7 @@ from adabc_lightning.distributed import Ranks, digest, follows
 from adabc_lightning.engine import tensors
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
+from adabc_lightning.exchange import Exchange
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.objectives import TD3BC
 from adabc_lightning.schedule import Schedule
@@ -84,22 +88,6 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen) -> None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def assert_equal(a: Any, b: Any, path: str = "") -> None:
-    assert type(a) is type(b), path
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_equal(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for index, pair in enumerate(zip(a, b, strict=True)):
-            assert_equal(*pair, f"{path}/{index}")
-    elif isinstance(a, Tensor):
-        assert torch.equal(a, b), path
-    else:
-        assert a == b, path
 
 
 def load(folder: Path, name: str = "last.ckpt") -> dict[str, Any]:
@@ -397,6 +385,16 @@ def test_what_several_devices_cannot_do_is_said_before_they_start(
     assert said.count("\n") == 1
     assert sentence in said
     assert not (tmp_path / "run").exists()
+
+
+def test_what_belongs_to_one_process_is_refused_on_several(log: Path, tmp_path: Path) -> None:
+    data = ReplayDataModule("InvertedPendulum-v5", str(log), Schedule(6, 0, evaluation_every=3))
+    trainer = SimpleNamespace(datamodule=data, world_size=2)
+    with pytest.raises(UserError, match="one ring with priorities of its own, on one device"):
+        BalancedReplay().setup(trainer, None, "fit")  # type: ignore[arg-type]
+    data.log = Exchange(str(tmp_path / "robot"))
+    with pytest.raises(UserError, match="a log that one process follows"):
+        data.check_devices(2)
 
 
 def test_offline_alone_counts_no_environment_steps(log: Path) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_experiment import PAIR, TOY
-from tiny import write_log
+from test_experiment import PAIR, TOY, toy_experiment
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.experiment import cluster as engine
@@ -37,9 +36,8 @@ EXPERIMENT = [sys.executable, "-m", "adabc_lightning", "experiment", "pair"]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a toy task and an experiment, and in ``local`` what the local engine makes."""
     folder = tmp_path_factory.mktemp("experiment")
-    write_log(folder / "log.hdf5", 4, 1)
-    (folder / "toy.yaml").write_text(TOY.replace("online_env_steps: 8", "online_env_steps: 300"))
-    (folder / "pair.yaml").write_text(PAIR.replace("seeds: 2", "seeds: 1"))
+    longer = TOY.replace("online_env_steps: 8", "online_env_steps: 300")
+    toy_experiment(folder, longer, PAIR.replace("seeds: 2", "seeds: 1"))
     subprocess.run([*EXPERIMENT, "--out", "local", "--jobs", "2"], cwd=folder, check=True)
     return folder
 

@@ -16,10 +16,12 @@ from lightning import Callback, Trainer
 from test_resume import Cut, assert_equal
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import BalancedReplay, Checkpointing
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.exchange import Exchange
 from adabc_lightning.losses import minimum_of_group_means
 from adabc_lightning.module import OffToOnModule
 from adabc_lightning.objectives import AWAC, TD3BC
@@ -298,6 +300,12 @@ def test_what_is_no_group_is_refused(tmp_path: Path) -> None:
         Replicas([])
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, module, data = tiny_run(tmp_path, register_toy(), log, schedule=SCHEDULE)
+    with pytest.raises(UserError, match="2 devices and 1 replicas are asked for"):
+        Replicas([(module, data, [])]).data.check_devices(2)
+    data.log = Exchange(str(tmp_path / "robot"))
+    with pytest.raises(UserError, match="a log, which one agent acts for"):
+        Replicas([(module, data, [])])
+    data.log = None
     for wrong in (0, -1, 1001):
         with pytest.raises(UserError, match=f"model.replicas is {wrong}; it must be between"):
             OffToOnModule(data.spec, replicas=wrong)
@@ -306,7 +314,10 @@ def test_what_is_no_group_is_refused(tmp_path: Path) -> None:
         trainer.fit(module, data)
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     small = [
         *("--config", "quick", "--model.replicas", "2", "--seed_everything", "5"),
         *("--schedule.offline_updates", "6", "--schedule.online_env_steps", "4"),
@@ -314,19 +325,17 @@ def test_command_line(tmp_path: Path) -> None:
         *("--model.hidden_sizes", "[8,8]", "--data.max_episode_steps", "20"),
     ]
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "adabc_lightning", *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
+    def command(*words: str) -> tuple[int, str, str]:
+        return main([*words]), *capsys.readouterr()
 
-    plan = command("fit", *small, "--trainer.default_root_dir", "run", "--dry-run")
-    assert plan.returncode == 0, plan.stderr
-    assert "2 of them" in plan.stdout
+    status, said, error = command("fit", *small, "--trainer.default_root_dir", "run", "--dry-run")
+    assert status == 0, error
+    assert "2 of them" in said
     assert not (tmp_path / "run").exists()
-    made = command("fit", *small, "--trainer.default_root_dir", "run")
+    line = [sys.executable, "-m", "adabc_lightning", "fit", *small]
+    made = subprocess.run(
+        [*line, "--trainer.default_root_dir", "run"], capture_output=True, text=True
+    )
     assert made.returncode == 0, made.stderr
     assert [line.rsplit("; ", 1)[-1] for line in made.stdout.splitlines()[:2]] == [
         "run/replica_0",
@@ -337,32 +346,29 @@ def test_command_line(tmp_path: Path) -> None:
         folder = tmp_path / f"run/replica_{index}"
         assert json.loads((folder / "summary.json").read_text())["seed"] == 5 + index
         assert json.loads((folder / "summary.json").read_text())["finished"]
-    table = command("report", "run")
-    assert table.returncode == 0, table.stderr
-    rolled = command(
-        "rollout", "--ckpt_path", "run/replica_1/checkpoints/last.ckpt", "--episodes", "1"
-    )
-    assert rolled.returncode == 0, rolled.stderr
-    group = command("rollout", "--ckpt_path", "run/checkpoints/last.ckpt", "--episodes", "1")
-    assert group.returncode == 2
-    assert "replica_0/checkpoints/last.ckpt" in group.stderr
+    assert command("report", "run")[0] == 0
+    rollout = ["rollout", "--episodes", "1", "--ckpt_path"]
+    assert command(*rollout, "run/replica_1/checkpoints/last.ckpt")[0] == 0
+    status, _, error = command(*rollout, "run/checkpoints/last.ckpt")
+    assert status == 2
+    assert "replica_0/checkpoints/last.ckpt" in error
     # The config in a replica's folder is that of the single run.
     config = str(tmp_path / "run/replica_1/config.yaml")
-    alone = command("fit", "--config", config, "--trainer.default_root_dir", "alone")
-    assert alone.returncode == 0, alone.stderr
+    status, _, error = command("fit", "--config", config, "--trainer.default_root_dir", "alone")
+    assert status == 0, error
     assert_rows_close(tmp_path / "alone/metrics.csv", tmp_path / "run/replica_1/metrics.csv")
     # Longer, from where it ended.
-    longer = command(
-        "fit",
-        *small,
-        *("--schedule.online_env_steps", "6", "--trainer.default_root_dir", "run"),
-        *("--ckpt_path", "last"),
-    )
-    assert longer.returncode == 0, longer.stderr
+    longer = ["--schedule.online_env_steps", "6", "--trainer.default_root_dir", "run"]
+    status, _, error = command("fit", *small, *longer, "--ckpt_path", "last")
+    assert status == 0, error
     assert json.loads((tmp_path / "run/replica_0/summary.json").read_text())["env_steps"] == 6
-    group = command("fit", *small, "--trainer.default_root_dir", "alone", "--ckpt_path", "last")
-    assert group.returncode == 2
-    assert "alone holds the run of one agent, model.replicas is 2" in group.stderr
-    other = command("fit", *small[:2], "--trainer.default_root_dir", "run", "--ckpt_path", "last")
-    assert other.returncode == 2
-    assert "several replicas" in other.stderr
+    status, _, error = command(
+        "fit", *small, "--trainer.default_root_dir", "alone", "--ckpt_path", "last"
+    )
+    assert status == 2
+    assert "alone holds the run of one agent, model.replicas is 2" in error
+    status, _, error = command(
+        "fit", *small[:2], "--trainer.default_root_dir", "run", "--ckpt_path", "last"
+    )
+    assert status == 2
+    assert "several replicas" in error
