@@ -1,7 +1,7 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -14,6 +14,7 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector, Episode
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
+from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
@@ -32,33 +33,6 @@ from adabc_lightning.stepping import can_time_out
 
 if TYPE_CHECKING:
     from adabc_lightning.module import OffToOnModule
-
-
-@runtime_checkable
-class HandOver(Protocol):
-    """A callback that acts between the last offline update and the first environment step."""
-
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """Called once, in the order of the trainer's callbacks; first each :class:`RowChoice`.
-
-        They choose the rows, and what the others make of them comes after.
-        """
-
-
-@runtime_checkable
-class RowChoice(Protocol):
-    """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
-
-    def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
-        """Indices of the rows to keep, ``[K]``."""
-
-
-@runtime_checkable
-class Idle(Protocol):
-    """A callback that acts while a run waits for the next episode of a log."""
-
-    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """Called some times a second, between two environment steps; may raise to end the run."""
 
 
 class ReplayDataModule(LightningDataModule):

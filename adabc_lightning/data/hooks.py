@@ -1,0 +1,39 @@
+"""What a callback may do beside Lightning's hooks: each is a method that the data module calls."""
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from adabc_lightning.data.datasets import OfflineDataset
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.module import OffToOnModule
+
+
+@runtime_checkable
+class HandOver(Protocol):
+    """A callback that acts between the last offline update and the first environment step."""
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """Called once, in the order of the trainer's callbacks; first each :class:`RowChoice`.
+
+        They choose the rows, and what the others make of them comes after.
+        """
+
+
+@runtime_checkable
+class RowChoice(Protocol):
+    """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
+
+    def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
+        """Indices of the rows to keep, ``[K]``."""
+
+
+@runtime_checkable
+class Idle(Protocol):
+    """A callback that acts while a run waits for the next episode of a log."""
+
+    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """Called some times a second, between two environment steps; may raise to end the run."""
