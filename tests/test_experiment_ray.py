@@ -207,7 +207,8 @@ def test_ctrl_c_and_the_other_engine(place: Path, monkeypatch: pytest.MonkeyPatc
     os.kill(at_work, signal.SIGCONT)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
-    *stopped, last = [line for line in said.splitlines() if "1/3" not in line]
+    first, *stopped, last = [line for line in said.splitlines() if "1/3" not in line]
+    assert first == "stopping, the runs save; a second Ctrl-C does not wait for them"
     assert last == "stopped; the same command goes on"
     assert stopped
     assert all(line.startswith("stopped: toy ") for line in stopped)

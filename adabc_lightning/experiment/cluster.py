@@ -257,6 +257,8 @@ class Cluster:
                 ray.cancel(task, force=True)
             begun = {}
         self.tasks = {task: job for task, job in self.tasks.items() if job.label in begun}
+        if self.tasks:  # one whose machine was lost would wait for another
+            say("stopping, the runs save; a second Ctrl-C does not wait for them")
 
 
 def probe(address: str) -> None:
