@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -341,6 +342,11 @@ def test_command_line(
         "run/replica_0",
         "run/replica_1",
     ]
+    with open(tmp_path / "run/metrics.csv", newline="") as file:
+        returns = [float(row["eval/return"]) for row in csv.DictReader(file) if row["eval/return"]]
+    means = [f"return {sum(pair) / 2:.1f}" for pair in zip(*[iter(returns)] * 2, strict=True)]
+    lines = [line for line in made.stderr.splitlines() if "return" in line]
+    assert [re.search(r"return [\d.-]+", line)[0] for line in lines] == means  # type: ignore[index]
     assert (tmp_path / "run/report.html").is_file()
     for index in (0, 1):
         folder = tmp_path / f"run/replica_{index}"
