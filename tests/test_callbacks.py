@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.callbacks import Downsampling, Metrics, Summary
+from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, Summary
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import outcomes
@@ -229,3 +229,32 @@ def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path: Path) -> N
         trainer.fit(module, data)
     assert trainer.loggers == []
     assert module.gradient_updates == 5
+
+
+@pytest.mark.parametrize(
+    ("made", "evaluated", "offline_updates", "env_steps", "well"),
+    [
+        (16, [10], 17, 0, True),
+        (16, [10], 16, 0, False),
+        (16, [10], 5, 0, False),
+        (16, [10, 16], 5, 0, True),  # the end of a pre-training
+        (16, [], 5, 0, True),  # the hand-over evaluates it
+        (16, [10], 5, 3, True),  # after the hand-over
+    ],
+)
+def test_no_policy_is_handed_over_unseen(
+    made: int, evaluated: list[int], offline_updates: int, env_steps: int, well: bool
+) -> None:
+    evaluation = Evaluation()
+    data = SimpleNamespace(schedule=Schedule(offline_updates, 9), env_steps=env_steps)
+    history = [{"gradient_updates": number} for number in evaluated]
+    checkpoint = {
+        "agent": {"gradient_updates": made},
+        "callbacks": {evaluation.state_key: {"history": history}},
+    }
+    words = SimpleNamespace(datamodule=data), None, checkpoint
+    if well:
+        evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]
+        return
+    with pytest.raises(UserError, match=f"is {offline_updates}; its policy .* set it to 17 or"):
+        evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]

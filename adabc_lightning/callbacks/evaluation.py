@@ -126,6 +126,24 @@ class Evaluation(Callback):
         if isinstance(exception, Exception):
             self.teardown(trainer, pl_module, "fit")
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """A schedule that was cut before the checkpoint would hand over what nobody looked at.
+
+        Raises: UserError: it was.
+        """
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        made = checkpoint["agent"]["gradient_updates"]
+        history = checkpoint["callbacks"].get(self.state_key, {}).get("history")
+        seen = not history or history[-1]["gradient_updates"] == made
+        if data.env_steps == 0 and made >= data.schedule.offline_updates and not seen:
+            raise UserError(
+                f"the checkpoint is from offline update {made}, after an evaluation, and "
+                f"schedule.offline_updates is {data.schedule.offline_updates}; its policy would be "
+                f"handed over without one, set it to {made + 1} or more"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""
         return {
