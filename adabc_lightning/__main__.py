@@ -3,6 +3,7 @@
 import gc
 import os
 import shlex
+import signal
 import sys
 from importlib import import_module
 
@@ -90,42 +91,52 @@ def main(arguments: list[str] | None = None) -> int:
 
     Args:
         arguments: without the program; None for ``sys.argv``.
-    Returns: the exit status: 0, 1 where ``doctor`` found something broken, or 2 after one line
-        about what the user gave.
+    Returns: the exit status: 0, 1 where ``doctor`` found something broken, 2 after one line
+        about what the user gave, or 141 where nobody reads what is printed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        reply = answer(arguments)
-        if reply is not None:
-            sys.stdout.write(reply)
-            return 0
-        command, *words = arguments
-        words = take_allowed(words)
-        if command not in RUN:
-            return import_module(f"adabc_lightning.{command}").main(words) or 0
-        dry = command == "fit" and "--dry-run" in words
-        words = [word for word in words if not (dry and word == "--dry-run")]
-        files, options = resolve(command, words)
-        gc.disable()  # a quarter of the time that importing PyTorch takes
-        from adabc_lightning.runtime import tune
-
-        tune()
-        from adabc_lightning.cli import run
-
-        gc.enable()
-        line = shlex.join(["python", "-m", "adabc_lightning", *arguments])
-        run(command, files, options, line, dry=dry)
-        return 0
+        status = _execute(arguments)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         # What the processes that one launcher started on a machine all find is said by the first.
         if not (os.environ.get("WORLD_SIZE") and os.environ.get("LOCAL_RANK", "0") != "0"):
             print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head` has read enough; a run writes to other pipes
+        if arguments[0] in RUN:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
+        return 128 + signal.SIGPIPE
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:
             raise
         print(f"error: {error.filename!s:.100}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _execute(arguments: list[str]) -> int:
+    if (reply := answer(arguments)) is not None:
+        sys.stdout.write(reply)
+        return 0
+    command, *words = arguments
+    words = take_allowed(words)
+    if command not in RUN:
+        return import_module(f"adabc_lightning.{command}").main(words) or 0
+    dry = command == "fit" and "--dry-run" in words
+    words = [word for word in words if not (dry and word == "--dry-run")]
+    files, options = resolve(command, words)
+    gc.disable()  # a quarter of the time that importing PyTorch takes
+    from adabc_lightning.runtime import tune
+
+    tune()
+    from adabc_lightning.cli import run
+
+    gc.enable()
+    line = shlex.join(["python", "-m", "adabc_lightning", *arguments])
+    run(command, files, options, line, dry=dry)
+    return 0
 
 
 if __name__ == "__main__":

@@ -179,6 +179,11 @@ def run_config(command: str, options: list[str]) -> list[Path]:
     if command == "validate":
         if not checkpoint or config is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
+        if Path(checkpoint).is_dir():
+            raise UserError(
+                f"{checkpoint} is a folder; give a checkpoint of it, such as "
+                f"{Path(checkpoint, 'checkpoints', 'best.ckpt')}"
+            )
         if not _is_file(Path(checkpoint)):
             raise UserError(f"there is no checkpoint {checkpoint}")
         if not _is_file(config):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -305,6 +306,7 @@ MISTAKES = [
     ("--trainer.default_root_dir list.yaml/x", "but no folder can be made there"),
     ("validate --ckpt_path garbage.ckpt", "garbage.ckpt lies in no run's folder; give --config"),
     ("validate --config hopper --ckpt_path garbage.ckpt", "is no readable checkpoint"),
+    ("validate --ckpt_path .", ". is a folder; give a checkpoint of it, such as checkpoints/best."),
     ("validate --config hopper", "validate needs --ckpt_path, a checkpoint of a run"),
     # Lightning
     pytest.param("--trainer.accelerator gpu", "No supported gpu backend found", marks=needs_no_gpu),
@@ -440,3 +442,12 @@ def test_tensorboard_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loggers_module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install adabc_lightning\[tensorboard\]"):
         Logging(tensorboard=True)
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_silently(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "adabc_lightning", "configs"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == b""
+    assert process.returncode == 128 + signal.SIGPIPE
