@@ -104,11 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
         if not (os.environ.get("WORLD_SIZE") and os.environ.get("LOCAL_RANK", "0") != "0"):
             print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has read enough; a run writes to other pipes
-        if arguments[0] in RUN:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has read enough; what is left is written at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 128 + signal.SIGPIPE
+        raise  # another pipe's
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:
             raise

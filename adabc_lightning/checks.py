@@ -14,7 +14,7 @@ from adabc_lightning.errors import UserError
 Check = Callable[[Any, str], None]
 """Raises :class:`UserError` unless a value is right; the text says where it is."""
 
-LARGEST = 2**53  # of a counter; sums of a few of them are still sizes
+_LARGEST = 2**53  # of a counter; sums of a few of them are still sizes
 
 
 def refuse(value: Any, where: str, wanted: str) -> None:
@@ -25,7 +25,7 @@ def refuse(value: Any, where: str, wanted: str) -> None:
         shown = f"a tensor {list(value.shape)} of {value.dtype}"
     elif isinstance(value, (dict, list, tuple)):
         shown = f"a {type(value).__name__} of {len(value)}"
-    elif isinstance(value, int) and abs(value) >= LARGEST:
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
         shown = "a number of many digits"  # Python refuses to print the longest
     else:
         shown = f"{value!r:.40}"
@@ -34,7 +34,7 @@ def refuse(value: Any, where: str, wanted: str) -> None:
 
 def count(value: Any, where: str) -> None:
     """A whole number, 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         refuse(value, where, "a whole number, 0 or more and below 2⁵³")
 
 

@@ -205,7 +205,7 @@ class CommandLine(LightningCLI):
 
     def _replicate(self, count: int) -> None:
         """Makes each replica's parts as those of a single run with its seed would be made."""
-        of_all = (RunFolder, Progress)  # the second shows what the replicas have evaluated
+        of_all = (RunFolder, Progress)
         own = [c for c in self.trainer.callbacks if not isinstance(c, of_all)]  # type: ignore[attr-defined]
         shared = [c for c in self.trainer.callbacks if isinstance(c, of_all)]  # type: ignore[attr-defined]
         parts = []
@@ -227,8 +227,8 @@ class CommandLine(LightningCLI):
             parts.append((self.model, self.datamodule, [folder, *own]))
         self.replicas = Replicas(parts)
         self.model, self.datamodule = self.replicas.module, self.replicas.data
-        first, *rest = sorted(shared, key=lambda c: not isinstance(c, RunFolder))
-        self.trainer.callbacks = [first, self.replicas.callback, *rest, Checkpointing()]  # type: ignore[attr-defined]
+        whole, *progress = shared  # which shows what the replicas have evaluated
+        self.trainer.callbacks = [whole, self.replicas.callback, *progress, Checkpointing()]  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""

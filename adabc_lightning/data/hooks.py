@@ -1,4 +1,4 @@
-"""What a callback may do beside Lightning's hooks: each is a method that the data module calls."""
+"""What a callback may do beside Lightning's hooks; the data module asks who does."""
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
