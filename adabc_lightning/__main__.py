@@ -2,6 +2,7 @@
 
 import gc
 import os
+import select
 import shlex
 import signal
 import sys
@@ -105,17 +106,22 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has read enough; what is left is written at the exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 128 + signal.SIGPIPE
-        raise  # another pipe's
+        if not _nobody_reads():
+            raise  # another pipe's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
+        return 128 + signal.SIGPIPE
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:
             raise
         print(f"error: {error.filename!s:.100}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose other end is closed: `| head` has read enough."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _execute(arguments: list[str]) -> int:

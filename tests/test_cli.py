@@ -444,10 +444,25 @@ def test_tensorboard_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
         Logging(tensorboard=True)
 
 
-def test_a_reader_that_has_read_enough_ends_a_command_silently(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # written at once, or at the end
+def test_a_reader_that_has_read_enough_ends_a_command_silently(unbuffered: str) -> None:
     line = [sys.executable, "-m", "adabc_lightning", "configs"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
     assert process.stdout is not None
     process.stdout.close()
     assert process.communicate()[1] == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_another_broken_pipe_is_no_reader_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_another(*arguments: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("adabc_lightning.__main__.answer", break_another)
+    with pytest.raises(BrokenPipeError):
+        main(["configs"])
