@@ -188,8 +188,10 @@ class CriticEnsemble(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Truncated normal, std 1/(2·√fan_in), cut at two std, zero bias (authors' code)."""
+    """Normal, std 1/(2·√fan_in), zero bias (authors' code).
+
+    They call ``trunc_normal_`` with its absolute bounds ±2, many std away: nothing is cut.
+    """
     if isinstance(module, nn.Linear):
-        std = 1 / (2 * math.sqrt(module.in_features))
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        nn.init.normal_(module.weight, std=1 / (2 * math.sqrt(module.in_features)))
         nn.init.zeros_(module.bias)

@@ -56,6 +56,7 @@ def test_the_overlays_say_that_they_are() -> None:
     assert flat - set(complete_configs()) == {
         "quick.yaml",
         "small.yaml",
+        "mid.yaml",
         "small_adroit.yaml",
         "adroit.yaml",
     }

@@ -13,6 +13,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.envs import EnvironmentSpec
 from adabc_lightning.errors import UserError
 from adabc_lightning.module import OffToOnModule
+from adabc_lightning.networks import CriticEnsemble
 from adabc_lightning.objectives import AWAC
 from adabc_lightning.seeding import torch_generator
 
@@ -163,3 +164,15 @@ def test_whatever_moves_the_weights_the_newest_act() -> None:
         parameter.data = parameter.data * 0.5
     actions.append(single(module, observation))
     assert len({action.tobytes() for action in actions}) == len(actions)
+
+
+def test_critics_start_as_the_authors_do() -> None:
+    """An untruncated normal of std 1/(2·√fan_in), each member its own; biases 0."""
+    critics = CriticEnsemble(10, 11, 3, (256, 256))
+    for weight in critics.weights[::2]:
+        scaled = weight.detach() * 2 * weight.shape[-1] ** 0.5
+        assert abs(scaled.std().item() - 1) < 4 / (2 * scaled.numel()) ** 0.5
+        if scaled.numel() > 10_000:  # 4.55 % of a normal lie beyond two std; cut there, none would
+            assert 0.04 < (scaled.abs() > 2).float().mean().item() < 0.051
+        assert not torch.equal(weight[0], weight[1])
+    assert all(not bias.any() for bias in critics.weights[1::2])
