@@ -9,14 +9,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "OffToOnModule": "adabc_lightning.module",
+    "OffToOnModule": "adabc_lightning.agent.module",
     "Replicas": "adabc_lightning.replicas",
     "ReplayDataModule": "adabc_lightning.data.module",
-    "Robot": "adabc_lightning.robot",
-    "Schedule": "adabc_lightning.schedule",
+    "Robot": "adabc_lightning.env.robot",
+    "Schedule": "adabc_lightning.run.schedule",
     "UserError": "adabc_lightning.errors",
     "load_dataset": "adabc_lightning.data.datasets",
-    "load_policy": "adabc_lightning.policy",
+    "load_policy": "adabc_lightning.env.policy",
 }
 
 __all__ = ["__version__", *_PUBLIC]

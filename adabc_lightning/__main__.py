@@ -9,9 +9,9 @@ import sys
 from importlib import import_module
 
 from adabc_lightning import __version__
-from adabc_lightning.allowed import take_allowed
-from adabc_lightning.config_files import packaged_configs, packaged_folder, resolve
 from adabc_lightning.errors import UserError, nearest, one_line
+from adabc_lightning.run.allowed import take_allowed
+from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
 
 USAGE = """\
 usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
@@ -131,15 +131,15 @@ def _execute(arguments: list[str]) -> int:
     command, *words = arguments
     words = take_allowed(words)
     if command not in RUN:
-        return import_module(f"adabc_lightning.{command}").main(words) or 0
+        return import_module(f"adabc_lightning.commands.{command}").main(words) or 0
     dry = command == "fit" and "--dry-run" in words
     words = [word for word in words if not (dry and word == "--dry-run")]
     files, options = resolve(command, words)
     gc.disable()  # a quarter of the time that importing PyTorch takes
-    from adabc_lightning.runtime import tune
+    from adabc_lightning.run.runtime import tune
 
     tune()
-    from adabc_lightning.cli import run
+    from adabc_lightning.commands.fit import run
 
     gc.enable()
     line = shlex.join(["python", "-m", "adabc_lightning", *arguments])

@@ -15,12 +15,12 @@ import time
 import numpy as np
 import torch
 
-from adabc_lightning import stepping
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.runtime import tune
-from adabc_lightning.schedule import Schedule
+from adabc_lightning.env import stepping
+from adabc_lightning.run.runtime import tune
+from adabc_lightning.run.schedule import Schedule
 
 STEPS = 200  # in a round
 

@@ -20,12 +20,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import gymnasium
 import torch
 
-from adabc_lightning.data.rollout import LANES, Part, Rollout, roll_out
+from adabc_lightning.agent.networks import Actor
+from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.writer import PartialFile, write_hdf5
-from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.networks import Actor
-from adabc_lightning.numpy_policy import StoredPolicy
-from adabc_lightning.runtime import tune
+from adabc_lightning.env.make import make_env
+from adabc_lightning.env.rollout import LANES, Part, Rollout, roll_out
+from adabc_lightning.run.runtime import tune
 
 
 def raw(env: gymnasium.Env, episodes: list[Rollout]) -> float:

@@ -23,13 +23,14 @@ import numpy as np
 import torch
 
 from adabc_lightning.__main__ import main as command_line
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks import Metrics, guard
 from adabc_lightning.callbacks.finite import check_tensors
 from adabc_lightning.data import collector
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.envs import Bookmark, EnvironmentSpec, make_env
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.stepping import CheckedEnv, check_action
+from adabc_lightning.env.make import Bookmark, make_env
+from adabc_lightning.env.stepping import CheckedEnv, check_action
 
 HOPPER = EnvironmentSpec("Hopper-v5", 11, (-1.0,) * 3, (1.0,) * 3, 1000)
 G, B, EVERY, BLOCK = 10, 256, 500, 20

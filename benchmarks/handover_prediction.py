@@ -23,14 +23,15 @@ import pandas as pd
 import torch
 import yaml
 
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.objectives import AWAC
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.handover import measure
-from adabc_lightning.checkpoint_files import read_checkpoint
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset
-from adabc_lightning.envs import EnvironmentSpec, evaluate, make_env
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.objectives import AWAC
-from adabc_lightning.seeding import stream_seed, torch_generator
+from adabc_lightning.env.make import evaluate, make_env
+from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.run.seeding import stream_seed, torch_generator
 
 ROWS, EPISODES = 1024, 5
 COLLAPSE = 0.3

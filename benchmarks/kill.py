@@ -34,9 +34,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # what is forked must have one thread
 
 import torch
 
-import adabc_lightning.cli  # noqa: F401 - what a forked run needs not import again
+import adabc_lightning.commands.fit  # noqa: F401 - what a forked run needs not import again
 from adabc_lightning.__main__ import main as command_line
-from adabc_lightning.checkpoint_files import is_whole, newest
+from adabc_lightning.run.checkpoint_files import is_whole, newest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import write_log
@@ -61,14 +61,17 @@ METHODS = {
 
 # What dies → where it dies: "before" and "after" a call, "amid" what it writes.
 MOMENTS = {
-    "start": ("adabc_lightning.run_folder:RunFolder.on_train_start", "before after"),
+    "start": ("adabc_lightning.callbacks.folder:RunFolder.on_train_start", "before after"),
     "draw": ("adabc_lightning.data.replay:ReplayRing.sample", "after"),
-    "update": ("adabc_lightning.engine:update_critics", "before after"),  # after: before the actor
+    "update": (
+        "adabc_lightning.agent.engine:update_critics",
+        "before after",
+    ),  # after: before the actor
     "hand-over": ("adabc_lightning.data.module:ReplayDataModule.hand_over", "before after"),
     "amid hand-over": ("adabc_lightning.callbacks:Downsampling.on_hand_over", "before after"),
     "environment step": ("adabc_lightning.data.collector:Collector.step", "before after"),
     "evaluation": ("adabc_lightning.callbacks:Evaluation.run", "before after"),
-    "act": ("adabc_lightning.module:OffToOnModule.act", "before"),
+    "act": ("adabc_lightning.agent.module:OffToOnModule.act", "before"),
     "controller": ("adabc_lightning.callbacks:AlphaController.on_train_batch_end", "after"),
     "row": ("adabc_lightning.callbacks:Metrics._append", "before amid after"),
     "summary": ("adabc_lightning.callbacks:Summary._write", "before after"),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adabc_lightning.config_files import merged, resolve
+from adabc_lightning.run.config_files import merged, resolve
 
 SEEDS = 5
 SIZES = {  # observation and action sizes of the environments

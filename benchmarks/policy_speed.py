@@ -15,11 +15,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from adabc_lightning.envs import EnvironmentSpec
-from adabc_lightning.export.graph import INPUT, OUTPUT, export
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.numpy_policy import StoredPolicy
-from adabc_lightning.policy import Policy
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.commands.export.graph import INPUT, OUTPUT, export
+from adabc_lightning.env.policy import Policy
 
 CALLS = 300  # in a round
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adabc_lightning import networks
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent import networks
 
 
 class _Rounding:

@@ -18,11 +18,11 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.optim.adam import adam
 
-from adabc_lightning import networks, objectives, update
-from adabc_lightning.bench.updates import Packaged, Shapes
-from adabc_lightning.engine import Eager
-from adabc_lightning.networks import Weights, q_values
-from adabc_lightning.runtime import tune
+from adabc_lightning.agent import networks, objectives, update
+from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.commands.bench.updates import Packaged, Shapes
+from adabc_lightning.run.runtime import tune
 
 FIELDS = ("observation", "action", "reward", "next_observation", "terminated")
 UPDATES = 40  # in a round

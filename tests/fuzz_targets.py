@@ -19,9 +19,9 @@ from test_datasets import create_minari, episode_buffers
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.cli import run
-from adabc_lightning.config_files import load, merged, packaged_folder, with_ancestors
+from adabc_lightning.commands.fit import run
 from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.run.config_files import load, merged, packaged_folder, with_ancestors
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 TYPES = ("f2", "f4", "f8", "i1", "u8", "bool", "c8", "S3", "V4", "O")
@@ -54,7 +54,7 @@ VALUES = (
         "os.system",
     ),
     *([], {}, [None], {"class_path": "os.system"}, {"init_args": {}}, {1: 2}, [[1], {"a": "b"}]),
-    {"class_path": "adabc_lightning.objectives.AWAC", "init_args": {"beta": []}},
+    {"class_path": "adabc_lightning.agent.objectives.AWAC", "init_args": {"beta": []}},
 )
 
 

@@ -1,6 +1,6 @@
 """AWAC as plainly as it can be written: the truth the tests compare with.
 
-REDQ+AdaptiveBC's is :mod:`adabc_lightning.bench.plain`, the baseline of the benchmarks, too.
+REDQ+AdaptiveBC's is :mod:`adabc_lightning.commands.bench.plain`, a benchmark's baseline, too.
 """
 
 import copy
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from adabc_lightning.bench.plain import plain_mlp
-from adabc_lightning.networks import Actor, CriticEnsemble
+from adabc_lightning.agent.networks import Actor, CriticEnsemble
+from adabc_lightning.commands.bench.plain import plain_mlp
 
 
 class PlainAWAC:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from lightning import Callback, Trainer
 
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -21,9 +23,8 @@ from adabc_lightning.callbacks import (
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.envs import EnvironmentSpec, make_env
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.schedule import Schedule
+from adabc_lightning.env.make import make_env
+from adabc_lightning.run.schedule import Schedule
 
 TOY_LIMIT = 5
 

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.control import control_terms, next_alpha, next_return_average
-from adabc_lightning.envs import evaluate
+from adabc_lightning.env.make import evaluate
 from adabc_lightning.errors import UserError
-from adabc_lightning.seeding import stream_seed
+from adabc_lightning.run.seeding import stream_seed
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.collector import Episode
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 class AlphaController(Callback):

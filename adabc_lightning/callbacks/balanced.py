@@ -7,16 +7,16 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
-from adabc_lightning.checkpoint_content import check_adam
+from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_priority
+from adabc_lightning.agent.networks import mlp
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
-from adabc_lightning.losses import density_ratio_loss, density_ratio_priority
-from adabc_lightning.networks import mlp
-from adabc_lightning.seeding import stream_seed, torch_generator
+from adabc_lightning.run.checkpoint_content import check_adam
+from adabc_lightning.run.seeding import stream_seed, torch_generator
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 class DensityRatio(nn.Module):

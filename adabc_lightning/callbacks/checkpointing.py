@@ -11,13 +11,13 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from adabc_lightning.atomic import replacing
 from adabc_lightning.callbacks.evaluation import Evaluation
-from adabc_lightning.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.atomic import replacing
+from adabc_lightning.run.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

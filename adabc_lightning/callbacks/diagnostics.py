@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adabc_lightning.atomic import replace_text
 from adabc_lightning.callbacks.summary import versions
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.run.atomic import replace_text
 
 
 def tensor_statistics(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

@@ -7,12 +7,12 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from adabc_lightning.errors import UserError, nearest
-from adabc_lightning.seeding import torch_generator
+from adabc_lightning.run.seeding import torch_generator
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.datasets import OfflineDataset
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 def random_rows(count: int, total: int, replacement: bool, generator: torch.Generator) -> Tensor:

@@ -9,14 +9,14 @@ from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.collector import Episode
-from adabc_lightning.envs import evaluate
+from adabc_lightning.env.make import evaluate
+from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import UserError
-from adabc_lightning.seeding import stream_seed
-from adabc_lightning.stepping import CheckedEnv
+from adabc_lightning.run.seeding import stream_seed
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 _MOST = 10_000  # each episode has an environment of its own

@@ -9,7 +9,7 @@ from torch import Tensor
 from adabc_lightning.errors import NotFinite
 
 if TYPE_CHECKING:
-    from adabc_lightning.module import OffToOnModule
+    from adabc_lightning.agent.module import OffToOnModule
 
 
 @runtime_checkable

@@ -10,15 +10,15 @@ from lightning import Callback, LightningModule, Trainer
 from tensordict import TensorDict
 from tqdm import tqdm
 
-from adabc_lightning.atomic import NotWritten
 from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
+from adabc_lightning.run.atomic import NotWritten
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 Q_METRICS = ("q/mean", "q/target", "q/policy")
 
@@ -28,8 +28,8 @@ class Guard(Callback):
 
     Losses and Q values are looked at as the means that the row holds, before it is written;
     weights, targets, both Adams and α with them. Actions, observations and rewards are checked
-    where they arise (:mod:`adabc_lightning.stepping`). What ends the run, here or there, gets the
-    rest of its sentence from this callback, and ``diagnostics.json``; after a step that the
+    where they arise (:mod:`adabc_lightning.env.stepping`). What ends the run, here or there, gets
+    the rest of its sentence from this callback, and ``diagnostics.json``; after a step that the
     environment failed in, ``last.ckpt`` is the state from before it.
 
     Place it before ``Evaluation``, which should not run a policy that gives no numbers.

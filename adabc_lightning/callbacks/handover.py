@@ -10,15 +10,15 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
+from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.errors import UserError
-from adabc_lightning.objectives import TD3BC
-from adabc_lightning.seeding import torch_generator
+from adabc_lightning.run.seeding import torch_generator
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 SATURATED = 0.99
 """From here on, in action limits, an action counts as saturated."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from adabc_lightning.atomic import NotWritten, replace_text, writing
 from adabc_lightning.errors import UserError, first_cause
-from adabc_lightning.lock import FolderLock
+from adabc_lightning.run.atomic import NotWritten, replace_text, writing
+from adabc_lightning.run.lock import FolderLock
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 COLUMNS = (
     "phase",

@@ -8,11 +8,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from adabc_lightning.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.schedule import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 class Progress(ProgressBar):

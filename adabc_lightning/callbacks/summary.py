@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from adabc_lightning.atomic import replace_text
 from adabc_lightning.callbacks.evaluation import Evaluation
-from adabc_lightning.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.schedule import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 LIBRARIES = ("adabc_lightning", "torch", "lightning", "torchrl", "gymnasium", "mujoco", "numpy")
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.env.exchange import PREFIX
 from adabc_lightning.errors import UserError, warn
-from adabc_lightning.exchange import PREFIX
 
 if TYPE_CHECKING:
     from adabc_lightning.data.datasets import OfflineDataset

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.envs import Bookmark, Policy, get_state, set_state
+from adabc_lightning.env.make import Bookmark, Policy, get_state, set_state
+from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
-from adabc_lightning.seeding import stream_seed
-from adabc_lightning.stepping import CheckedEnv, check_action
+from adabc_lightning.run.seeding import stream_seed
 
 
 class Episode(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from adabc_lightning.data.limits import amount, check_claims, check_memory
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import amount, check_claims, check_memory
 
 VECTORS = ("observations", "actions", "next_observations")
 SCALARS = ("rewards", "terminals", "timeouts")

@@ -28,8 +28,8 @@ from adabc_lightning.data.columns import (
 )
 from adabc_lightning.data.tables import FORMATS, read_table
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError, nearest, warn
-from adabc_lightning.scores import Reference
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file

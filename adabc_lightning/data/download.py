@@ -10,9 +10,9 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from adabc_lightning.atomic import sync_folder
 from adabc_lightning.errors import UserError
-from adabc_lightning.lock import hold
+from adabc_lightning.run.atomic import sync_folder
+from adabc_lightning.run.lock import hold
 
 TIMEOUT = 10.0  # seconds without a byte
 BLOCK = 1 << 20  # bytes read at once

@@ -1,25 +1,26 @@
 """What a callback may do beside Lightning's hooks; the data module asks who does."""
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.datasets import OfflineDataset
-
-if TYPE_CHECKING:
-    from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.module import OffToOnModule
 
 
 @runtime_checkable
 class HandOver(Protocol):
     """A callback that acts between the last offline update and the first environment step."""
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
         """Called once, in the order of the trainer's callbacks; first each :class:`RowChoice`.
 
         They choose the rows, and what the others make of them comes after.
+
+        Args:
+            data: the :class:`~adabc_lightning.data.module.ReplayDataModule`.
+            agent: the module being trained.
         """
 
 
@@ -35,5 +36,5 @@ class RowChoice(Protocol):
 class Idle(Protocol):
     """A callback that acts while a run waits for the next episode of a log."""
 
-    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_idle(self, data: Any, agent: OffToOnModule) -> None:
         """Called some times a second, between two environment steps; may raise to end the run."""

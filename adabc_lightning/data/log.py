@@ -11,10 +11,10 @@ from torch import Tensor
 
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.envs import Policy
+from adabc_lightning.env.exchange import Exchange, LoggedEpisode
+from adabc_lightning.env.make import Policy
 from adabc_lightning.errors import EnvironmentFailure, UserError
-from adabc_lightning.exchange import Exchange, LoggedEpisode
-from adabc_lightning.lock import FolderLock
+from adabc_lightning.run.lock import FolderLock
 
 POLL = 0.05  # seconds between two looks into the folder
 PATIENCE = 10.0  # seconds until a line says what is waited for

@@ -1,7 +1,7 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,28 +11,27 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector, Episode
 from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
-from adabc_lightning.data.limits import check_memory
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.distributed import Ranks
-from adabc_lightning.envs import EnvironmentSpec, make_env
+from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
+from adabc_lightning.env.make import make_env
+from adabc_lightning.env.scores import Reference, reference_for
+from adabc_lightning.env.stepping import can_time_out
 from adabc_lightning.errors import UserError
-from adabc_lightning.exchange import PREFIX, Exchange, Publication
-from adabc_lightning.numpy_policy import StoredPolicy
-from adabc_lightning.schedule import Schedule
-from adabc_lightning.scores import Reference, reference_for
-from adabc_lightning.seeding import torch_generator
-from adabc_lightning.stepping import can_time_out
-
-if TYPE_CHECKING:
-    from adabc_lightning.module import OffToOnModule
+from adabc_lightning.run.limits import check_memory
+from adabc_lightning.run.ranks import Ranks
+from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.seeding import torch_generator
 
 
 class ReplayDataModule(LightningDataModule):
@@ -41,7 +40,7 @@ class ReplayDataModule(LightningDataModule):
     Args:
         env_id: Gymnasium id of the environment to fine-tune in, ``module:Name-v0`` for one that a
             module registers, or ``log:FOLDER`` to learn from the episodes that another process
-            adds to a folder (:class:`~adabc_lightning.robot.Robot`).
+            adds to a folder (:class:`~adabc_lightning.env.robot.Robot`).
         dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file, the name of a packaged
             dataset or of one of D4RL's, a Minari id, or None to start without offline data.
         schedule: the timeline.
@@ -154,7 +153,7 @@ class ReplayDataModule(LightningDataModule):
         self.online_sampler: Sampler | None = None
 
     @property
-    def agent(self) -> "OffToOnModule":
+    def agent(self) -> OffToOnModule:
         """The module being trained: the newest policy and the update counter."""
         return self.trainer.lightning_module  # type: ignore[union-attr,return-value]
 

@@ -1,21 +1,57 @@
 """What a checkpoint holds of the data module, and how a run goes on from it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
-from adabc_lightning.data.limits import check_memory
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.data.collector import Collector
+from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.shards import merged
-from adabc_lightning.distributed import digest
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, warn
-from adabc_lightning.seeding import torch_generator
+from adabc_lightning.run.limits import check_memory
+from adabc_lightning.run.ranks import Ranks, digest
+from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.seeding import torch_generator
 
-if TYPE_CHECKING:
-    from adabc_lightning.data.module import ReplayDataModule
+
+class Owner(Protocol):
+    """Whose state it is; see :class:`~adabc_lightning.data.module.ReplayDataModule`."""
+
+    env_id: str
+    seed: int
+    batches: int
+    max_episode_steps: int | None
+    dataset: OfflineDataset | None
+    dataset_name: str | None
+    replay: ReplayRing
+    replay_capacity: int | None
+    collector: Collector | LogCollector
+    ranks: Ranks
+    schedule: Schedule
+    layout: Layout
+
+    @property
+    def agent(self) -> OffToOnModule:
+        """The module being trained."""
+
+    @property
+    def env_steps(self) -> int:
+        """Of all ranks."""
+
+    def check_devices(self, count: int, env_steps: int = 0) -> None:
+        """Whether a run on ``count`` devices comes out even."""
+
+    def online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
+        """A ring to fine-tune from, of ``rows`` ``[T, width]``."""
 
 
-def content(data: "ReplayDataModule") -> dict[str, Any]:
+def content(data: Owner) -> dict[str, Any]:
     """Collector, generator and, once the ring is online, its rows; plain containers only.
 
     Before the hand-over the rows are the dataset's; its fingerprint stands for them. On rank
@@ -49,7 +85,7 @@ def content(data: "ReplayDataModule") -> dict[str, Any]:
     return state
 
 
-def restore(data: "ReplayDataModule", state_dict: dict[str, Any]) -> None:
+def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     """The inverse of :func:`content`, after ``setup("fit")``.
 
     Args:
@@ -103,7 +139,7 @@ def restore(data: "ReplayDataModule", state_dict: dict[str, Any]) -> None:
     data.dataset = None
 
 
-def _restore_ring(data: "ReplayDataModule", rings: list[dict[str, Any]]) -> None:
+def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
     """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
 
     Raises: UserError: they are of another environment or another capacity.

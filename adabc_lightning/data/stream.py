@@ -1,14 +1,46 @@
 """The training iterable: one item is one step of Algorithm 1 up to the gradient updates."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tensordict import TensorDict
 
-from adabc_lightning.schedule import OFFLINE
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.data.collector import Collector, Episode
+from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.run.ranks import Ranks
+from adabc_lightning.run.schedule import OFFLINE, Schedule
 
-if TYPE_CHECKING:
-    from adabc_lightning.data.module import ReplayDataModule
+
+class Source(Protocol):
+    """What the stream draws from; see :class:`~adabc_lightning.data.module.ReplayDataModule`."""
+
+    schedule: Schedule
+    ranks: Ranks
+    replay: ReplayRing
+    collector: Collector | LogCollector
+    batches: int
+    finished_episodes: list[Episode]
+
+    @property
+    def agent(self) -> OffToOnModule:
+        """The module being trained."""
+
+    @property
+    def env_steps(self) -> int:
+        """Of all ranks."""
+
+    @property
+    def num_batches(self) -> int:
+        """Of the whole run."""
+
+    @property
+    def batch_share(self) -> int:
+        """Of one rank."""
+
+    def hand_over(self) -> None:
+        """Opens the online ring."""
 
 
 class ExperienceStream:
@@ -26,7 +58,7 @@ class ExperienceStream:
         data: owner of the ring, the collector and the schedule.
     """
 
-    def __init__(self, data: "ReplayDataModule") -> None:
+    def __init__(self, data: Source) -> None:
         self._data = data
 
     def __len__(self) -> int:

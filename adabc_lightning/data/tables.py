@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from adabc_lightning.data.columns import check_columns, check_room
-from adabc_lightning.data.limits import check_bytes, check_memory
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.limits import check_bytes, check_memory
 
 # What a table calls D4RL's columns; Gymnasium's and Minari's names will do as well.
 _VECTORS = {

@@ -14,11 +14,11 @@ import gymnasium
 import h5py
 import numpy as np
 
-from adabc_lightning.atomic import replacing, writing
-from adabc_lightning.data.rollout import Rollout
-from adabc_lightning.envs import EnvironmentSpec
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.env.rollout import Rollout
 from adabc_lightning.errors import UserError
-from adabc_lightning.lock import hold
+from adabc_lightning.run.atomic import replacing, writing
+from adabc_lightning.run.lock import hold
 
 _RECORD = struct.Struct("<IIQ??I")  # part, steps, reset seed, terminated, truncated, CRC-32
 

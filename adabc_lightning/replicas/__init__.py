@@ -5,6 +5,6 @@ seed alone; none of them knows of the others. What they share is Lightning's loo
 go in step, the offline rows, and the gradient update (:mod:`adabc_lightning.replicas.stacked`).
 """
 
-from adabc_lightning.replicas.group import Replicas
+from adabc_lightning.replicas.assembly import Replicas
 
 __all__ = ["Replicas"]

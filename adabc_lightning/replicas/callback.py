@@ -2,18 +2,16 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from adabc_lightning.atomic import replace_text, writing
 from adabc_lightning.callbacks import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.replicas.data import Batches
+from adabc_lightning.replicas.group import Group
 from adabc_lightning.replicas.replica import Replica
-
-if TYPE_CHECKING:
-    from adabc_lightning.replicas.group import Replicas
+from adabc_lightning.run.atomic import replace_text, writing
 
 AVERAGED = ("eval/score", "eval/return")
 """What a progress line shows, as the mean over the replicas."""
@@ -26,7 +24,7 @@ class ReplicasCallback(Callback):
         group: of the replicas.
     """
 
-    def __init__(self, group: "Replicas") -> None:
+    def __init__(self, group: Group) -> None:
         self._group = group
         self._gathered: list[int] = []
         """Bytes of each replica's file that are in that of all."""

@@ -1,16 +1,14 @@
 """All data modules as one, and the batches of a step."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from tensordict import TensorDict
 
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
-
-if TYPE_CHECKING:
-    from adabc_lightning.replicas.group import Replicas
+from adabc_lightning.replicas.group import Group
 
 
 class Batches(list[TensorDict]):
@@ -24,7 +22,7 @@ class ReplicasData(LightningDataModule):
         group: of the replicas.
     """
 
-    def __init__(self, group: "Replicas") -> None:
+    def __init__(self, group: Group) -> None:
         super().__init__()
         self._group = group
 
@@ -77,7 +75,7 @@ class ReplicasData(LightningDataModule):
 class _Streams:
     """The replicas' streams (:mod:`adabc_lightning.data.stream`), in step."""
 
-    def __init__(self, group: "Replicas") -> None:
+    def __init__(self, group: Group) -> None:
         self._group = group
         self._streams = [replica.datamodule.train_dataloader() for replica in group.replicas]
 

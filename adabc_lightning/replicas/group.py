@@ -1,49 +1,20 @@
-"""What one ``Trainer.fit`` takes to train R agents."""
+"""Several replicas, and which of them is at work."""
 
 from collections.abc import Iterator, Sequence
 
-from lightning import Callback
-
-from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.errors import UserError
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.replicas.callback import ReplicasCallback
-from adabc_lightning.replicas.data import ReplicasData
-from adabc_lightning.replicas.module import ReplicasModule
 from adabc_lightning.replicas.replica import Replica
 
 
-class Replicas:
-    """The module, the data module and the callback with which one ``Trainer.fit`` trains R agents.
-
-    They go where those of a single run go; ``Checkpointing`` beside the callback saves all of
-    them in one file to go on from. Each replica has a folder ``replica_0``, ``replica_1``, … in
-    ``default_root_dir`` that is like one of a single run.
+class Group:
+    """R replicas in their order.
 
     Args:
-        parts: module, data module and callbacks of each single run, of the same configuration but
-            for the seed.
-    Raises: UserError: fewer than one, or a log for an environment.
+        replicas: one or more.
     """
 
-    def __init__(
-        self, parts: Sequence[tuple[OffToOnModule, ReplayDataModule, Sequence[Callback]]]
-    ) -> None:
-        if not parts:
-            raise UserError("Replicas needs one or more of them")
-        self.replicas = [Replica(index, *part) for index, part in enumerate(parts)]
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self.replicas = list(replicas)
         self.failed: Replica | None = None
-        first = self.replicas[0].datamodule
-        if first.log is not None:
-            raise UserError(
-                f"data.env_id is {first.env_id!r}, a log, which one agent acts for; set "
-                "model.replicas to 1"
-            )
-        for other in self.replicas[1:]:
-            other.datamodule.shares = first
-        self.module = ReplicasModule(self)
-        self.data = ReplicasData(self)
-        self.callback = ReplicasCallback(self)
 
     def each(self) -> Iterator[Replica]:
         """One after the other; remembers which one it was that failed."""

@@ -1,7 +1,7 @@
 """All agents as one LightningModule."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -11,10 +11,8 @@ from torch.optim import Optimizer
 
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.data import Batches
+from adabc_lightning.replicas.group import Group
 from adabc_lightning.replicas.stacked import Stacked, stackable
-
-if TYPE_CHECKING:
-    from adabc_lightning.replicas.group import Replicas
 
 
 class ReplicasModule(LightningModule):
@@ -24,7 +22,7 @@ class ReplicasModule(LightningModule):
         group: of the replicas.
     """
 
-    def __init__(self, group: "Replicas") -> None:
+    def __init__(self, group: Group) -> None:
         super().__init__()
         self.automatic_optimization = False
         self._group = group

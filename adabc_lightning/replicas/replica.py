@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Checkpointing
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
-from adabc_lightning.module import OffToOnModule
 
 
 class Replica:

@@ -6,11 +6,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.engine import Draws, Engine
-from adabc_lightning.losses import minimum, minimum_of_group_means
-from adabc_lightning.module import OffToOnModule
-from adabc_lightning.objectives import AWAC, TD3BC
-from adabc_lightning.update import AdamState, AgentState
+from adabc_lightning.agent.engine import Draws, Engine
+from adabc_lightning.agent.losses import minimum, minimum_of_group_means
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.objectives import AWAC, TD3BC
+from adabc_lightning.agent.update import AdamState, AgentState
 
 
 def stackable(module: OffToOnModule) -> bool:

@@ -32,7 +32,7 @@ def anchor(name: str) -> str:
 
 def keys() -> str:
     """A section per group, a row per key: default, what it takes, what it means, who changes it."""
-    from adabc_lightning.parser import in_words
+    from adabc_lightning.commands.parser import in_words
 
     parser = _parser()
     actions = {action.dest: action for action in parser._actions}
@@ -70,8 +70,8 @@ _ABOUT = {
 
 def _parser() -> Any:
     """The command line's own parser."""
-    from adabc_lightning.cli import CommandLine
-    from adabc_lightning.lock import FolderLock
+    from adabc_lightning.commands.fit import CommandLine
+    from adabc_lightning.run.lock import FolderLock
 
     class Made(Exception):
         pass
@@ -96,14 +96,14 @@ def _default(key: str) -> str:
 
 
 def _base() -> dict[str, Any]:
-    from adabc_lightning.config_files import packaged_folder
+    from adabc_lightning.run.config_files import packaged_folder
 
     return yaml.safe_load((packaged_folder() / "base.yaml").read_text(encoding="utf-8"))
 
 
 def _comments() -> dict[str, str]:
     """Key → the comment behind it in base.yaml, in the file's order."""
-    from adabc_lightning.config_files import packaged_folder
+    from adabc_lightning.run.config_files import packaged_folder
 
     found, group = {}, ""
     for line in (packaged_folder() / "base.yaml").read_text(encoding="utf-8").splitlines():
@@ -122,6 +122,8 @@ def _docstrings() -> dict[str, str]:
     """Key → what the docstring of the class that takes it says."""
     from docstring_parser import parse
 
+    from adabc_lightning.agent.module import OffToOnModule
+    from adabc_lightning.agent.objectives import TD3BC
     from adabc_lightning.callbacks import (
         AlphaController,
         Checkpointing,
@@ -131,10 +133,8 @@ def _docstrings() -> dict[str, str]:
         Metrics,
     )
     from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.loggers import Logging
-    from adabc_lightning.module import OffToOnModule
-    from adabc_lightning.objectives import TD3BC
-    from adabc_lightning.schedule import Schedule
+    from adabc_lightning.run.loggers import Logging
+    from adabc_lightning.run.schedule import Schedule
 
     classes = [
         *[("schedule", Schedule), ("data", ReplayDataModule), ("model", OffToOnModule)],
@@ -161,7 +161,7 @@ def _plain(text: str) -> str:
 
 def _changed() -> dict[str, list[str]]:
     """Key → the packaged configs that set it to something else than the default."""
-    from adabc_lightning.config_files import load, packaged_configs, packaged_folder
+    from adabc_lightning.run.config_files import load, packaged_configs, packaged_folder
 
     base, found = _flat(_base()), {}
     for file in packaged_configs():
@@ -185,7 +185,7 @@ def _flat(content: dict[str, Any], group: str = "") -> dict[str, Any]:
 
 def configs() -> str:
     """Every packaged config in full."""
-    from adabc_lightning.config_files import packaged_configs, packaged_folder
+    from adabc_lightning.run.config_files import packaged_configs, packaged_folder
 
     parts = [
         "# Packaged configs\n\n`python -m adabc_lightning configs` lists them; `--config NAME` "

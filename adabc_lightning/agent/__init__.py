@@ -1,0 +1,1 @@
+"""What an agent is and how it learns: equations, networks, methods, updates."""

@@ -1,5 +1,0 @@
-"""How fast this machine is: updates, whole loops, loading, start-up."""
-
-from adabc_lightning.bench.command import main
-
-__all__ = ["main"]

@@ -1,0 +1,98 @@
+"""Makes a run's folder, its ``config.yaml`` and its loggers; ends the loggers."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Callback, LightningModule, Trainer
+
+from adabc_lightning.data.artifacts import dataset_card, log_artifacts
+from adabc_lightning.errors import warn
+from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.folder import clear, refuse_a_second_run
+from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.loggers import Logging, finish_loggers, make_loggers
+
+
+class ReplicaFolder(Callback):
+    """Gives a replica's folder the ``config.yaml`` of a single run with its seed.
+
+    Args:
+        config: the resolved config, YAML.
+        resumes: whether the folder's own run goes on.
+    """
+
+    def __init__(self, config: str, resumes: bool) -> None:
+        self.config, self.resumes = config, resumes
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After :class:`RunFolder`, which holds the lock of all."""
+        folder = Path(trainer.default_root_dir)
+        if self.resumes and folder.is_dir():
+            clear(folder, anew=trainer.ckpt_path is None)
+        replace_text(folder / "config.yaml", self.config)
+
+
+class RunFolder(Callback):
+    """Makes the folder, ``config.yaml`` and the loggers once nothing can be wrong any more.
+
+    Lightning would start the loggers before the dataset is read, and leave their files behind
+    when it turns out to be broken.
+
+    Args:
+        config: the resolved config, YAML.
+        logging: which loggers to start.
+        lock: of the folder; whoever made it releases it.
+        resumes: whether the folder's own run goes on.
+    """
+
+    def __init__(self, config: str, logging: Logging, lock: FolderLock, resumes: bool) -> None:
+        self.config, self.logging = config, logging
+        self.lock, self.resumes = lock, resumes
+        self._card: dict[str, Any] | None = None
+        self.begun = False  # whether all that a checkpoint holds was taken
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Only rank zero writes.
+
+        Raises: UserError: another run is at work in the folder, or was in the meantime.
+        """
+        self.begun = True
+        if not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        self.lock.take(folder)
+        if self.resumes:
+            clear(folder, anew=trainer.ckpt_path is None)
+        else:
+            refuse_a_second_run(folder)
+        replace_text(folder / "config.yaml", self.config)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        print(
+            f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
+            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}",
+            file=sys.stderr,
+        )
+        loggers = make_loggers(self.logging, folder)
+        for logger in loggers:
+            with suppress(Exception):  # a run never fails for its logger
+                logger.log_hyperparams(yaml.safe_load(self.config))
+        trainer.loggers = [*trainer.loggers, *loggers]
+        if self.logging.wandb_artifacts and loggers and data.dataset is not None:
+            self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets the loggers write what they still hold."""
+        if self.logging.wandb_artifacts and trainer.is_global_zero:
+            try:
+                log_artifacts(trainer.loggers, Path(trainer.default_root_dir), self._card)
+            except Exception as error:  # a run never fails for its logger
+                warn(f"Weights & Biases has no artifacts of this run: {error}")
+        with suppress(Exception):
+            finish_loggers(trainer.loggers)
+
+
+def _times(count: int) -> str:
+    return "" if count == 1 else f" × {count}"

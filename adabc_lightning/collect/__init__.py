@@ -1,5 +1,0 @@
-"""Rolls out policies and writes a dataset with a card."""
-
-from adabc_lightning.collect.command import main
-
-__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What a person types, a module or a folder for each command."""

@@ -1,0 +1,249 @@
+"""``python -m adabc_lightning bench``: what it measures, the table and the JSON."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from argparse import Namespace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.commands.options import Options
+from adabc_lightning.errors import UserError
+
+_EPILOG = """\
+The contestants run in turn, round by round, and medians are printed, so that what else the machine
+does falls on all of them; yet run it on an idle one. Sampling is part of every update. --rounds 1
+--updates 2 --steps 20 --rows 1000 tries it out in a minute."""
+
+PARTS = ("updates", "loop", "load", "start")
+MORE = ("grow",)
+"""Measured only where they are named."""
+
+
+def parse(words: list[str]) -> Namespace:
+    """The options of a command line.
+
+    Raises: UserError: an option is unknown or out of its range.
+    """
+    parser = Options("bench", "Measures how fast this machine trains.", _EPILOG)
+    add = parser.add_argument
+    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all these), "
+        "or grow: how the cost grows with N, batch, width and G")  # fmt: skip
+    add("--updates", type=int, default=40, help="per contestant and round (default: %(default)s)")
+    add("--rounds", type=int, default=7, help="default: %(default)s")
+    add("--steps", type=int, default=500, help="environment steps of a loop (default: %(default)s)")
+    add("--rows", type=int, default=1_000_000, help="of the datasets (default: %(default)s)")
+    add("--num-critics", type=int, default=10, metavar="N", help="default: %(default)s")
+    add("--batch-size", type=int, default=256, metavar="B", help="default: %(default)s")
+    add("--hidden", type=int, default=256, metavar="H", help="units of each of the two hidden "
+        "layers (default: %(default)s)")  # fmt: skip
+    add("--threads", type=int, help="of PyTorch (default: its own choice)")
+    add("--precision", choices=("highest", "high", "medium"), default="highest",
+        help="of float32 matrix products, torch.set_float32_matmul_precision "
+        "(default: %(default)s)")  # fmt: skip
+    add("--no-compile", action="store_true", help="leave out the compiled update")
+    add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
+        "and the allocator's defaults")  # fmt: skip
+    add("--processor-time", action="store_true", help="of updates: seconds of the processor, for a "
+        "busy machine; with --threads 1")  # fmt: skip
+    add("--cpu", action="store_true", help="even where there is a GPU")
+    add("--json", metavar="FILE", help="write what was measured, every round of it; - for stdout")
+    add("--plot", metavar="FILE", help="of grow, a figure: .svg, .png or .pdf")
+    options = parser.parse_args(words)
+    for part in options.parts:
+        if part not in (*PARTS, *MORE):
+            raise UserError(f"bench measures no {part!r}; known: {', '.join((*PARTS, *MORE))}")
+    for name in ("updates", "rounds", "steps", "rows", "num_critics", "batch_size", "hidden"):
+        if getattr(options, name) < 1:
+            value = getattr(options, name)
+            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads is {options.threads}; it must be 1 or more")
+    if options.processor_time and options.threads != 1:
+        raise UserError("--processor-time adds up the threads' seconds; use it with --threads 1")
+    for name in ("json", "plot"):
+        file = getattr(options, name)
+        if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
+            raise UserError(f"--{name}: there is no folder {Path(file).parent}")
+    if options.plot:
+        if "grow" not in options.parts:
+            raise UserError("--plot draws what grow measures; name it: bench grow --plot FILE")
+        if Path(options.plot).suffix not in (".svg", ".png", ".pdf"):
+            raise UserError(f"--plot is {options.plot}; it must end in .svg, .png or .pdf")
+        if find_spec("matplotlib") is None:
+            raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
+    return options
+
+
+def main(words: list[str]) -> None:
+    """Runs the command.
+
+    Args:
+        words: the command line after ``bench``.
+    Raises: UserError: anything wrong with what the user gave.
+    """
+    options = parse(words)
+    from adabc_lightning.run.runtime import tune
+
+    if not options.untuned:
+        tune()
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision(options.precision)
+    cuda = torch.cuda.is_available() and not options.cpu
+    device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+    measured: dict[str, Any] = {"machine": machine(device)}
+    show = print if options.json != "-" else lambda *_, **__: None
+    show("  ".join(f"{key} {value}" for key, value in measured["machine"].items()))
+    parts = {"updates": _updates, "loop": _loop, "load": _load, "start": _start, "grow": _grow}
+    for name in options.parts or PARTS:
+        measured[name], lines = parts[name](options, device)
+        show(f"\n{name}", *lines, sep="\n  ", flush=True)
+    if options.json == "-":
+        print(json.dumps(measured, indent=2))
+    elif options.json:
+        from adabc_lightning.run.atomic import replace_text
+
+        replace_text(Path(options.json), json.dumps(measured, indent=2) + "\n")
+
+
+def machine(device: Any) -> dict[str, Any]:
+    """Processor, cores, accelerator and the versions that decide about speed."""
+    import torch
+
+    from adabc_lightning import __version__
+
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        lines = information.read_text(errors="replace").splitlines()
+        name = next(
+            (line.partition(":")[2].strip() for line in lines if "model name" in line), name
+        )
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": torch.get_float32_matmul_precision(),
+        "torch": torch.__version__,
+        "adabc_lightning": __version__,
+    }
+
+
+def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.commands.bench import updates
+
+    shapes = _shapes(options)
+    engines = ["eager"]
+    if device.type == "cuda":
+        engines.append("cuda_graph")
+    elif not options.no_compile:
+        engines.append("compiled")
+    running = updates.contestants(shapes, device, engines)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    rates = updates.in_turn(running, options.updates, options.rounds, device, clock)
+    flops = updates.flops_per_update(shapes)
+    peak = updates.peak_flops(shapes, device, options.rounds, clock)
+    baselines = {"to_authors_style": "authors' style", "to_corl_style": "CORL's style"}
+    measured, lines = {}, []
+    for name, each in rates.items():
+        ratios = {
+            key: statistics.median(a / b for a, b in zip(each, rates[baseline], strict=True))
+            for key, baseline in baselines.items()
+            if baseline in rates
+        }
+        rate = statistics.median(each)
+        share = rate * flops / peak
+        measured[name] = {"updates_per_s": each, **ratios, "share_of_peak": share}
+        times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
+        lines.append(
+            f"{name:<24} {rate:8.1f} updates/s ({min(each):.1f} to {max(each):.1f}), "
+            f"{times}, {100 * share:3.0f} % of the products' peak"
+        )
+    lines.append(
+        f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {shapes.hidden}: "
+        f"{flops / 1e9:.2f} GFLOP per update, peak {peak / 1e9:.0f} GFLOP/s at this shape"
+    )
+    return {**measured, "flops_per_update": flops, "peak_flops_per_s": peak}, lines
+
+
+def _shapes(options: Namespace) -> Any:
+    from adabc_lightning.commands.bench.updates import Shapes
+
+    hidden = (options.hidden, options.hidden)
+    sizes = {"num_critics": options.num_critics, "batch_size": options.batch_size}
+    return Shapes(**sizes, hidden=hidden, rows=options.rows)
+
+
+def _grow(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.commands.bench import grow
+
+    shapes = _shapes(options)
+    # Not compiled: each shape would be, for half a minute.
+    engine = "cuda_graph" if device.type == "cuda" else "eager"
+    per_round = max(1, options.updates // 2), options.rounds, options.steps // 2
+    growth = grow.measure(shapes, device, engine, *per_round)
+    if options.plot:
+        name = machine(device)["device" if device.type == "cuda" else "cpu"]
+        title = f"{name}, {engine}; N = {shapes.num_critics}, B = {shapes.batch_size}, "
+        grow.draw(growth, f"{title}hidden {shapes.hidden}, where they stay", Path(options.plot))
+    return {"engine": engine, "milliseconds": growth}, grow.table(growth)
+
+
+def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.commands.bench import loop
+
+    hidden = [options.hidden, options.hidden]
+    model: dict[str, Any] = {"num_critics": options.num_critics, "hidden_sizes": hidden}
+    model["subset_size"] = min(2, options.num_critics)
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    if accelerator == "cpu":  # these loops are too short for the engine of a long run
+        model["engine"] = "eager" if options.no_compile else "compiled"
+    measured: dict[str, Any] = {}
+    updates = max(60, options.updates * options.rounds)  # the first chunks warm up
+    measured["offline"] = loop.offline(updates, accelerator, model)
+    steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // 10)}
+    for g, count in steps.items():
+        measured[f"online, G = {g}"] = loop.online(count, g, accelerator, model)
+    measured["acting alone"] = loop.acting(options.steps * 2, options.rounds, accelerator, model)
+    lines = []
+    for name, values in measured.items():
+        (unit, rate), outside = next(iter(values.items())), values.get("outside")
+        unit = unit.replace("_per_s", "/s").replace("_", " ")
+        share = "" if outside is None else f", {100 * outside:5.1f} % outside the updates"
+        if itself := values.get("environment_itself"):
+            share = f", the environment itself {itself:.1f}"
+        lines.append(f"{name:<24} {rate:8.1f} {unit}{share}")
+    return measured, lines
+
+
+def _load(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.commands.bench import processes
+
+    runs = [processes.load(options.rows) for _ in range(min(3, options.rounds))]
+    seconds = statistics.median(run["seconds"] for run in runs)
+    peak = statistics.median(run["peak"] for run in runs)
+    line = (
+        f"{options.rows} transitions      {seconds:.2f} s from HDF5, peak {peak:.2f} × their "
+        f"float32 size ({runs[0]['size'] / 2**20:.0f} MiB)"
+    )
+    return {"seconds": [run["seconds"] for run in runs], "peak": peak, **runs[0]}, [line]
+
+
+def _start(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
+    from adabc_lightning.commands.bench import processes
+
+    repeats = range(min(3, options.rounds))
+    usage = [processes.help_seconds() for _ in repeats]
+    first = [processes.first_update_seconds() for _ in repeats]
+    lines = [
+        f"{'--help':<24} {statistics.median(usage):8.2f} s",
+        f"{'first update, hopper':<24} {statistics.median(first):8.2f} s",
+    ]
+    return {"help_s": usage, "first_update_s": first}, lines

@@ -1,0 +1,152 @@
+"""Whole runs through Lightning: rates of both phases, and what the loop around updates costs."""
+
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+
+from adabc_lightning.agent.engine import AddMetric, Engine, Work
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.callbacks import AlphaController, Downsampling, Guard, Metrics
+from adabc_lightning.commands.bench.updates import wait
+from adabc_lightning.data.collector import Collector
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.run.schedule import Schedule
+
+
+class _Timed:
+    """An engine with a clock around it."""
+
+    def __init__(self, engine: Engine, device: torch.device) -> None:
+        self.seconds, self.updates = 0.0, 0
+        self._engine, self._device = engine, device
+
+    def __call__(self, work: Work, add: AddMetric) -> None:
+        start = time.perf_counter()
+        self._engine(work, add)
+        wait(self._device)
+        self.seconds += time.perf_counter() - start
+        self.updates += len(work.moves)
+
+
+class _Clock(Callback):
+    """Wall time of a phase after its first tenth, and the engine's share of it."""
+
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
+        self.seconds = self.inside = 0.0
+        self.batches = self.updates = 0
+        self.timed: _Timed | None = None
+        self._start = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        if self.timed is None:  # the module has made its engine by now
+            pl_module._engine = self.timed = _Timed(pl_module._engine, pl_module.device)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.batches += 1
+        if self.batches == self.warm_up:
+            self._start = time.perf_counter()
+            self.timed.seconds, self.timed.updates = 0.0, 0  # type: ignore[union-attr]
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        self.seconds = time.perf_counter() - self._start
+        if self.timed is not None:
+            self.inside, self.updates = self.timed.seconds, self.timed.updates
+        self.batches -= self.warm_up
+
+
+def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any]) -> _Clock:
+    """Fits Hopper without checkpoints and evaluations, and returns the stopped clock.
+
+    Args:
+        schedule: of one phase only.
+        batches: that it makes.
+        accelerator: Lightning's.
+        model: arguments of the module.
+    """
+    data = ReplayDataModule(schedule=schedule)
+    agent = OffToOnModule(data.spec, **model)
+    clock = _Clock(max(1, batches // 10))
+    callbacks = [Downsampling(), AlphaController(), Guard(), Metrics(), clock]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Trainer(
+            max_epochs=1,
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+            callbacks=callbacks,
+        ).fit(agent, data)
+    return clock
+
+
+def acting(steps: int, rounds: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
+    """Environment steps per second with the policy acting, without Lightning's loop.
+
+    And those of the environment itself, on the same actions in turn with it; medians.
+
+    Args:
+        steps: of a round.
+        rounds: after one that warms up.
+        accelerator: Lightning's.
+        model: arguments of the module.
+    """
+    data = ReplayDataModule(schedule=Schedule(0, steps, 0))
+    agent = OffToOnModule(data.spec, **model).to("cuda" if accelerator == "gpu" else "cpu")
+    env, column = data.make_env(), data.layout.columns["action"]
+    collector = Collector(data.make_env(), data.layout, data.exploration_noise, data.seed, 0, None)
+    env.reset(seed=0)
+    ours, alone = [], []
+    for _ in range(rounds + 1):
+        start, actions, ends = time.perf_counter(), [], []
+        for _ in range(steps):
+            actions.append(collector.step(agent.act, agent.exploration_scale())[column])
+            ends.append(collector.finished_episode is not None)
+        middle = time.perf_counter()
+        same = [action.numpy() for action in actions]
+        again = time.perf_counter()
+        for action, end in zip(same, ends, strict=True):
+            env.step(action)
+            if end:
+                env.reset()
+        ours.append(steps / (middle - start))
+        alone.append(steps / (time.perf_counter() - again))
+    collector.close()
+    env.close()
+    return {
+        "env_steps_per_s": statistics.median(ours[1:]),
+        "environment_itself": statistics.median(alone[1:]),
+    }
+
+
+def offline(updates: int, accelerator: str, model: dict[str, Any]) -> dict[str, float]:
+    """Updates per second of pre-training, and the share of time outside the updates."""
+    schedule = Schedule(updates, 0, 0, evaluation_every=10**9)
+    clock = run(schedule, -(-updates // schedule.offline_chunk), accelerator, model)
+    return {
+        "updates_per_s": clock.updates / clock.seconds,
+        "outside": 1 - clock.inside / clock.seconds,
+    }
+
+
+def online(
+    steps: int, updates_per_env_step: int, accelerator: str, model: dict[str, Any]
+) -> dict[str, float]:
+    """Environment steps per second of fine-tuning at some G, and the share outside the updates."""
+    schedule = Schedule(0, steps, updates_per_env_step, evaluation_every=10**9)
+    clock = run(schedule, steps, accelerator, model)
+    return {
+        "env_steps_per_s": clock.batches / clock.seconds,
+        "outside": 1 - clock.inside / clock.seconds,
+    }

@@ -1,0 +1,231 @@
+"""Gradient updates per second: the packaged engines and the two baselines, in turn."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch.utils.flop_counter import FlopCounterMode
+
+from adabc_lightning.agent.engine import NAMED, Eager, Engine
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.commands.bench.authors import AuthorsStyle
+from adabc_lightning.commands.bench.corl import CorlStyle
+from adabc_lightning.commands.bench.plain import PlainAgent
+from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.replicas.stacked import Stacked
+
+_CHUNK = 20
+"""Updates that are sampled together, as in ``schedule.offline_chunk``."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What an update costs depends on these alone.
+
+    Args:
+        observation_size, action_size: O, A.
+        num_critics: N.
+        batch_size: B.
+        hidden: units of each hidden layer of the actor and the critics.
+        rows: transitions to sample from.
+    """
+
+    observation_size: int = 11
+    action_size: int = 3
+    num_critics: int = 10
+    batch_size: int = 256
+    hidden: tuple[int, ...] = (256, 256)
+    rows: int = 1_000_000
+
+    @property
+    def subset_size(self) -> int:
+        """M."""
+        return min(2, self.num_critics)
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """An environment of these sizes with actions in [−1, 1]."""
+        size = self.action_size
+        return EnvironmentSpec("bench", self.observation_size, (-1.0,) * size, (1.0,) * size, 1000)
+
+
+class Packaged(OffToOnModule):
+    """The packaged training step without a trainer around it, sampling included."""
+
+    def __init__(self, shapes: Shapes, device: torch.device, engine: Engine) -> None:
+        super().__init__(
+            shapes.spec,
+            num_critics=shapes.num_critics,
+            subset_size=shapes.subset_size,
+            hidden_sizes=shapes.hidden,
+        )
+        self.to(device)
+        self._adams = self.configure_optimizers()
+        self._engine = engine
+        self._batch_size = shapes.batch_size
+        layout = Layout(shapes.observation_size, shapes.action_size)
+        rows = torch.randn(shapes.rows, layout.width)
+        rows[:, layout.columns["terminated"]] = rows[:, layout.columns["online"]] = 0
+        generator = torch.Generator().manual_seed(0)
+        self._ring = ReplayRing(layout, rows, shapes.rows, generator, device=device)
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The two Adams, without a trainer to ask."""
+        return self._adams
+
+    def sample(self, updates: int) -> TensorDict:
+        """A batch ``[updates, B]``."""
+        return self._ring.sample(updates, self._batch_size)
+
+    def run(self, updates: int) -> None:
+        """Makes so many updates."""
+        for first in range(0, updates, _CHUNK):
+            self.training_step(self.sample(min(_CHUNK, updates - first)), 0)
+
+
+def replicas(
+    count: int, shapes: Shapes, device: torch.device, engine: Engine
+) -> Callable[[int], None]:
+    """A function that makes so many updates of each of several agents, stacked.
+
+    Args:
+        count: R.
+        shapes: of each.
+        device: of all.
+        engine: how the updates run.
+    """
+    agents = [Packaged(shapes, device, engine) for _ in range(count)]
+    stacked = Stacked(agents, engine)
+
+    def run(updates: int) -> None:
+        for first in range(0, updates, _CHUNK):
+            chunk = min(_CHUNK, updates - first)
+            stacked([agent.sample(chunk) for agent in agents])
+
+    return run
+
+
+def contestants(
+    shapes: Shapes, device: torch.device, engines: list[str]
+) -> dict[str, Callable[[int], None]]:
+    """Name → a function that makes so many updates on data of its own."""
+    running: dict[str, Callable[[int], None]] = {
+        name: Packaged(shapes, device, NAMED[name]()).run for name in engines
+    }
+    sizes = shapes.observation_size, shapes.action_size
+    authors = AuthorsStyle(
+        sizes,
+        shapes.hidden,
+        shapes.num_critics,
+        shapes.subset_size,
+        shapes.rows,
+        device,
+    )
+
+    def run_authors(updates: int) -> None:
+        for _ in range(updates):
+            authors.update(shapes.batch_size, 0.4)
+
+    running["authors' style"] = run_authors
+    if shapes.num_critics == 2:
+        corl = CorlStyle(sizes, shapes.hidden, shapes.rows, device)
+
+        def run_corl(updates: int) -> None:
+            for _ in range(updates):
+                corl.update(shapes.batch_size)
+
+        running["CORL's style"] = run_corl
+    plain = PlainAgent(
+        torch.float32,
+        shapes.num_critics,
+        shapes.observation_size,
+        shapes.action_size,
+        shapes.hidden,
+        shapes.spec.action_low,
+        shapes.spec.action_high,
+        gamma=0.99,
+        tau=0.005,
+        policy_delay=2,
+        lr=3e-4,
+        sigma=0.2,
+        clip=0.5,
+        normalizer="policy",
+        device=device,
+    )
+    layout = Layout(shapes.observation_size, shapes.action_size)
+    batch = layout.unpack(torch.randn(shapes.batch_size, layout.width, device=device))
+    fields = ("observation", "action", "reward", "next_observation", "terminated")
+    observation, action, reward, next_observation, terminated = (batch[name] for name in fields)
+    noise = torch.randn(shapes.batch_size, shapes.action_size, device=device)
+
+    def run_plain(updates: int) -> None:
+        for _ in range(updates):
+            subset = torch.randperm(shapes.num_critics)[: shapes.subset_size]
+            plain.update(
+                observation, action, reward, next_observation, terminated, noise, subset, 0.4
+            )
+
+    running["separate MLPs in a loop"] = run_plain
+    return running
+
+
+def in_turn(
+    running: dict[str, Callable[[int], None]],
+    updates: int,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Updates per second of each contestant in each round, after one round that warms up."""
+    rates: dict[str, list[float]] = {name: [] for name in running}
+    for number in range(rounds + 1):
+        for name, run in running.items():
+            start = clock()
+            run(updates)
+            wait(device)
+            if number:
+                rates[name].append(updates / (clock() - start))
+    return rates
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def flops_per_update(shapes: Shapes) -> float:
+    """Floating-point operations of matrix products in the packaged update, mean of two updates."""
+    agent = Packaged(shapes, torch.device("cpu"), Eager())
+    with FlopCounterMode(display=False) as counter:
+        agent.run(2)
+    return counter.get_total_flops() / 2
+
+
+def peak_flops(
+    shapes: Shapes,
+    device: torch.device,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Operations per second of the widest layer's batched product alone, median."""
+    wide = max(shapes.hidden)
+    x = torch.randn(shapes.num_critics, shapes.batch_size, wide, device=device)
+    weight = torch.randn(shapes.num_critics, wide, wide, device=device)
+    out = torch.empty_like(x)
+    repeats, rates = 20, []
+    for number in range(rounds + 1):
+        start = clock()
+        for _ in range(repeats):
+            torch.bmm(x, weight, out=out)
+        wait(device)
+        if number:
+            seconds = (clock() - start) / repeats
+            rates.append(2 * shapes.num_critics * shapes.batch_size * wide**2 / seconds)
+    return statistics.median(rates)

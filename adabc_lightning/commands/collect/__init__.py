@@ -1,0 +1,5 @@
+"""Rolls out policies and writes a dataset with a card."""
+
+from adabc_lightning.commands.collect.command import main
+
+__all__ = ["main"]

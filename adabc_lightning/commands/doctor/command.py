@@ -1,0 +1,219 @@
+"""``python -m adabc_lightning doctor``: its options, and its report for people or as JSON."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.commands.doctor.data import datasets
+from adabc_lightning.commands.doctor.finding import Finding
+from adabc_lightning.commands.doctor.machine import (
+    accelerators,
+    importable,
+    machine,
+    packages,
+    weights_and_biases,
+)
+from adabc_lightning.commands.doctor.rendering import rendering, simulation
+from adabc_lightning.commands.options import Options
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.config_files import last_value, merged, resolve
+
+EPILOG = """\
+--config and --KEY VALUE are those of fit; without them it looks at the defaults (Hopper, the
+packaged log, the paper's full protocol). Nothing is downloaded, nor written but PyTorch's cache of
+compiled code: where a run is long enough to be compiled, that takes half a minute the first time.
+
+Exit status: 0, or 1 when something that a run needs is broken. A note (no GPU, not logged in to
+Weights & Biases) is no problem.
+
+examples:
+  doctor
+  doctor --config walker2d-medium --config method/awac --seconds 20
+  doctor --data-dir ~/logs --json
+"""
+
+
+def parser() -> Options:
+    """The command's options; the others are fit's."""
+    options = Options("doctor", "Checks this machine and how long a config will take.", EPILOG)
+    add = options.add_argument
+    add("--config", "-c", action="append", default=[], metavar="NAME", help="as for fit")
+    add("--data-dir", type=Path, metavar="DIR", help="also list the HDF5 datasets of a folder")
+    add("--seconds", type=_seconds, default=10.0, metavar="S",
+        help="about how long to measure; 0: not at all (default: %(default)g)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    return options
+
+
+def main(words: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        words: the command line after ``doctor``.
+    Returns: the exit status: 0, or 1 where a finding is a problem.
+    Raises: UserError: the command line itself is wrong.
+    """
+    options, keys = parser().parse_known_args(words)
+    for word in keys:
+        if word.startswith("--") and ("." not in word and not word.startswith("--seed_everything")):
+            parser().error(f"unrecognized arguments: {word}")
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise UserError(f"--data-dir: there is no folder {options.data_dir}")
+    files, keys = resolve("doctor", [*(f"--config={name}" for name in options.config), *keys])
+    report: dict[str, Any] = {"plan": None, "speed": None, "seconds": None}
+    findings = []
+    for finding in examine(options, files, keys, report):
+        findings.append(finding)
+        if not options.json:
+            print(finding.line(), flush=True)
+    broken = [finding for finding in findings if finding.state == "problem"]
+    if options.json:
+        checks = [asdict(finding) for finding in findings]
+        print(json.dumps({"ok": not broken, "findings": checks, **report}, indent=2))
+    else:
+        count = f"{len(broken)} problem{'s' * (len(broken) > 1)}" if broken else "no problems"
+        print(f"\n{count}")
+    return 1 if broken else 0
+
+
+def examine(
+    options: argparse.Namespace, files: list[Path], keys: list[str], report: dict[str, Any]
+) -> Iterator[Finding]:
+    """Everything in order, what costs least first.
+
+    Args:
+        options: the command's.
+        files, keys: the chosen config.
+        report: gets the plan, the speed and the seconds of the run.
+    """
+    yield from machine()
+    yield from packages()
+    yield simulation()
+    if bad := importable():
+        yield bad
+        return
+    yield accelerators()
+    wanted = last_value(keys, "--logging.wandb") or merged(files, {})["logging"]["wandb"]
+    yield weights_and_biases(str(wanted))
+    yield rendering()
+    yield from datasets(options.data_dir)
+    yield from chosen(files, keys, options.seconds, report)
+
+
+def chosen(
+    files: list[Path], keys: list[str], seconds: float, report: dict[str, Any]
+) -> Iterator[Finding]:
+    """Whether the config could start, how fast it is and how long it will take."""
+    from adabc_lightning.commands.doctor.speed import expected_seconds, measure
+    from adabc_lightning.commands.fit import CommandLine, quieten
+    from adabc_lightning.commands.preview import to_fetch
+    from adabc_lightning.run.lock import FolderLock
+
+    quieten()
+    name = " + ".join(path.stem for path in files) or "the defaults"
+    with tempfile.TemporaryDirectory() as folder:
+        away = [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
+        try:
+            line = CommandLine("fit", files, [*keys, *away], FolderLock("", ""), dry=True)
+            missing = to_fetch(line.datamodule.dataset_name) if line.datamodule.download else None
+            if missing or not seconds:
+                plan, speed = line.plan(), None
+            else:
+                plan, speed = measure(line, seconds)
+        except UserError as error:
+            yield Finding("config", f"{name} cannot run", "problem", f"{error}")
+            return
+    report["plan"] = plan
+    yield Finding("config", f"{name}: {_task(plan)}")
+    yield _room(plan)
+    if missing:
+        yield Finding(
+            "speed", "not measured: the dataset is not here yet", "note",
+            f"fit fetches it first, from {missing}; then ask again.",
+        )  # fmt: skip
+    if speed is None:
+        return
+    phases, evaluations = expected_seconds(plan, speed)
+    report["speed"] = asdict(speed)
+    report["seconds"] = {"phases": phases, "evaluations_at_most": evaluations}
+    yield Finding("speed", _rates(plan, speed))
+    yield Finding("duration", _duration(phases, evaluations))
+
+
+def _task(plan: dict[str, Any]) -> str:
+    data = plan["dataset"] or "no dataset"
+    return (
+        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then "
+        f"{plan['online_env_steps']:,} environment steps × {plan['updates_per_env_step']} updates"
+    )
+
+
+def _room(plan: dict[str, Any]) -> Finding:
+    """Whether memory and disk will do."""
+    import shutil
+
+    from adabc_lightning.run.limits import amount
+
+    files, memory = sum(plan["files"].values()), plan["memory"]
+    more = sum(v for k, v in memory.items() if v and k not in ("now", "free"))
+    disk, free = shutil.disk_usage(Path.cwd()).free, memory["free"]
+    in_all = amount(more + (memory["now"] or 0))
+    found = f"the run takes {in_all} of memory, {amount(files)} of disk"
+    if files > disk:
+        return Finding(
+            "room", found, "problem",
+            f"{amount(disk)} are free here: give another --trainer.default_root_dir.",
+        )  # fmt: skip
+    if free is not None and more > free:
+        return Finding(
+            "room", found, "problem",
+            f"{amount(free)} are free: set a smaller data.replay_capacity.",
+        )  # fmt: skip
+    return Finding("room", found)
+
+
+def _rates(plan: dict[str, Any], speed: Any) -> str:
+    parts = []
+    if speed.offline_updates:
+        parts.append(f"pre-training {speed.offline_updates:,.0f} updates/s")
+    if speed.online_env_steps:
+        updates = speed.online_env_steps * plan["updates_per_env_step"]
+        parts.append(
+            f"fine-tuning {updates:,.0f} updates/s ({speed.online_env_steps:,.1f} environment "
+            "steps/s)"
+        )
+    return ", ".join(parts) or "too few updates to measure"
+
+
+def _duration(phases: float | None, evaluations: float | None) -> str:
+    if phases is None:
+        return "unknown: too few updates to measure"
+    if evaluations is None:
+        return f"{spoken(phases)}, and the evaluations, whose episodes have no time limit"
+    return f"{spoken(phases)}, and up to {spoken(evaluations)} of evaluations"
+
+
+def spoken(seconds: float) -> str:
+    """``"2 h 5 min"``, two units at most."""
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), seconds / 86400
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{days:.1f} days"
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be between 0 and 600")
+    return value

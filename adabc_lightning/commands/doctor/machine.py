@@ -1,0 +1,178 @@
+"""Machine, packages, accelerators: what can be said without any config."""
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from adabc_lightning.commands.doctor.finding import Finding
+from adabc_lightning.commands.experiment.command import cores
+
+LITTLE_MEMORY, LITTLE_DISK = 2e9, 1e9  # bytes; a run of the paper's size takes about a third
+PACKAGE = "adabc_lightning"
+
+
+def machine() -> Iterator[Finding]:
+    """System, cores, memory and disk."""
+    from adabc_lightning.run.limits import amount, available
+
+    count, load = cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    python = f"Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.machine()}, {python}, {count} cores ({_processor()})"
+    if load > 0.5 * count:
+        yield Finding(
+            "machine", f"{system}, load {load:.1f}", "note",
+            "other processes are using the cores: what is measured below is less than the "
+            "machine can do alone.",
+        )  # fmt: skip
+    else:
+        yield Finding("machine", system)
+    memory, disk = available(), shutil.disk_usage(Path.cwd()).free
+    found = f"{'?' if memory is None else amount(memory)} free; disk {amount(disk)} free here"
+    if memory is not None and memory < LITTLE_MEMORY:
+        yield Finding(
+            "memory", found, "note",
+            "close other programs, or set data.replay_capacity and use a smaller dataset.",
+        )  # fmt: skip
+    elif disk < LITTLE_DISK:
+        yield Finding(
+            "memory", found, "note",
+            "free some space, or give runs a folder elsewhere by --trainer.default_root_dir.",
+        )  # fmt: skip
+    else:
+        yield Finding("memory", found)
+    if not (hasattr(os, "sched_getaffinity") or sys.platform == "darwin"):
+        yield Finding(
+            "system",
+            platform.system(),
+            "problem",
+            "use Linux or macOS; files cannot be locked here.",
+        )
+
+
+def _processor() -> str:
+    """The CPU's name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or "of unknown make"
+
+
+def packages() -> Iterator[Finding]:
+    """Versions of what this package requires, and of its extras' packages."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(line) for line in requires(PACKAGE) or []]
+    except PackageNotFoundError:
+        yield Finding(
+            "packages", f"{PACKAGE} runs from a folder, not installed", "note",
+            "`pip install .` in the clone, or `make venv`, installs it with what it needs.",
+        )  # fmt: skip
+        return
+    have, bad = [f"{PACKAGE} {version(PACKAGE)}"], []
+    missing: dict[str, list[str]] = {}
+    for needed in declared:
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(needed.marker or ""))
+        try:
+            found = version(needed.name)
+        except PackageNotFoundError:
+            if extra is None:
+                bad.append(f"{needed.name} missing")
+            else:
+                missing.setdefault(extra[1], []).append(needed.name)
+            continue
+        if not needed.specifier.contains(found, prereleases=True):
+            bad.append(f"{needed.name} {found} (needed: {needed.specifier})")
+        elif extra is None:
+            have.append(f"{needed.name} {found}")
+    if bad:
+        yield Finding(
+            "packages", ", ".join(bad), "problem",
+            f"`pip install --upgrade {PACKAGE}` installs what it needs.",
+        )  # fmt: skip
+    else:
+        yield Finding("packages", ", ".join(have))
+    users = {extra: names for extra, names in missing.items() if extra not in ("dev", "docs")}
+    if users:
+        yield Finding(
+            "extras", f"not installed: {', '.join(users)}", "note",
+            f"`pip install '{PACKAGE}[{','.join(users)}]'` adds them (TensorBoard, the Adroit "
+            "hand, reports); without them only those parts are missing.",
+        )  # fmt: skip
+
+
+def accelerators() -> Finding:
+    """What Lightning would choose, and what it would leave unused."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = []
+        for index in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(index)
+            names.append(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)")
+        return Finding("accelerator", f"{', '.join(names)}; CUDA {torch.version.cuda}")
+    if torch.backends.mps.is_available():
+        return Finding("accelerator", "Apple's GPU (MPS)")
+    threads = f"runs use the CPU, {torch.get_num_threads()} threads"
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return Finding(
+            "accelerator", f"an NVIDIA device that torch {torch.__version__} cannot use; {threads}",
+            "note", "install a torch with CUDA and a driver that is new enough for it "
+            "(PyTorch's site names both).",
+        )  # fmt: skip
+    return Finding("accelerator", f"none; {threads}")
+
+
+def weights_and_biases(wanted: str) -> Finding:
+    """What becomes of ``logging.wandb`` here; never the key.
+
+    Args:
+        wanted: the value of ``logging.wandb``.
+    """
+    from adabc_lightning.run.loggers import logged_in
+
+    set_to = f"WANDB_MODE is {os.environ['WANDB_MODE']}, " if "WANDB_MODE" in os.environ else ""
+    mode = os.environ.get("WANDB_MODE", "auto") if wanted == "auto" else wanted
+    if mode == "disabled":
+        return Finding("W&B", f"{set_to}logging.wandb {wanted}: off")
+    try:
+        known = logged_in()
+    except Exception as error:  # a key of the wrong form, a broken file
+        kind = type(error).__name__
+        return Finding(
+            "W&B", f"{set_to}its login does not work ({kind}); runs log offline", "note",
+            "`wandb login --relogin` stores another key; `wandb sync RUN/wandb/offline-*` uploads.",
+        )  # fmt: skip
+    if mode == "offline":
+        login = "logged in" if known else "not logged in"
+        return Finding("W&B", f"{set_to}logging.wandb {wanted}: offline, though {login}")
+    if known:
+        return Finding("W&B", f"{set_to}logging.wandb {wanted}: logged in, online")
+    return Finding(
+        "W&B", f"{set_to}logging.wandb {wanted}: not logged in, offline (in the run's folder)",
+        "note", "`wandb login` puts runs online; --logging.wandb disabled turns it off.",
+    )  # fmt: skip
+
+
+def importable() -> Finding | None:
+    """A problem where PyTorch or Lightning cannot even be imported."""
+    try:
+        from adabc_lightning.run.runtime import tune
+
+        tune()
+        import lightning  # noqa: F401
+        import torchrl  # noqa: F401
+    except Exception as error:  # a broken installation raises anything
+        reason = " ".join(str(error).split())[:200]
+        return Finding(
+            "libraries", f"{type(error).__name__}: {reason}", "problem",
+            "install torch, torchrl and lightning again, with the versions of constraints.txt.",
+        )  # fmt: skip
+    return None

@@ -1,0 +1,155 @@
+"""A few seconds of the chosen config: how fast it is here, and how long it will take."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning import Callback, Trainer
+
+from adabc_lightning.callbacks import Checkpointing, Evaluation, Guard, Metrics, Progress, Summary
+from adabc_lightning.callbacks.folder import RunFolder
+from adabc_lightning.commands.fit import CommandLine
+from adabc_lightning.commands.preview import Preview
+from adabc_lightning.env.stepping import CheckedEnv
+from adabc_lightning.run.schedule import OFFLINE, ONLINE
+
+if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
+    from adabc_lightning.data.module import ReplayDataModule
+
+NEVER = 10**12  # updates or steps between evaluations
+FEWEST = 3  # batches of a phase; the first one warms up
+# They write, or run episodes; what they take is estimated apart.
+LEFT_OUT = (Checkpointing, Evaluation, Guard, Metrics, Progress, RunFolder, Summary)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Per second of wall time, each None where it was not measured.
+
+    Args:
+        offline_updates: gradient updates of pre-training.
+        online_env_steps: environment steps of fine-tuning, with the updates after each.
+        evaluation_steps: steps of an evaluation's episodes side by side.
+    """
+
+    offline_updates: float | None
+    online_env_steps: float | None
+    evaluation_steps: float | None
+
+
+class Stopwatch(Callback):
+    """Cuts both phases short and notes how far they came.
+
+    Args:
+        seconds: that each phase may take after its first batch, which may have to compile; a
+            batch that has begun is finished, and each phase makes a few of them however slow they
+            are.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.marks: dict[str, list[tuple[float, int]]] = {OFFLINE: [], ONLINE: []}
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """The timeline has no evaluations here."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data.schedule = replace(data.schedule, evaluation_every=NEVER)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Ends the phase when its time is over."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        online = data.env_steps > 0
+        marks = self.marks[ONLINE if online else OFFLINE]
+        # .item() waits for an accelerator, which answers before it is done.
+        pl_module.actor.weights[0].flatten()[0].item()
+        now = time.perf_counter()
+        marks.append((now, data.env_steps if online else pl_module.gradient_updates))
+        if now - marks[0][0] < self.seconds or len(marks) < FEWEST:
+            return
+        if online or not data.schedule.online_env_steps:
+            trainer.should_stop = True
+        else:
+            data.schedule = replace(data.schedule, offline_updates=pl_module.gradient_updates)
+
+    def rate(self, phase: str) -> float | None:
+        """Updates (offline) or environment steps (online) per second."""
+        marks = self.marks[phase]
+        if len(marks) < 2:
+            return None
+        (start, first), (end, last) = marks[0], marks[-1]
+        return (last - first) / (end - start)
+
+
+def evaluation_rate(
+    data: "ReplayDataModule", agent: "OffToOnModule", episodes: int, seconds: float
+) -> float:
+    """Steps per second of so many environments side by side, as evaluations run them.
+
+    Episodes that end begin anew, so that it is the speed while none has ended.
+    """
+    envs = [CheckedEnv(data.make_env(), data.step_timeout) for _ in range(episodes)]
+    observations = [env.reset(seed=index) for index, env in enumerate(envs)]
+    start, steps = time.perf_counter(), 0
+    while steps < 2 or time.perf_counter() - start < seconds:
+        actions = agent.act(np.stack(observations))
+        for index, (env, action) in enumerate(zip(envs, actions, strict=True)):
+            observations[index], _, terminated, truncated = env.step(action)
+            if terminated or truncated:
+                observations[index] = env.reset()
+        steps += 1
+    rate = steps / (time.perf_counter() - start)
+    for env in envs:
+        env.close()
+    return rate
+
+
+def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], Speed]:
+    """Runs a config for about so long.
+
+    Args:
+        command_line: ``fit`` of the config, dry, its dataset on this machine.
+        seconds: of all measurements together.
+    Returns: the plan of the run, and its speed.
+    Raises: UserError: the run cannot start.
+    """
+    trainer, data, agent = command_line.trainer, command_line.datamodule, command_line.model
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    preview, watch = Preview(callbacks, stops=False), Stopwatch(0.4 * seconds)
+    kept = [callback for callback in callbacks if not isinstance(callback, LEFT_OUT)]
+    trainer.callbacks = [preview, *kept, watch]  # type: ignore[attr-defined]
+    command_line.start()
+    episodes = command_line.config_init.evaluation.episodes
+    steps = evaluation_rate(data, agent, episodes, 0.2 * seconds)
+    return preview.plan, Speed(watch.rate(OFFLINE), watch.rate(ONLINE), steps)
+
+
+def expected_seconds(plan: dict[str, Any], speed: Speed) -> tuple[float | None, float | None]:
+    """How long the run takes: its phases, and at most its evaluations.
+
+    Args:
+        plan: of the run.
+        speed: of this machine.
+    Returns: seconds of each, None for what is unknown: nothing was measured, or an episode may
+        last for ever.
+    """
+    phases = 0.0
+    for count, rate in (
+        (plan["offline_updates"], speed.offline_updates),
+        (plan["online_env_steps"], speed.online_env_steps),
+    ):
+        if count and rate is None:
+            return None, None
+        phases += count / rate if rate else 0.0
+    limit, count = plan["max_episode_steps"], sum(plan["evaluations"].values())
+    if limit is None or speed.evaluation_steps is None:
+        return phases, None
+    return phases, count * limit / speed.evaluation_steps

@@ -1,0 +1,218 @@
+"""From an experiment's declaration to the exact ``fit`` commands. Imports no PyTorch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.commands.experiment.declaration import (
+    Declaration,
+    Variant,
+    dotted,
+    slug,
+    task_names,
+)
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
+
+HAND_OVER = (  # the hand-over and what comes after it
+    "schedule.online_env_steps",  # 0 in the pre-training itself
+    "schedule.updates_per_env_step",
+    "data.replay_capacity",  # of the ring that opens at the hand-over
+    "data.exploration_noise",  # of the collector
+    "downsampling.",
+    "alpha.",  # the controller of α_online; α_offline is the model's
+)
+# What pre-training never reads, so that variants which differ in nothing else share one. Whatever
+# is not listed counts as an ingredient: a key forgotten here costs time, never correctness.
+AFTER_PRETRAINING = (
+    "seed_everything",  # in the folder's name instead
+    "ckpt_path",
+    *HAND_OVER,
+    "data.download",  # how a dataset gets here, not what is in it
+    "logging.",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+)
+SCALED = ("schedule.offline_updates", "schedule.online_env_steps", "schedule.evaluation_every")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line asks of an experiment.
+
+    Args:
+        out: folder of all runs.
+        scale: factor of the schedule's lengths and of the evaluation interval.
+        overlays: configs between the tasks' and the methods'.
+        data_dir: folder of datasets of one's own, ``hopper_medium.hdf5`` for ``hopper-medium``.
+    """
+
+    out: Path
+    scale: float = 1.0
+    overlays: list[str] = field(default_factory=list)
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ``fit``: a pre-training or a run.
+
+    Args:
+        label: for people.
+        folder: the run's folder.
+        words: the command line after ``fit`` that starts it.
+        record: what it is, for ``experiment.json``; two jobs are the same if theirs are equal.
+        updates: gradient updates it makes.
+        needs: the pre-training it continues.
+    """
+
+    label: str
+    folder: Path
+    words: list[str]
+    record: dict[str, Any]
+    updates: int
+    needs: "Job | None" = None
+
+
+@cache
+def defaults() -> dict[str, Any]:
+    """The values of ``base.yaml`` by their dotted keys: all there are but ``trainer``'s."""
+    return dict(dotted(load(packaged_folder() / "base.yaml")))
+
+
+def settings(config: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of a resolved config that differ from ``base.yaml``.
+
+    The difference, so that a key which a later version adds changes no old run.
+
+    Args:
+        without: keys, and groups ending in a dot, to leave out.
+    """
+    base = defaults()
+    return {
+        key: value
+        for key, value in sorted(dotted(config))
+        if not among(key, without) and (key not in base or base[key] != value)
+    }
+
+
+def among(key: str, names: tuple[str, ...]) -> bool:
+    """Whether a key is one of some keys and groups, which end in a dot."""
+    return any(key == name or (name[-1] == "." and key.startswith(name)) for name in names)
+
+
+def plan(declaration: Declaration, choice: Choice) -> list[Job]:
+    """Every job in an order in which each can start once those before it are done.
+
+    Seed by seed, so that an experiment cut short has whole comparisons.
+
+    Raises: UserError: a config is missing or broken, or two tasks have one name.
+    """
+    cells = [
+        _Cell(declaration.name, f"{task}.yaml", name, variant, choice)
+        for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
+        for variant in declaration.variants
+    ]
+    jobs: dict[Path, Job] = {}
+    for seed in range(declaration.seeds):
+        for cell in cells:
+            pretraining = cell.pretraining(seed)
+            if pretraining is not None:  # the first variant's command stands for all that share it
+                pretraining = jobs.setdefault(pretraining.folder, pretraining)
+            run = cell.run(seed, pretraining)
+            jobs[run.folder] = run
+    return list(jobs.values())
+
+
+class _Cell:
+    """One variant on one task: its command line and what that resolves to."""
+
+    def __init__(
+        self, experiment: str, file: str, task: str, variant: Variant, choice: Choice
+    ) -> None:
+        self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
+        names = [file, *choice.overlays]
+        if variant.method is not None:
+            names.append(f"method/{variant.method.removesuffix('.yaml')}.yaml")
+        self.words = [word for name in names for word in ("--config", name)]
+        files, _ = resolve("fit", self.words)
+        options = variant.options_of(task)
+        config = merged(files, options)
+        if choice.data_dir is not None and config["data"]["dataset"] is not None:
+            own = choice.data_dir / f"{task.replace('-', '_')}.hdf5"
+            if own.is_file():
+                options["data.dataset"] = str(own)
+        if choice.scale != 1:
+            for key in SCALED:
+                value = config["schedule"][key.rpartition(".")[2]]
+                options[key] = max(1, round(value * choice.scale)) if value else 0
+        self.config = merged(files, options)
+        if (replicas := self.config["model"]["replicas"]) != 1:
+            raise UserError(
+                f"{variant.name} on {task}: model.replicas is {replicas}; an experiment makes a "
+                "run for each of its seeds, leave it 1"
+            )
+        # The first variant's pre-training is that of others, too: nothing that concerns its own
+        # fine-tuning may be refused there, such as more rows to keep than the ring has.
+        shared = {key: value for key, value in options.items() if not among(key, HAND_OVER)}
+        shared |= {"data.replay_capacity": None, "schedule.online_env_steps": 0}
+        self.pretraining_words = [*self.words, *_words(shared)]
+        self.words += _words(options)
+
+        self.settings = settings(self.config)
+        self.recipe = settings(self.config, AFTER_PRETRAINING)
+
+    def pretraining(self, seed: int) -> Job | None:
+        """None where the method starts from nothing."""
+        updates = self.config["schedule"]["offline_updates"]
+        if not updates:
+            return None
+        recipe = json.dumps(self.recipe, sort_keys=True)
+        digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+        folder = self.out / "pretrained" / self.task / f"{digest}-seed{seed}"
+        record = {"kind": "pretraining", "task": self.task, "seed": seed, "settings": self.recipe}
+        label = f"{self.task} pre-training {digest} seed {seed}"
+        words = self._complete(self.pretraining_words, seed, folder)
+        return Job(label, folder, words, record, updates)
+
+    def run(self, seed: int, pretraining: Job | None) -> Job:
+        """The fine-tuning, or the whole run where there is no pre-training."""
+        folder = self.out / self.task / slug(self.variant.name) / f"seed{seed}"
+        words = self.words
+        if pretraining is not None:
+            words = [*words, "--ckpt_path", str(checkpoint(pretraining))]
+        record = {
+            "kind": "run",
+            "experiment": self.experiment,
+            "task": self.task,
+            "variant": self.variant.name,
+            "seed": seed,
+            "settings": self.settings,
+        }
+        schedule = self.config["schedule"]
+        updates = schedule["online_env_steps"] * schedule["updates_per_env_step"]
+        label = f"{self.task} {self.variant.name} seed {seed}"
+        return Job(label, folder, self._complete(words, seed, folder), record, updates, pretraining)
+
+    @staticmethod
+    def _complete(words: list[str], seed: int, folder: Path) -> list[str]:
+        seeded = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
+        return [*words, *seeded]
+
+
+def checkpoint(pretraining: Job) -> Path:
+    """What a pre-training leaves for the runs that continue it."""
+    return pretraining.folder / "checkpoints" / "pretrained.ckpt"
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line."""
+    return [
+        word
+        for key, value in options.items()
+        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+    ]

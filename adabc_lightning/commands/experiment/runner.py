@@ -1,0 +1,284 @@
+"""Runs the jobs of an experiment on an engine: what can start, what has ended, what failed."""
+
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, Self
+
+from adabc_lightning.commands.experiment.plan import Job, checkpoint
+from adabc_lightning.commands.experiment.resolved import differences, strangeness
+from adabc_lightning.commands.experiment.results import RECORD, load_json, write_results
+from adabc_lightning.commands.experiment.store import MARK
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.checkpoint_files import newest
+from adabc_lightning.run.lock import FolderLock
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+POLL_SECONDS = 0.1
+
+
+def finished(job: Job) -> bool:
+    """Whether nothing is left to do."""
+    done = load_json(job.folder / "summary.json").get("finished", False)
+    needed = (checkpoint(job), job.folder / MARK)  # here, or in the run store
+    return bool(done) and (job.record["kind"] == "run" or any(p.is_file() for p in needed))
+
+
+def unfinished(jobs: list[Job]) -> list[Job]:
+    """What is left: runs, and the pre-trainings that these still need."""
+    runs = [job for job in jobs if job.record["kind"] == "run" and not finished(job)]
+    needed = {job.needs.folder for job in runs if job.needs is not None}
+    left = needed | {job.folder for job in runs}
+    return [job for job in jobs if job.folder in left and not finished(job)]
+
+
+def command_line(job: Job) -> list[str]:
+    """The ``fit`` that starts a job, or goes on with it where it has saved something."""
+    if newest(job.folder):
+        last = ["--trainer.default_root_dir", str(job.folder), "--ckpt_path", "last"]
+        return ["fit", *last]
+    return ["fit", *job.words]
+
+
+def log_path(job: Job) -> Path:
+    """Where a job's output goes: beside its folder, which must be empty at the start."""
+    return job.folder.with_name(f"{job.folder.name}.log")
+
+
+def check(jobs: list[Job]) -> None:
+    """Whether each folder is empty or holds what is planned for it, by whomever it was run.
+
+    Raises: UserError: a folder holds something else, or a damaged file.
+    """
+    for job in jobs:
+        record = load_json(job.folder / RECORD)
+        if record and record != job.record:
+            old, new = record.get("settings", {}), job.record["settings"]
+            keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+            what = f"with other {', '.join(keys[:3])}" if keys else "of another experiment"
+            raise UserError(f"{job.folder} holds a run {what}; choose another --out")
+        if not (job.folder / "config.yaml").is_file():
+            continue
+        if record and (keys := differences(job)):
+            what = f"with other {', '.join(keys[:3])} than planned"
+            raise UserError(f"{job.folder} holds a run {what}; remove it, or choose another --out")
+        if not record and (keys := strangeness(job)):
+            what = f"of somebody else's, with other {', '.join(keys[:3])}"
+            raise UserError(f"{job.folder} holds a run {what}; choose another --out")
+
+
+def adopt(jobs: list[Job]) -> None:
+    """Takes over, after :func:`check`, what was run by hand with a command of ``--dry-run``."""
+    for job in jobs:
+        if (job.folder / "config.yaml").is_file() and not load_json(job.folder / RECORD):
+            _record(job)
+            say(f"taken over: {job.label}")
+
+
+def _record(job: Job) -> None:
+    replace_text(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
+
+
+class Engine(Protocol):
+    """Where jobs run. A context: what it started ends when it is left."""
+
+    @property
+    def room(self) -> bool:
+        """Whether one more can be started."""
+
+    def start(self, job: Job) -> None:
+        """Starts a job, or goes on with it where it has saved something.
+
+        Raises: UserError: another process is at work in its folder.
+        """
+
+    def ended(self) -> list[tuple[Job, bool]]:
+        """The jobs that have ended since the last call, and whether they had no error."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job has been started that has not ended."""
+
+    def stop(self) -> None:
+        """Asks what runs to save and end; a second time, to end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def prepare(job: Job, patience: float = 0.0) -> list[str]:
+    """Makes a job's folder ready for its ``fit``.
+
+    Args:
+        job: one of those that :func:`unfinished` returns.
+        patience: seconds to wait for a process that still has the folder.
+    Returns: the command line: see :func:`command_line`.
+    Raises: UserError: another process is at work in it.
+    """
+    with FolderLock("a run", "--out") as lock:
+        lock.take(job.folder, patience)
+        words = command_line(job)
+        if "last" not in words:
+            _clear(job.folder)
+        _record(job)
+    return words
+
+
+def run_all(
+    jobs: list[Job],
+    chosen: list[Job],
+    out: Path,
+    engine: Callable[[FolderLock | None], Engine],
+    *,
+    alone: bool = True,
+) -> None:
+    """Runs what is not finished and prints a line per job that ends.
+
+    Args:
+        jobs: of the whole experiment, in order; what a job needs stands before it.
+        chosen: those of them that may be run.
+        out: folder of all runs.
+        engine: makes the engine; it is given the lock of ``out``, if there is one.
+        alone: whether ``out`` is locked: one experiment at a time works in it.
+
+    Raises:
+        UserError: the folder is in use or holds something else.
+        SystemExit: 1 when a job failed, 128 + number after a signal.
+    """
+    check(chosen)
+    with FolderLock("an experiment", "--out") as lock:
+        if alone:
+            lock.take(out)
+        adopt(chosen)
+        with engine(lock if alone else None) as running:
+            folders = {job.folder for job in chosen}
+            left = [job for job in unfinished(jobs) if job.folder in folders]
+            _Runner(left, out, running, alone).run()
+
+
+class _Runner:
+    """The loop over jobs: what waits, what failed."""
+
+    def __init__(self, jobs: list[Job], out: Path, engine: Engine, alone: bool) -> None:
+        self.out, self.engine, self.alone = out, engine, alone
+        self.waiting = list(jobs)
+        self.total, self.count = len(jobs), 0
+        self.folders = {job.folder for job in jobs}
+        self.started: dict[Path, float] = {}
+        self.failed: list[Job] = []
+        self.signals: list[int] = []
+
+    def run(self) -> None:
+        """Until nothing is left or a signal came."""
+        old = {number: signal.getsignal(number) for number in SIGNALS}
+        for number, handler in old.items():
+            if handler != signal.SIG_IGN:  # nohup's choice stays
+                signal.signal(number, lambda number, frame: self.signals.append(number))
+        passed_on = 0
+        try:
+            while self.engine.busy or (self.waiting and not self.signals):
+                self._start_what_can()
+                time.sleep(POLL_SECONDS)
+                while passed_on < len(self.signals):
+                    self.engine.stop()
+                    passed_on += 1
+                self._collect()
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+        self._gather()
+        if self.signals:
+            say("stopped; the same command goes on")
+            raise SystemExit(128 + self.signals[-1])
+        if self.failed:
+            for job in self.failed:
+                cause = job.needs if job.needs and job.needs in self.failed else job
+                log = log_path(cause)
+                say(f"failed: {job.label}{f', see {log}' if log.is_file() else ''}")
+            raise SystemExit(1)
+
+    def _start_what_can(self) -> None:
+        for job in list(self.waiting):
+            if not self.engine.room or self.signals:
+                return
+            if job.needs in self.failed:
+                self.waiting.remove(job)
+                self._fail(job, "not run: its pre-training failed")
+            elif job.needs is None or finished(job.needs):
+                self.waiting.remove(job)
+                self.started[job.folder] = time.monotonic()
+                try:
+                    self.engine.start(job)
+                except UserError as error:
+                    self._fail(job, f"failed: {error}")
+            elif job.needs.folder not in self.folders:  # nobody here makes it
+                self.waiting.remove(job)
+                self._fail(job, "not run: its pre-training is not finished (--only pretrainings)")
+
+    def _collect(self) -> None:
+        for job, well in self.engine.ended():
+            minutes = (time.monotonic() - self.started[job.folder]) / 60
+            if well and finished(job) and (keys := differences(job)):
+                said = f"ran with other {', '.join(keys)} than planned: a config has changed since"
+                self._fail(job, f"failed: {said}")
+                write_log(job, f"error: {said}")
+            elif well and finished(job):
+                if job.record["kind"] == "run":
+                    self._gather()
+                self._report(job, f"{_scores(job)}{minutes:.1f} min")
+            elif self.signals:
+                say(f"stopped: {job.label}")
+            else:
+                self._fail(job, f"failed after {minutes:.1f} min, see {log_path(job)}")
+
+    def _gather(self) -> None:
+        """Writes ``results.csv``; of many processes in one folder, one at a time."""
+        if self.alone:
+            write_results(self.out)
+            return
+        with FolderLock("an experiment", "--out") as lock, suppress(UserError):
+            lock.take(self.out, patience=10.0)  # a whole experiment at work there writes it, too
+            write_results(self.out)
+
+    def _fail(self, job: Job, text: str) -> None:
+        self._report(job, text)
+        self.failed.append(job)
+
+    def _report(self, job: Job, text: str) -> None:
+        self.count += 1
+        say(f"{self.count}/{self.total} {job.label}: {text}")
+
+
+def write_log(job: Job, line: str) -> None:
+    """Adds a line to what a job said."""
+    with open(log_path(job), "a", encoding="utf-8") as log:
+        log.write(f"{line}\n")
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a process left that was killed before it saved anything."""
+    if load_json(folder / RECORD):
+        for name in ("config.yaml", "metrics.csv", "summary.json"):
+            (folder / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "tensorboard", "wandb"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _scores(job: Job) -> str:
+    score = load_json(job.folder / "summary.json").get("score", {})
+    shown = [(name, score.get(name)) for name in ("pretrained", "final", "best")]
+    if job.record["kind"] == "pretraining":
+        shown = [("score", score.get("pretrained"))]
+    return "".join(f"{name} {value:.1f}, " for name, value in shown if value is not None)
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)

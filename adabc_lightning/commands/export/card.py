@@ -1,0 +1,99 @@
+"""The card: what an exported policy says about itself."""
+
+import hashlib
+import json
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.callbacks.summary import PACKAGE, versions
+from adabc_lightning.commands.export.names import action_names, observation_names
+from adabc_lightning.env.make import make_env
+from adabc_lightning.env.policy import FILES, Policy, run_folder
+from adabc_lightning.errors import UserError, warn
+
+
+def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:
+    """Everything that ``policy.json`` holds, the result of the check aside.
+
+    Args:
+        policy: with the facts of its checkpoint.
+        kind: format of the file.
+        content: the file's.
+    Returns: plain containers, numbers and texts; None for what is not known.
+    """
+    facts = policy.card
+    observations, actions = _names(policy)
+    sizes = policy.observation_size, policy.action_size
+    return {
+        "format": kind,
+        "file": FILES[kind],
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "observation": {
+            "input": "observation",
+            "shape": ["batch", sizes[0]],
+            "dtype": "float32",
+            "names": observations,
+        },
+        "action": {
+            "output": "action",
+            "shape": ["batch", sizes[1]],
+            "dtype": "float32",
+            "low": policy.action_low.tolist(),
+            "high": policy.action_high.tolist(),
+            "names": actions,
+        },
+        **facts,
+        "checkpoint_sha256": hashlib.sha256(Path(facts["checkpoint"]).read_bytes()).hexdigest(),
+        "commit": _commit(),
+        "versions": versions() | _format_versions(kind),
+        "trained_with": _trained_with(run_folder(Path(facts["checkpoint"]))),
+    }
+
+
+def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:
+    """From the environment; a card without names is better than none."""
+    env_id = policy.card["env_id"]
+    try:
+        env = make_env(env_id)
+    except UserError as error:
+        warn(f"the card has no names of observations and actions: {error}")
+        return None, None
+    try:
+        return _fitting(observation_names(env), policy.observation_size), _fitting(
+            action_names(env), policy.action_size
+        )
+    finally:
+        env.close()
+
+
+def _fitting(names: list[str] | None, size: int) -> list[str] | None:
+    return names if names is not None and len(names) == size else None
+
+
+def _trained_with(run: Path | None) -> dict[str, str] | None:
+    """Versions of the run, by its ``summary.json``."""
+    try:
+        summary = json.loads((run / "summary.json").read_text()) if run else {}
+    except (OSError, ValueError):
+        return None
+    return summary.get("versions")
+
+
+def _commit() -> str | None:
+    """Of the clone that this code runs from, ``-dirty`` where it was changed; None outside one."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        answer = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _format_versions(kind: str) -> dict[str, str]:
+    return {name: version(name) for name in ("onnx", "onnxscript") if kind == "onnx"}

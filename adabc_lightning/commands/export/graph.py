@@ -1,0 +1,121 @@
+"""A policy as a graph of plain layers, in ONNX or in PyTorch's own form, and back to actions."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adabc_lightning.env.policy import Policy
+from adabc_lightning.errors import UserError
+
+INPUT, OUTPUT = "observation", "action"
+_MISSING = "--format onnx needs {}; `pip install 'adabc_lightning[export]'` installs it"
+
+
+class PolicyGraph(nn.Module):
+    """The networks of a policy as PyTorch's own layers, scaled to the action range.
+
+    Args:
+        policy: whose weights it takes over.
+    """
+
+    scale: Tensor
+    middle: Tensor
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for weight, bias in zip(policy.layers[::2], policy.layers[1::2], strict=True):
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            linear.weight = nn.Parameter(torch.from_numpy(weight.copy()), requires_grad=False)
+            linear.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
+            layers += [linear, nn.ReLU()]
+        self.net = nn.Sequential(*layers[:-1])
+        low, high = torch.from_numpy(policy.action_low), torch.from_numpy(policy.action_high)
+        self.register_buffer("scale", (high - low) / 2)
+        self.register_buffer("middle", (high + low) / 2)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions ``[B, A]`` for observations ``[B, O]``."""
+        return torch.tanh(self.net(observation)) * self.scale + self.middle
+
+
+def export(policy: Policy, kind: str) -> bytes:
+    """The file's content.
+
+    Args:
+        policy: what it is made of.
+        kind: ``"onnx"`` or ``"torch"``.
+    Raises: UserError: ONNX's packages are missing.
+    """
+    graph = PolicyGraph(policy).eval()
+    # Two rows: a dimension of 1 would be taken for a constant.
+    example = torch.zeros(2, policy.observation_size)
+    shapes = ({0: torch.export.Dim("batch")},)
+    file = io.BytesIO()
+    with _quiet():
+        if kind == "torch":
+            exported = torch.export.export(graph, (example,), dynamic_shapes=shapes)
+            for operation in exported.graph.nodes:  # they hold lines of this machine's files
+                for note in ("stack_trace", "nn_module_stack"):
+                    operation.meta.pop(note, None)
+            torch.export.save(exported, file)
+            return file.getvalue()
+        try:
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise UserError(_MISSING.format("onnx and onnxscript")) from error
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+        assert program is not None
+        model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return bytes(model.SerializeToString())
+
+
+def run(content: bytes, kind: str, observation_BO: np.ndarray) -> np.ndarray:
+    """What the exported file answers, in onnxruntime or in PyTorch: ``[B, A]``.
+
+    Raises: UserError: onnxruntime is missing.
+    """
+    with _quiet():
+        if kind == "torch":
+            program = torch.export.load(io.BytesIO(content)).module()
+            with torch.no_grad():
+                action_BA: np.ndarray = program(torch.from_numpy(observation_BO)).numpy()
+            return action_BA
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(_MISSING.format("onnxruntime")) from error
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        action_BA = session.run([OUTPUT], {INPUT: observation_BO})[0]
+        return action_BA
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notices about operators of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,98 @@
+"""``python -m adabc_lightning inspect``: its options, and what it prints and writes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from adabc_lightning.commands.options import Options
+from adabc_lightning.errors import UserError
+
+_EXAMPLES = """\
+examples:
+  inspect log.csv
+  inspect log.parquet --env-id my_pkg.envs:MyEnv-v0 --allow my_pkg --plot card.svg
+  inspect log.npz --env-id Hopper-v5 --convert log.hdf5
+
+DATA is what data.dataset of fit takes: a CSV, Parquet, npz or HDF5 file, a Minari id, a D4RL or
+packaged name. docs/your_own.md says which columns a file needs."""
+
+_FIGURES = (".svg", ".png", ".pdf")
+
+
+def parse(words: list[str]) -> Namespace:
+    """The options of a command line.
+
+    Raises: UserError: an option is unknown, missing or out of its range.
+    """
+    parser = Options("inspect", "Checks a dataset and prints its data card.", _EXAMPLES)
+    add = parser.add_argument
+    add("data", metavar="DATA", help="a file, a Minari id or a dataset's name")
+    add("--env-id", help="Gymnasium id; checks that environment and data fit together")
+    add("--max-episode-steps", type=int, metavar="T",
+        help="time limit in steps (default: the environment's)")  # fmt: skip
+    add("--terminals-at-limit", choices=("terminal", "timeout"), default="terminal",
+        help="timeout: the data flag the time limit as a terminal")  # fmt: skip
+    add("--plot", type=Path, metavar="FILE", help="draw the card (.svg, .png or .pdf)")
+    add("--convert", type=Path, metavar="FILE", help="write the data as HDF5, as D4RL has it (v2)")
+    add("--overwrite", action="store_true", help="replace the file that --convert names")
+    options = parser.parse_args(words)
+    if options.max_episode_steps is not None and options.max_episode_steps < 1:
+        raise UserError(f"--max-episode-steps is {options.max_episode_steps}; it must be 1 or more")
+    if options.plot is not None:
+        if options.plot.suffix not in _FIGURES:
+            raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
+        if find_spec("matplotlib") is None:
+            raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
+    target = options.convert
+    if target is not None:
+        if target.suffix not in (".hdf5", ".h5"):
+            raise UserError(f"--convert {target} must end in .hdf5 or .h5")
+        if target.exists() and not options.overwrite:
+            raise UserError(
+                f"{target} exists; choose another --convert, or replace it with --overwrite"
+            )
+    return options
+
+
+def main(words: list[str]) -> None:
+    """Runs the command.
+
+    Args:
+        words: the command line after ``inspect``.
+    Raises: UserError: anything wrong with what the user gave.
+    """
+    options = parse(words)
+    from adabc_lightning.commands.inspect.card import data_card, file_card, to_lines
+    from adabc_lightning.commands.inspect.environment import try_out
+    from adabc_lightning.commands.inspect.findings import findings
+    from adabc_lightning.data.actions import check_task
+    from adabc_lightning.data.datasets import load_dataset
+
+    trial = None
+    if options.env_id is not None:
+        trial = try_out(options.env_id, options.max_episode_steps)
+    limit = trial.spec.max_episode_steps if trial else options.max_episode_steps
+    dataset = load_dataset(
+        options.data, max_episode_steps=limit, terminals_at_limit=options.terminals_at_limit
+    )
+    if trial is not None:
+        check_task(dataset, trial.spec)
+    card = data_card(dataset, limit, trial)
+    print("\n".join(to_lines(card)))
+    found = findings(dataset, card, limit, trial)
+    print(f"\n{len(found) or 'no'} finding{'s' * (len(found) != 1)}" + ":" * bool(found))
+    for sentence in found:
+        print(f"  - {sentence}")
+    if options.plot is not None:
+        from adabc_lightning.commands.inspect.figure import draw  # matplotlib takes a second
+
+        draw(dataset, card, limit, options.plot)
+        print(f"\nfigure: {options.plot}")
+    if options.convert is not None:
+        from adabc_lightning.data.writer import write_columns
+
+        columns = dataset.columns()
+        write_columns(options.convert, columns, file_card(card, trial))
+        print(f"\n{options.convert}: {len(columns['rewards']):,} transitions")

@@ -1,0 +1,63 @@
+"""A few random episodes in an environment, as a check of it and for a scale of its returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.env.make import make_env
+from adabc_lightning.env.stepping import CheckedEnv
+
+EPISODES, MOST_STEPS = 10, 1000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What uniformly random actions did.
+
+    Args:
+        spec: sizes, bounds, time limit.
+        observation_low, observation_high: bounds of the observation space ``[O]``.
+        observations: all that were seen ``[T, O]``, first ones included.
+        returns: raw return of each episode ``[E]``.
+        steps: length of each episode ``[E]``; :data:`MOST_STEPS` at most where there is no limit.
+    """
+
+    spec: EnvironmentSpec
+    observation_low: np.ndarray
+    observation_high: np.ndarray
+    observations: np.ndarray
+    returns: np.ndarray
+    steps: np.ndarray
+
+
+def try_out(env_id: str, max_episode_steps: int | None) -> Trial:
+    """Runs :data:`EPISODES` episodes from fixed seeds.
+
+    Args:
+        env_id: Gymnasium id.
+        max_episode_steps: another time limit than the environment's own; None keeps it.
+    Raises: UserError: there is no such environment, or it has the wrong spaces.
+        EnvironmentFailure: it raises or gives what no environment may give.
+    """
+    env = make_env(env_id, max_episode_steps)
+    try:
+        spec = EnvironmentSpec.of(env, env_id)
+        checked, generator = CheckedEnv(env), np.random.default_rng(0)
+        low, high = np.array(spec.action_low), np.array(spec.action_high)
+        observations, returns, steps = [], [], []
+        for episode in range(EPISODES):
+            observations.append(checked.reset(seed=episode))
+            total, length, done = 0.0, 0, False
+            while not done and length < (spec.max_episode_steps or MOST_STEPS):
+                action = generator.uniform(low, high).astype(np.float32)
+                observation, reward, terminated, truncated = checked.step(action)
+                observations.append(observation)
+                total, length, done = total + reward, length + 1, terminated or truncated
+            returns.append(total)
+            steps.append(length)
+        space = env.observation_space
+        bounds = np.asarray(space.low), np.asarray(space.high)  # type: ignore[attr-defined]
+    finally:
+        env.close()
+    return Trial(spec, *bounds, np.stack(observations), np.array(returns), np.array(steps))

@@ -1,0 +1,203 @@
+"""What in a dataset is probably not meant so, one sentence each."""
+
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.commands.inspect.environment import Trial
+from adabc_lightning.data.datasets import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE, OfflineDataset
+
+SATURATED = 0.5  # share of rows at a bound
+UNUSED = 0.05  # share of the action range that the log stays within
+LARGE = 100.0  # standard deviation of an observation; networks see them as they are
+DUPLICATES = 0.05  # share of the rows
+OTHER_UNITS = 30.0  # ratio of the spreads of an observation in log and environment
+LOST = 0.01  # share of the steps
+FEW = 1000  # transitions
+
+
+def findings(
+    dataset: OfflineDataset, card: dict[str, Any], limit: int | None, trial: Trial | None
+) -> list[str]:
+    """Everything suspicious.
+
+    Args:
+        dataset: what was logged.
+        card: of :func:`~adabc_lightning.commands.inspect.card.data_card`.
+        limit: time limit in steps, None for none.
+        trial: random episodes in the environment, None where none was given.
+    """
+    found = [
+        *_time_limits(dataset, limit),
+        *_seams(dataset),
+        *_rewards(dataset, card),
+        *_actions(card, trial),
+        *_observations(card),
+        *(_environment(dataset, trial) if trial else []),
+    ]
+    if card["transitions"] < FEW:
+        found.append(f"{card['transitions']:,} transitions are few; batches of 256 repeat them")
+    dropped = card["steps_logged"] - card["transitions"]
+    if dropped > LOST * card["steps_logged"]:
+        found.append(
+            f"{dropped:,} steps at the end of episodes have no next observation and are left out; "
+            "log next_observation to keep them"
+        )
+    return found
+
+
+def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
+    length_E = dataset.episode_length_E.numpy()
+    terminal_E = _terminal_episodes(dataset)
+    found = []
+    if not dataset.terminals + dataset.timeouts:
+        return [
+            f"no end of an episode is flagged: {len(length_E)} episode of {length_E[0]:,} steps; "
+            "log terminal and timeout (or episode), or give --env-id or --max-episode-steps"
+        ]
+    longest = limit or int(length_E.max())
+    full_E = length_E == longest
+    ended = int((full_E & terminal_E).sum())
+    # Without a known limit the longest episodes speak for one only if there are many of them.
+    many = max(SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE * full_E.sum())
+    if ended >= many and (limit is not None or full_E.mean() > 0.1):
+        found.append(
+            f"{ended:,} of {int(full_E.sum()):,} episodes of exactly {longest:,} steps end flagged "
+            "as terminals: probably the time limit, which must not stop bootstrapping; set "
+            "data.terminals_at_limit to timeout (here --terminals-at-limit timeout)"
+        )
+    if limit is not None and (longer := int((length_E > limit).sum())):
+        found.append(
+            f"{longer:,} episodes are longer than the time limit of {limit:,} steps (the longest "
+            f"has {int(length_E.max()):,}): the ends of some are not flagged, or the limit is "
+            "another one"
+        )
+    early = int(((length_E < longest) & ~terminal_E).sum()) - 1  # the last may be unfinished
+    if limit is not None and early > 0.1 * len(length_E):
+        found.append(
+            f"{early:,} of {len(length_E):,} episodes were cut off before the time limit of "
+            f"{limit:,} steps; if they failed or succeeded there, flag them as terminals"
+        )
+    return found
+
+
+def _terminal_episodes(dataset: OfflineDataset) -> np.ndarray:
+    """Which episodes ``[E]`` end in a terminal."""
+    rows = dataset.rows[:, dataset.layout.columns["terminated"]].numpy() > 0
+    terminal_E = np.zeros(len(dataset.episode_length_E), bool)
+    terminal_E[dataset.episode_T.numpy()[rows]] = True
+    return terminal_E
+
+
+def _seams(dataset: OfflineDataset) -> list[str]:
+    columns, rows = dataset.layout.columns, dataset.rows.numpy()
+    observations, following = rows[:, columns["observation"]], rows[:, columns["next_observation"]]
+    inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
+    tolerance = 1e-3 * observations.std(0) + 1e-6
+    torn = inside & (np.abs(following[:-1] - observations[1:]) > tolerance).any(1)
+    found = []
+    if torn.any():
+        found.append(
+            f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
+            f"observation (the first in row {int(torn.argmax()):,}): ends of episodes are not "
+            "flagged, or rows are missing or shuffled"
+        )
+    width = observations.shape[1] + dataset.layout.action_size
+    keys = np.ascontiguousarray(rows[:, :width]).view(np.dtype((np.void, 4 * width))).ravel()
+    repeated = len(rows) - len(np.unique(keys))
+    if repeated > DUPLICATES * len(rows):
+        found.append(
+            f"{repeated:,} of {len(rows):,} rows repeat the observation and action of another one; "
+            "the same episodes may be in the file twice"
+        )
+    return found
+
+
+def _rewards(dataset: OfflineDataset, card: dict[str, Any]) -> list[str]:
+    found = []
+    if card["reward_min"] == card["reward_max"]:
+        found.append(
+            f"every reward is {card['reward_min']:.4g}: there is nothing to learn from, except how "
+            "to end episodes sooner or later"
+        )
+    if len(dataset.episode_return_E) > 1 and card["return_std"] == 0:
+        found.append("all episodes have the same return: nothing says which are better")
+    return found
+
+
+def _actions(card: dict[str, Any], trial: Trial | None) -> list[str]:
+    found = []
+    for i, share in enumerate(card["action_at_bound"]):
+        if share > SATURATED:
+            bound = "a bound" if trial else "its smallest or largest value"
+            found.append(
+                f"action_{i} is at {bound} in {100 * share:.0f} % of the rows: a switching or "
+                "saturated controller; a policy that imitates it hardly learns in between"
+            )
+    for i, (low, high) in enumerate(zip(card["action_min"], card["action_max"], strict=True)):
+        if low == high:
+            found.append(
+                f"action_{i} is always {low + 0.0:.4g}: its effect cannot be learnt from this"
+            )
+        elif trial is not None:
+            width = trial.spec.action_high[i] - trial.spec.action_low[i]
+            if high - low < UNUSED * width:
+                found.append(
+                    f"action_{i} stays within {100 * (high - low) / width:.1f} % of its range; it "
+                    "may be logged in other units than the environment's"
+                )
+    return found
+
+
+def _observations(card: dict[str, Any]) -> list[str]:
+    spread = zip(card["observation_std"], card["observation_min"], card["observation_max"],
+                 strict=True)  # fmt: skip
+    large, constant = [], []
+    for i, (std, low, high) in enumerate(spread):
+        if low == high:
+            constant.append(f"observation_{i}")
+        elif std > LARGE or max(-low, high) > 10 * LARGE:
+            large.append(f"observation_{i}")
+    found = []
+    if constant:
+        found.append(f"{_listed(constant)} never changes; leave it out where it says nothing")
+    if large:
+        found.append(
+            f"{_listed(large)} is large (standard deviation above {LARGE:g}, or values above "
+            f"{10 * LARGE:g}): networks see observations as they are, so scale it to about 1, in "
+            "log and environment"
+        )
+    return found
+
+
+def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
+    observations = dataset.rows[:, dataset.layout.columns["observation"]].numpy()
+    slack = 1e-4 * np.maximum(1, np.abs(observations).max(0))
+    outside = (observations < trial.observation_low - slack) | (
+        observations > trial.observation_high + slack
+    )
+    found = []
+    if outside.any():
+        where = [f"observation_{i}" for i in np.flatnonzero(outside.any(0))]
+        found.append(
+            f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
+            f"in {_listed(where)}"
+        )
+    other = []
+    for i in range(observations.shape[1]):
+        log, seen = observations[:, i], trial.observations[:, i]
+        apart = log.min() > seen.max() or log.max() < seen.min()
+        spreads = float(log.std()), float(seen.std())
+        ratio = max(spreads) / min(spreads) if min(spreads) > 0 else 1.0
+        if apart or ratio > OTHER_UNITS:
+            other.append(f"observation_{i}")
+    if other:
+        found.append(
+            f"{_listed(other)} of the log is unlike what random actions lead to in the "
+            "environment; units or order of the columns may differ"
+        )
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

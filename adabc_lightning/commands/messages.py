@@ -1,0 +1,116 @@
+"""What a command prints at its end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.env.scores import Reference
+from adabc_lightning.run.limits import amount
+from adabc_lightning.run.schedule import Schedule
+
+
+def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Path) -> str:
+    """What became of a run: scores, or returns where no references are known, and its folder.
+
+    Args:
+        history: evaluations in order, as :func:`~adabc_lightning.callbacks.summary.outcomes`.
+        schedule: the run's timeline.
+        folder: the run's folder.
+    """
+    from adabc_lightning.callbacks.summary import outcomes  # Lightning, which rollout does not need
+
+    unit = "score" if any("eval/score" in point for point in history) else "return"
+    summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
+    values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}
+    shown = [
+        f"{name} {round(value, 1) + 0.0}" for name, value in values.items() if value is not None
+    ]
+    return f"{unit}: {', '.join(shown) or 'not evaluated'}; {folder}"
+
+
+def episode_table(
+    returns: Sequence[float], lengths: Sequence[int], reference: Reference | None
+) -> str:
+    """A row per episode, then mean ± standard deviation over the episodes.
+
+    Args:
+        returns: raw return of each episode.
+        lengths: its environment steps.
+        reference: what scores are made with; None for no scores.
+    """
+    scores = None if reference is None else [reference.score(value) for value in returns]
+    lines = ["episode      return   score   steps"]
+    for i, (value, steps) in enumerate(zip(returns, lengths, strict=True)):
+        score = "      –" if scores is None else f"{scores[i]:7.2f}"
+        lines.append(f"{i:7d} {value:11.2f} {score} {steps:7d}")
+    lines.append(f"return {np.mean(returns):.2f} ± {np.std(returns):.2f}")
+    if scores is not None:
+        lines.append(f"score {np.mean(scores):.2f} ± {np.std(scores):.2f}")
+    return "\n".join(lines)
+
+
+def plan_text(plan: dict[str, Any], folder: str) -> str:
+    """What a run would do.
+
+    Args:
+        plan: as :func:`~adabc_lightning.commands.preview.plan` returns it.
+        folder: where the run would leave its files.
+    """
+    rows, kept, fetched = plan["transitions"], plan["kept_at_hand_over"], plan["to_fetch"]
+    data = "no dataset" if plan["dataset"] is None else f"{plan['dataset']}"
+    if fetched:
+        data += f" (to be fetched: {fetched})"
+    elif plan["dataset"] is not None and rows:
+        data += f" ({rows:,} transitions)"
+    limit = plan["max_episode_steps"]
+    done = plan["done"]
+    G, every = plan["updates_per_env_step"], plan["evaluations"]
+    evaluated = f"evaluations of {plan['episodes']} episodes"
+    lines = [
+        f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
+        f"{plan['action_size']} numbers, "
+        + (f"{limit:,} steps an episode" if limit else "no time limit")
+        + f"), {data}",
+        f"agent         {plan['objective']}, {plan['num_critics']} critics of which "
+        f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
+        f"{plan['device']}",
+    ]
+    if "replicas" in plan:
+        lines.append(
+            f"replicas      {plan['replicas']} of them, of which all this is done for each"
+        )
+    if any(done.values()):
+        lines.append(
+            f"goes on from  {done['gradient_updates']:,} updates, {done['env_steps']:,} "
+            "environment steps"
+        )
+    if plan["offline_updates"]:
+        lines.append(
+            f"pre-training  {plan['offline_updates']:,} updates of {plan['batch_size']} "
+            f"transitions; {every['offline']:,} {evaluated}"
+        )
+    if kept is not None and rows and plan["online_env_steps"]:
+        lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
+    if plan["online_env_steps"]:
+        lines.append(
+            f"fine-tuning   {plan['online_env_steps']:,} environment steps × {G} updates = "
+            f"{plan['online_updates']:,}; {every['online']:,} {evaluated}"
+        )
+    files = plan["files"]
+    lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")
+    lines += [f"                {name:<28} {amount(size):>10}" for name, size in files.items()]
+    memory = {name: size for name, size in plan["memory"].items() if name != "free"}
+    known = sum(size for size in memory.values() if size)
+    free = plan["memory"]["free"]
+    lines.append(
+        f"memory        about {amount(known)} in all"
+        + ("" if free is None else f"; {amount(free)} are free beside what is taken now")
+    )
+    memory = {"libraries and dataset, now": memory.pop("now"), **memory}
+    lines += [
+        f"                {name:<28} {'?' if size is None else amount(size):>10}"
+        for name, size in memory.items()
+    ]
+    return "\n".join(lines)

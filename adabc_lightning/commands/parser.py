@@ -1,0 +1,178 @@
+"""The argument parser: whatever is wrong with a key or a value becomes one sentence."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from inspect import isabstract
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+from jsonargparse import set_loader
+from jsonargparse._optionals import get_omegaconf_loader
+from lightning.pytorch.cli import LightningArgumentParser
+from omegaconf.errors import OmegaConfBaseException
+
+from adabc_lightning.errors import UserError, closest, nearest
+from adabc_lightning.run.allowed import refusal
+from adabc_lightning.run.moved import translated
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+_YAML = {"None": "null", "True": "true", "False": "false"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def read_as_today() -> None:
+    """Lets jsonargparse read config files and values with today's paths of what they name."""
+    load = get_omegaconf_loader("omegaconf+")  # there is no public way to what it would take
+    set_loader("omegaconf+", lambda text: translated(load(text)))
+
+
+class Parser(LightningArgumentParser):
+    """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
+
+    def keys(self) -> list[str]:
+        """The keys a user may set, nested with dots, in the parser's order."""
+        return [
+            action.dest
+            for action in self._actions
+            if type(action).__name__ == "ActionTypeHint"  # no group, no link, no --help
+            and action.dest != "inherit"
+        ]
+
+    def check_names(self, content: Mapping[str, Any], where: str, group: str = "") -> None:
+        """Refuses keys of a config file that do not exist, and a value for a group of keys.
+
+        jsonargparse would put all of a group's defaults in the place of ``model: 3``.
+
+        Args:
+            content: the file's mapping, or a group's below it.
+            where: the file's name, for the message.
+            group: the group's key.
+        """
+        keys = self.keys()
+        for name, value in content.items():
+            key = (f"{group}." if group else "") + str(name).removesuffix("+")
+            if any(known.startswith(f"{key}.") for known in keys):
+                if not isinstance(value, Mapping):
+                    raise UserError(f"config {where}: {self._no_value(key)}")
+                self.check_names(value, where, key)
+            elif key not in keys and key != "inherit":
+                raise UserError(f"config {where}: {self.unknown(key)}")
+
+    def check_options(self, options: Iterable[str]) -> None:
+        """The same for the options of a command line."""
+        keys = self.keys()
+        for option in options:
+            if not option.startswith("--"):
+                continue
+            key = option.removeprefix("--").partition("=")[0].removesuffix("+")
+            if any(known.startswith(f"{key}.") for known in keys):
+                raise UserError(self._no_value(key))
+            # A class that is named, such as a callback or an objective, has keys of its own.
+            named = key.startswith(("trainer.", "model.objective."))
+            if key not in (*keys, "print_config") and not named:
+                raise UserError(self.unknown(key))
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse, with one sentence for a ``${…}`` that leads nowhere."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            missing = re.match(r"Interpolation key '([\w.]+)' not found", reason)
+            why = self.unknown(missing[1]) if missing else reason
+            raise UserError(f"{error.full_key} cannot be resolved: {why}") from error
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Boils a message of argparse or jsonargparse down to key, value and what is expected."""
+        text = " ".join(str(message).split())
+        types = {a.dest: getattr(a, "_typehint", None) for a in self._actions}
+        if denied := re.search(r"Importing '([\w.]+)' is not allowed, denied by", text):
+            key = re.match(r'Parser key "([\w.]+)"', text)
+            raise UserError(refusal(denied[1], key[1] if key else "the config"))
+        wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
+        if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
+            name = nested[1].removeprefix("init_args.")
+            raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
+        if wrong and types.get(wrong[1]) is not None:
+            value = _YAML.get(wrong[2], wrong[2])
+            raise UserError(f"{wrong[1]} is {value}; it must be {in_words(types[wrong[1]])}")
+        if (path := re.match(r'Parser key "([\w.]+)"', text)) and _is_function(types.get(path[1])):
+            raise UserError(
+                f"{path[1]} must be {in_words(types[path[1]])}; {text.split(' - ')[-1]}"
+            )
+        if no_value := re.match(r"argument (?:-c/)?(--[\w.]+): expected one argument", text):
+            raise UserError(f"{no_value[1]} needs a value")
+        if linked := re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text):
+            raise UserError(f"{linked[1]} follows from {linked[2]}; set that")
+        if unknown := re.match(r"unrecognized arguments: (\S+)", text):
+            raise UserError(self.unknown(unknown[1]))
+        raise UserError(re.sub(r'^Parser key "([\w.]+)":', r"\1:", text))
+
+    def unknown(self, word: str) -> str:
+        """That there is no such key, and the one that is probably meant."""
+        key = word.lstrip("-").partition("=")[0]
+        keys = self.keys()
+        if key in keys:
+            return f"{word!r} has no meaning here; write --{word.lstrip('-')}"
+        group, _, name = key.rpartition(".")
+        short = {known.rpartition(".")[2]: known for known in keys}
+        siblings = {n: known for n, known in short.items() if known == f"{group}.{n}"}
+        tops = dict.fromkeys(known.partition(".")[0] for known in keys)
+        if guess := closest(name, siblings):
+            hint = f"did you mean {siblings[guess]!r}?"
+        elif name in short:
+            hint = f"did you mean {short[name]!r}?"
+        elif siblings:
+            hint = f"{group} has: {', '.join(siblings)}"
+        elif group in keys:
+            hint = f"did you mean {group!r}?"
+        elif "." in group:
+            return self.unknown(group)
+        elif group or closest(name, tops) or not (guess := closest(name, short)):
+            hint = nearest(key.partition(".")[0], tops)
+        else:
+            hint = f"did you mean {short[guess]!r}?"
+        return f"there is no key {key!r}; {hint}"
+
+    def _no_value(self, group: str) -> str:
+        below = f"{group}."
+        names = [known.removeprefix(below) for known in self.keys() if known.startswith(below)]
+        return f"{group} takes no value; it has keys: {', '.join(names)}"
+
+
+def _is_function(kind: Any) -> bool:
+    return get_origin(kind) is Callable
+
+
+def in_words(kind: Any) -> str:
+    """What a type annotation accepts: ``"a whole number or null"``."""
+    *most, last = dict.fromkeys(_alternatives(kind))
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _alternatives(kind: Any) -> list[str]:
+    if kind in _WORDS:
+        return [_WORDS[kind]]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return [str(value) for value in arguments]
+    if origin in (Union, UnionType):
+        every = [word for argument in arguments for word in _alternatives(argument)]
+        return sorted(every, key="null".__eq__)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return ["a mapping"]
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        items = _PLURALS.get(arguments[0], getattr(arguments[0], "__name__", "items"))
+        return [f"a list of {items}"]
+    if _is_function(kind):
+        return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
+    if isabstract(kind):
+        names = ", ".join(part.__name__ for part in kind.__subclasses__())
+        return [f"the dotted path of a class ({kind.__module__} has {names})"]
+    return [f"a {getattr(kind, '__name__', kind)}"]

@@ -1,0 +1,125 @@
+"""Variants compared over all tasks of one benchmark at once, as rliable is meant to be used."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adabc_lightning.commands.report.runs import Panel, benchmark_kind
+from adabc_lightning.commands.report.table import REPETITIONS, interquartile_mean, values_of
+
+Interval = tuple[float, float, float]  # value, lower and upper bound
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Panels with the same variants, seeds and benchmark.
+
+    Args:
+        kind: of the benchmark.
+        scores: mean of fine-tuning by variant: ``[runs, tasks]``.
+    """
+
+    kind: str
+    scores: dict[str, np.ndarray]
+
+    @property
+    def first(self) -> str:
+        """The variant that the others are compared with."""
+        return next(iter(self.scores))
+
+    @property
+    def title(self) -> str:
+        """Heading of its table."""
+        return f"over {self.scores[self.first].shape[1]} tasks ({self.kind})"
+
+
+def comparisons(panels: list[Panel]) -> list[Comparison]:
+    """Every group of two panels or more that can be compared; raw returns never can."""
+    groups: dict[tuple, list[Panel]] = {}
+    for panel in panels:
+        seeds = tuple(tuple(run.summary["seed"] for run in curve.runs) for curve in panel.curves)
+        labels = tuple(curve.label for curve in panel.curves)
+        known = all(None not in values_of(c, panel.unit, "online_mean") for c in panel.curves)
+        if panel.unit == "score" and known:
+            key = (benchmark_kind(panel.dataset), labels, seeds)
+            groups.setdefault(key, []).append(panel)
+    return [
+        Comparison(
+            kind,
+            {
+                label: np.array([values_of(p.curves[i], "score", "online_mean") for p in group]).T
+                for i, label in enumerate(labels)
+            },
+        )
+        for (kind, labels, _), group in groups.items()
+        if len(group) > 1
+    ]
+
+
+def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
+    """Probability that a run of the first variant is better than one of the other on a task.
+
+    Mean over tasks, ties count half: ``rliable.metrics.probability_of_improvement``, whose own
+    bootstrap takes no seed. Runs are drawn anew within each task.
+
+    Args:
+        first_RT, other_RT: scores ``[runs, tasks]``; the numbers of runs may differ.
+    """
+    generator = np.random.default_rng(0)
+
+    def drawn(scores_RT: np.ndarray) -> np.ndarray:
+        rows = generator.integers(len(scores_RT), size=(REPETITIONS, *scores_RT.shape))
+        return scores_RT[rows, np.arange(scores_RT.shape[1])]
+
+    def probability(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x, y = x[..., :, None, :], y[..., None, :, :]
+        return ((x > y) + 0.5 * (x == y)).mean((-3, -2, -1))
+
+    low, high = np.percentile(probability(drawn(first_RT), drawn(other_RT)), (2.5, 97.5))
+    return float(probability(first_RT, other_RT)), float(low), float(high)
+
+
+def to_lines(comparison: Comparison) -> list[str]:
+    """Heading and table, Markdown."""
+    name = comparison.first.replace("|", "∣")
+    lines = [
+        f"## {comparison.title}",
+        "",
+        f"| variant | runs per task | IQM | P({name} is better) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for label, *cells in cells_of(comparison):
+        lines.append(f"| {' | '.join([label.replace('|', '∣'), *cells])} |")
+    return [*lines, ""]
+
+
+def cells_of(comparison: Comparison) -> list[list[str]]:
+    """A row per variant: name, runs per task, IQM, probability that the first is better."""
+    first = comparison.scores[comparison.first]
+    made = []
+    for label, scores in comparison.scores.items():
+        better = "" if label == comparison.first else interval_text(improvement(first, scores), 2)
+        iqm = interval_text(interquartile_mean(scores), 1)
+        made.append([label, str(len(scores)), iqm, better])
+    return made
+
+
+def between(panel: Panel) -> list[list[Interval | None]]:
+    """Probability of improvement of each curve over each other on one task, ``[curves][curves]``.
+
+    Of the mean of fine-tuning; None on the diagonal and where no run has one.
+    """
+    known = [
+        np.array([[v] for v in values_of(c, panel.unit, "online_mean") if v is not None])
+        for c in panel.curves
+    ]
+    return [
+        [improvement(a, b) if a is not b and len(a) and len(b) else None for b in known]
+        for a in known
+    ]
+
+
+def interval_text(values: Interval, digits: int) -> str:
+    """Value and bounds, rounded."""
+    value, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in values)
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,51 @@
+"""``table.tex``: the same table for a paper, with booktabs."""
+
+import re
+
+from adabc_lightning.commands.report.runs import Panel
+from adabc_lightning.commands.report.table import (
+    FIELDS,
+    iqm_text,
+    plus_minus,
+    reach_heading,
+    reach_text,
+)
+
+_SPECIAL = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    **{"−": "$-$", "±": r"$\pm$", "α": r"$\alpha$", "–": "--", "<": "$<$", ">": "$>$"},
+}
+
+
+def to_latex(panels: list[Panel], rows: list[dict[str, object]]) -> str:
+    """A ``table`` environment per panel, with booktabs.
+
+    Args:
+        panels: not empty.
+        rows: of :func:`~adabc_lightning.commands.report.table.rows`.
+    """
+    remaining = iter(rows)
+    lines = [r"% needs \usepackage{booktabs}; means over seeds, standard errors after the sign"]
+    for panel in panels:
+        table = [next(remaining) for _ in panel.curves]
+        heads = ["variant", "seeds", *FIELDS.values(), reach_heading(table[0]), "IQM"]
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escaped(panel.title)}}}"]
+        lines += [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule"]
+        lines += [_line(heads), r"\midrule"]
+        for curve, row in zip(panel.curves, table, strict=True):
+            cells = [plus_minus(row[field], row[f"{field}_stderr"]) for field in FIELDS]
+            lines.append(
+                _line([curve.label, str(row["seeds"]), *cells, reach_text(row), iqm_text(row)])
+            )
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def escaped(text: str) -> str:
+    """What LaTeX reads as these letters."""
+    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found[0]], text)
+
+
+def _line(cells: list[str]) -> str:
+    return f"{' & '.join(escaped(cell) for cell in cells)} \\\\"

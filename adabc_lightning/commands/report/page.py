@@ -1,0 +1,272 @@
+"""``report.html``: one page that needs no network, from the same numbers as the tables."""
+
+import json
+from collections.abc import Iterable
+from html import escape
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning import __version__
+from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
+from adabc_lightning.commands.report.provenance import commands, differences, versions
+from adabc_lightning.commands.report.reach import steps_to
+from adabc_lightning.commands.report.runs import Panel, Run, find_runs, mixed_sources, panels
+from adabc_lightning.commands.report.series import points_for, section
+from adabc_lightning.commands.report.table import (
+    FIELDS,
+    iqm_text,
+    number,
+    plus_minus,
+    reach_heading,
+    reach_text,
+    rows,
+)
+from adabc_lightning.run.atomic import replace_text
+
+HERE = Path(__file__).parent
+MOST_COMPARED = 30  # curves of a matrix
+NOTE = """\
+Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Table: mean over seeds
+± standard error; dip: after pre-training minus the worst evaluation of the first fifth of
+fine-tuning; steps to: median over seeds of the environment steps until an evaluation reaches that
+score (0: the pre-trained policy does). Curves: mean over seeds with its 95 % bootstrap interval,
+thin: the seeds. Losses and Q: means since the point before. Different datasets are different
+benchmarks: their numbers do not compare."""
+INTERVALS = """\
+IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
+interval (rliable); below four seeds nothing is cut off, and it is the mean."""
+
+
+def to_html(
+    shown: list[Panel],
+    title: str,
+    table: list[dict[str, object]],
+    comparisons: Iterable[Comparison] = (),
+) -> str:
+    """The whole page; the same runs give the same text.
+
+    Args:
+        shown: not empty.
+        title: of the page.
+        table: its rows (:func:`~adabc_lightning.commands.report.table.rows`), with interquartile
+            means or without.
+        comparisons: of variants over several tasks.
+    """
+    runs = [run for panel in shown for curve in panel.curves for run in curve.runs]
+    points = points_for(len(runs))
+    remaining = iter(table)
+    parts, data = [], []
+    for panel in shown:
+        data.append(section(panel, points))
+        parts.append(_section(panel, [next(remaining) for _ in panel.curves]))
+    parts += [_across(comparison) for comparison in comparisons]
+    unfinished = sum(not run.finished for run in runs)
+    count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+    count += f", {unfinished} unfinished" if unfinished else ""
+    warnings = [*mixed_sources(shown), *(f"{w} ({r.folder})" for r in runs for w in _warnings(r))]
+    content = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>
+{(HERE / "page.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header><h1>{escape(title)}</h1>
+<p>{count} · adabc_lightning {__version__}</p>
+{"".join(f'<p class="warning">{escape(text)}</p>' for text in warnings)}
+<div id="controls" hidden></div></header>
+<main>
+{"".join(parts)}
+<section><h2>How it was made</h2>
+{_commands(shown)}
+{_definitions("Versions", versions(runs))}
+<p class="note">{NOTE} {INTERVALS if table and "iqm" in table[0] else ""}</p></section>
+</main>
+<noscript><p>The tables are complete; the charts need JavaScript.</p></noscript>
+<script id="data" type="application/json">{content}</script>
+<script>
+{(HERE / "page.js").read_text(encoding="utf-8")}</script>
+</body>
+</html>
+"""
+
+
+def write_page(folder: Path) -> Path:
+    """``report.html`` of one run in its folder, without what needs rliable.
+
+    Returns: its path.
+    Raises: UserError: the run's files are damaged, or the page cannot be written.
+    """
+    found = panels(find_runs([folder])[0])
+    target = folder / "report.html"
+    replace_text(target, to_html(found, folder.resolve().name, rows(found, intervals=False)))
+    return target
+
+
+def _warnings(run: Run) -> list[str]:
+    found = run.summary.get("warnings")
+    return [str(text) for text in found] if isinstance(found, list) else []
+
+
+def _section(panel: Panel, table: list[dict[str, object]]) -> str:
+    single = len(panel.curves) == 1 and len(panel.curves[0].runs) == 1
+    numbers = _tiles(panel, table[0]) if single else _table(panel, table)
+    return f"""<section class="panel"><h2>{escape(panel.title)}</h2>
+{numbers}
+<div class="legend"></div><div class="charts"></div>
+{_between(panel)}{_settings(panel)}</section>
+"""
+
+
+def _tiles(panel: Panel, row: dict[str, object]) -> str:
+    """One run's numbers, large."""
+    run = panel.curves[0].runs[0]
+    values = values_by_field(run, panel.unit)
+    cells = [
+        (name, _cell("dd", values[field], number(values[field]) or "–", field))
+        for field, name in FIELDS.items()
+    ]
+    shown = reach_text(row) or "–"
+    cells.append((reach_heading(row), _cell("dd", row["steps_to_level"], shown, "reach")))
+    tiles = "".join(f"<div><dt>{name}</dt>{cell}</div>" for name, cell in cells)
+    state = "" if run.finished else f", unfinished at {run.summary['env_steps']:,} steps"
+    name = f"{panel.curves[0].label}, seed {run.summary['seed']}{state}"
+    return f'<h3>{escape(name)}: {panel.unit}</h3><dl class="tiles" {_of(run)}>{tiles}</dl>'
+
+
+def _table(panel: Panel, table: list[dict[str, object]]) -> str:
+    """A row per curve, and one per seed that the page can fold away."""
+    has_iqm = "iqm" in table[0]
+    names = ["seeds", *FIELDS.values(), reach_heading(table[0]), *(["IQM"] if has_iqm else [])]
+    lines = []
+    for place, (curve, row) in enumerate(zip(panel.curves, table, strict=True)):
+        count = f"{row['seeds']}"
+        count += f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""
+        cells = [
+            _cell("td", row[field], plus_minus(row[field], row[f"{field}_stderr"]), field)
+            for field in FIELDS
+        ]
+        cells.append(_cell("td", row["steps_to_level"], reach_text(row), "reach"))
+        cells += [_cell("td", row["iqm"], iqm_text(row), "iqm")] if has_iqm else []
+        alone = _of(curve.runs[0]) if len(curve.runs) == 1 else ""
+        lines.append(
+            f'<tr data-curve="{place}" {alone}><th scope="row">{escape(curve.label)}</th>'
+            f"<td>{count}</td>{''.join(cells)}</tr>"
+        )
+        for run in curve.runs if len(curve.runs) > 1 else []:
+            lines.append(_seed(run, panel.unit, row["level"], has_iqm))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *names])
+    return (
+        f'<div class="wide"><table><caption>{panel.unit}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _seed(run: Run, unit: str, level: Any, has_iqm: bool) -> str:
+    values = values_by_field(run, unit)
+    cells = [_cell("td", values[field], number(values[field]), field) for field in FIELDS]
+    steps = None if level is None else steps_to(run, unit, level)
+    shown = "" if steps is None else "never" if steps == inf else f"{steps:,.0f}"
+    cells += [_cell("td", steps, shown, "reach"), *(["<td></td>"] if has_iqm else [])]
+    state = "" if run.finished else f"at {run.summary['env_steps']:,} steps"
+    return (
+        f'<tr class="seed" {_of(run)}><th scope="row">seed {run.summary["seed"]}</th>'
+        f"<td>{state}</td>{''.join(cells)}</tr>"
+    )
+
+
+def values_by_field(run: Run, unit: str) -> dict[str, float | None]:
+    """The numbers of one run's ``summary.json``."""
+    return {field: run.summary[unit].get(field) for field in FIELDS}
+
+
+def _cell(tag: str, value: object, text: str, field: str) -> str:
+    """The number at full precision beside what is shown of it."""
+    exact = "" if value is None else f' data-value="{value!r}"'
+    return f'<{tag} data-field="{field}"{exact}>{escape(text)}</{tag}>'
+
+
+def _of(run: Run) -> str:
+    return f'data-run="{escape(str(run.folder))}"'
+
+
+def _between(panel: Panel) -> str:
+    """Probability of improvement, row over column."""
+    if not 2 <= len(panel.curves) <= MOST_COMPARED:
+        return ""
+    names = [escape(curve.label) for curve in panel.curves]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    lines = []
+    for name, cells in zip(names, between(panel), strict=True):
+        shown = "".join(
+            "<td></td>"
+            if cell is None
+            else f'<td data-value="{cell[0]!r}" title="{interval_text(cell, 2)}">{cell[0]:.2f}'
+            f"<small>{cell[1]:.2f}–{cell[2]:.2f}</small></td>"
+            for cell in cells
+        )
+        lines.append(f'<tr><th scope="row">{name}</th>{shown}</tr>')
+    return f"""<details class="between"><summary>Probability of improvement between curves</summary>
+<p class="note">That a run of the row has a higher mean of fine-tuning than one of the column, ties
+count half (as rliable's), with a 95 % bootstrap interval over seeds.</p>
+<div class="wide"><table><thead><tr><th></th>{head}</tr></thead>
+<tbody>{"".join(lines)}</tbody></table></div></details>
+"""
+
+
+def _settings(panel: Panel) -> str:
+    """The keys in which the curves differ."""
+    found = differences(panel)
+    if not found:
+        return ""
+    head = "".join(f'<th scope="col">{escape(curve.label)}</th>' for curve in panel.curves)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(value)}</td>" for value in values)
+        + "</tr>"
+        for name, values in found.items()
+    )
+    return f"""<details><summary>Settings in which the curves differ</summary>
+<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table>
+</div></details>
+"""
+
+
+def _across(comparison: Comparison) -> str:
+    head = ["variant", "runs per task", "IQM", f"P({comparison.first} is better)"]
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in cells_of(comparison)
+    )
+    return f"""<section><h2>{escape(comparison.title)}</h2><div class="wide"><table class="across">
+<thead><tr>{"".join(f'<th scope="col">{escape(name)}</th>' for name in head)}</tr></thead>
+<tbody>{lines}</tbody></table></div></section>
+"""
+
+
+def _commands(shown: list[Panel]) -> str:
+    parts = []
+    for panel in shown:
+        for curve in panel.curves:
+            for run in curve.runs:
+                name = f"{curve.label}, seed {run.summary['seed']} ({run.folder})"
+                lines = "\n".join(commands(run))
+                parts.append(f"<h4>{escape(name)}</h4><pre>{escape(lines)}</pre>")
+    state = " open" if len(parts) == 1 else ""
+    return f"<details{state}><summary>Commands</summary>{''.join(parts)}</details>"
+
+
+def _definitions(title: str, content: dict[str, str]) -> str:
+    lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in content.items())
+    return f'<details open><summary>{title}</summary><dl class="list">{lines}</dl></details>'

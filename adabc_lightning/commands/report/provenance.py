@@ -1,0 +1,54 @@
+"""How runs were made: their commands, versions, and the settings in which they differ."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from adabc_lightning.commands.report.runs import NOT_THE_METHOD, Panel, Run
+
+
+def commands(run: Run) -> list[str]:
+    """The command lines that made a run, in order, from the pre-training that it starts from on.
+
+    A run of a version that did not write them down gets the one that repeats it: its own
+    ``config.yaml`` holds every key.
+    """
+    recorded = run.summary.get("commands")
+    if isinstance(recorded, list) and recorded:
+        return [str(line) for line in recorded]
+    words = ["python", "-m", "adabc_lightning", "fit", "--config", str(run.folder / "config.yaml")]
+    return [shlex.join([*words, "--trainer.default_root_dir", "NEW"])]
+
+
+def versions(runs: Iterable[Run]) -> dict[str, str]:
+    """Name → every version that a run was made with, and the machines."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        entries = run.summary.get("versions")
+        entries = entries if isinstance(entries, dict) else {}
+        for name, value in {**entries, "machine": run.summary.get("machine")}.items():
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def differences(panel: Panel) -> dict[str, list[str]]:
+    """Key → its value in each curve, for the keys of the configs in which curves differ."""
+    flat = [_flat(curve.runs[0].config) for curve in panel.curves]
+    names = dict.fromkeys(name for config in flat for name in config)
+    found = {name: [config.get(name, "–") for config in flat] for name in names}
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """``a.b`` → value, JSON."""
+    made: dict[str, str] = {}
+    for name, value in config.items():
+        if not prefix and name in NOT_THE_METHOD:
+            continue
+        if isinstance(value, dict):
+            made |= _flat(value, f"{prefix}{name}.")
+        else:
+            made[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return made

@@ -1,0 +1,343 @@
+"""Runs on disk, and which of them belong to one curve and one panel."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.commands.experiment.results import RECORD, load_json
+from adabc_lightning.data import d4rl
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.config_files import load
+
+# Keys that tell runs of one method apart without changing it.
+NOT_THE_METHOD = ("seed_everything", "ckpt_path", "logging", "trainer")
+IN_SUMMARY = ("finished", "env_id", "dataset", "seed", "score", "return", "env_steps")
+GROUPS = ("score", "return", "data", "alpha")
+# Keys of data that say, beside dataset and environment, what a number means.
+PROTOCOL = ("reference_min", "reference_max", "max_episode_steps")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Args:
+        folder: where it lies.
+        summary: its ``summary.json``.
+        config: its ``config.yaml``.
+        record: its ``experiment.json``, empty outside experiments.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it reached the end of its schedule."""
+        return bool(self.summary["finished"])
+
+    def evaluations(self, *columns: str) -> list[dict[str, float]]:
+        """The rows of ``metrics.csv`` that hold an evaluation.
+
+        Args:
+            columns: wanted beside ``gradient_updates`` and ``env_steps``, left out where empty.
+        Raises: UserError: it holds something else.
+        """
+        names = ("gradient_updates", "env_steps", *columns)
+        evaluated = ~np.isnan(self.column("eval/return"))
+        found = [(name, self.column(name)[evaluated]) for name in names]
+        return [
+            {name: float(values[i]) for name, values in found if not np.isnan(values[i])}
+            for i in range(evaluated.sum())
+        ]
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of ``metrics.csv``, ``[rows]``, NaN where it is empty.
+
+        Raises: UserError: the file is damaged or has no such column.
+        """
+        if name not in self.metrics:
+            path = self.folder / "metrics.csv"
+            raise UserError(f"{path} is damaged: it has no column {name!r}")
+        return self.metrics[name]
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Every column of ``metrics.csv`` but ``phase``; a line that is still written is left out.
+
+        Raises: UserError: it holds something else.
+        """
+        path = self.folder / "metrics.csv"
+        try:
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            header, *rows = csv.reader(io.StringIO(whole, newline=""), strict=True)
+            if any(len(row) != len(header) for row in rows):
+                raise ValueError("its lines differ in length")
+            values = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+            values.pop("phase", None)
+            return {
+                name: np.array([float(value or "nan") for value in column])
+                for name, column in values.items()
+            }
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+    @property
+    def initial_alpha(self) -> float:
+        """α at the hand-over."""
+        alpha = self.config["alpha"]
+        return alpha["ceiling"] if alpha["initial"] is None else alpha["initial"]
+
+    @property
+    def protocol(self) -> tuple[Any, ...]:
+        """The values of :data:`PROTOCOL`."""
+        return tuple(self.config["data"].get(name) for name in PROTOCOL)
+
+    @property
+    def source(self) -> str | None:
+        """Revision of the package's code; None in runs of versions that did not write it."""
+        return self.summary.get("versions", {}).get("source")
+
+    @property
+    def method(self) -> str:
+        """What runs have in common that differ in their seed only."""
+        rest = {name: keys for name, keys in self.config.items() if name not in NOT_THE_METHOD}
+        callbacks = self.config.get("trainer", {}).get("callbacks")
+        return json.dumps([rest, callbacks], sort_keys=True)
+
+
+@dataclass
+class Curve:
+    """Runs that differ in their seed only, in the order of their seeds."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def unfinished(self) -> int:
+        """How many runs have not reached their end."""
+        return sum(not run.finished for run in self.runs)
+
+
+@dataclass
+class Panel:
+    """Curves that may be compared: one environment, one dataset.
+
+    Args:
+        task: the experiment's name for it; None outside experiments.
+        env_id: Gymnasium id.
+        dataset: as the runs were given it; None where no run had one.
+        protocol: values of :data:`PROTOCOL`.
+        curves: in the order of the runs.
+    """
+
+    task: str | None
+    env_id: str
+    dataset: str | None
+    protocol: tuple[Any, ...] = (None, None, None)
+    curves: list[Curve] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Says which benchmark the numbers belong to."""
+        task = "" if self.task is None else f"{self.task}: "
+        low, high, steps = self.protocol
+        parts = [f"{task}{self.env_id}", benchmark(self.dataset)]
+        parts += [f"score 0 = {low:g}"] if low is not None else []
+        parts += [f"score 100 = {high:g}"] if high is not None else []
+        parts += [f"at most {steps} steps per episode"] if steps is not None else []
+        return ", ".join(parts)
+
+    @property
+    def unit(self) -> str:
+        """``"score"``, or ``"return"`` where no references are known."""
+        runs = [run for curve in self.curves for run in curve.runs]
+        known = all(run.summary["score"]["final"] is not None for run in runs)
+        return "score" if known else "return"
+
+
+def benchmark(dataset: str | None) -> str:
+    """A dataset's name with the benchmark it is part of: numbers compare within one only."""
+    kind = benchmark_kind(dataset)
+    if dataset is None:
+        return kind
+    return f"{Path(dataset).name if kind == 'own file' else dataset} ({kind})"
+
+
+def benchmark_kind(dataset: str | None) -> str:
+    """``"D4RL v2"``, ``"Minari"``, …: what a dataset is part of."""
+    if dataset is None:
+        return "no dataset"
+    if dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file():
+        return "own file"
+    version = re.search(r"-v(\d+)$", dataset)
+    if version is None:
+        return "packaged log"
+    return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
+    """Every run in or below some folders, pre-trainings of experiments aside.
+
+    Returns: the runs, and the folders of those that were not evaluated yet.
+    Raises: UserError: a path is no folder, holds no run or a broken one.
+    """
+    runs: dict[Path, Run] = {}
+    empty: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"there is no folder {path}; give folders of runs, or folders of those")
+        folders = sorted({file.parent for file in path.rglob("config.yaml")}, key=_natural)
+        found = [
+            folder
+            for folder in folders
+            # A folder of replicas gathers the rows of the runs in it.
+            if (folder / "metrics.csv").is_file() and not (folder / "replica_0").is_dir()
+        ]
+        if not found:
+            raise UserError(f"there is no run in {path}; a run's folder has a metrics.csv")
+        for folder in found:
+            record = load_json(folder / RECORD)
+            if record.get("kind") == "pretraining" or folder.resolve() in runs:
+                continue
+            summary = load_json(folder / "summary.json")
+            if not summary:
+                empty.append(folder)
+                continue
+            config = load(folder / "config.yaml")
+            _check(folder / "summary.json", summary, IN_SUMMARY)
+            _check(folder / "config.yaml", config, ("data", "alpha"))
+            runs[folder.resolve()] = Run(folder, summary, config, record)
+    return list(runs.values()), empty
+
+
+def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in content or (name in GROUPS and not isinstance(content[name], dict)):
+            raise UserError(f"{path} is damaged: it has no {name!r}")
+
+
+def panels(runs: list[Run]) -> list[Panel]:
+    """Sorts runs into panels and curves.
+
+    A run without a dataset (REDQ from scratch) stands beside the other runs of its experiment's
+    task; two curves of one name are told apart by their folders.
+
+    Raises: UserError: two runs of one seed cannot be told apart.
+    """
+    datasets: dict[tuple[Any, ...], set[str]] = {}
+    for run in runs:
+        if run.summary["dataset"] is not None and run.record:
+            datasets.setdefault(_cell(run), set()).add(run.summary["dataset"])
+    made: dict[tuple[Any, ...], Panel] = {}
+    groups: dict[int, dict[tuple[Any, ...], list[Run]]] = {}
+    for run in runs:
+        env_id, dataset = run.summary["env_id"], run.summary["dataset"]
+        others = datasets.get(_cell(run), set())
+        if dataset is None and run.record and len(others) == 1:
+            (dataset,) = others
+        task = run.record.get("task")
+        where = (task, env_id, dataset, run.protocol)
+        panel = made.setdefault(where, Panel(*where))
+        key = (run.record.get("variant"), run.method)
+        groups.setdefault(id(panel), {}).setdefault(key, []).append(run)
+    for panel in made.values():
+        for (variant, _), members in groups[id(panel)].items():
+            for same in _each_seed_once(members):
+                same.sort(key=lambda run: run.summary["seed"])
+                panel.curves.append(Curve(variant or _common_name(same), same))
+        names = [curve.label for curve in panel.curves]
+        for full in (False, True):
+            labels = [curve.label for curve in panel.curves]
+            for curve, name, label in zip(panel.curves, names, labels, strict=True):
+                if labels.count(label) > 1:
+                    folder = curve.runs[0].folder
+                    curve.label = f"{name} ({folder if full else folder.parent})"
+    return list(made.values())
+
+
+def mixed_sources(panels: list[Panel]) -> list[str]:
+    """A line for each curve whose runs were made by different revisions of the code."""
+    lines = []
+    for panel in panels:
+        for curve in panel.curves:
+            sources = sorted({run.source for run in curve.runs if run.source is not None})
+            if len(sources) > 1:
+                what = f"made by different revisions of the code ({', '.join(sources)})"
+                lines.append(f"{what}: {curve.label}, {panel.title}")
+    return lines
+
+
+def _each_seed_once(runs: list[Run]) -> list[list[Run]]:
+    """Splits runs of one config by the checkpoint they continue, or else by where they lie.
+
+    Checkpoints whose paths differ in numbers only (seeds, dates) are taken for one kind; a run
+    that was gone on with does not say what it started from, and stays with the others.
+
+    Raises: UserError: two runs of one seed remain.
+    """
+    starts = {_kind_of_start(run) for run in runs} - {"last"}
+    by: list[Callable[[Run], Any]] = [
+        _kind_of_start if len(starts) > 1 else lambda run: None,
+        lambda run: run.folder.parent,
+        lambda run: run.config.get("ckpt_path"),
+    ]
+    for key in by:
+        parts: dict[Any, list[Run]] = {}
+        for run in runs:
+            parts.setdefault(key(run), []).append(run)
+        if not any(_twins(part) for part in parts.values()):
+            return list(parts.values())
+    first, second = next(twins for part in parts.values() if (twins := _twins(part)))
+    raise UserError(
+        f"{first.folder} and {second.folder} both hold seed {first.summary['seed']} of one config; "
+        "leave one of them out"
+    )
+
+
+def _twins(runs: list[Run]) -> tuple[Run, Run] | None:
+    """Two runs of one seed."""
+    seen: dict[int, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.summary["seed"], run)
+        if other is not run:
+            return other, run
+    return None
+
+
+def _kind_of_start(run: Run) -> str:
+    path = run.config.get("ckpt_path")
+    return "last" if run.record else re.sub(r"\d+", "#", str(path))
+
+
+def _cell(run: Run) -> tuple[Any, ...]:
+    return (run.record.get("experiment"), run.record.get("task"), run.summary["env_id"])
+
+
+def _common_name(runs: list[Run]) -> str:
+    """``demo`` for ``demo0``, ``demo1``; a single run keeps its folder's name."""
+    names = [run.folder.resolve().name for run in runs]
+    if len(names) == 1:
+        return names[0]
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same).rstrip("-_ 0123456789") or names[0]
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts seed10 after seed9."""
+    words = re.split(r"(\d+)", path.as_posix())
+    return [(word.isdigit(), int(word) if word.isdigit() else word) for word in words]

@@ -1,0 +1,1 @@
+"""What is acted in: environments, robots, episodes, policies as something to call."""

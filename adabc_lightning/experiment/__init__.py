@@ -1,5 +1,0 @@
-"""The paper's experiments: tasks × variants × seeds, runs of ``fit`` that share pre-trainings."""
-
-from adabc_lightning.experiment.command import main
-
-__all__ = ["main"]

@@ -1,5 +1,0 @@
-"""Writes a policy as a file that runs without this package, with a card."""
-
-from adabc_lightning.export.command import main
-
-__all__ = ["main"]

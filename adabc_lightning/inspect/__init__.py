@@ -1,5 +1,0 @@
-"""Checks a dataset and says what is in it: the data card."""
-
-from adabc_lightning.inspect.command import main
-
-__all__ = ["main"]

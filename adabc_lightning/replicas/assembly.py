@@ -1,0 +1,47 @@
+"""What one ``Trainer.fit`` takes to train R agents."""
+
+from collections.abc import Sequence
+
+from lightning import Callback
+
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.callback import ReplicasCallback
+from adabc_lightning.replicas.data import ReplicasData
+from adabc_lightning.replicas.group import Group
+from adabc_lightning.replicas.module import ReplicasModule
+from adabc_lightning.replicas.replica import Replica
+
+
+class Replicas:
+    """The module, the data module and the callback with which one ``Trainer.fit`` trains R agents.
+
+    They go where those of a single run go; ``Checkpointing`` beside the callback saves all of
+    them in one file to go on from. Each replica has a folder ``replica_0``, ``replica_1``, … in
+    ``default_root_dir`` that is like one of a single run.
+
+    Args:
+        parts: module, data module and callbacks of each single run, of the same configuration but
+            for the seed.
+    Raises: UserError: fewer than one, or a log for an environment.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[OffToOnModule, ReplayDataModule, Sequence[Callback]]]
+    ) -> None:
+        if not parts:
+            raise UserError("Replicas needs one or more of them")
+        group = Group([Replica(index, *part) for index, part in enumerate(parts)])
+        self.replicas = group.replicas
+        first = self.replicas[0].datamodule
+        if first.log is not None:
+            raise UserError(
+                f"data.env_id is {first.env_id!r}, a log, which one agent acts for; set "
+                "model.replicas to 1"
+            )
+        for other in self.replicas[1:]:
+            other.datamodule.shares = first
+        self.module = ReplicasModule(group)
+        self.data = ReplicasData(group)
+        self.callback = ReplicasCallback(group)

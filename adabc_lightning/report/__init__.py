@@ -1,5 +1,0 @@
-"""Table and learning curves of runs; benchmarks that differ are never mixed."""
-
-from adabc_lightning.report.command import main
-
-__all__ = ["main"]

@@ -1,0 +1,123 @@
+"""The folder of a run: where it lies, what may be written into it, what it resumes from."""
+
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.atomic import remove_strays
+from adabc_lightning.run.checkpoint_files import (
+    FOLDER,
+    LAST,
+    Damaged,
+    is_whole,
+    newest,
+    read_checkpoint,
+)
+
+
+def fresh_folder(env_id: str, seed: int) -> Path:
+    """``runs/ENV-seedS-TIME``, or with a number after it where that exists."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{env_id.replace('/', '-').replace(':', '-')}-seed{seed}-{stamp}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder for name in names if not (folder := Path("runs", name)).exists())
+
+
+def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1) -> str | None:
+    """The checkpoint a run in a folder starts from; never on top of another run's results.
+
+    Args:
+        folder: the run's folder; it need not exist.
+        ckpt_path: a path, or ``"last"`` for the folder's own newest.
+        replicas: how many agents go on from it.
+    Returns: an existing checkpoint; None to start from the beginning.
+    Raises: UserError: the folder holds a run or cannot be written, or there is no checkpoint.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
+    if ckpt_path == "last":
+        return _newest_whole(folder, replicas)
+    if not goes_on(folder, ckpt_path):
+        refuse_a_second_run(folder)
+    if ckpt_path is not None:
+        checkpoint = read_checkpoint(Path(ckpt_path), replicas=replicas)
+        if goes_on(folder, ckpt_path):
+            refuse_other_count(folder, checkpoint, replicas)
+    return ckpt_path
+
+
+def goes_on(folder: Path, ckpt_path: str | None) -> bool:
+    """Whether a run goes on in its own folder, by ``last`` or by the full name of that file."""
+    last = folder / FOLDER / LAST
+    if ckpt_path is None:
+        return False
+    return ckpt_path == "last" or Path(ckpt_path).resolve() == last.resolve()
+
+
+def refuse_a_second_run(folder: Path) -> None:
+    """Raises: UserError: the folder holds a run."""
+    if any((folder / name).exists() for name in ("config.yaml", "metrics.csv", FOLDER)):
+        raise UserError(
+            f"{folder} already holds a run; go on with it by --ckpt_path last, or choose "
+            "another --trainer.default_root_dir"
+        )
+
+
+def refuse_other_count(folder: Path, checkpoint: dict[str, Any], replicas: int) -> None:
+    """Raises: UserError: several agents would go on in the folder of one."""
+    if replicas > 1 and "replicas" not in checkpoint:
+        raise UserError(
+            f"{folder} holds the run of one agent, model.replicas is {replicas}; choose another "
+            "--trainer.default_root_dir, and give this one's pretrained.ckpt as --ckpt_path"
+        )
+
+
+def _newest_whole(folder: Path, replicas: int) -> str | None:
+    """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
+    found = newest(folder)
+    if not found:
+        print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
+        return None
+    for path in found:
+        try:
+            refuse_other_count(folder, read_checkpoint(path, replicas=replicas), replicas)
+        except Damaged:
+            continue
+        if path.name != LAST:
+            what = "damaged or cut off" if path != found[0] else "missing"
+            print(f"warning: {folder / FOLDER / LAST} is {what}: going on from {path}, one "
+                  "checkpoint earlier", file=sys.stderr)  # fmt: skip
+        return str(path)
+    raise UserError(
+        f"{' and '.join(map(str, found))}: damaged or cut off; start a new run from another "
+        "checkpoint by --ckpt_path, or from the beginning, in another --trainer.default_root_dir"
+    )
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The rest of a sentence about a run that ended early: what is left, and what to do."""
+    whole = next(filter(is_whole, newest(folder)), None)
+    again = f"--trainer.default_root_dir {folder} --ckpt_path last"
+    if whole is None:
+        return f"nothing was saved before; once it can be, start again with {again}"
+    return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
+
+
+def clear(folder: Path, anew: bool) -> None:
+    """Removes what a kill left that lies after the checkpoint; the callbacks write it again.
+
+    Args:
+        folder: of a run that goes on.
+        anew: whether it does so from the beginning, because nothing was saved yet.
+    """
+    for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
+        remove_strays(place)
+    for name in ("summary.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    if anew:
+        (folder / "metrics.csv").unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""An engine changes the speed and the last bits of an update, never what it computes."""
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import register_toy, tiny_run, write_log
+from torch import Tensor
+
+from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine, tensors
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.objectives import AWAC, Objective
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.run.schedule import Schedule
+
+SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
+CPU = torch.device("cpu")
+
+
+class Standalone(OffToOnModule):
+    """In float64, without a trainer."""
+
+    def __init__(self, engine: Engine, objective: Objective | None = None) -> None:
+        super().__init__(SPEC, 4, 2, (12, 9), objective=objective, actor_weight_decay=0.1)
+        self.double()
+        self._engine = engine
+        self._adams = self.configure_optimizers()
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        return self._adams
+
+
+def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
+    """Odd chunks, so that the patterns of updates that move the actor change."""
+    generator = torch.Generator().manual_seed(1)
+    layout = Layout(5, 2)
+    for _ in range(steps):
+        rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=torch.float64)
+        rows[..., layout.columns["terminated"]] = 0
+        torch.set_default_dtype(torch.float64)  # of the module's own draws
+        try:
+            agent.training_step(layout.unpack(rows), 0)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    return [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
+
+
+@pytest.mark.parametrize("objective", [None, AWAC()])
+def test_compiled_updates_agree_with_eager_ones(objective: Objective | None) -> None:
+    eager, compiled = Standalone(Eager(), objective), Standalone(Compiled(), objective)
+    for a, b in zip(train(eager), train(compiled), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
+    assert eager.gradient_updates == compiled.gradient_updates == 15
+    metrics, same = eager.take_metrics(), compiled.take_metrics()
+    assert metrics.keys() == same.keys()
+    for name in metrics:
+        assert metrics[name] == pytest.approx(same[name], rel=1e-8), name
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("\n no luck today\nand pages of a trace")
+
+
+def test_what_cannot_be_compiled_goes_on_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Compiled()
+    calls = []
+
+    def half_done(state: Any, *_: Any, **__: Any) -> Any:
+        calls.append(1)
+        state.actor[0].detach().add_(1.0)  # what a failure left behind is undone
+        broken()
+
+    monkeypatch.setattr(engine, "_critics", half_done)
+    agent = Standalone(engine)
+    with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
+        result = train(agent)
+    assert len(calls) == 1
+    assert all(map(torch.equal, result, train(Standalone(Eager()))))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_cuda_there_is_one_line_and_the_plain_update() -> None:
+    agent = Standalone(CudaGraph())
+    with pytest.warns(UserWarning, match="no CUDA graph of the updates: ") as caught:
+        result = train(agent)
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    assert all(map(torch.equal, result, train(Standalone(Eager()))))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("objective", [None, AWAC()])
+def test_a_cuda_graph_agrees_with_eager_updates(objective: Objective | None) -> None:
+    agents = [Standalone(engine, objective).cuda() for engine in (Eager(), CudaGraph())]
+    for agent in agents:
+        agent._adams = agent.configure_optimizers()
+    for a, b in zip(*map(train_on_gpu, agents), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
+
+
+def train_on_gpu(agent: Standalone) -> list[Tensor]:
+    step = agent.training_step
+    agent.training_step = lambda batch, index: step(batch.cuda(), index)  # type: ignore[method-assign]
+    return train(agent)
+
+
+def test_short_runs_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(make_engine("auto", CPU, 99_999)) is Eager
+    assert type(make_engine("auto", CPU, 100_000)) is Compiled
+    assert type(make_engine("eager", CPU, 10**9)) is Eager
+    assert type(make_engine("auto", torch.device("cuda"), 1)) is CudaGraph
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(UserWarning, match=re.escape("no C++ compiler (g++) is installed")):
+        assert type(make_engine("auto", CPU, 100_000)) is Eager
+
+
+def test_restoring_undoes_everything() -> None:
+    from adabc_lightning.agent.engine import copied, restore
+
+    agent = Standalone(Eager())
+    train(agent, 1)
+    state = agent.agent_state()
+    before = copied(state)
+    reference = copy.deepcopy(before)
+    train(agent, 2)
+    assert not all(map(torch.equal, reference, tensors(state)))
+    restore(state, before)
+    assert all(map(torch.equal, reference, tensors(state)))
+
+
+@pytest.fixture
+def _precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_precision")
+def test_a_run_sets_the_precision_of_its_matrix_products(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    for precision in ("medium", "highest"):
+        trainer, module, data = tiny_run(
+            tmp_path / precision,
+            register_toy(),
+            log,
+            schedule=Schedule(2, 0, 1, evaluation_every=5),
+            model={"matmul_precision": precision},
+        )
+        trainer.fit(module, data)
+        assert torch.get_float32_matmul_precision() == precision

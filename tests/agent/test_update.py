@@ -1,0 +1,316 @@
+"""The fast update against the plain one, and each of its promises on its own."""
+
+import copy
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import EnsembleModule, TensorDictModule
+from torch import Tensor, nn
+from torchrl.modules import MLP
+
+from adabc_lightning.agent.losses import minimum
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, mlp, q_values
+from adabc_lightning.agent.objectives import TD3BC
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.update import (
+    AdamState,
+    AgentState,
+    UpdateOptions,
+    _adam_step,
+    update_actor_and_targets,
+    update_critics,
+)
+from adabc_lightning.commands.bench.plain import PlainAgent
+
+N, M, B, O, A = 4, 2, 8, 5, 2  # noqa: E741
+HIDDEN = (12, 9)
+LOW, HIGH = (-1.0, -0.5), (2.0, 0.25)  # neither symmetric nor the same in both dimensions
+# So much noise that both of its clips are reached, so much tau and lr that errors would show.
+SIGMA, CLIP, TAU, GAMMA, LR = 1.0, 1.25, 0.1, 0.9, 3e-3
+
+
+def fresh(dtype: torch.dtype = torch.float64) -> tuple[Actor, CriticEnsemble, AgentState]:
+    """Networks of a fixed seed, their targets and their Adams."""
+    torch.manual_seed(0)
+    actor = Actor(O, LOW, HIGH, HIDDEN).to(dtype)
+    critics = CriticEnsemble(N, O, A, HIDDEN).to(dtype)
+    state = AgentState(
+        actor.weights,
+        copy.deepcopy(actor).requires_grad_(False).weights,
+        critics.weights,
+        copy.deepcopy(critics).requires_grad_(False).weights,
+        AdamState.of(torch.optim.Adam(actor.weights, lr=LR, fused=True), LR),
+        AdamState.of(torch.optim.Adam(critics.weights, lr=LR, fused=True), LR),
+    )
+    return actor, critics, state
+
+
+def options(dtype: torch.dtype = torch.float64, normalizer: str = "policy") -> UpdateOptions:
+    low, high = torch.tensor(LOW, dtype=dtype), torch.tensor(HIGH, dtype=dtype)
+    return UpdateOptions(GAMMA, TAU, TD3BC(SIGMA, CLIP, normalizer), minimum, low, high)
+
+
+def plain(dtype: torch.dtype, normalizer: str, policy_delay: int) -> PlainAgent:
+    return PlainAgent(
+        dtype, N, O, A, HIDDEN, LOW, HIGH, GAMMA, TAU, policy_delay, LR, SIGMA, CLIP, normalizer
+    )
+
+
+def random_batch(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> TensorDict:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    fields = {
+        "observation": normal(B, O),
+        "action": normal(B, A).clamp(torch.tensor(LOW), torch.tensor(HIGH)).to(dtype),
+        "reward": normal(B),
+        "next_observation": normal(B, O),
+        "terminated": (torch.rand(B, generator=generator) < 0.3).to(dtype),
+        "online": torch.zeros(B, dtype=dtype),
+    }
+    return TensorDict(fields, [B])
+
+
+def random_draws(
+    generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
+    """Noise ``[B, A]`` and a subset ``[M]``."""
+    noise_BA = torch.randn(B, A, generator=generator, dtype=dtype)
+    return noise_BA, torch.randperm(N, generator=generator)[:M]
+
+
+def snapshot(weights: object) -> list[Tensor]:
+    """Copies of all tensors in (nested) tuples and lists."""
+    if isinstance(weights, Tensor):
+        return [weights.detach().clone()]
+    return [leaf for part in weights if not isinstance(part, float) for leaf in snapshot(part)]
+
+
+def same(before: list[Tensor], after: object) -> bool:
+    """Bitwise equality of a snapshot with what is there now."""
+    return all(torch.equal(a, b) for a, b in zip(before, snapshot(after), strict=True))
+
+
+def assert_agree(state: AgentState, agent: PlainAgent, tolerance: float) -> None:
+    """Every weight of every network within ``tolerance``."""
+    ours = (*state.actor, *state.actor_target)
+    theirs = [*agent.actor.parameters(), *agent.actor_target.parameters()]
+    for stacked, members in (
+        (state.critics, agent.critics),
+        (state.critic_targets, agent.critic_targets),
+    ):
+        ours += stacked
+        theirs += [
+            torch.stack(same) for same in zip(*(m.parameters() for m in members), strict=True)
+        ]
+    for weight, parameter in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(weight, parameter, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("normalizer", ["policy", "data"])
+def test_fifty_updates_agree_with_the_plain_reference(normalizer: str) -> None:
+    actor, critics, state = fresh()
+    agent = plain(torch.float64, normalizer, policy_delay=2)
+    agent.load(actor, critics)
+    start, generator = snapshot(state[:4]), torch.Generator().manual_seed(1)
+    for update in range(1, 51):
+        batch, (noise_BA, subset_M) = random_batch(generator), random_draws(generator)
+        alpha = torch.tensor(0.4 * (update % 8), dtype=torch.float64)  # 0 to 2.8
+        update_critics(state, batch, noise_BA, subset_M, options(normalizer=normalizer))
+        if update % 2 == 0:
+            update_actor_and_targets(state, batch, alpha, options(normalizer=normalizer))
+        del batch["online"]
+        agent.update(**batch, noise=noise_BA, subset=subset_M, alpha=alpha)
+    assert_agree(state, agent, 1e-9)
+    for before, after in zip(start, snapshot(state[:4]), strict=True):
+        assert (after - before).abs().max() > 1e-3  # the agreement is not one in standing still
+
+
+@pytest.mark.parametrize("normalizer", ["policy", "data"])
+def test_first_update_agrees_in_float32(normalizer: str) -> None:
+    actor, critics, state = fresh(torch.float32)
+    agent = plain(torch.float32, normalizer, policy_delay=1)
+    agent.load(actor, critics)
+    generator = torch.Generator().manual_seed(2)
+    batch = random_batch(generator, torch.float32)
+    noise_BA, subset_M = random_draws(generator, torch.float32)
+    update_critics(state, batch, noise_BA, subset_M, options(torch.float32, normalizer))
+    update_actor_and_targets(state, batch, torch.tensor(0.4), options(torch.float32, normalizer))
+    del batch["online"]
+    agent.update(**batch, noise=noise_BA, subset=subset_M, alpha=0.4)
+    assert_agree(state, agent, 1e-6)
+
+
+@pytest.mark.parametrize("policy_delay", [1, 2, 3])
+def test_actor_and_targets_move_on_every_policy_delay_th_update(
+    policy_delay: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EnvironmentSpec("Test-v0", O, LOW, HIGH, None)
+    agent = OffToOnModule(spec, N, M, HIDDEN, policy_delay=policy_delay)
+    optimizers = agent.configure_optimizers()
+    monkeypatch.setattr(agent, "optimizers", lambda use_pl_optimizer: optimizers)
+    generator = torch.Generator().manual_seed(3)
+    delayed = [*agent.actor.weights, *agent.actor_target.weights, *agent.critic_targets.weights]
+    for update in range(1, 8):
+        before, critics = snapshot(delayed), snapshot(agent.critics.weights)
+        agent.training_step(random_batch(generator, torch.float32)[None], 0)
+        moved = [not torch.equal(a, b) for a, b in zip(before, delayed, strict=True)]
+        assert moved == [update % policy_delay == 0] * len(delayed)
+        assert not same(critics, agent.critics.weights)
+
+
+def test_critic_step_leaves_everything_else_unchanged() -> None:
+    _, _, state = fresh()
+    others = state.actor, state.actor_target, state.critic_targets, state.actor_adam
+    before, generator = snapshot(others), torch.Generator().manual_seed(4)
+    update_critics(state, random_batch(generator), *random_draws(generator), options())
+    assert same(before, others)
+
+
+def test_actor_step_leaves_critics_and_their_adam_unchanged() -> None:
+    _, _, state = fresh()
+    before = snapshot((state.critics, state.critic_adam))
+    batch = random_batch(torch.Generator().manual_seed(5))
+    update_actor_and_targets(state, batch, torch.tensor(0.4), options())
+    assert same(before, (state.critics, state.critic_adam))
+
+
+@pytest.mark.parametrize("member", range(N))
+def test_only_the_drawn_target_members_matter(member: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    batch, noise_BA = random_batch(generator), torch.randn(B, A, generator=generator)
+    subset_M = torch.tensor([3, 1])
+
+    def critics_after(shift: float) -> list[Tensor]:
+        _, _, state = fresh()
+        state.critic_targets[-1][member] -= shift  # the output bias: lower than all others
+        update_critics(state, batch, noise_BA.double(), subset_M, options())
+        return snapshot(state.critics)
+
+    unmoved = [torch.equal(a, b) for a, b in zip(critics_after(0), critics_after(10), strict=True)]
+    assert unmoved == [member not in subset_M] * len(unmoved)
+
+
+def test_metrics_are_those_of_the_losses() -> None:
+    _, _, state = fresh()
+    generator = torch.Generator().manual_seed(7)
+    batch, (noise_BA, subset_M) = random_batch(generator), random_draws(generator)
+    batch["terminated"] = torch.ones(B, dtype=torch.float64)  # so the target is the reward
+    observation, action, reward = batch["observation"], batch["action"], batch["reward"]
+    q_NB = q_values(observation, action, state.critics).detach()
+    metrics = update_critics(state, batch, noise_BA, subset_M, options())
+    assert metrics["q/mean"] == pytest.approx(q_NB.mean().item())
+    assert metrics["q/target"] == pytest.approx(reward.mean().item())
+    assert metrics["loss/critic"] == pytest.approx((q_NB - reward).square().mean().item())
+
+    actor = Actor(O, LOW, HIGH, HIDDEN).double()
+    with torch.no_grad():
+        for copied, weight in zip(actor.weights, state.actor, strict=True):
+            copied.copy_(weight)
+        q_policy_B = q_values(observation, actor(observation), state.critics).mean(0)
+        distance = (actor(observation) - action).square().mean().item()
+    metrics = update_actor_and_targets(state, batch, torch.tensor(3.0), options())
+    assert metrics["q/policy"] == pytest.approx(q_policy_B.mean().item())
+    assert metrics["loss/behavior_cloning"] == pytest.approx(distance)
+    expected = -q_policy_B.mean() / q_policy_B.abs().mean() + 3 * distance
+    assert metrics["loss/actor"] == pytest.approx(expected.item())
+    assert not any(value.requires_grad for value in metrics.values())
+
+
+@pytest.mark.parametrize("weight_grads", [True, False])
+@pytest.mark.parametrize("members", [None, 3])
+@pytest.mark.parametrize("sizes", [(4, 1), (3, 5, 2), (4, 6, 1), (2, 5, 4, 3, 1)])
+def test_handwritten_backward(
+    sizes: tuple[int, ...], members: int | None, weight_grads: bool
+) -> None:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    stack = () if members is None else (members,)
+
+    def leaf(*shape: int, needs_grad: bool = True) -> Tensor:
+        leaf = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return leaf.requires_grad_(needs_grad)
+
+    x = leaf(6, sizes[0])
+    weights = [
+        leaf(*stack, *shape, needs_grad=weight_grads)
+        for fan_in, fan_out in pairwise(sizes)
+        for shape in ((fan_out, fan_in), (fan_out,))
+    ]
+    assert torch.autograd.gradcheck(lambda x, *weights: mlp(x, weights), (x, *weights))
+    if weight_grads:  # data as input needs no gradient, as in the critics' step
+        x = x.detach()
+        assert torch.autograd.gradcheck(lambda *weights: mlp(x, weights), tuple(weights))
+
+
+def test_ensemble_equals_tensordicts_and_vmap() -> None:
+    torch.manual_seed(8)
+    critics = CriticEnsemble(N, O, A, HIDDEN)
+    observation_BO, action_BA = torch.randn(B, O), torch.randn(B, A)
+    input_BI = torch.cat([observation_BO, action_BA], 1)
+    q_NB = critics(observation_BO, action_BA)
+    assert q_NB.shape == (N, B)
+
+    net = MLP(in_features=O + A, out_features=1, num_cells=list(HIDDEN), activation_class=nn.ReLU)
+    ensemble = EnsembleModule(TensorDictModule(net, ["x"], ["q"]), num_copies=N)
+    ensemble.params_td.data.update_(TensorDict({"module": critics.params.data}, [N]))
+    expected_NB = ensemble(TensorDict({"x": input_BI}, [B]))["q"].squeeze(-1)
+    torch.testing.assert_close(q_NB, expected_NB)
+
+    names = [name for name, _ in net.named_parameters()]
+    stacked = dict(zip(names, critics.weights, strict=True))
+    one_member = lambda weights: torch.func.functional_call(net, weights, input_BI)  # noqa: E731
+    torch.testing.assert_close(q_NB, torch.func.vmap(one_member)(stacked).squeeze(-1))
+
+
+def test_adam_step_is_pytorchs_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(9)
+    ours = [torch.randn(shape, generator=generator) for shape in ((7, 5), (7,), (3, 2, 9))]
+    theirs = [weight.clone().requires_grad_() for weight in ours]
+    # Ours lives in an optimiser, too: its state is what a checkpoint saves.
+    owner = torch.optim.Adam(ours, lr=LR, fused=True)
+    adam = torch.optim.Adam(theirs, lr=LR, fused=True)
+    for step in range(1, 6):
+        gradients = tuple(torch.randn(weight.shape, generator=generator) for weight in ours)
+        _adam_step(tuple(ours), gradients, AdamState.of(owner, LR))
+        for weight, gradient in zip(theirs, gradients, strict=True):
+            weight.grad = gradient
+        adam.step()
+        assert same(snapshot(theirs), ours)
+        for mine, other in zip(owner.state.values(), adam.state.values(), strict=True):
+            assert mine.keys() == other.keys()
+            assert all(torch.equal(mine[name], other[name]) for name in other)
+            assert mine["step"] == step
+        restored = torch.optim.Adam(ours, lr=1.0, fused=True)
+        restored.load_state_dict(owner.state_dict())
+        owner = restored
+
+
+def test_critics_start_independent_and_normal() -> None:
+    torch.manual_seed(10)
+    critics = CriticEnsemble(3, 60, 4, (128, 128))
+    for weight, bias in zip(critics.weights[::2], critics.weights[1::2], strict=True):
+        assert (bias == 0).all()
+        std = 1 / (2 * math.sqrt(weight.shape[-1]))
+        if weight.shape[1] == 1:  # 128 numbers are too few for statistics
+            continue
+        torch.testing.assert_close(weight.std((1, 2)), torch.full((3,), std), atol=0, rtol=0.03)
+        # 4.55 % of a normal lie beyond two std; the authors' call cuts none of them off.
+        assert 0.035 < (weight.abs() > 2 * std).float().mean() < 0.056
+        correlation = torch.corrcoef(weight.flatten(1)) - torch.eye(3)
+        assert correlation.abs().max() < 0.05
+
+
+def test_actor_starts_as_pytorch_does() -> None:
+    torch.manual_seed(11)
+    actor = Actor(30, LOW, HIGH, (200,))
+    for weight, bias in zip(actor.weights[::2], actor.weights[1::2], strict=True):
+        bound = 1 / math.sqrt(weight.shape[-1])  # uniform, weight and bias
+        assert 0.98 * bound < weight.abs().max() <= bound
+        assert 0 < bias.abs().max() <= bound
+    action = actor(100 * torch.randn(300, 30))  # saturated: the bounds, per dimension
+    torch.testing.assert_close(action.amin(0), torch.tensor(LOW))
+    torch.testing.assert_close(action.amax(0), torch.tensor(HIGH))

@@ -1,0 +1,260 @@
+"""What a run leaves behind: summary numbers, metrics rows, checkpoints."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from tiny import register_toy, tiny_run, write_log
+
+from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, Summary
+from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.callbacks.summary import outcomes
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
+
+
+def point(updates: int, steps: int, score: float) -> dict[str, float]:
+    """One evaluation."""
+    return {
+        "gradient_updates": updates,
+        "env_steps": steps,
+        "eval/return": 30 * score,
+        "eval/score": score,
+    }
+
+
+def test_outcomes_of_a_whole_run() -> None:
+    history = [
+        point(50, 0, 30.0),
+        point(100, 0, 20.0),  # the hand-over: not the best of pre-training, the last
+        point(200, 10, 14.0),
+        point(300, 20, 9.0),  # the worst of the first fifth
+        point(400, 30, 2.0),  # later than the first fifth of 100 steps: no dip
+        point(1100, 100, 75.0),
+    ]
+    both = outcomes(history, offline_updates=100, online_env_steps=100)
+    assert both["score"] == {
+        "pretrained": 20.0,
+        "final": 75.0,
+        "best": 75.0,
+        "dip": 11.0,
+        "online_mean": 25.0,
+    }
+    assert both["return"]["dip"] == 330.0
+
+
+def test_the_dip_of_a_run_that_only_rises_is_negative() -> None:
+    history = [point(100, 0, 20.0), point(200, 10, 30.0)]
+    assert outcomes(history, 100, 100)["score"]["dip"] == -10.0
+
+
+def test_outcomes_say_nothing_of_what_has_not_happened() -> None:
+    score = outcomes([point(50, 0, 30.0)], 100, 100)["score"]
+    assert score == {
+        "pretrained": None,
+        "final": 30.0,
+        "best": 30.0,
+        "dip": None,
+        "online_mean": None,
+    }
+    assert set(outcomes([], 100, 100)["score"].values()) == {None}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny run."""
+    folder = tmp_path_factory.mktemp("run")
+    log = write_log(folder / "log.hdf5", 3, 2)
+    schedule = Schedule(6, 12, 1, evaluation_every=4, offline_chunk=2)
+    trainer, module, data = tiny_run(folder, register_toy(), log, schedule=schedule)
+    trainer.fit(module, data)
+    return folder
+
+
+def test_metrics_have_a_row_per_evaluation_and_per_interval(run: Path) -> None:
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    # Rows every 3 updates (at the first batch that reaches a multiple), at each evaluation and of
+    # the diagnostics at the hand-over.
+    where = [(row["phase"], int(row["gradient_updates"]), int(row["env_steps"])) for row in rows]
+    assert where == [
+        ("offline", 4, 0),
+        ("offline", 6, 0),
+        ("offline", 6, 0),
+        ("online", 9, 3),
+        ("online", 10, 4),
+        ("online", 12, 6),
+        ("online", 14, 8),
+        ("online", 15, 9),
+        ("online", 18, 12),
+    ]
+    evaluated = [row["gradient_updates"] for row in rows if row["eval/score"]]
+    assert evaluated == ["4", "6", "10", "14", "18"]
+    handed_over = rows.pop(2)
+    assert handed_over["diagnostics/q_gap"]
+    assert not any(handed_over[name] for name in ("loss/critic", "eval/return"))
+    assert all(row["loss/critic"] and row["q/mean"] and row["control/alpha"] for row in rows)
+    assert [row["online/episodes"] for row in rows][-1] == "2.0"
+
+
+def test_the_two_terms_are_what_moves_alpha(run: Path) -> None:
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ended = [row for row in rows if row["control/proportional"]]
+    assert [row["env_steps"] for row in ended] == ["6", "12"]  # an episode is 5 steps long
+    alpha = 0.4
+    for row in ended:
+        proportional, derivative = (
+            float(row[f"control/{name}"]) for name in ("proportional", "derivative")
+        )
+        assert proportional != 0
+        assert derivative >= 0
+        alpha = min(max(alpha + proportional + derivative, 0.0), 0.4)
+        assert float(row["control/alpha"]) == pytest.approx(alpha, abs=1e-6)
+    assert alpha < 0.4
+
+
+def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("phase,env_steps,eval/return\n")
+    metrics = Metrics()
+    metrics.load_state_dict({**metrics.state_dict(), "size": path.stat().st_size})
+    trainer = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path, callbacks=[])
+    metrics.on_train_start(trainer, None)  # type: ignore[arg-type]
+    metrics._append(path, {"phase": "online", "env_steps": 5, "control/derivative": 1.0})
+    assert path.read_text().splitlines() == ["phase,env_steps,eval/return", "online,5,"]
+    metrics.teardown(trainer, None, "fit")  # type: ignore[arg-type]
+
+
+def test_commands_follow_the_checkpoints() -> None:
+    first, second = Summary("first"), Summary("second")
+    second.load_state_dict(first.state_dict())
+    assert second.commands == ["first", "second"]
+    state = {key: value for key, value in first.state_dict().items() if key != "commands"}
+    third = Summary()  # from a checkpoint of an earlier version, in Python
+    third.load_state_dict(state)
+    assert third.commands == []
+
+
+def test_summary_agrees_with_the_metrics(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    with open(run / "metrics.csv", newline="") as file:
+        scores = [float(row["eval/score"]) for row in csv.DictReader(file) if row["eval/score"]]
+    assert summary["finished"] is True
+    assert summary["score"]["pretrained"] == scores[1]
+    assert summary["score"]["final"] == scores[-1]
+    assert summary["score"]["best"] == max(scores[2:])
+    assert (summary["gradient_updates"], summary["env_steps"]) == (18, 12)
+    assert summary["versions"]["torch"] == torch.__version__
+    assert all(summary[name] > 0 for name in summary if name.endswith("per_second"))
+
+
+def test_checkpoints_are_plain_and_complete(run: Path) -> None:
+    folder = run / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {
+        *("last.ckpt", "previous.ckpt", "best.ckpt", "pretrained.ckpt")
+    }
+    counters = {}
+    for path in folder.iterdir():
+        content = torch.load(path, weights_only=True)
+        steps = content["ReplayDataModule"]["collector"]["env_steps"]
+        counters[path.stem] = content["agent"]["gradient_updates"], steps
+    assert counters["last"] == (18, 12)
+    assert counters["pretrained"] == (6, 0)
+    assert counters["best"][1] > 0  # of fine-tuning, however good pre-training was
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"value": 1}, path)
+    with pytest.raises(Exception, match=r"pickle|lambda"):
+        writer.save_checkpoint({"value": lambda: 2}, path)
+    assert torch.load(path, weights_only=True) == {"value": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    schedule = Schedule(6, 12, 1)
+    folder = tmp_path / "run"
+    trainer, module, data = tiny_run(
+        folder, register_toy(), log, schedule=schedule, data={"replay_capacity": 20}
+    )
+    with pytest.raises(UserError, match=r"keeps 60 transitions, data\.replay_capacity is 20"):
+        trainer.fit(module, data)
+    assert not folder.exists()
+
+
+def test_without_downsampling_a_ring_too_small_is_refused_at_once(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        log,
+        schedule=Schedule(6, 12),
+        data={"replay_capacity": 90},
+    )
+    trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, Downsampling)]
+    with pytest.raises(UserError, match="all 120 transitions are kept"):
+        trainer.fit(module, data)
+
+
+def test_metrics_of_another_run_are_never_written_over(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    (tmp_path / "metrics.csv").write_text("precious")
+    trainer, module, data = tiny_run(tmp_path, register_toy(), log, schedule=Schedule(2, 1, 1))
+    with pytest.raises(UserError, match="belongs to another run"):
+        trainer.fit(module, data)
+    assert (tmp_path / "metrics.csv").read_text() == "precious"
+
+
+def test_a_logger_that_fails_is_dropped_and_the_run_goes_on(tmp_path: Path) -> None:
+    class Broken(CSVLogger):
+        def log_metrics(self, *args: object, **kwargs: object) -> None:
+            raise ConnectionError("no service")
+
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), log, schedule=Schedule(4, 1, 1, evaluation_every=2)
+    )
+    trainer.loggers = [Broken(str(tmp_path / "logger"))]
+    with pytest.warns(UserWarning, match="Broken is off from here on: no service"):
+        trainer.fit(module, data)
+    assert trainer.loggers == []
+    assert module.gradient_updates == 5
+
+
+@pytest.mark.parametrize(
+    ("made", "evaluated", "offline_updates", "env_steps", "well"),
+    [
+        (16, [10], 17, 0, True),
+        (16, [10], 16, 0, False),
+        (16, [10], 5, 0, False),
+        (16, [10, 16], 5, 0, True),  # the end of a pre-training
+        (16, [], 5, 0, True),  # the hand-over evaluates it
+        (16, [10], 5, 3, True),  # after the hand-over
+    ],
+)
+def test_no_policy_is_handed_over_unseen(
+    made: int, evaluated: list[int], offline_updates: int, env_steps: int, well: bool
+) -> None:
+    evaluation = Evaluation()
+    data = SimpleNamespace(schedule=Schedule(offline_updates, 9), env_steps=env_steps)
+    history = [{"gradient_updates": number} for number in evaluated]
+    checkpoint = {
+        "agent": {"gradient_updates": made},
+        "callbacks": {evaluation.state_key: {"history": history}},
+    }
+    words = SimpleNamespace(datamodule=data), None, checkpoint
+    if well:
+        evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]
+        return
+    with pytest.raises(UserError, match=f"is {offline_updates}; its policy .* set it to 17 or"):
+        evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]

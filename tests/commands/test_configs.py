@@ -1,0 +1,173 @@
+"""Every packaged config runs, and every command of the README does what it says."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from paths import REPOSITORY
+from tiny import shapes, write_log
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.data.datasets import packaged_datasets
+from adabc_lightning.run.config_files import (
+    merged,
+    packaged_configs,
+    packaged_folder,
+    with_ancestors,
+)
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+# Appended to any fit: a few updates of small networks, whatever the config says. The README's four
+# devices divide them.
+TINY = shlex.split(
+    "--schedule.offline_updates 8 --schedule.online_env_steps 4 --schedule.updates_per_env_step 1"
+    " --schedule.evaluation_every 4 --model.hidden_sizes [8] --data.batch_size 8"
+    " --evaluation.episodes 1 --trainer.enable_progress_bar false"
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, and no W&B."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def command_lines() -> list[list[str]]:
+    """The README's ``python -m adabc_lightning`` lines of ``sh`` blocks, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    prefix = "python -m adabc_lightning "
+    return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
+
+
+def complete_configs() -> list[str]:
+    """Packaged configs that name a task; overlays and methods are stacked on one of these."""
+    found = packaged_configs().items()
+    return [
+        name
+        for name, about in found
+        if not name.startswith("method/") and not about.startswith("Overlay")
+    ]
+
+
+def test_the_overlays_say_that_they_are() -> None:
+    flat = {name for name in packaged_configs() if "/" not in name}
+    assert flat - set(complete_configs()) == {
+        "quick.yaml",
+        "small.yaml",
+        "mid.yaml",
+        "small_adroit.yaml",
+        "adroit.yaml",
+    }
+
+
+@pytest.mark.parametrize("name", complete_configs())
+def test_every_packaged_config_runs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = merged(with_ancestors(packaged_folder() / name), {})["data"]
+    extra = ["--data.max_episode_steps", "10", "--trainer.default_root_dir", "run"]
+    if keys["dataset"] not in packaged_datasets():
+        sizes = shapes(keys["env_id"])
+        extra += ["--data.dataset", str(write_log(tmp_path / "log.hdf5", *sizes))]
+    status = main(["fit", "--config", name, *TINY, *extra])
+    assert status == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = command_lines()
+    says = {
+        "fit": "score",
+        "validate": "score",
+        "experiment": "# ",
+        "report": "comparison.html",
+        "collect": "50 transitions",
+        "doctor": "no problems",
+        "inspect": "transitions",
+        "export": "its actions are the policy's",
+        "rollout": "return",
+    }
+    assert {command[0] for command in commands} == set(says)
+    log = str(write_log(tmp_path / "log.hdf5", *shapes("Hopper-v5")))
+    mine = {"my_log.csv": log, "my_package:Name-v0": "Hopper-v5", "my_package": "gymnasium"}
+    for command in commands:
+        command = [mine.get(word, word) for word in command]
+        tiny = {"fit": TINY, "collect": ["--steps", "50"], "doctor": ["--seconds", "0"]}.get(
+            command[0], []
+        )
+        if "--video" in command:  # which needs OpenGL
+            place = command.index("--video")
+            del command[place : place + 2]
+        assert command[0] != "experiment" or "--dry-run" in command  # the plan, not hours
+        if "--trainer.devices" in command:  # each is a process that runs the command's own line
+            line = [sys.executable, "-m", "adabc_lightning", *command, *tiny]
+            done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+            status, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            status = main([*command, *tiny])
+            out, err = capsys.readouterr()
+        assert status == 0, err
+        planned = command[0] == "fit" and "--dry-run" in command
+        assert ("hand-over     keeps" if planned else says[command[0]]) in out
+    assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
+    assert "demo1" in (tmp_path / "comparison.html").read_text()
+
+
+def test_the_readme_s_python_example_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    small = "Schedule(4, 3, 1, evaluation_every=2)"
+    source = block.replace("Schedule(20_000, online_env_steps=10_000)", small)
+    assert source != block
+    source = source.replace("Evaluation()", "Evaluation(episodes=1)")
+    namespace: dict = {}
+    exec(compile(source, "README.md", "exec"), namespace)
+    assert namespace["agent"].gradient_updates == 7
+
+
+def test_the_readme_s_make_targets_exist_and_run_the_real_command() -> None:
+    targets = re.findall(r"^make (\w+)$", README, re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        subprocess.run(
+            ["make", "-n", "-o", ".venv/.ready", target],
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+        )
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert "-m adabc_lightning fit --config hopper.yaml --config quick.yaml" in makefile
+
+
+def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
+    words = ["fit", "--config", "hopper.yaml", "--config", "quick.yaml", *TINY]
+    result = subprocess.run(
+        [sys.executable, "-m", "adabc_lightning", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in run.iterdir()} == {
+        ".lock",
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "report.html",
+        "checkpoints",
+    }
+
+
+def test_the_dockerfile_copies_all_that_the_wheel_is_built_from() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    for folder in (*wheel["packages"], *wheel["force-include"]):
+        assert f"COPY {folder} {folder}" in dockerfile

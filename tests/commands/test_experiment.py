@@ -1,0 +1,504 @@
+"""Experiments: the plan of every packaged one, and a tiny one that is run, cut and gone on with."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from paths import REPOSITORY
+from tiny import write_log
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.commands.experiment.declaration import packaged_experiments, slug
+from adabc_lightning.env.scores import REFERENCES
+from adabc_lightning.run.config_files import merged, resolve
+
+# runs (tasks × variants × seeds), pre-trainings (tasks × recipes × seeds)
+COUNTS = {
+    "fig1": (4 * 3 * 3, 4 * 1 * 3),
+    "fig2": (12 * 5 * 5, 12 * 4 * 5),
+    "fig3": (4 * 2 * 3, 4 * 1 * 3),
+    "fig4": (4 * 5 * 3, 4 * 1 * 3),
+    "fig5": (4 * 7 * 3, 4 * 1 * 3),
+    "fig6": (4 * 3 * 3, 4 * 3 * 3),
+    "fig7": (6 * 2 * 3, 6 * 1 * 3),
+    "small": (1 * 21 * 3, 1 * 5 * 3),
+    "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
+    "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
+}
+TOY = """
+inherit: base.yaml
+schedule: {offline_updates: 6, online_env_steps: 8, updates_per_env_step: 1, evaluation_every: 4}
+data: {env_id: InvertedPendulum-v5, dataset: log.hdf5, batch_size: 8, replay_capacity: 150,
+  reference_min: 0.0, reference_max: 10.0}
+model: {hidden_sizes: [8], num_critics: 3}
+downsampling: {minimum: 10}
+evaluation: {episodes: 1}
+trainer: {accelerator: cpu}
+"""
+PAIR = """
+seeds: 2
+tasks: [toy]
+variants:
+  adaptive: {}
+  Fixed α: {options: {alpha.kp: 0, alpha.kd: 0, alpha.initial: 0.1, downsampling.keep: 1.0}}
+"""
+
+
+def toy_experiment(folder: Path, toy: str = TOY, pair: str = PAIR) -> None:
+    """A toy task and an experiment of two variants."""
+    write_log(folder / "log.hdf5", 4, 1)
+    (folder / "toy.yaml").write_text(toy)
+    (folder / "pair.yaml").write_text(pair)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with them."""
+    monkeypatch.chdir(tmp_path)
+    toy_experiment(tmp_path)
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], line: str) -> list[list[str]]:
+    """The words after ``fit`` of each command of a plan."""
+    assert main(["experiment", *shlex.split(line), "--dry-run"]) == 0
+    *commands, summary = capsys.readouterr().out.splitlines()
+    assert summary.startswith("# ")
+    prefix = "python -m adabc_lightning fit "
+    assert all(command.startswith(prefix) for command in commands)
+    return [shlex.split(command.removeprefix(prefix)) for command in commands]
+
+
+def value(words: list[str], option: str) -> str | None:
+    """The last value of an option."""
+    found = [words[i + 1] for i, word in enumerate(words) if word == option]
+    return found[-1] if found else None
+
+
+def config_of(words: list[str]) -> dict[str, Any]:
+    """What a command's configs and options resolve to."""
+    files, rest = resolve("fit", words)
+    options = {
+        option.removeprefix("--"): yaml.safe_load(text)
+        for option, text in zip(rest[::2], rest[1::2], strict=True)
+    }
+    return merged(files, options)
+
+
+def test_every_packaged_experiment_is_counted() -> None:
+    assert set(packaged_experiments()) == {line.split()[0] for line in COUNTS}
+    for name, about in packaged_experiments().items():
+        assert about.startswith("Small: " if name.startswith("small") else f"Fig. {name[-1]}: ")
+
+
+@pytest.mark.parametrize("line", COUNTS)
+def test_the_plan_of_a_packaged_experiment(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = dry_run(capsys, line)
+    alone = [words for words in commands if value(words, "--schedule.online_env_steps") == "0"]
+    runs = [words for words in commands if words not in alone]
+    assert (len(runs), len(alone)) == COUNTS[line]
+    folders = [value(words, "--trainer.default_root_dir") for words in commands]
+    assert len(set(folders)) == len(folders)
+    for i, words in enumerate(commands):  # what a run starts from stands before it
+        if checkpoint := value(words, "--ckpt_path"):
+            pretraining = folders.index(checkpoint.removesuffix("/checkpoints/pretrained.ckpt"))
+            assert pretraining < i
+            assert commands[pretraining] in alone
+            assert value(commands[pretraining], "--seed_everything") == value(
+                words, "--seed_everything"
+            )
+
+
+def test_paper_scale(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in dry_run(capsys, "fig2 --seeds 1 --tasks walker2d-random"):
+        config = config_of(words)
+        scratch = "redq-scratch" in str(value(words, "--trainer.default_root_dir"))
+        alone = value(words, "--schedule.online_env_steps") == "0"
+        schedule = config["schedule"]
+        assert schedule["offline_updates"] == (0 if scratch else 1_000_000)
+        assert schedule["online_env_steps"] == (0 if alone else 250_000)
+        assert (config["data"]["dataset"] is None) == scratch
+        assert (value(words, "--ckpt_path") is None) == (alone or scratch)
+
+
+def test_ratios_of_fig5_are_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = set()
+    for words in dry_run(capsys, "fig5 --seeds 1 --tasks hopper-random"):
+        if "--ckpt_path" not in words:  # the pre-training, before the hand-over
+            continue
+        config = config_of(words)
+        assert config["data"]["replay_capacity"] is None
+        assert config["downsampling"]["minimum"] == 0
+        kept.add((config["downsampling"]["method"], config["downsampling"]["keep"]))
+    ratios = (0.05, 0.1, 0.5)
+    expected = {(m, keep) for m in ("random", "best") for keep in ratios} | {("random", 1.0)}
+    assert kept == expected
+
+
+@pytest.mark.parametrize(("task", "r_max"), [("walker2d", 10.271), ("hopper", 6.918)])
+def test_target_of_fig7(task: str, r_max: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Eq. 2's step for returns divided by r_max·T, with the target 1."""
+    line = f"fig7 --seeds 1 --tasks {task}-medium-expert --variants r-max-t"
+    alpha = config_of(dry_run(capsys, line)[-1])["alpha"]
+    reference, highest = REFERENCES[task], 1000 * r_max
+    average, current = 2000.0, 1500.0
+    proportional = alpha["kp"] * (reference.fraction(average) - alpha["target"])
+    assert proportional == pytest.approx(3e-5 * (average / highest - 1), rel=1e-5)
+    drop = alpha["kd"] * (reference.fraction(average) - reference.fraction(current))
+    assert drop == pytest.approx(1e-4 * (average - current) / highest, rel=1e-5)
+
+
+def test_scale_overlays_and_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("method").mkdir()
+    Path("method/mine.yaml").write_text("model: {tau: 0.25}\n")
+    Path("small.yaml").write_text(
+        "model: {tau: 0.5, gamma: 0.5}\nschedule: {updates_per_env_step: 7}\nalpha: {kp: 7.0}\n"
+    )
+    Path("own.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  mine: {method: mine, options: {alpha.kp: 3}, options_for: {t*: {alpha.kd: 5}}}\n"
+        "  none: {method: mine, options: {data.dataset: null, schedule.offline_updates: 0}}\n"
+    )
+    (tmp_path / "data").mkdir()
+    write_log(tmp_path / "data" / "toy.hdf5", 4, 1)
+    line = "own --config small.yaml --scale 0.5 --data-dir data --out o"
+    alone, mine, none = dry_run(capsys, line)
+    config = config_of(mine)
+    assert config["model"]["tau"] == 0.25  # the method wins over the overlay ...
+    assert (config["alpha"]["kp"], config["alpha"]["kd"]) == (3, 5)  # ... the variant over both
+    assert (config["model"]["gamma"], config["schedule"]["updates_per_env_step"]) == (0.5, 7)
+    assert config["data"]["dataset"] == "data/toy.hdf5"
+    schedule = config["schedule"]
+    assert (schedule["offline_updates"], schedule["online_env_steps"]) == (3, 4)
+    assert schedule["evaluation_every"] == 2
+    assert config_of(alone)["schedule"] == {**schedule, "online_env_steps": 0}
+    nothing = config_of(none)
+    assert nothing["data"]["dataset"] is None
+    assert nothing["schedule"]["offline_updates"] == 0
+    assert value(none, "--ckpt_path") is None
+    tiniest = config_of(dry_run(capsys, line.replace("0.5", "0.001"))[1])["schedule"]
+    assert (tiniest["offline_updates"], tiniest["evaluation_every"]) == (1, 1)
+
+
+def test_what_pretraining_cannot_depend_on_is_shared_and_the_rest_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shared = "alpha.kp: 1, downsampling.method: best, data.replay_capacity: null"
+    shared += ", data.exploration_noise: 0.3, schedule.updates_per_env_step: 3"
+    for options, recipes in (
+        (shared, 1),
+        ("model.alpha_offline: 0.1", 2),
+        ("model.subset_size: 1", 2),
+        ("data.batch_size: 9", 2),
+        ("schedule.evaluation_every: 3", 2),
+        ("evaluation.episodes: 3", 2),
+    ):
+        Path("e.yaml").write_text(
+            f"seeds: 1\ntasks: [toy]\nvariants: {{a: {{}}, b: {{options: {{{options}}}}}}}\n"
+        )
+        assert len(dry_run(capsys, "e")) == 2 + recipes, options
+
+
+def test_shared_pretraining_is_not_refused_for_one_variants_hand_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  a: {options: {downsampling.keep: 1.0, data.replay_capacity: 9, alpha.initial: 9,\n"
+        "    model.tau: 0.5, data.download: true}}\n"
+        "  b: {options: {model.tau: 0.5}}\n"
+    )
+    alone, first, _ = dry_run(capsys, "e")
+    config = config_of(alone)
+    assert (config["downsampling"]["keep"], config["alpha"]["initial"]) == (0.05, None)
+    assert config["data"]["replay_capacity"] is None  # not refused, whatever a config keeps
+    assert (config["model"]["tau"], config["data"]["download"]) == (0.5, True)
+    assert config_of(first)["data"]["replay_capacity"] == 9
+
+
+def test_replicas_are_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n  five: {options: {model.replicas: 5}}\n"
+    )
+    assert main(["experiment", "e"]) == 2
+    said = "five on toy: model.replicas is 5; an experiment makes a run for each of its seeds"
+    assert said in capsys.readouterr().err
+
+
+def test_tasks_given_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sub").mkdir()
+    for name in ("one", "two"):
+        Path("sub", f"{name}.yaml").write_text(TOY.replace("log.hdf5", "../log.hdf5"))
+    tasks = f"toy.yaml,{tmp_path}/sub/one,sub/two,toy"
+    runs = [
+        w for w in dry_run(capsys, f"pair --seeds 1 --out o --tasks {tasks}") if "--ckpt_path" in w
+    ]
+    folders = [value(words, "--trainer.default_root_dir") for words in runs]
+    expected = [f"o/{t}/{v}/seed0" for t in ("toy", "one", "two") for v in ("adaptive", "fixed-α")]
+    assert folders == [folder.replace("fixed-α", slug("Fixed α")) for folder in expected]
+
+
+def test_arguments_of_an_objective_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("e.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  2.0: {method: awac}\n"
+        "  3.0: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+    )
+    betas = [config_of(w)["model"]["objective"]["init_args"]["beta"] for w in dry_run(capsys, "e")]
+    assert betas == [2.0, 2.0, 3.0, 3.0]
+
+
+def test_the_plan_imports_no_pytorch() -> None:
+    script = """
+import sys
+from adabc_lightning.__main__ import main
+assert main(["experiment", "fig4", "--dry-run"]) == 0
+heavy = {"torch", "lightning", "numpy", "gymnasium", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+MISTAKES = [
+    ("fig22", "there is no experiment 'fig22'", "did you mean 'fig2'?"),
+    ("fig4 --tasks walker2d-mediun", "config 'walker2d-mediun.yaml'", "mean 'walker2d-medium'?"),
+    ("pair --variants adaptiv", "is no variant of pair", "did you mean 'adaptive'?"),
+    ("pair --config nowhere", "config 'nowhere' is neither in", ""),
+    ("pair --data-dir nowhere", "--data-dir: there is no folder nowhere", ""),
+    ("pair --out log.hdf5", "--out: log.hdf5 is no folder", ""),
+    ("pair --out log.hdf5/sub --dry-run", "--out: log.hdf5/sub is no folder", ""),
+    ("pair --tasks toy,sub/toy.yaml", "toy and sub/toy would share the folder toy", ""),
+    ("beta", "no key 'model.objective.beta'", "did you mean 'model.objective.init_args.beta'?"),
+    ("pair --scale 0", "--scale: '0' is given; it must be a number above 0", ""),
+    ("pair --seeds 0", "--seeds: '0' is given; it must be a whole number, 1 or more", ""),
+    ("pair --sceds 1", "there is no option --sceds", "did you mean '--seeds'?"),
+    ("no_seeds", "no_seeds.yaml: seeds is None", "it must be a whole number"),
+    ("field", "there is no field 'variant'", "did you mean 'variants'?"),
+    ("key", "variant 'a': options: there is no key 'alpha.initia'", "'alpha.initial'?"),
+    ("method", "config 'method/nowhere.yaml' is neither in", ""),
+    ("lost", "config 'nowhere.yaml' is neither in", ""),
+    ("twins", "'A b' has the folder name of another variant", ""),
+]
+FILES = {
+    "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
+    "field.yaml": "{seeds: 1, tasks: [toy], variant: {a: {}}}",
+    "key.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha.initia: 1}}}}",
+    "beta.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.objective.beta: 1}}}}",
+    "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
+    "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
+    "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
+}
+
+
+@pytest.mark.parametrize(("line", "what", "hint"), MISTAKES)
+def test_a_mistake_is_one_line(
+    line: str, what: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in FILES.items():
+        Path(name).write_text(content)
+    before = sorted(os.listdir())
+    assert main(["experiment", *line.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert what in printed.err
+    assert hint in printed.err
+    assert sorted(os.listdir()) == before
+
+
+def test_slugs() -> None:
+    names = ["alpha 0.1", "REDQ (scratch)", "REDQ+AdaptiveBC", "../.."]
+    assert [slug(name) for name in names] == [
+        "alpha-0.1",
+        "redq-scratch",
+        "redq+adaptivebc",
+        "variant",
+    ]
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """An experiment as a process."""
+    arguments = [sys.executable, "-m", "adabc_lightning", "experiment", "pair", "--out", "out"]
+    return subprocess.Popen([*arguments, *words], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_run_cut_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    # Cut in the middle: long enough a fine-tuning that the signal meets it.
+    long = ["--config", "long.yaml", "--jobs", "2"]
+    Path("long.yaml").write_text("schedule: {online_env_steps: 400}\n")
+    process = start(*long)
+    first = out / "toy" / "adaptive" / "seed0"
+    wait_for(first / "summary.json", process)
+    second = start(*long)
+    assert second.wait(60) == 2
+    assert "an experiment is at work in out" in second.communicate()[1]
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped; the same command goes on" in said
+    assert "Traceback" not in said + first.with_name("seed0.log").read_text()
+    assert not json.loads((first / "summary.json").read_text())["finished"]
+
+    process = start(*long)
+    said = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, said
+    (pretrained,) = {path.name.split("-seed")[0] for path in (out / "pretrained" / "toy").iterdir()}
+    assert len(list((out / "pretrained" / "toy").glob(f"{pretrained}-seed?"))) == 2  # shared
+    log = first.with_name("seed0.log").read_text()
+    assert "stopped by SIGTERM, saved; go on with" in log
+
+    with open(out / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = [(row["task"], row["variant"], row["seed"]) for row in rows]
+    assert cells == [("toy", variant, seed) for variant in ("Fixed α", "adaptive") for seed in "01"]
+    for row in rows:
+        folder = out / row["folder"]
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["finished"]
+        assert row["finished"] == "True"
+        assert row["unit"] == "score"
+        for name in ("pretrained", "final", "best", "dip", "online_mean"):
+            assert float(row[name]) == summary["score"][name]
+        checkpoint = yaml.safe_load((folder / "config.yaml").read_text())["ckpt_path"]
+        assert checkpoint in (
+            "last",
+            f"out/pretrained/toy/{pretrained}-seed{row['seed']}/checkpoints/pretrained.ckpt",
+        )
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*/*") if path.is_file()}
+    words = ["experiment", "pair", "--out", "out", *long]
+    assert main([*words, "--dry-run"]) == 0  # nothing is left
+    assert "0 of them left" in capsys.readouterr().out.splitlines()[0]
+    assert main(words) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # Another protocol does not go on with these runs.
+    assert main(["experiment", "pair", "--out", "out"]) == 2
+    message = capsys.readouterr().err
+    assert "holds a run with other schedule.online_env_steps; choose another --out" in message
+
+
+def test_a_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pair.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  bad: {options: {model.subset_size: 9}}\n"
+        "  scratch: {options: {data.dataset: null, schedule.offline_updates: 0}}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "pair", "--out", "out", "--jobs", "1"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "toy bad seed 0: not run: its pre-training failed" in said
+    assert "3/3 toy scratch seed 0: pretrained" in said
+    (log,) = Path("out/pretrained/toy").glob("*.log")
+    assert f"failed: toy pre-training {log.name.split('-')[0]} seed 0, see {log}" in said
+    assert f"failed: toy bad seed 0, see {log}" in said
+    assert "subset_size" in log.read_text()
+
+
+FIT = """\
+import json, sys
+from pathlib import Path
+import yaml
+from adabc_lightning.run.config_files import merged, resolve
+files, rest = resolve("fit", sys.argv[4:])
+options = {o.removeprefix("--"): yaml.safe_load(v) for o, v in zip(rest[::2], rest[1::2])}
+config = merged(files, options)
+config = {"seed_everything": 0, "ckpt_path": None, **config}
+folder = Path(config["trainer"]["default_root_dir"])
+(folder / "checkpoints").mkdir(parents=True)
+(folder / "checkpoints" / "pretrained.ckpt").touch()
+config["trainer"]["devices"] = 1  # as fit, which adds the Trainer's defaults
+(folder / "config.yaml").write_text(yaml.safe_dump(config))
+scores = dict.fromkeys(("pretrained", "final", "best", "dip", "online_mean"), 1.0)
+names = ("dataset", "env_id", "gradient_updates", "env_steps")
+summary = {"finished": True, "score": scores, "seconds": {}} | dict.fromkeys(names)
+(folder / "summary.json").write_text(json.dumps(summary))
+if Path("meanwhile.yaml").exists() and "--ckpt_path" not in rest:
+    Path("meanwhile.yaml").rename("toy.yaml")
+"""
+
+
+@pytest.fixture
+def quick_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the place of Python: a ``fit`` that resolves its configs and trains nothing.
+
+    A ``meanwhile.yaml`` becomes the task's config once the first pre-training has ended.
+    """
+    script = tmp_path / "quick_fit"
+    script.write_text(f"#!{sys.executable}\n{FIT}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    return script
+
+
+def test_a_config_that_changes_meanwhile(
+    quick_fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("meanwhile.yaml").write_text(TOY.replace("num_critics: 3", "num_critics: 4"))
+    words = ["experiment", "pair", "--out", "out", "--jobs", "1", "--seeds", "1"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "adaptive seed 0: failed: ran with other model.num_critics than planned" in said
+    log = Path("out/toy/adaptive/seed0.log")
+    assert f"failed: toy adaptive seed 0, see {log}" in said
+    assert "a config has changed since" in log.read_text()
+    Path("toy.yaml").write_text(TOY)
+    assert main(words) == 2  # nor does it count as finished now
+    message = capsys.readouterr().err
+    assert "seed0 holds a run with other model.num_critics than planned; remove it" in message
+    assert message.count("\n") == 1
+
+
+def test_runs_made_by_hand_are_taken_over(
+    quick_fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pair.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\noptions: {alpha.kp: '3e-6', downsampling.keep: 1}\nvariants:\n"
+        "  awac: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+        "  balanced: {method: balanced_replay}\n"
+    )
+    alone, awac, *_ = dry_run(capsys, "pair --out out")
+    for words in (alone, awac):
+        subprocess.run([quick_fit, "-m", "adabc_lightning", "fit", *words], check=True)
+    assert main(["experiment", "pair", "--out", "out"]) == 0
+    said = capsys.readouterr().err
+    assert "taken over: toy awac seed 0" in said
+    assert "2/2 toy balanced seed 0" in said  # the others were finished
+    with open("out/results.csv", newline="") as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == ["awac", "balanced"]
+    assert main(["experiment", "pair", "--out", "out"]) == 0
+
+    for key, other in (("seed_everything", 3), ("ckpt_path", "other.ckpt"), ("model", {})):
+        config = Path("out/toy/awac/seed0/config.yaml")
+        before = config.read_text()
+        (config.parent / "experiment.json").unlink(missing_ok=True)
+        config.write_text(yaml.safe_dump(yaml.safe_load(before) | {key: other}))
+        assert main(["experiment", "pair", "--out", "out"]) == 2
+        message = capsys.readouterr().err
+        assert f"holds a run of somebody else's, with other {key}" in message
+        config.write_text(before)
+    config.with_name("summary.json").write_text('{"finished": tr')
+    assert main(["experiment", "pair", "--out", "out"]) == 2
+    taken, error = capsys.readouterr().err.splitlines()
+    assert taken == "taken over: toy awac seed 0"
+    assert error == "error: out/toy/awac/seed0/summary.json is damaged: it is no JSON"

@@ -1,0 +1,321 @@
+"""``inspect``: numbers by hand, what is suspicious, what it converts, one line for each mistake."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+import torch
+from paths import SHARED
+from tiny import TOY_LIMIT, register_toy
+from tiny import Toy as Base
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.commands.inspect.card import coverage, data_card, directions, file_card
+from adabc_lightning.commands.inspect.environment import EPISODES, try_out
+from adabc_lightning.data.datasets import load_dataset
+
+LOGS = SHARED / "data"
+TOY = register_toy()
+
+
+class Degrees(Base):
+    """The toy in other units, of bounded observations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Box(-5000.0, 5000.0, (3,), np.float64)
+
+    def reset(self, **options):
+        observation, info = super().reset(**options)
+        return 57.3 * observation, info
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return 57.3 * observation, *rest
+
+
+if "AdabcDegrees-v0" not in gymnasium.registry:
+    gymnasium.register("AdabcDegrees-v0", Degrees, max_episode_steps=TOY_LIMIT)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def episodes(count: int = 300, steps: int = TOY_LIMIT, seed: int = 0) -> dict[str, np.ndarray]:
+    """A log of the toy with random actions, in D4RL's v2 layout."""
+    env, rng = Base(), np.random.default_rng(seed)
+    rows: dict[str, list] = {
+        key: []
+        for key in (
+            "observations",
+            "actions",
+            "rewards",
+            "terminals",
+            "timeouts",
+            "next_observations",
+        )
+    }
+    for episode in range(count):
+        observation, _ = env.reset(seed=1000 * seed + episode)
+        for step in range(steps):
+            action = rng.uniform((-1, -3), (1, 3)).astype(np.float32)
+            following, reward, *_ = env.step(action)
+            row = (observation, action, reward, False, step == steps - 1, following)
+            for key, value in zip(rows, row, strict=True):
+                rows[key].append(value)
+            observation = following
+    return {key: np.array(values) for key, values in rows.items()}
+
+
+def write(name: str, data: dict[str, np.ndarray], **attributes: object) -> str:
+    with h5py.File(name, "w") as file:
+        for key, array in data.items():
+            file[key] = array
+        file.attrs.update(attributes)
+    return name
+
+
+def inspect(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command prints."""
+    status = main(["inspect", *shlex.split(line)])
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return printed.out
+
+
+def test_the_card_by_hand() -> None:
+    """Two episodes: 0 → 1 → 2 terminal, 10 → 11 at the limit; the action is at its bound twice."""
+    observations = np.array([[0.0, 5], [1, 5], [10, 5], [11, 5]])
+    data = {
+        "observations": observations,
+        "actions": np.array([[-1.0, 0], [0, 0], [0.5, 0], [1, 0]]),
+        "rewards": np.array([1.0, 2, 3, -4]),
+        "terminals": np.array([0, 1, 0, 0]),
+        "timeouts": np.array([0, 0, 0, 1]),
+        "next_observations": observations + np.array([1, 0]),
+    }
+    card = data_card(load_dataset(write("a.hdf5", data)), None, None)
+    assert (card["transitions"], card["episodes"]) == (4, 2)
+    assert (card["terminals"], card["timeouts"]) == (1, 1)
+    assert (card["return_mean"], card["return_std"]) == (1, 2)
+    assert (card["return_min"], card["return_max"], card["return_median"]) == (-1, 3, 1)
+    assert (card["reward_min"], card["reward_mean"], card["reward_max"]) == (-4, 0.5, 3)
+    assert (card["steps_min"], card["steps_median"], card["steps_max"]) == (2, 2, 2)
+    assert card["observation_mean"] == [5.5, 5]
+    assert card["observation_std"] == pytest.approx([np.std([0, 1, 10, 11]), 0])
+    assert card["action_at_bound"] == [0.5, 0]
+    assert (card["action_directions"], card["observation_directions"]) == (1, 1)
+    assert (card["reference_min"], card["reference_max"]) == (-1, 6)  # r_max 3, T 2
+    assert card["env_id"] is None
+    assert file_card(card, None)["max_episode_steps"] == -1
+
+
+def test_directions_and_coverage() -> None:
+    rng = np.random.default_rng(0)
+    square = rng.uniform(size=(50_000, 2))
+    assert directions(square) == pytest.approx(2, abs=0.01)
+    assert directions(np.hstack([square, square])) == pytest.approx(2, abs=0.01)
+    assert directions(np.hstack([square[:, :1]] * 3)) == pytest.approx(1)
+    assert directions(np.ones((5, 3))) == 0
+    assert coverage(np.hstack([square, square])) > 0.45  # of the square around a rotated square
+    line = np.linspace(0, 1, 1000)[:, None]
+    assert coverage(line) == 1
+    assert coverage(np.where(line < 0.5, 0, 1)) == pytest.approx(0.1)  # two cells of 20
+    assert coverage(np.ones((5, 3))) == 1  # the one cell there is
+
+
+def test_a_trial_is_what_random_actions_do() -> None:
+    trial = try_out(TOY, None)
+    assert trial.steps.tolist() == [TOY_LIMIT] * EPISODES
+    assert len(trial.observations) == EPISODES * (TOY_LIMIT + 1)
+    env, rng = Base(), np.random.default_rng(0)
+    env.reset(seed=0)
+    total = sum(env.step(rng.uniform((-1, -3), (1, 3)).astype(np.float32))[1] for _ in range(5))
+    assert trial.returns[0] == pytest.approx(total)
+    assert try_out(TOY, 2).steps.tolist() == [2] * EPISODES
+
+
+def test_a_sound_log_has_no_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    said = inspect(f"{write('a.hdf5', episodes())} --env-id {TOY}", capsys)
+    assert "a.hdf5: 1,500 transitions, 300 episodes\n" in said
+    assert "0 end in a terminal, 300 at a time limit, 0 unfinished\n" in said
+    assert re.search(r"time limit 5; random actions return -?\d", said)
+    assert said.endswith("\nno findings\n")
+
+
+def changed(**changes) -> dict[str, np.ndarray]:
+    data = episodes()
+    for key, change in changes.items():
+        data[key] = change(data[key])
+    return data
+
+
+def without(*names: str) -> dict[str, np.ndarray]:
+    return {key: array for key, array in episodes().items() if key not in names}
+
+
+def at_limit() -> dict[str, np.ndarray]:
+    data = episodes()
+    data["terminals"], data["timeouts"] = data["timeouts"], data["terminals"]
+    return data
+
+
+SUSPICIONS = {
+    "limit as terminal": (at_limit, "", "300 of 300 episodes of exactly 5 steps end flagged as"),
+    "the same, env": (at_limit, f"--env-id {TOY}", "set data.terminals_at_limit to timeout"),
+    "no ends": (
+        lambda: changed(timeouts=np.zeros_like),
+        "",
+        "no end of an episode is flagged: 1 episode of 1,500 steps",
+    ),
+    "longer than the limit": (episodes, "--max-episode-steps 4", "300 episodes are longer than"),
+    "cut early": (episodes, "--max-episode-steps 6", "299 of 300 episodes were cut off before"),
+    "seams": (
+        lambda: changed(timeouts=lambda t: t & (np.arange(len(t)) % 10 == 9)),
+        "",
+        "150 next observations inside episodes are not the next row's observation (the first in "
+        "row 4)",
+    ),
+    "twice": (
+        lambda: {k: np.concatenate([v, v]) for k, v in episodes().items()},
+        "",
+        "1,500 of 3,000 rows repeat the observation and action",
+    ),
+    "constant reward": (
+        lambda: changed(rewards=lambda r: np.ones_like(r)),
+        "",
+        "every reward is 1",
+    ),
+    "saturated": (
+        lambda: changed(actions=lambda a: np.sign(a) * (1, 3)),
+        f"--env-id {TOY}",
+        "action_1 is at a bound in 100 % of the rows",
+    ),
+    "unused": (
+        lambda: changed(actions=lambda a: a * (1, 0.01)),
+        f"--env-id {TOY}",
+        "action_1 stays within 1.0 % of its range",
+    ),
+    "stuck": (lambda: changed(actions=lambda a: a * (1, 0)), "", "action_1 is always 0"),
+    "constant": (
+        lambda: changed(
+            observations=lambda o: o * (1, 0, 1), next_observations=lambda o: o * (1, 0, 1)
+        ),
+        "",
+        "observation_1 never changes",
+    ),
+    "large": (
+        lambda: changed(
+            observations=lambda o: o * (1, 1, 900), next_observations=lambda o: o * (1, 1, 900)
+        ),
+        "",
+        "observation_2 is large (standard deviation above 100",
+    ),
+    "other units": (
+        episodes,
+        "--env-id AdabcDegrees-v0",
+        "observation_0, observation_1, observation_2 of the log is unlike what random actions",
+    ),
+    "outside": (
+        lambda: changed(observations=lambda o: o + 6000),
+        "--env-id AdabcDegrees-v0",
+        "1,500 rows are outside the environment's observation space, in observation_0, obs",
+    ),
+    "few": (lambda: episodes(3), "", "15 transitions are few"),
+    "lost": (
+        lambda: without("next_observations"),
+        "",
+        "300 steps at the end of episodes have no next observation",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "options", "finding"), SUSPICIONS.values(), ids=SUSPICIONS)
+def test_what_is_suspicious_is_said(
+    data, options: str, finding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = inspect(f"{write('a.hdf5', data())} {options}", capsys)
+    assert finding in said.partition(" finding")[2]
+
+
+@pytest.mark.parametrize("left_out", [(), ("next_observations",)], ids=["v2", "mixed"])
+def test_what_it_converts_is_the_same_dataset(
+    left_out: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {key: array for key, array in episodes().items() if key not in left_out}
+    data["terminals"][9] = True
+    np.savez("a.npz", **data)
+    said = inspect(f"a.npz --env-id {TOY} --convert new/a.hdf5", capsys)
+    assert said.endswith(f"\nnew/a.hdf5: {1500 if not left_out else 1201:,} transitions\n")
+    before, after = load_dataset("a.npz"), load_dataset("new/a.hdf5")
+    assert torch.equal(before.rows, after.rows)
+    assert torch.equal(before.episode_T, after.episode_T)
+    assert (before.terminals, before.timeouts) == (after.terminals, after.timeouts)
+    with h5py.File("new/a.hdf5") as file:
+        assert set(file) == set(episodes())
+        assert (file.attrs["env_id"], file.attrs["max_episode_steps"]) == (TOY, TOY_LIMIT)
+        assert file.attrs["return_mean"] == pytest.approx(before.episode_return_E.mean().item())
+    assert main(["inspect", "a.npz", "--convert", "new/a.hdf5"]) == 2
+    assert "new/a.hdf5 exists; choose another --convert" in capsys.readouterr().err
+    inspect("new/a.hdf5 --convert new/a.hdf5 --overwrite", capsys)
+    assert torch.equal(load_dataset("new/a.hdf5").rows, after.rows)
+    assert os.listdir("new") == ["a.hdf5"]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_the_figure(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    write("a.hdf5", episodes())
+    said = inspect(f"a.hdf5 --env-id {TOY} --plot a{suffix}", capsys)
+    assert said.endswith(f"\nfigure: a{suffix}\n")
+    first = Path(f"a{suffix}").read_bytes()
+    assert len(first) > 10_000
+    if suffix == ".svg":
+        for title in ("returns", "lengths of episodes", "actions", "time limit"):
+            assert f"<!-- {title} -->" in first.decode()
+        inspect(f"a.hdf5 --env-id {TOY} --plot b.svg", capsys)
+        assert Path("b.svg").read_bytes() == first
+
+
+MISTAKES = [
+    ("nowhere.csv", "dataset 'nowhere.csv' is no file"),
+    ("a.hdf5 --env-id Hopper-v5", "they must be of the same task"),
+    ("a.hdf5 --env-id Hoper-v5", "did you mean 'Hopper-v5'?"),
+    ("a.hdf5 --env-id CartPole-v1", "only a Box of one dimension"),
+    ("a.hdf5 --env-id own_envs:Own-v0", "if you trust own_envs, add --allow own_envs"),
+    ("a.hdf5 --max-episode-steps 0", "--max-episode-steps is 0; it must be 1 or more"),
+    ("a.hdf5 --plot a.txt", "--plot a.txt must end in .svg, .png, .pdf"),
+    ("a.hdf5 --convert a.csv", "--convert a.csv must end in .hdf5 or .h5"),
+    ("a.hdf5 --convert a.hdf5/b.hdf5", "cannot be written: "),
+    ("a.hdf5 --envid X", "did you mean '--env-id'?"),
+    ("", "the following arguments are required: DATA"),
+    ("broken.csv", "broken.csv has no column observation_0; it has: x, y"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES)
+def test_a_mistake_is_one_line(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.hdf5", episodes(2))
+    Path("broken.csv").write_text("x,y\n1,2\n")
+    assert main(["inspect", *line.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(os.listdir()) == ["a.hdf5", "broken.csv"]
+
+
+@pytest.mark.skipif(not LOGS.exists(), reason="no shared datasets")
+def test_hopper_medium_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    said = inspect(f"{LOGS / 'hopper_medium_replay.hdf5'} --env-id Hopper-v5", capsys)
+    assert "99,970 transitions, 1,500 episodes" in said
+    assert "1,470 end in a terminal, 30 at a time limit, 0 unfinished" in said
+    assert "150.22 ± 419.10; worst 2.24, median 16.50, best 2879.89" in said
+    assert said.endswith("\nno findings\n")

@@ -1,0 +1,208 @@
+"""Whole runs whose disk is full, whose folder is taken, whose newest checkpoint is damaged."""
+
+import errno
+import os
+import resource
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_log
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.run.checkpoint_files import is_whole, newest
+from adabc_lightning.run.lock import FolderLock
+
+RUN = shlex.split(
+    "fit --config method/redq_adaptive_bc --data.env_id InvertedPendulum-v5"
+    " --schedule.offline_updates 10 --schedule.online_env_steps 10 --schedule.evaluation_every 5"
+    " --schedule.updates_per_env_step 1 --schedule.offline_chunk 5 --data.batch_size 8"
+    " --data.replay_capacity 30 --data.reference_min 0 --data.reference_max 10"
+    " --downsampling.minimum 10 --model.hidden_sizes [8] --model.num_critics 3"
+    " --evaluation.episodes 1 --metrics.every 2 --trainer.enable_progress_bar false"
+    " --trainer.accelerator cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset of the pendulum."""
+    return write_log(tmp_path_factory.mktemp("log") / "log.hdf5", 4, 1)
+
+
+@pytest.fixture(scope="module")
+def uncut(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The folder of the run that nothing befalls, and how often it synced a file or folder."""
+    folder, count, fsync = tmp_path_factory.mktemp("uncut") / "run", 0, os.fsync
+
+    def counted(handle: int) -> None:
+        nonlocal count
+        count += 1
+        fsync(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", counted)
+        assert fit(folder, log) == 0
+    return folder, count
+
+
+def fit(folder: Path, log: Path, *more: str) -> int:
+    words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder), *more]
+    return main([*RUN, *words])
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """Final weights, ring and metrics of two runs are equal."""
+    a, b = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)
+        for path in (folder, other)
+    )
+    for name, tensor in b["state_dict"].items():
+        assert torch.equal(a["state_dict"][name], tensor), name
+    assert torch.equal(*(c["ReplayDataModule"]["replay"]["rows"] for c in (a, b)))
+    assert (folder / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+
+
+def assert_clean(folder: Path, said: str, reason: str) -> None:
+    """One line that says what to do; what is there is whole."""
+    (line,) = [line for line in said.splitlines() if "transitions) → " not in line]
+    assert line.startswith(f"error: {folder}/")
+    assert f" cannot be written: {reason}; " in line
+    assert line.endswith(f"on with --trainer.default_root_dir {folder} --ckpt_path last") or (
+        line.endswith(f"again with --trainer.default_root_dir {folder} --ckpt_path last")
+    )
+    assert not list(folder.rglob(".*.tmp"))
+    found = newest(folder)
+    assert ("the last good checkpoint is " in line) == bool(found)
+    assert all(f"{found[0]}; " in line and is_whole(path) for path in found)
+    if (folder / "metrics.csv").exists():
+        text = (folder / "metrics.csv").read_text()
+        assert text.endswith("\n")
+        assert len({line.count(",") for line in text.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9])
+def test_a_full_disk_is_one_line_and_costs_nothing(
+    share: float,
+    log: Path,
+    uncut: tuple[Path, int],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, left, fsync = tmp_path / "run", int(share * uncut[1]), os.fsync
+
+    def full(handle: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert fit(folder, log) == 2
+    assert_clean(folder, capfd.readouterr().err, "No space left on device")
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert fit(folder, log, "--ckpt_path", "last") == 0
+    assert_same(folder, uncut[0])
+
+
+@contextmanager
+def files_of(size: int) -> Iterator[None]:
+    """No file may be longer; Python ignores the signal that comes with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_may_not_grow(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first checkpoints fit, the online ones, with their ring, do not."""
+    folder = tmp_path / "run"
+    first = (uncut[0] / "checkpoints" / "pretrained.ckpt").stat().st_size
+    last = (uncut[0] / "checkpoints" / "last.ckpt").stat().st_size
+    assert first + 100 < last
+    with files_of(first + 100):
+        assert fit(folder, log) == 2
+    assert_clean(folder, capfd.readouterr().err, "File too large")
+    assert (folder / "checkpoints" / "pretrained.ckpt").exists()
+    assert fit(folder, log, "--ckpt_path", "last") == 0
+    assert_same(folder, uncut[0])
+
+
+def test_tensorboard_s_files_may_not_grow(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Larger than all others of a run with many rows, they are given up, and nothing else is."""
+    folder = tmp_path / "run"
+    tensorboard = ["--logging.tensorboard", "true", "--schedule.online_env_steps", "120"]
+    size = 3 * (uncut[0] / "checkpoints" / "last.ckpt").stat().st_size // 2
+    with files_of(size), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert fit(folder, log, *tensorboard, "--metrics.every", "1") == 0
+    printed = capfd.readouterr().err
+    lines = [*map(str, (warning.message for warning in said)), *printed.splitlines()]
+    # In a row, or at the end: TensorBoard writes in a thread of its own.
+    assert sum("TensorBoard" in line and "[Errno 27] File too large" in line for line in lines) == 1
+    assert "Traceback" not in printed
+    assert all(is_whole(path) for path in (folder / "checkpoints").iterdir())
+    assert '"finished": true' in (folder / "summary.json").read_text()
+
+
+def test_a_damaged_checkpoint_costs_one_interval(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert fit(folder, log) == 0
+    before = (folder / "summary.json").read_text()
+    last = folder / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1])
+    capfd.readouterr()
+    assert fit(folder, log, "--ckpt_path", "last") == 0
+    said = capfd.readouterr().err
+    assert said.count("warning: ") == 1
+    assert f"warning: {last} is damaged or cut off: going on from " in said
+    assert_same(folder, uncut[0])
+    assert is_whole(last)
+    assert '"finished": true' in before
+    assert '"finished": true' in (folder / "summary.json").read_text()
+
+
+def test_a_second_run_in_a_folder_is_refused(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder, more in ((uncut[0], ("--ckpt_path", "last")), (tmp_path / "new", ())):
+        capfd.readouterr()
+        with FolderLock("a run", "") as lock:
+            lock.take(folder)
+            before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+            assert fit(folder, log, *more) == 2
+            after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1
+        assert f"error: a run is at work in {folder} (process {os.getpid()} on " in said
+        assert said.endswith("wait for it, or choose another --trainer.default_root_dir\n")
+        assert before == after
+
+
+def test_killed_before_the_first_checkpoint_it_starts_again(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text((uncut[0] / "config.yaml").read_text())
+    (folder / "metrics.csv").write_text("phase,gradient_updates\noffline,2\noff")
+    (folder / "summary.json").write_text("{}")
+    (folder / "checkpoints" / ".last.ckpt.tmp").write_bytes(b"half")
+    assert fit(folder, log, "--ckpt_path", "last") == 0
+    assert f"no checkpoint in {folder} yet: starting from the beginning" in capfd.readouterr().err
+    assert_same(folder, uncut[0])
+    assert not list(folder.rglob(".*.tmp"))

@@ -1,0 +1,225 @@
+"""Every method: what its overlay resolves to, and that it runs on every Hopper log there is."""
+
+import csv
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import yaml
+from paths import SHARED
+from test_resume import assert_equal
+
+import adabc_lightning
+from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks import AlphaController
+from adabc_lightning.run.config_files import packaged_configs
+
+ASSETS = Path(adabc_lightning.__file__).parent / "assets"  # holds medium-replay
+LOGS = SHARED / "data"
+MIN, GROUPS = "minimum", "minimum_of_group_means"
+
+# A task whose α differs from the default's, as Adroit's does.
+ADROIT = """
+inherit: base.yaml
+schedule: {updates_per_env_step: 1}
+model: {alpha_offline: 8.0}
+alpha: {kp: 6.0e-4, kd: 2.0e-3, ceiling: 8.0}
+"""
+# A few updates of each phase; a method may have its own lengths, so they come before it.
+TASK = """
+inherit: base.yaml
+schedule:
+  offline_updates: 4
+  online_env_steps: 3
+  updates_per_env_step: 2
+  evaluation_every: 3
+evaluation: {episodes: 1}
+"""
+SMALL = shlex.split(
+    "--model.hidden_sizes [8] --model.actor_hidden_sizes [8] --data.batch_size 16"
+    " --trainer.enable_progress_bar false"
+)
+
+
+class Method(NamedTuple):
+    """What a method is, beside the defaults."""
+
+    critics: int = 10
+    drawn: int = 2
+    rule: str = MIN
+    keep: float = 0.05
+    capacity: int | None = 250_000
+    online_alpha: float = 0.4
+    adroit_alpha: float = 8.0
+    adaptive: bool = False
+    offline: bool = True
+
+
+ALL = {"keep": 1.0, "capacity": None}
+NONE = {"online_alpha": 0.0, "adroit_alpha": 0.0}
+METHODS = {
+    "redq_adaptive_bc": Method(adaptive=True),
+    "td3_adaptive_bc": Method(2, 2, adaptive=True),
+    "ensemble_min": Method(10, 10, adaptive=True),
+    "fixed_alpha": Method(adroit_alpha=0.4),
+    "redq_ft": Method(**NONE),
+    "redq_scratch": Method(**NONE, offline=False),
+    "td3_bc": Method(2, 2, **ALL),
+    "td3_ft": Method(2, 2, **ALL, **NONE),
+    "balanced_replay": Method(10, 10, GROUPS, **ALL, **NONE),
+    "awac": Method(2, 2, **ALL, **NONE),
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with nothing but the tasks."""
+    monkeypatch.chdir(tmp_path)
+    Path("adroit.yaml").write_text(ADROIT)
+    Path("task.yaml").write_text(TASK)
+
+
+def test_every_method_is_tested() -> None:
+    packaged = {Path(name).stem for name in packaged_configs() if name.startswith("method/")}
+    assert packaged == set(METHODS)
+
+
+@pytest.mark.parametrize("task", ["base", "adroit"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", task, "--config", f"method/{name}", "--print_config"])
+    assert done.value.code == 0
+    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    method, adroit, awac = METHODS[name], task == "adroit", name == "awac"
+    model, data, schedule = config["model"], config["data"], config["schedule"]
+    assert (model["num_critics"], model["subset_size"]) == (method.critics, method.drawn)
+    assert model["target_rule"] == f"adabc_lightning.agent.losses.{method.rule}"
+    assert model["hidden_sizes"] == [256, 256]
+    assert model["policy_delay"] == (1 if awac else 2)
+    assert model["actor_hidden_sizes"] == ([256] * 4 if awac else None)
+    assert model["actor_weight_decay"] == (1e-4 if awac else 0)
+    beta = {"class_path": "adabc_lightning.agent.objectives.AWAC", "init_args": {"beta": 2.0}}
+    assert model["objective"] == (beta if awac else None)
+    assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, 3e-4)
+    assert data["batch_size"] == (1024 if awac else 256)
+    assert data["replay_capacity"] == method.capacity
+    assert data["dataset"] == ("hopper-medium-replay" if method.offline else None)
+    assert schedule["offline_updates"] == (1_000_000 if method.offline else 0)
+    assert schedule["online_env_steps"] == 250_000
+    assert schedule["updates_per_env_step"] == (1 if adroit else 10)
+    assert config["downsampling"]["keep"] == method.keep
+
+    assert model["alpha_offline"] == (0 if not method.offline else 8 if adroit else 0.4)
+    controller = AlphaController(**config["alpha"])
+    assert controller.alpha == (method.adroit_alpha if adroit else method.online_alpha)
+    assert controller.adaptive == method.adaptive
+    gains = ((6e-4, 2e-3) if adroit else (3e-5, 1e-4)) if method.adaptive else (0, 0)
+    assert (controller.kp, controller.kd) == gains
+
+    callbacks = config["trainer"]["callbacks"] or []
+    assert len(callbacks) == (name == "balanced_replay")
+    for balanced in callbacks:
+        assert balanced["class_path"] == "adabc_lightning.callbacks.BalancedReplay"
+        expected = {"online_fraction": 0.5, "balanced_steps": 1000, "batch_size": 256}
+        expected |= {"hidden_sizes": [256, 256], "learning_rate": 3e-4}
+        assert {key: _plain(value) for key, value in balanced["init_args"].items()} == expected
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All networks of a checkpoint."""
+    return torch.load(checkpoint)["state_dict"]
+
+
+def fit(*words: str) -> None:
+    assert main(["fit", *words, *SMALL]) == 0
+
+
+@pytest.mark.parametrize("log", ["random", "medium", "medium_replay", "medium_expert"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_on_every_hopper_log(
+    name: str, log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = LOGS / f"hopper_{log}.hdf5"
+    if log == "medium_replay":
+        path = ASSETS / path.name
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    with open("task.yaml", "a") as file:
+        file.write(f"data: {{dataset: {path}}}\n")
+    method = METHODS[name]
+    run = ("--trainer.default_root_dir", "run")
+    fit("--config", "task", "--config", f"method/{name}", *run)
+    checkpoints = Path("run/checkpoints")
+    names = {"last.ckpt", "best.ckpt"}
+    if method.offline:  # a second evaluation, and a hand-over
+        names |= {"previous.ckpt", "pretrained.ckpt"}
+    assert {checkpoint.name for checkpoint in checkpoints.iterdir()} == names
+    before = weights(checkpoints / "last.ckpt")
+    fit("--ckpt_path", "last", "--schedule.online_env_steps", "6", *run)
+    after = weights(checkpoints / "last.ckpt")
+    for network in ("actor.net", "critics", "actor_target", "critic_targets"):
+        trained = [name for name in after if name.startswith(network) and "weight" in name]
+        assert trained
+        assert not any(torch.equal(before[name], after[name]) for name in trained)
+
+    with open("run/metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    offline = 4 if method.offline else 0
+    # before the hand-over (a run from scratch evaluates its first policy) and every three steps
+    counters = [(row["gradient_updates"], row["env_steps"]) for row in rows]
+    # and what was measured at the hand-over
+    evaluated = [("3", "0"), ("4", "0"), ("4", "0")] if offline else [("0", "0")]
+    assert counters == [*evaluated, (str(offline + 6), "3"), (str(offline + 12), "6")]
+    losses = ["loss/critic"] + (["loss/density_ratio"] if name == "balanced_replay" else [])
+    for row in rows[len(evaluated) :]:
+        assert all(torch.tensor(float(row[loss])).isfinite() for loss in losses)
+    if method.online_alpha == 0:
+        assert float(rows[-1]["control/alpha"]) == 0
+
+    replay = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]["rows"]
+    if not method.offline:
+        assert len(replay) == 6
+    elif method.keep == 1.0:
+        assert 99_000 < len(replay) <= 100_006
+    else:
+        assert len(replay) == 50_006
+    assert replay[:, -1].sum() == 6
+
+    if log == "medium":
+        capsys.readouterr()
+        assert main(["validate", "--ckpt_path", "run/checkpoints/best.ckpt"]) == 0
+        assert "score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "alpha"),
+    [
+        ("redq_adaptive_bc", "redq_ft", "", 0.0),
+        ("redq_adaptive_bc", "fixed_alpha", "--alpha.initial 0.2", 0.2),
+        ("td3_bc", "td3_ft", "", 0.0),
+    ],
+)
+def test_one_pretraining_serves_methods_that_differ_online(
+    first: str, second: str, options: str, alpha: float
+) -> None:
+    def run(name: str, folder: str, *words: str) -> dict[str, Any]:
+        methods = ("--config", "task", "--config", f"method/{name}")
+        fit(*methods, "--trainer.default_root_dir", folder, *words)
+        return torch.load(f"{folder}/checkpoints/last.ckpt")
+
+    whole = run(first, "first")
+    pretrained = ("--ckpt_path", "first/checkpoints/pretrained.ckpt")
+    continued = run(second, "continued", *pretrained, *options.split())
+    alone = run(second, "alone", *options.split())
+    for part in ("state_dict", "optimizer_states", "agent", "ReplayDataModule"):
+        assert_equal(continued[part], alone[part])
+    assert continued["state_dict"]["alpha"].item() == pytest.approx(alpha)
+    weight = "actor.net.0.weight"
+    assert not torch.equal(whole["state_dict"][weight], alone["state_dict"][weight])

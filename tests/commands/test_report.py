@@ -1,0 +1,387 @@
+"""Reports: numbers are the summaries', benchmarks stay apart, files are the same every time."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from paths import REPOSITORY
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.callbacks.summary import outcomes, source_revision
+from adabc_lightning.commands.report.across import comparisons, improvement
+from adabc_lightning.commands.report.runs import benchmark, find_runs, mixed_sources, panels
+from adabc_lightning.commands.report.table import interquartile_mean
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.config_files import merged
+
+NAMES = ("pretrained", "final", "best", "dip", "online_mean")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write_run(
+    folder: Path,
+    seed: int = 0,
+    *,
+    env_id: str = "Hopper-v5",
+    dataset: str | None = "hopper-medium-v0",
+    record: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    steps: int = 40,
+    scored: bool = True,
+    start: str | None = "pretrained-seed{}/checkpoints/pretrained.ckpt",
+    callbacks: list[dict[str, Any]] | None = None,
+    source: str | None = None,
+) -> Path:
+    """A run's folder as ``fit`` leaves it: 30 updates, 40 environment steps, made-up scores."""
+    rng = np.random.default_rng([seed, *str(folder.relative_to(Path.cwd())).encode()])
+    folder.mkdir(parents=True)
+    updates = 0 if dataset is None else 30
+    points = [(u, 0) for u in range(10, updates + 1, 10)] or [(0, 0)]
+    points += [(updates + e, e) for e in range(10, steps + 1, 10)]
+    history = []
+    for u, e in points:
+        value = float(rng.uniform(0, 50))
+        point = {"gradient_updates": u, "env_steps": e, "eval/return": 30 * value}
+        history.append(point | ({"eval/score": value} if scored else {}))
+    config = merged([], options or {})
+    config |= {
+        "seed_everything": seed,
+        "ckpt_path": None if start is None else start.format(seed),
+        "trainer": {"max_epochs": seed, "callbacks": callbacks},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for point in history:
+            alpha = {"control/alpha": 0.4 - point["env_steps"] / 1000}
+            writer.writerow(
+                point | alpha | {"phase": "online" if point["env_steps"] else "offline"}
+            )
+    summary = {
+        "finished": steps == 40,
+        "env_id": env_id,
+        "dataset": dataset,
+        "seed": seed,
+        **outcomes(history, updates, 40),
+        "env_steps": steps,
+        "versions": {} if source is None else {"source": source},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    if record is not None:
+        content = {"kind": "run", "experiment": "fig0", "seed": seed, **record}
+        (folder / "experiment.json").write_text(json.dumps(content))
+    return folder
+
+
+def experiment(out: Path) -> Path:
+    """Two variants and one without a dataset × two tasks × three seeds; one run is unfinished."""
+    for task in ("hopper-medium", "hopper-random"):
+        for variant in ("adaptive", "fixed", "scratch"):
+            for seed in range(3):
+                unfinished = (task, variant, seed) == ("hopper-medium", "fixed", 2)
+                write_run(
+                    out / task / variant / f"seed{seed}",
+                    seed,
+                    dataset=None if variant == "scratch" else f"{task}-v0",
+                    record={"task": task, "variant": variant},
+                    options={"alpha.kp": 0} if variant == "fixed" else {},
+                    steps=20 if unfinished else 40,
+                )
+    alone = out / "pretrained" / "hopper-medium" / "abc-seed0"
+    write_run(alone, record={"kind": "pretraining"}, steps=0)
+    return out
+
+
+def summaries(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("seed*/summary.json"))]
+
+
+def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = experiment(tmp_path / "out")
+    assert main(["report", "out"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out == (out / "table.md").read_text()
+    with open(out / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["task"], row["variant"]) for row in rows] == [
+        (task, variant)
+        for task in ("hopper-medium", "hopper-random")
+        for variant in ("adaptive", "fixed", "scratch")
+    ]
+    for row in rows:
+        runs = summaries(out / row["task"] / row["variant"])
+        assert (int(row["seeds"]), row["unit"]) == (3, "score")
+        assert int(row["unfinished"]) == sum(not run["finished"] for run in runs)
+        for name in NAMES:
+            values = [run["score"][name] for run in runs]
+            assert float(row[name]) == pytest.approx(np.mean(values))
+            error = np.std(values, ddof=1) / np.sqrt(3)
+            assert float(row[f"{name}_stderr"]) == pytest.approx(error)
+        online = [run["score"]["online_mean"] for run in runs]
+        low, middle, high = (float(row[name]) for name in ("iqm_low", "iqm", "iqm_high"))
+        assert low <= middle <= high
+        assert min(online) - 1e-9 <= low
+        assert high <= max(online) + 1e-9
+    headings = [line for line in printed.out.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## hopper-medium: Hopper-v5, hopper-medium-v0 (D4RL v0)",
+        "## hopper-random: Hopper-v5, hopper-random-v0 (D4RL v0)",
+        "## over 2 tasks (D4RL v0)",
+    ]
+    finals = [run["score"]["final"] for run in summaries(out / "hopper-medium" / "fixed")]
+    mean, error = np.mean(finals), np.std(finals, ddof=1) / np.sqrt(3)
+    (line,) = [line for line in printed.out.splitlines() if "unfinished" in line]
+    assert line.startswith("| fixed | 3 (1 unfinished) | ")
+    assert f"| {mean:.1f} ± {error:.1f} |" in line
+
+
+def test_files_are_the_same_every_time(tmp_path: Path) -> None:
+    for name, seed in (("demo0", 0), ("demo1", 1), ("other", 0)):
+        options = {"alpha.kp": 0} if name == "other" else {}
+        write_run(tmp_path / "out" / name, seed, options=options)
+    for name in ("a", "b"):
+        assert main(["report", "out", "--out", name]) == 0
+        assert main(["report", "out", "--out", name, "--format", "png,latex"]) == 0
+    files = sorted(path.name for path in Path("a").iterdir())
+    assert files == ["curves.png", "curves.svg", "table.csv", "table.md", "table.tex"]
+    for file in files:
+        assert Path("a", file).read_bytes() == Path("b", file).read_bytes(), file
+
+
+def test_runs_of_one_config_are_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(write_run(tmp_path / f"demo{seed}", seed)) for seed in (2, 0, 1)]
+    other = write_run(tmp_path / "other", 0, options={"alpha.initial": 0.2})
+    assert main(["report", *folders, str(other), folders[0], "--each"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("|" + " --- |" * 9) + 1
+    names = [line.split(" | ")[0] for line in lines[start:]]
+    seeds = [f"| – seed {seed}" for seed in range(3)]
+    assert names == ["| demo", *seeds, "| other", "| – seed 0"]
+    score = json.loads((tmp_path / "demo1" / "summary.json").read_text())["score"]
+    assert f" {score['final']:.1f} |" in lines[start + 2]
+    assert lines[start].startswith("| demo | 3 |")
+    assert sorted(path.name for path in Path("report").iterdir()) == [
+        *("curves.svg", "table.csv", "table.md"),
+    ]
+
+
+def test_benchmarks_stay_apart(tmp_path: Path) -> None:
+    datasets = (
+        *("hopper-medium-v0", "hopper-medium-v2", "mujoco/hopper/medium-v0"),
+        *("hopper-medium-replay", "logs/hopper_medium.hdf5", "hopper-own-v0", None),
+    )
+    for number, dataset in enumerate(datasets):
+        write_run(tmp_path / "runs" / f"run{number}", dataset=dataset)
+    runs, empty = find_runs([tmp_path / "runs"])
+    assert not empty
+    assert [panel.title for panel in panels(runs)] == [
+        "Hopper-v5, hopper-medium-v0 (D4RL v0)",
+        "Hopper-v5, hopper-medium-v2 (D4RL v2)",
+        "Hopper-v5, mujoco/hopper/medium-v0 (Minari)",
+        "Hopper-v5, hopper-medium-replay (packaged log)",
+        "Hopper-v5, hopper_medium.hdf5 (own file)",
+        "Hopper-v5, hopper-own-v0 (Minari)",
+        "Hopper-v5, no dataset",
+    ]
+    assert benchmark("D4RL/pen/expert-v2") == "D4RL/pen/expert-v2 (Minari)"
+
+
+def test_one_name_for_two_protocols(tmp_path: Path) -> None:
+    for out, gamma in (("a", 0.99), ("b", 0.5)):
+        folder = tmp_path / out / "t" / "v" / "seed0"
+        write_run(folder, record={"task": "t", "variant": "v"}, options={"model.gamma": gamma})
+    (panel,) = panels(find_runs([Path("a"), Path("b")])[0])
+    assert [curve.label for curve in panel.curves] == ["v (a/t/v)", "v (b/t/v)"]
+
+
+def test_returns_where_no_references_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "run", env_id="InvertedPendulum-v5", scored=False)
+    assert main(["report", str(folder)]) == 0
+    final = json.loads((folder / "summary.json").read_text())["return"]["final"]
+    printed = capsys.readouterr().out
+    assert f"| {final:.1f} |" in printed
+    assert printed.endswith("such tables hold raw returns.\n")
+
+
+def test_interquartile_mean() -> None:
+    middle, low, high = interquartile_mean([0.0, 10.0, 20.0, 1000.0])  # a quarter off each end
+    assert middle == 15.0
+    assert 0.0 <= low < middle < high <= 1000.0
+    assert interquartile_mean([0.0, 10.0, 20.0, 1000.0]) == (middle, low, high)
+    assert interquartile_mean([3.0]) == (3.0, 3.0, 3.0)
+    scores = np.random.default_rng(0).uniform(0, 100, (3, 7))
+    np.random.seed(1)
+    before = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    first = interquartile_mean(scores)
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[union-attr]
+    np.random.seed(2)
+    assert interquartile_mean(scores) == first
+
+
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run")
+    Path("nothing").mkdir()
+    Path("folder.html").mkdir()
+    for words, message in (
+        (["nowhere"], "there is no folder nowhere; give folders of runs"),
+        (["nothing"], "there is no run in nothing; a run's folder has a metrics.csv"),
+        ([str(run), "--format", "pdf"], "--format: 'pdf' is no format; known: svg, png, latex"),
+        ([str(run), "--reach", "far"], "--reach: 'far' is no score; give a number"),
+        ([str(run), "--out", "a.html", "--each"], "--each is for table.md; the page has a row"),
+        ([str(run), "--out", "folder.html"], "--out: folder.html is a folder; give the name of a"),
+        ([str(run), "--out", "run/metrics.csv"], "--out: run/metrics.csv cannot be made"),
+        ([], "the following arguments are required: RUNS"),
+    ):
+        assert main(["report", *words]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1
+        assert message in printed.err
+    (run / "summary.json").unlink()
+    assert main(["report", str(run)]) == 2
+    assert "no run in" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr("adabc_lightning.commands.report.command.find_spec", lambda name: None)
+    assert main(["report", str(run)]) == 2
+    assert "pip install adabc_lightning[report]" in capsys.readouterr().err
+
+
+def labels_and_seeds(*folders: str) -> list[tuple[str, list[int]]]:
+    return [
+        (curve.label, [run.summary["seed"] for run in curve.runs])
+        for panel in panels(find_runs([Path(folder) for folder in folders])[0])
+        for curve in panel.curves
+    ]
+
+
+def test_other_references_or_time_limits_are_another_panel(tmp_path: Path) -> None:
+    protocols = (
+        {},
+        {"data.reference_min": -1.5, "data.reference_max": 3000},
+        {"data.max_episode_steps": 500},
+    )
+    for number, options in enumerate(protocols):
+        write_run(tmp_path / "runs" / f"run{number}", options=options)
+    assert [panel.title for panel in panels(find_runs([Path("runs")])[0])] == [
+        "Hopper-v5, hopper-medium-v0 (D4RL v0)",
+        "Hopper-v5, hopper-medium-v0 (D4RL v0), score 0 = -1.5, score 100 = 3000",
+        "Hopper-v5, hopper-medium-v0 (D4RL v0), at most 500 steps per episode",
+    ]
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    for out in ("a", "b"):  # the same experiment twice
+        for seed in range(2):
+            write_run(tmp_path / out / "v" / f"seed{seed}", seed, record={"variant": "v"})
+    assert labels_and_seeds("a", "b") == [("v (a/v)", [0, 1]), ("v (b/v)", [0, 1])]
+    for name, seed, start in (
+        ("x0", 0, "m/p0.ckpt"),
+        ("x1", 1, "m/p1.ckpt"),
+        ("y0", 0, "n/p.ckpt"),
+    ):
+        write_run(tmp_path / "c" / name, seed, start=start)
+    assert labels_and_seeds("c") == [("x", [0, 1]), ("y0", [0])]
+    write_run(tmp_path / "c" / "x2", 2, start="last")  # gone on with: of which is not known
+    write_run(tmp_path / "d" / "x0", 0, start="m/p0.ckpt")
+    write_run(tmp_path / "d" / "x1", 1, start="last")
+    assert labels_and_seeds("d") == [("x", [0, 1])]
+    write_run(tmp_path / "d" / "z", 1, start="last")
+    with pytest.raises(UserError, match=r"^d/x1 and d/z both hold seed 1 of one config; leave"):
+        labels_and_seeds("d")
+
+
+def test_callbacks_are_part_of_the_method(tmp_path: Path) -> None:
+    part = {"class_path": "adabc_lightning.callbacks.BalancedReplay", "init_args": {}}
+    write_run(tmp_path / "runs" / "plain0", 0)
+    write_run(tmp_path / "runs" / "plain1", 1)
+    for number, steps in ((2, 10), (3, 20)):
+        callbacks = [{**part, "init_args": {"balanced_steps": steps}}]
+        write_run(tmp_path / "runs" / f"balanced{number}", number, callbacks=callbacks)
+    assert labels_and_seeds("runs") == [
+        ("balanced2", [2]),
+        ("balanced3", [3]),
+        ("plain", [0, 1]),
+    ]
+
+
+def test_revisions_of_the_code(tmp_path: Path) -> None:
+    for folder, source in (("a0", "aaa"), ("a1", "bbb"), ("a2", None)):
+        write_run(tmp_path / "mixed" / folder, int(folder[1]), source=source)
+    for folder, source in (("a0", "aaa"), ("a1", "aaa"), ("a2", None)):
+        write_run(tmp_path / "same" / folder, int(folder[1]), source=source)
+    (line,) = mixed_sources(panels(find_runs([Path("mixed")])[0]))
+    assert line == (
+        "made by different revisions of the code (aaa, bbb): "
+        "a, Hopper-v5, hopper-medium-v0 (D4RL v0)"
+    )
+    assert mixed_sources(panels(find_runs([Path("same")])[0])) == []
+    assert source_revision() == source_revision(REPOSITORY / "adabc_lightning")
+    for name, text in (("p", "x = 1"), ("q", "x = 1"), ("r", "x = 2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text(text)
+    one, same, other = (source_revision(tmp_path / name) for name in "pqr")
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("summary.json", '{"finished": tr', "summary.json is damaged: it is no JSON"),
+        ("summary.json", "[1]", "summary.json is damaged: it holds no mapping"),
+        ("summary.json", '{"finished": true}', "summary.json is damaged: it has no 'env_id'"),
+        ("config.yaml", "", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "null", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "data: null", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "data: [", "config.yaml is not YAML"),
+        ("metrics.csv", "a,b\n1,2\n", "metrics.csv is damaged: it has no column 'eval/return'"),
+        ("experiment.json", "{", "experiment.json is damaged: it is no JSON"),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    file: str, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run")
+    Path("run", file).write_text(content)
+    assert main(["report", "run"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+def test_over_all_tasks(tmp_path: Path) -> None:
+    from rliable import metrics
+
+    (group,) = comparisons(panels(find_runs([experiment(tmp_path / "out")])[0]))
+    assert list(group.scores) == ["adaptive", "fixed", "scratch"]
+    for variant, scores in group.scores.items():
+        folders = [tmp_path / "out" / task / variant for task in ("hopper-medium", "hopper-random")]
+        columns = [[run["score"]["online_mean"] for run in summaries(f)] for f in folders]
+        np.testing.assert_array_equal(scores, np.transpose(columns))  # [runs, tasks]
+    rng = np.random.default_rng(0)
+    for runs in (3, 4):
+        x, y = rng.integers(0, 5, (3, 6)).astype(float), rng.integers(0, 4, (runs, 6)).astype(float)
+        value, low, high = improvement(x, y)
+        assert value == pytest.approx(metrics.probability_of_improvement(x, y))
+        assert low < value < high
+        assert improvement(x, y) == (value, low, high)
+    assert improvement(x + 9, y) == (1.0, 1.0, 1.0)
+    # Other seeds on one task: nothing to average over.
+    moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
+    moved.rename(tmp_path / "elsewhere")
+    assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []

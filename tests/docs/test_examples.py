@@ -1,0 +1,127 @@
+"""The guide and the examples, as they stand, at a size of seconds."""
+
+import csv
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import REPOSITORY
+
+from adabc_lightning.data.datasets import load_dataset
+
+GUIDE = (REPOSITORY / "docs" / "your_own.md").read_text(encoding="utf-8")
+SMALL = (
+    "--schedule.offline_updates 10 --schedule.online_env_steps 220 --model.num_critics 2"
+    " --schedule.evaluation_every 110 --model.hidden_sizes [8] --data.batch_size 8"
+    " --evaluation.episodes 1 --trainer.enable_progress_bar false"
+)
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder, the working one, with a log of twelve episodes."""
+    folder = tmp_path / "examples"
+    shutil.copytree(
+        REPOSITORY / "examples",
+        folder,
+        ignore=shutil.ignore_patterns("runs", "*.csv", "*.hdf5", "*.svg", "__pycache__"),
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.delenv("ADABC_ALLOW", raising=False)
+    return folder
+
+
+def command(line: str) -> list[str]:
+    """A line of the guide, with what makes it small."""
+    program, *words = shlex.split(line)
+    assert program == "python"
+    if words[0] == "point_mass_log.py":
+        words.append("12")
+    if words[:3] == ["-m", "adabc_lightning", "fit"]:
+        words += shlex.split(SMALL)
+    return [sys.executable, *words]
+
+
+def run(line: str) -> str:
+    done = subprocess.run(command(line), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def blocks(kind: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == kind]
+
+
+def test_the_guide(examples: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    assert [shlex.split(line)[1:4][-1] for line in lines] == [
+        *("point_mass_log.py", "inspect", "fit", "validate"),
+    ]
+    said = [run(line) for line in lines]
+    card = said[1]
+    for words in ("1,200 transitions, 12 episodes", "time limit 100; random actions return 3.26"):
+        assert words in card
+    assert Path("card.svg").exists()
+    assert len(load_dataset("point_mass.hdf5").rows) == 1200
+    assert said[2].startswith("score: pretrained ")
+    assert "score " in said[3]
+    # the card in the guide has the lines of this one
+    (shown,) = (block for block in blocks("") if block.startswith("point_mass.csv"))
+    for line in shown.splitlines()[1:10]:
+        label = line[:14]
+        assert any(other.startswith(label) for other in card.splitlines()), label
+
+
+def test_two_processes(examples: Path) -> None:
+    run("python point_mass_log.py")
+    run("python -m adabc_lightning inspect point_mass.csv --convert point_mass.hdf5")
+    acting, learning = (
+        line for block in blocks("") for line in block.splitlines() if line.startswith("python ")
+    )
+    robot = subprocess.Popen(command(acting), stdout=subprocess.PIPE, text=True)
+    while not Path("exchange/space.json").exists():
+        assert robot.poll() is None
+    try:
+        said = run(learning)
+        acted, _ = robot.communicate(timeout=60)
+    finally:
+        robot.kill()
+    assert robot.returncode == 0
+    assert said.startswith("score: ")
+    told = [float(line.rpartition(" ")[2]) for line in acted.splitlines()]
+    assert len(told) == len(list(Path("exchange/episodes").glob("*.npz"))) > 2
+    with open("runs/robot/metrics.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["online/episode_return"]]
+    last = float(rows[-1]["online/episode_return"])
+    assert any(last == pytest.approx(value, abs=0.051) for value in told)
+
+
+def test_the_python_api(examples: Path) -> None:
+    """Ten lines, and the same as in docs/python_api.md."""
+    run("python point_mass_log.py")
+    script = Path("python_api.py")
+    code = script.read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "python_api.md").read_text(encoding="utf-8")
+    shown, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert shown in code
+    for large, small in {
+        "2_000": "20",
+        "3_000": "30",
+        "every=500": "every=10",
+        "(64, 64)": "(8, 8)",
+    }.items():
+        assert large in code
+        code = code.replace(large, small)
+    script.write_text(code, encoding="utf-8")
+    said = run("python python_api.py")
+    steps = [line.split()[:2] for line in said.splitlines() if re.match(r"\d", line)]
+    assert steps == [["10", "0"], ["20", "0"], ["40", "10"], ["60", "20"], ["80", "30"]]
+    assert "first action: [" in said
+    assert Path("runs/python_api/metrics.csv").exists()
