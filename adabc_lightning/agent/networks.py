@@ -104,8 +104,9 @@ class Actor(nn.Module):
         observation_size: O.
         action_low, action_high: ``[A]`` bounds of the action space.
         hidden_sizes: units of each hidden layer.
-        gaussian: whether it also learns a log standard deviation per action dimension, in
-            action limits, the same in all states.
+        log_std_range: of a Gaussian policy's log standard deviation, which it then also learns,
+            per action dimension, in action limits, the same in all states; None for a
+            deterministic one.
     """
 
     action_low: Tensor
@@ -117,7 +118,7 @@ class Actor(nn.Module):
         action_low: Sequence[float],
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
-        gaussian: bool = False,
+        log_std_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self.net = MLP(
@@ -126,7 +127,11 @@ class Actor(nn.Module):
             num_cells=list(hidden_sizes),
             activation_class=nn.ReLU,
         )
-        self.log_std = nn.Parameter(torch.zeros(len(action_low))) if gaussian else None
+        self.log_std = None
+        if log_std_range is not None:
+            self.log_std = nn.Parameter(torch.zeros(len(action_low)))
+            # With the weights, so that whoever reads them knows what they stand for.
+            self.register_buffer("log_std_range", torch.tensor(log_std_range))
         self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
 

@@ -10,7 +10,6 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.errors import UserError
@@ -162,8 +161,8 @@ class HandoverDiagnostics(Callback):
         return torch.from_numpy(evaluation.visited[index_V].astype(np.float32))
 
     def _warn(self, trainer: Trainer, agent: "OffToOnModule", text: str) -> None:
-        # Of other objectives than that with α nothing is known.
-        off = self.distance_ratio is None or not isinstance(agent.objective, TD3BC)
+        # Of methods without α nothing is known.
+        off = self.distance_ratio is None or "alpha" not in agent.method.dials
         if off or self.warnings:
             return
         self.warnings.append(text)

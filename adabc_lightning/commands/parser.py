@@ -32,6 +32,9 @@ def read_as_today() -> None:
     set_loader("omegaconf+", lambda text: translated(load(text)))
 
 
+PACKAGE = "adabc_lightning."
+
+
 class Parser(LightningArgumentParser):
     """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
 
@@ -73,8 +76,8 @@ class Parser(LightningArgumentParser):
             key = option.removeprefix("--").partition("=")[0].removesuffix("+")
             if any(known.startswith(f"{key}.") for known in keys):
                 raise UserError(self._no_value(key))
-            # A class that is named, such as a callback or an objective, has keys of its own.
-            named = key.startswith(("trainer.", "model.objective."))
+            # A class that is named, such as a callback or a method, has keys of its own.
+            named = key.startswith(("trainer.", "model.method."))
             if key not in (*keys, "print_config") and not named:
                 raise UserError(self.unknown(key))
 
@@ -173,6 +176,8 @@ def _alternatives(kind: Any) -> list[str]:
     if _is_function(kind):
         return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
     if isabstract(kind):
-        names = ", ".join(part.__name__ for part in kind.__subclasses__())
-        return [f"the dotted path of a class ({kind.__module__} has {names})"]
+        packaged = [part for part in kind.__subclasses__() if part.__module__.startswith(PACKAGE)]
+        names = ", ".join(sorted(part.__name__ for part in packaged))
+        where = packaged[0].__module__.rpartition(".")[0]
+        return [f"the dotted path of a class ({where} has {names})"]
     return [f"a {getattr(kind, '__name__', kind)}"]

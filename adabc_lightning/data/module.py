@@ -302,6 +302,7 @@ class ReplayDataModule(LightningDataModule):
             rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
         )
         self.dataset = self.kept = None
+        self.agent.hand_over()
 
     def teardown(self, stage: str) -> None:
         """Closes the training environment, or tells who acts for a log that this is the end."""

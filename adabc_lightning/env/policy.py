@@ -114,11 +114,8 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
         return StoredPolicy(layers)
-    from adabc_lightning.agent.objectives import (
-        LOG_STD_RANGE,  # slow, and few policies are Gaussian
-    )
-
-    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+    low, high = map(float, state.get("actor.log_std_range", (-10.0, 2.0)))  # 0.1.0 has no other
+    return StoredPolicy(layers, log_std.float().clamp(low, high).exp().numpy())
 
 
 def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:

@@ -135,8 +135,6 @@ _CALLBACKS = {
     "BalancedReplay": record(
         {
             "offline_rows": count,
-            "network": mapping(_WEIGHTS),
-            "optimizer": _ADAM,
             "generator": _GENERATOR,
         }
     ),

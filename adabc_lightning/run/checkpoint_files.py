@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.moved import todays_checkpoint
 
 FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
 
@@ -78,7 +79,7 @@ def load_whole(path: Path) -> Any:
     if not is_whole(path):
         raise damaged
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return todays_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
     except UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
     except Exception as error:  # in what describes the records, which has no checksum

@@ -122,8 +122,8 @@ def _docstrings() -> dict[str, str]:
     """Key → what the docstring of the class that takes it says."""
     from docstring_parser import parse
 
+    from adabc_lightning.agent.methods import TD3BC
     from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.agent.objectives import TD3BC
     from adabc_lightning.callbacks import (
         AlphaController,
         Checkpointing,
@@ -176,7 +176,7 @@ def _changed() -> dict[str, list[str]]:
 def _flat(content: dict[str, Any], group: str = "") -> dict[str, Any]:
     found = {}
     for name, value in content.items():
-        if isinstance(value, dict) and name != "objective":
+        if isinstance(value, dict) and name != "method":
             found |= _flat(value, f"{group}{name}.")
         else:
             found[f"{group}{name}"] = value

@@ -11,10 +11,12 @@ import torch
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
-from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine, tensors
+from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, Objective
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.state import tensors
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.schedule import Schedule
 
@@ -25,8 +27,8 @@ CPU = torch.device("cpu")
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
-    def __init__(self, engine: Engine, objective: Objective | None = None) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), objective=objective, actor_weight_decay=0.1)
+    def __init__(self, engine: Engine, method: Method | None = None) -> None:
+        super().__init__(SPEC, 4, 2, (12, 9), method=method, actor_weight_decay=0.1)
         self.double()
         self._engine = engine
         self._adams = self.configure_optimizers()
@@ -50,9 +52,9 @@ def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
 
 
-@pytest.mark.parametrize("objective", [None, AWAC()])
-def test_compiled_updates_agree_with_eager_ones(objective: Objective | None) -> None:
-    eager, compiled = Standalone(Eager(), objective), Standalone(Compiled(), objective)
+@pytest.mark.parametrize("method", [None, AWAC()])
+def test_compiled_updates_agree_with_eager_ones(method: Method | None) -> None:
+    eager, compiled = Standalone(Eager(), method), Standalone(Compiled(), method)
     for a, b in zip(train(eager), train(compiled), strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
     assert eager.gradient_updates == compiled.gradient_updates == 15
@@ -72,10 +74,10 @@ def test_what_cannot_be_compiled_goes_on_uncompiled(monkeypatch: pytest.MonkeyPa
 
     def half_done(state: Any, *_: Any, **__: Any) -> Any:
         calls.append(1)
-        state.actor[0].detach().add_(1.0)  # what a failure left behind is undone
+        state["actor"].weights[0].detach().add_(1.0)  # what a failure left behind is undone
         broken()
 
-    monkeypatch.setattr(engine, "_critics", half_done)
+    monkeypatch.setattr(engine, "_functions", (half_done, broken))
     agent = Standalone(engine)
     with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
         result = train(agent)
@@ -94,9 +96,9 @@ def test_without_cuda_there_is_one_line_and_the_plain_update() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("objective", [None, AWAC()])
-def test_a_cuda_graph_agrees_with_eager_updates(objective: Objective | None) -> None:
-    agents = [Standalone(engine, objective).cuda() for engine in (Eager(), CudaGraph())]
+@pytest.mark.parametrize("method", [None, AWAC()])
+def test_a_cuda_graph_agrees_with_eager_updates(method: Method | None) -> None:
+    agents = [Standalone(engine, method).cuda() for engine in (Eager(), CudaGraph())]
     for agent in agents:
         agent._adams = agent.configure_optimizers()
     for a, b in zip(*map(train_on_gpu, agents), strict=True):
@@ -120,7 +122,7 @@ def test_short_runs_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_restoring_undoes_everything() -> None:
-    from adabc_lightning.agent.engine import copied, restore
+    from adabc_lightning.agent.state import copied, restore
 
     agent = Standalone(Eager())
     train(agent, 1)

@@ -266,14 +266,14 @@ MISTAKES = [
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
-    ("--model.objective foo", "(adabc_lightning.agent.objectives has TD3BC, AWAC) or null"),
+    ("--model.method foo", "(adabc_lightning.agent.methods has AWAC, TD3BC) or null"),
     (
-        "--model.objective adabc_lightning.agent.objectives.AWAK",
-        "objectives has TD3BC, AWAC) or null",
+        "--model.method adabc_lightning.agent.methods.AWAK",
+        "methods has AWAC, TD3BC) or null",
     ),
-    ("--model.objective AWAC --model.objective.beta -1", "model.objective.beta is -1.0; it must"),
-    ("--config method/awac --model.objective.beta -1", "model.objective.beta is -1.0; it must be"),
-    ("--config method/awac --model.objective.bata 1", "model.objective has no key 'bata'"),
+    ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1.0; it must"),
+    ("--config method/awac --model.method.beta -1", "model.method.beta is -1.0; it must be"),
+    ("--config method/awac --model.method.bata 1", "model.method has no key 'bata'"),
     ("--model.target_rule foo", "model.target_rule must be the dotted path of a function, such as"),
     (
         "--model.target_rule adabc_lightning.agent.losses.foo",

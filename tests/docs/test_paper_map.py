@@ -8,7 +8,7 @@ import yaml
 from paths import REPOSITORY
 
 WORDS = re.findall(r"`([\w./]+)`", (REPOSITORY / "docs/paper_map.md").read_text(encoding="utf-8"))
-MODULES = ("losses", "control", "objectives", "module", "networks", "update", "scores")
+MODULES = ("losses", "control", "td3bc", "module", "networks", "update", "scores")
 
 
 def test_every_function_and_class_exists() -> None:

@@ -19,8 +19,8 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.losses import minimum_of_group_means
+from adabc_lightning.agent.methods import AWAC, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, TD3BC
 from adabc_lightning.callbacks import BalancedReplay, Checkpointing
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.env.exchange import Exchange
@@ -90,8 +90,8 @@ def assert_rows_close(ours: Path, theirs: Path) -> None:
     [
         ({}, False),
         ({"num_critics": 4, "subset_size": 4, "target_rule": minimum_of_group_means}, False),
-        ({"num_critics": 2, "objective": AWAC(), "policy_delay": 1}, False),
-        ({"objective": Peculiar()}, True),
+        ({"num_critics": 2, "method": AWAC(), "policy_delay": 1}, False),
+        ({"method": Peculiar()}, True),
     ],
     ids=["TD3BC", "groups", "AWAC", "one after the other"],
 )
@@ -204,8 +204,8 @@ def _online(path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:the replicas are updated one after the other")
-@pytest.mark.parametrize("objective", [TD3BC, Peculiar])
-def test_one_pre_training_for_all(objective: type[TD3BC], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [TD3BC, Peculiar])
+def test_one_pre_training_for_all(method: type[TD3BC], tmp_path: Path) -> None:
     """Each fine-tunes as a single run from there; none shares a tensor with another."""
     log = write_log(tmp_path / "log.hdf5", 3, 2)
 
@@ -216,14 +216,14 @@ def test_one_pre_training_for_all(objective: type[TD3BC], tmp_path: Path) -> Non
             log,
             schedule=SCHEDULE,
             seed=seed,
-            model={"objective": objective()},
+            model={"method": method()},
         )
         single.fit(module, data, ckpt_path=start, weights_only=True)
         return module
 
     alone(tmp_path / "one", 0, None)
     folder = tmp_path / "one/checkpoints"
-    trainer, group = group_of(tmp_path / "group", log, model={"objective": objective()})
+    trainer, group = group_of(tmp_path / "group", log, model={"method": method()})
     trainer.fit(group.module, group.data, ckpt_path=folder / "pretrained.ckpt", weights_only=True)
     for replica in group.replicas:
         single = alone(tmp_path / f"{replica.index}", replica.index, folder / "pretrained.ckpt")

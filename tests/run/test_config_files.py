@@ -209,7 +209,7 @@ def contained(part: Any, whole: Any) -> bool:
 @pytest.mark.parametrize(
     ("task", "method", "options"),
     [
-        ("hopper-random", "awac", {"model.objective.init_args.beta": 3.5, "alpha.kp": 1e-5}),
+        ("hopper-random", "awac", {"model.method.init_args.beta": 3.5, "alpha.kp": 1e-5}),
         ("walker2d-medium", "balanced_replay", {"data.reference_min": None}),
         ("own", "redq_scratch", {"model.hidden_sizes": [8], "alpha.initial": 0.1}),
     ],

@@ -23,10 +23,10 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent.engine import tensors
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.state import tensors
 from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.replay import ReplayRing
@@ -261,7 +261,7 @@ class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
     def __init__(self, normalizer: str) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), objective=TD3BC(normalizer=normalizer))
+        super().__init__(SPEC, 4, 2, (12, 9), method=TD3BC(normalizer=normalizer))
         self.double()
         self._adams = self.configure_optimizers()
 

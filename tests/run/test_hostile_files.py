@@ -275,8 +275,8 @@ CONFIGS = {
     "logger": "trainer: {logger: {class_path: evil.Part}}",
     "strategy": "trainer: {strategy: {class_path: evil.Part}}",
     "profiler": "trainer: {profiler: {class_path: evil.Part}}",
-    "objective": "model: {objective: {class_path: evil.Part}}",
-    "objective's name": "model: {objective: evil.Part}",
+    "method": "model: {method: {class_path: evil.Part}}",
+    "method's name": "model: {method: evil.Part}",
     "target rule": "model: {target_rule: evil.rule}",
     "nested": "trainer: {callbacks: {class_path: lightning.pytorch.callbacks.LambdaCallback, "
     "init_args: {on_fit_start: evil.rule}}}",
