@@ -1,4 +1,4 @@
-"""Every packaged config runs, and every command of the README does what it says."""
+"""Every packaged config runs, and every command of README and docs/use.md does what it says."""
 
 import re
 import shlex
@@ -21,9 +21,10 @@ from adabc_lightning.run.config_files import (
 )
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+USE = (REPOSITORY / "docs" / "use.md").read_text(encoding="utf-8")
 
-# Appended to any fit: a few updates of small networks, whatever the config says. The README's four
-# devices divide them.
+# Appended to any fit: a few updates of small networks, whatever the config says. The four devices
+# of docs/use.md divide them.
 TINY = shlex.split(
     "--schedule.offline_updates 8 --schedule.online_env_steps 4 --schedule.updates_per_env_step 1"
     " --schedule.evaluation_every 4 --model.hidden_sizes [8] --data.batch_size 8"
@@ -39,9 +40,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command_lines() -> list[list[str]]:
-    """The README's ``python -m adabc_lightning`` lines of ``sh`` blocks, in order."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    """The ``python -m adabc_lightning`` lines of both pages' ``sh`` blocks, in order, each once."""
+    blocks = re.findall(r"```sh\n(.*?)```", README + USE, re.DOTALL)
+    lines = dict.fromkeys(line for block in blocks for line in block.splitlines())
     prefix = "python -m adabc_lightning "
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
 
@@ -81,7 +82,9 @@ def test_every_packaged_config_runs(
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
-def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_readme_and_use_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands = command_lines()
     says = {
         "fit": "score",
@@ -131,9 +134,16 @@ def test_the_readme_s_python_example_runs() -> None:
     assert namespace["agent"].gradient_updates == 7
 
 
-def test_the_readme_s_make_targets_exist_and_run_the_real_command() -> None:
-    targets = re.findall(r"^make (\w+)$", README, re.MULTILINE)
-    assert {"demo", "test"} <= set(targets)
+def test_the_config_of_use_works(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", USE, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block)
+    write_log(tmp_path / "my_log.hdf5", *shapes("InvertedPendulum-v5"))
+    assert main(["fit", "--config", "mine", "--dry-run"]) == 0
+
+
+def test_the_make_targets_exist_and_run_the_real_command() -> None:
+    targets = re.findall(r"(?:^|`)make (?:\w+=\S+ )*(\w+)(?:`|$)", README + USE, re.MULTILINE)
+    assert set(targets) == {"demo", "test", "docs"}
     for target in targets:
         subprocess.run(
             ["make", "-n", "-o", ".venv/.ready", target],
