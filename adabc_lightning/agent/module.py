@@ -201,6 +201,7 @@ class OffToOnModule(LightningModule):
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
+        self._engine_before: str | None = None
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -439,6 +440,7 @@ class OffToOnModule(LightningModule):
             "sums": dict(self._sums),
             "counts": dict(self._counts),
             "added": self._added,
+            "engine": self._engine.name,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -473,6 +475,7 @@ class OffToOnModule(LightningModule):
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
+        self._engine_before = agent.get("engine")
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
         self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
@@ -512,7 +515,8 @@ class OffToOnModule(LightningModule):
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
-        self._engine = make_engine(name, self.device, data.schedule.total_updates)
+        updates = data.schedule.total_updates
+        self._engine = make_engine(name, self.device, updates, self._engine_before)
         self._state = None  # the optimisers' may be those of a checkpoint now
         self.online = data.env_steps > 0
         if not self.online:

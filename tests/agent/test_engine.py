@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC
+from adabc_lightning.agent.methods import AWAC, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -37,14 +37,19 @@ class Standalone(OffToOnModule):
         return self._adams
 
 
-def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
+def train(
+    agent: OffToOnModule,
+    steps: int = 3,
+    updates: int = 5,
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
     """Odd chunks, so that the patterns of updates that move the actor change."""
     generator = torch.Generator().manual_seed(1)
     layout = Layout(5, 2)
     for _ in range(steps):
-        rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=torch.float64)
+        rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=dtype)
         rows[..., layout.columns["terminated"]] = 0
-        torch.set_default_dtype(torch.float64)  # of the module's own draws
+        torch.set_default_dtype(dtype)  # of the module's own draws
         try:
             agent.training_step(layout.unpack(rows), 0)
         finally:
@@ -68,7 +73,7 @@ def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("\n no luck today\nand pages of a trace")
 
 
-def test_what_cannot_be_compiled_goes_on_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_goes_on_uncompiled() -> None:
     engine = Compiled()
     calls = []
 
@@ -77,12 +82,61 @@ def test_what_cannot_be_compiled_goes_on_uncompiled(monkeypatch: pytest.MonkeyPa
         state["actor"].weights[0].detach().add_(1.0)  # what a failure left behind is undone
         broken()
 
-    monkeypatch.setattr(engine, "_functions", (half_done, broken))
+    engine._functions = half_done, broken
     agent = Standalone(engine)
     with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
         result = train(agent)
     assert len(calls) == 1
     assert all(map(torch.equal, result, train(Standalone(Eager()))))
+
+
+def still(*_: Any) -> Any:
+    """What PyTorch 2.11 made of a compiled update: gradients of zero, and right metrics."""
+    return {}
+
+
+def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+    """The delayed steps, with gradients that a tenth of the batch does not enter."""
+    return TD3BC().delayed(state, batch[1:], draws, dials, options)
+
+
+@pytest.mark.parametrize(
+    ("functions", "what"),
+    [
+        ((still, TD3BC().delayed), "the gradients of its actor differ from the plain update's by"),
+        ((still, still), "the gradients of its actor differ"),
+        ((TD3BC().update, still), "the gradients of its actor differ"),
+        ((TD3BC().update, other_actor), "the gradients of its actor differ"),
+    ],
+)
+def test_an_engine_that_does_something_else_is_not_believed(functions: Any, what: str) -> None:
+    engine = Compiled()
+    engine._functions = functions
+    agent = Standalone(engine).float()
+    with pytest.warns(UserWarning, match=re.escape(f"the update is not compiled: {what}")):
+        result = train(agent, dtype=torch.float32)
+    assert engine.name == "eager"
+    expected = train(Standalone(Eager()).float(), dtype=torch.float32)
+    assert all(map(torch.equal, result, expected))
+
+
+def test_one_that_rounds_otherwise_is_believed() -> None:
+    def summed_otherwise(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+        order = torch.arange(7, -1, -1)
+        draws = {**draws, "target_noise": draws["target_noise"][order]}
+        return TD3BC().update(state, batch[order], draws, dials, options)
+
+    engine = Compiled()
+    engine._functions = summed_otherwise, TD3BC().delayed
+    train(Standalone(engine).float(), dtype=torch.float32)
+    assert engine.name == "compiled"
+
+
+def test_a_resumed_run_takes_the_engine_that_it_had() -> None:
+    assert type(make_engine("auto", CPU, 10**9, "eager")) is Eager
+    assert type(make_engine("auto", CPU, 1, "compiled")) is Compiled
+    assert type(make_engine("auto", CPU, 1, "cuda_graph")) is Eager  # it had another device
+    assert type(make_engine("compiled", CPU, 1, "eager")) is Compiled  # asked for by name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
