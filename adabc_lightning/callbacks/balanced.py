@@ -1,9 +1,10 @@
 """Balanced Replay (Lee et al. 2021): offline rows that look like online ones are drawn more."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from pydantic import Field
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
@@ -13,6 +14,7 @@ from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.checkpoint_content import check_adam
 from adabc_lightning.run.seeding import stream_seed, torch_generator
+from adabc_lightning.run.types import NonNegative, Positive, Real, Sizes, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -42,6 +44,7 @@ class DensityRatio(nn.Module):
         return mlp(input_BI, tuple(self.net.parameters())).squeeze(-1).relu()
 
 
+@declared("BalancedReplay")
 class BalancedReplay(Callback):
     """Owns the density-ratio network and the priorities of the online ring.
 
@@ -62,24 +65,12 @@ class BalancedReplay(Callback):
 
     def __init__(
         self,
-        online_fraction: float = 0.5,
-        balanced_steps: int = 1000,
-        batch_size: int = 256,
-        hidden_sizes: tuple[int, ...] = (256, 256),
-        learning_rate: float = 3e-4,
+        online_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.5,
+        balanced_steps: Positive = 1000,
+        batch_size: Positive = 256,
+        hidden_sizes: Sizes = (256, 256),
+        learning_rate: NonNegative = 3e-4,
     ) -> None:
-        if not 0 <= online_fraction < 1:
-            raise UserError(
-                f"BalancedReplay.online_fraction is {online_fraction}; it must be at least 0 and "
-                "below 1"
-            )
-        for name, value in (("balanced_steps", balanced_steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"BalancedReplay.{name} is {value}; it must be 1 or more")
-        if not 0 <= learning_rate < float("inf"):
-            raise UserError(
-                f"BalancedReplay.learning_rate is {learning_rate}; it must be 0 or more"
-            )
         self.online_fraction, self.balanced_steps = online_fraction, balanced_steps
         self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
         self.learning_rate = learning_rate

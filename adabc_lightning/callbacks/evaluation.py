@@ -13,6 +13,7 @@ from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import stream_seed
+from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MOST = 10_000  # each episode has an environment of its own
 
 
+@declared("evaluation")
 class Evaluation(Callback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
@@ -33,10 +35,9 @@ class Evaluation(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, episodes: int = 10) -> None:
-        if not 1 <= episodes <= _MOST:
-            wanted = "1 or more" if episodes < 1 else f"{_MOST} or fewer"
-            raise UserError(f"evaluation.episodes is {episodes}; it must be {wanted}")
+    def __init__(self, episodes: Positive = 10) -> None:
+        if episodes > _MOST:
+            raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

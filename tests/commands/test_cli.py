@@ -18,13 +18,13 @@ import yaml
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.commands.parser import in_words
 from adabc_lightning.errors import UserError
 from adabc_lightning.run import loggers as loggers_module
 from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
+from adabc_lightning.run.words import in_words
 
 SIZES = shlex.split(
     "--schedule.offline_updates 20 --schedule.online_env_steps 10"
@@ -262,7 +262,7 @@ MISTAKES = [
     ("--model.gamma 1.5", "model.gamma is 1.5; it must be between 0 and 1"),
     ("--model.subset_size 11", "1 ≤ subset_size ≤ num_critics"),
     ("--schedule.evaluation_every 0", "schedule.evaluation_every is 0; it must be 1 or more"),
-    ("--downsampling.method foo", "downsampling.method is 'foo'; known: random, best"),
+    ("--downsampling.method foo", "downsampling.method is foo; it must be random or best"),
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
