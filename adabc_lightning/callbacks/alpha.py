@@ -8,6 +8,7 @@ from adabc_lightning.agent.control import control_terms, next_alpha, next_return
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.seeding import stream_seed
 from adabc_lightning.run.types import Fraction, NonNegative, Real, declared
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.collector import Episode
     from adabc_lightning.data.module import ReplayDataModule
+
+
+class SavedAlpha(Saved):
+    """See :meth:`AlphaController.state_dict`."""
+
+    alpha: Number
+    return_average: Number | None
 
 
 @declared("alpha")

@@ -12,7 +12,8 @@ from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_prior
 from adabc_lightning.agent.networks import mlp
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_content import check_adam
+from adabc_lightning.run.checkpoint_content import Adam, check_adam
+from adabc_lightning.run.saved import Count, Generator, Named, Saved, Weights
 from adabc_lightning.run.seeding import stream_seed, torch_generator
 from adabc_lightning.run.types import NonNegative, Positive, Real, Sizes, declared
 
@@ -42,6 +43,15 @@ class DensityRatio(nn.Module):
     def forward(self, input_BI: Tensor) -> Tensor:
         """``[B]``."""
         return mlp(input_BI, tuple(self.net.parameters())).squeeze(-1).relu()
+
+
+class SavedBalancedReplay(Saved):
+    """See :meth:`BalancedReplay.state_dict`."""
+
+    offline_rows: Count
+    network: Named[Weights]
+    optimizer: Adam
+    generator: Generator
 
 
 @declared("BalancedReplay")

@@ -15,6 +15,7 @@ from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
+from adabc_lightning.run.saved import Listing, Saved, Text
 from adabc_lightning.run.types import NonNegative, declared
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 Q_METRICS = ("q/mean", "q/target", "q/policy")
+
+
+class SavedGuard(Saved):
+    """See :meth:`Guard.state_dict`."""
+
+    warnings: Listing[Text]
 
 
 @declared("guard")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.types import Positive, Real, declared
 
@@ -63,6 +64,14 @@ def measure(
         q_NV = agent.critics(visited_VO, agent.actor(visited_VO))
         values["disagreement_online"] = float(q_NV.std(0, correction=0).mean())
     return {f"diagnostics/{name}": value for name, value in values.items()}
+
+
+class SavedDiagnostics(Saved):
+    """See :meth:`HandoverDiagnostics.state_dict`."""
+
+    smallest: Number | None
+    visited: Annotated[Tensor, tensor(2, torch.float32)] | None
+    warnings: Listing[Text]
 
 
 @declared("diagnostics")

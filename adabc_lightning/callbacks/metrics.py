@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from adabc_lightning.errors import UserError, first_cause
 from adabc_lightning.run.atomic import NotWritten, replace_text, writing
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.saved import Count, Named, Number, Saved
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class HasLock(Protocol):
     """A callback that holds the folder's lock (the command line's)."""
 
     lock: FolderLock
+
+
+class SavedMetrics(Saved):
+    """See :meth:`Metrics.state_dict`."""
+
+    size: Count
+    last_progress: Count
+    episodes: Count
+    pending: Named[Number]
+    latest: Named[Number]
 
 
 @declared("metrics")

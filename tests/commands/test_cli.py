@@ -19,8 +19,8 @@ import yaml
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run import loggers as loggers_module
-from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
@@ -368,11 +368,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
 def test_a_checkpoint_of_something_else() -> None:
     torch.save({"state_dict": {}}, "other.ckpt")
     with pytest.raises(UserError, match=r"other.ckpt is no checkpoint of adabc_lightning"):
-        read_checkpoint(Path("other.ckpt"))
+        read_run(Path("other.ckpt"))
     Path("run").mkdir()
     Path("run/config.yaml").touch()  # a run that was killed at once, or a user's own file
     with pytest.raises(UserError, match="run already holds a run"):
-        checkpoint_to_resume(Path("run"), None)
+        checkpoint_to_resume(Path("run"), None, check_run)
 
 
 @pytest.mark.parametrize(
