@@ -212,7 +212,7 @@ from adabc_lightning.__main__ import main
 words = [[], ["--help"], ["--version"], ["configs"], ["fit", "--help"], ["validate", "-h"]]
 assert [main(line) for line in words] == [0] * len(words)
 assert main(["fit", "--config", "nowhere"]) == main(["ft"]) == 2
-heavy = {"torch", "lightning", "numpy", "gymnasium", "wandb"} & set(sys.modules)
+heavy = {"torch", "lightning", "numpy", "gymnasium", "pydantic", "wandb"} & set(sys.modules)
 assert not heavy, heavy
 """
     result = process("-c", script, cwd=tmp_path)
