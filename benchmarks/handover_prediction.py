@@ -30,7 +30,7 @@ from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.handover import measure
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset
 from adabc_lightning.env.make import evaluate, make_env
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.seeding import stream_seed, torch_generator
 
 ROWS, EPISODES = 1024, 5
@@ -55,7 +55,7 @@ def agent(checkpoint: Path, seed: int) -> tuple[OffToOnModule, torch.Tensor]:
         **{name: model[name] for name in names},
         method=AWAC() if model["method"] else None,
     )
-    module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    module.load_state_dict(read_run(checkpoint)["state_dict"])
     visited: list[np.ndarray] = []
 
     def act(observation: np.ndarray) -> np.ndarray:

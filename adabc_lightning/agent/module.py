@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
 from lightning import LightningModule
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -17,16 +18,16 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
 from adabc_lightning.agent.numpy_policy import LivePolicy
+from adabc_lightning.agent.saved import check_adam
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Dials, Draws, Part, UpdateOptions
 from adabc_lightning.errors import UserError, nearest
-from adabc_lightning.run.checkpoint_content import check_adam
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import stream_seed, torch_generator
+from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
 
-_MOST_REPLICAS = 1000
 _PRECISIONS = ("highest", "high", "medium")
 
 
@@ -47,6 +48,7 @@ class Timeline(Protocol):
         """Drawn so far plus those that are left."""
 
 
+@declared("model")
 class OffToOnModule(LightningModule):
     """One agent: what its method states, as Lightning trains it.
 
@@ -90,12 +92,12 @@ class OffToOnModule(LightningModule):
         subset_size: int = 2,
         hidden_sizes: Sequence[int] = (256, 256),
         actor_hidden_sizes: Sequence[int] | None = None,
-        alpha_offline: float = 0.4,
-        gamma: float = 0.99,
-        tau: float = 0.005,
-        policy_delay: int = 2,
-        learning_rate: float = 3e-4,
-        actor_weight_decay: float = 0.0,
+        alpha_offline: NonNegative = 0.4,
+        gamma: Fraction = 0.99,
+        tau: Fraction = 0.005,
+        policy_delay: Positive = 2,
+        learning_rate: NonNegative = 3e-4,
+        actor_weight_decay: NonNegative = 0.0,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         normalizer: str = "policy",
@@ -103,7 +105,7 @@ class OffToOnModule(LightningModule):
         target_rule: TargetRule = minimum,
         engine: str = "auto",
         matmul_precision: str = "highest",
-        replicas: int = 1,
+        replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -116,22 +118,6 @@ class OffToOnModule(LightningModule):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
-        if not 1 <= replicas <= _MOST_REPLICAS:
-            raise UserError(
-                f"model.replicas is {replicas}; it must be between 1 and {_MOST_REPLICAS}"
-            )
-        if policy_delay < 1:
-            raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
-        for name, value, low, high in (
-            ("alpha_offline", alpha_offline, 0, float("inf")),
-            ("gamma", gamma, 0, 1),
-            ("tau", tau, 0, 1),
-            ("learning_rate", learning_rate, 0, float("inf")),
-            ("actor_weight_decay", actor_weight_decay, 0, float("inf")),
-        ):
-            if not low <= value <= high or value == float("inf"):  # also catches NaN
-                wanted = "0 or more" if high > 1 else f"between {low} and {high}"
-                raise UserError(f"model.{name} is {value}; it must be {wanted}")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         if matmul_precision not in _PRECISIONS:

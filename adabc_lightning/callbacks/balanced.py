@@ -1,9 +1,10 @@
 """Balanced Replay (Lee et al. 2021): offline rows that look like online ones are drawn more."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from lightning import Callback, Trainer
+from pydantic import Field
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
@@ -13,7 +14,9 @@ from adabc_lightning.agent.networks import Weights, mlp
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Count, Generator, Saved
 from adabc_lightning.run.seeding import stream_seed, torch_generator
+from adabc_lightning.run.types import NonNegative, Positive, Real, Sizes, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -45,13 +48,21 @@ class DensityRatio(nn.Module):
 
 
 def density_ratio(input_BI: Tensor, weights: Weights) -> Tensor:
-    """W of rows (s, a) ``[B, O + A]``.
+    """The ratio w of rows (s, a) ``[B, O + A]``.
 
     Returns: ``[B]``.
     """
     return mlp(input_BI, weights).squeeze(-1).relu()
 
 
+class SavedBalancedReplay(Saved):
+    """See :meth:`BalancedReplay.state_dict`."""
+
+    offline_rows: Count
+    generator: Generator
+
+
+@declared("BalancedReplay")
 class BalancedReplay(Callback):
     """Adds the density-ratio network to the agent, trains it, and sets the ring's priorities.
 
@@ -72,24 +83,12 @@ class BalancedReplay(Callback):
 
     def __init__(
         self,
-        online_fraction: float = 0.5,
-        balanced_steps: int = 1000,
-        batch_size: int = 256,
-        hidden_sizes: tuple[int, ...] = (256, 256),
-        learning_rate: float = 3e-4,
+        online_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.5,
+        balanced_steps: Positive = 1000,
+        batch_size: Positive = 256,
+        hidden_sizes: Sizes = (256, 256),
+        learning_rate: NonNegative = 3e-4,
     ) -> None:
-        if not 0 <= online_fraction < 1:
-            raise UserError(
-                f"BalancedReplay.online_fraction is {online_fraction}; it must be at least 0 and "
-                "below 1"
-            )
-        for name, value in (("balanced_steps", balanced_steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"BalancedReplay.{name} is {value}; it must be 1 or more")
-        if not 0 <= learning_rate < float("inf"):
-            raise UserError(
-                f"BalancedReplay.learning_rate is {learning_rate}; it must be 0 or more"
-            )
         self.online_fraction, self.balanced_steps = online_fraction, balanced_steps
         self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
         self.learning_rate = learning_rate

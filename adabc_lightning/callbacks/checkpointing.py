@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.saved import Flag, Number, Saved
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -55,6 +56,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.flush()
             if target.name == LAST:
                 keep_previous(target)
+
+
+class SavedCheckpointing(Saved):
+    """See :meth:`Checkpointing.state_dict`."""
+
+    best_return: Number | None
+    best_is_online: Flag
 
 
 class Checkpointing(Checkpoint):

@@ -1,18 +1,21 @@
 """How good the policy is without noise, and the history that the summary is made of."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
+from pydantic import AfterValidator, ConfigDict, Field
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Count, Listing, Number, Saved, absent, wrong
 from adabc_lightning.run.seeding import stream_seed
+from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -22,6 +25,30 @@ if TYPE_CHECKING:
 _MOST = 10_000  # each episode has an environment of its own
 
 
+class _Point(Saved):
+    """Other entries are numbers, too."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number]
+    gradient_updates: Count
+    env_steps: Count
+    episode_return: Number = Field(alias="eval/return")
+
+
+def _two(episode: list[float]) -> list[float]:
+    return episode if len(episode) == 2 else wrong("a return and a number of steps")
+
+
+class SavedEvaluation(Saved):
+    """See :meth:`Evaluation.state_dict`."""
+
+    history: Listing[_Point]
+    seconds: Number
+    logged: Listing[Annotated[Listing[Number], AfterValidator(_two)]] = absent()
+    """Absent in checkpoints of earlier versions."""
+
+
+@declared("evaluation")
 class Evaluation(Callback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
@@ -33,10 +60,9 @@ class Evaluation(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, episodes: int = 10) -> None:
-        if not 1 <= episodes <= _MOST:
-            wanted = "1 or more" if episodes < 1 else f"{_MOST} or fewer"
-            raise UserError(f"evaluation.episodes is {episodes}; it must be {wanted}")
+    def __init__(self, episodes: Positive = 10) -> None:
+        if episodes > _MOST:
+            raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

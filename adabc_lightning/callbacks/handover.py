@@ -1,19 +1,21 @@
 """How far the policy has left what its critics know: at the hand-over and at every evaluation."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from lightning import Callback, Trainer
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.types import Positive, Real, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -63,6 +65,15 @@ def measure(
     return {f"diagnostics/{name}": value for name, value in values.items()}
 
 
+class SavedDiagnostics(Saved):
+    """See :meth:`HandoverDiagnostics.state_dict`."""
+
+    smallest: Number | None
+    visited: Annotated[Tensor, tensor(2, torch.float32)] | None
+    warnings: Listing[Text]
+
+
+@declared("diagnostics")
 class HandoverDiagnostics(Callback):
     """Measures :func:`measure` and says one sentence when a collapse is to be expected.
 
@@ -79,13 +90,11 @@ class HandoverDiagnostics(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, rows: int = 1024, distance_ratio: float | None = 1.1) -> None:
-        if not 1 <= rows <= 1_000_000:
-            raise UserError(f"diagnostics.rows is {rows}; it must be between 1 and 1000000")
-        if distance_ratio is not None and not 1 < distance_ratio < float("inf"):
-            raise UserError(
-                f"diagnostics.distance_ratio is {distance_ratio}; it must be above 1, or null"
-            )
+    def __init__(
+        self,
+        rows: Annotated[Positive, Field(le=1_000_000)] = 1024,
+        distance_ratio: Annotated[Real, Field(gt=1)] | None = 1.1,
+    ) -> None:
         self.rows, self.distance_ratio = rows, distance_ratio
         self.warnings: list[str] = []
         self._smallest: float | None = None

@@ -13,6 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from adabc_lightning.errors import UserError, first_cause
 from adabc_lightning.run.atomic import NotWritten, replace_text, writing
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.saved import Count, Named, Number, Saved
+from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -75,6 +77,17 @@ class HasLock(Protocol):
     lock: FolderLock
 
 
+class SavedMetrics(Saved):
+    """See :meth:`Metrics.state_dict`."""
+
+    size: Count
+    last_progress: Count
+    episodes: Count
+    pending: Named[Number]
+    latest: Named[Number]
+
+
+@declared("metrics")
 class Metrics(Callback):
     """Writes ``metrics.csv`` and forwards the same rows to the trainer's loggers.
 
@@ -88,9 +101,7 @@ class Metrics(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, every: int = 500) -> None:
-        if every < 1:
-            raise UserError(f"metrics.every is {every}; it must be 1 or more")
+    def __init__(self, every: Positive = 500) -> None:
         self.every = every
         self.pending: dict[str, float] = {}
         self.latest: dict[str, float] = {}

@@ -35,9 +35,10 @@ from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_f
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.replicas import Replicas
+from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.allowed import allowed_packages
 from adabc_lightning.run.atomic import NotWritten
-from adabc_lightning.run.checkpoint_files import not_taken, read_checkpoint
+from adabc_lightning.run.checkpoint_files import not_taken
 from adabc_lightning.run.config_files import load, references_only
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on, how_to_go_on
 from adabc_lightning.run.lock import FolderLock
@@ -183,7 +184,9 @@ class CommandLine(LightningCLI):
             self.lock.take(self.folder)
         count = self.config.model.replicas
         with _muted(self.follows):
-            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
+            self.checkpoint = checkpoint_to_resume(
+                self.folder, self.config.ckpt_path, check_run, count
+            )
 
     def instantiate_classes(self) -> None:
         """A class named in the config may refuse its arguments; jsonargparse wraps that."""
@@ -332,7 +335,7 @@ class CommandLine(LightningCLI):
         """Prints return and score of each episode of a checkpoint's policy."""
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        checkpoint = read_checkpoint(Path(self.config.ckpt_path))
+        checkpoint = read_run(Path(self.config.ckpt_path))
         try:
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"])

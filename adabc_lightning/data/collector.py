@@ -4,17 +4,20 @@ TorchRL's ``Collector`` is not used: it steps Hopper at a fifth of this loop's r
 state cannot be saved in the middle of an episode.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.make import Bookmark, Policy, get_state, set_state
+from adabc_lightning.env.saved import SavedEnvironment, Steps
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.run.saved import Count, Number, NumpyGenerator, tensor
 from adabc_lightning.run.seeding import stream_seed
 
 
@@ -24,6 +27,17 @@ class Episode(NamedTuple):
     episode_return: float
     """Raw undiscounted return, exploration noise included."""
     steps: int
+
+
+class SavedCollector(Steps):
+    """Where a run is in its environment."""
+
+    reset_seed: Count | None
+    noise: NumpyGenerator
+    observation: Annotated[Tensor, tensor(1)] | None
+    episode_return: Number = Field(alias="return")
+    steps: Count
+    env: SavedEnvironment | None
 
 
 class Collector:

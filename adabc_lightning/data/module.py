@@ -32,8 +32,10 @@ from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.types import NonNegative, Positive, Seconds, declared
 
 
+@declared("data")
 class ReplayDataModule(LightningDataModule):
     """Serves batches from the offline data, then from the mixed replay ring.
 
@@ -65,33 +67,18 @@ class ReplayDataModule(LightningDataModule):
         env_id: str = "Hopper-v5",
         dataset: str | None = "hopper-medium-replay",
         schedule: Schedule | None = None,
-        batch_size: int = 256,
-        replay_capacity: int | None = 250_000,
-        exploration_noise: float = 0.1,
+        batch_size: Positive = 256,
+        replay_capacity: Positive | None = 250_000,
+        exploration_noise: NonNegative = 0.1,
         reference_min: float | None = None,
         reference_max: float | None = None,
         download: bool = False,
-        max_episode_steps: int | None = None,
-        step_timeout: float | None = None,
+        max_episode_steps: Positive | None = None,
+        step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be 1 or more")
-        if replay_capacity is not None and replay_capacity < 1:
-            raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
-        if not 0 <= exploration_noise < float("inf"):  # also catches NaN
-            raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise UserError(
-                f"data.max_episode_steps is {max_episode_steps}; it must be 1 or more, or null"
-            )
-        if step_timeout is not None and not 0 < step_timeout < float("inf"):
-            raise UserError(
-                f"data.step_timeout is {step_timeout}; it must be a positive number of seconds, "
-                "or null"
-            )
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
         self.schedule = schedule or Schedule()

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,21 @@ def load_policy(path: str | Path) -> Policy:
     if (path / CARD).is_file():
         return _exported(path)
     file = policy_file(path)
-    checkpoint = read_checkpoint(file, policy_only=True)
+    checkpoint = read_policy(file)
     policy, state = stored_policy(checkpoint, file), checkpoint["state_dict"]
     low, high = state["actor.action_low"].numpy(), state["actor.action_high"].numpy()
     return Policy(policy, low, high, _facts(checkpoint, file))
+
+
+def read_policy(path: Path) -> dict[str, Any]:
+    """A kept policy, or a run's checkpoint, of which no more is looked at.
+
+    Raises: Damaged, UserError: as :func:`read_checkpoint`.
+    """
+    from adabc_lightning.env.saved import SavedPolicy  # PyTorch and pydantic: slow
+    from adabc_lightning.run.saved import check
+
+    return read_checkpoint(path, partial(check, SavedPolicy), policy_only=True)
 
 
 def policy_file(path: Path) -> Path:

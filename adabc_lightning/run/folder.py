@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adabc_lightning.run.checkpoint_files import (
     read_checkpoint,
 )
 
+Check = Callable[[Any], None]
+
 
 def fresh_folder(env_id: str, seed: int) -> Path:
     """``runs/ENV-seedS-TIME``, or with a number after it where that exists."""
@@ -27,12 +30,15 @@ def fresh_folder(env_id: str, seed: int) -> Path:
     return next(folder for name in names if not (folder := Path("runs", name)).exists())
 
 
-def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1) -> str | None:
+def checkpoint_to_resume(
+    folder: Path, ckpt_path: str | None, check: Check, replicas: int = 1
+) -> str | None:
     """The checkpoint a run in a folder starts from; never on top of another run's results.
 
     Args:
         folder: the run's folder; it need not exist.
         ckpt_path: a path, or ``"last"`` for the folder's own newest.
+        check: of a checkpoint's content, see :func:`read_checkpoint`.
         replicas: how many agents go on from it.
     Returns: an existing checkpoint; None to start from the beginning.
     Raises: UserError: the folder holds a run or cannot be written, or there is no checkpoint.
@@ -41,11 +47,11 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
     if ckpt_path == "last":
-        return _newest_whole(folder, replicas)
+        return _newest_whole(folder, check, replicas)
     if not goes_on(folder, ckpt_path):
         refuse_a_second_run(folder)
     if ckpt_path is not None:
-        checkpoint = read_checkpoint(Path(ckpt_path), replicas=replicas)
+        checkpoint = read_checkpoint(Path(ckpt_path), check, replicas=replicas)
         if goes_on(folder, ckpt_path):
             refuse_other_count(folder, checkpoint, replicas)
     return ckpt_path
@@ -77,7 +83,7 @@ def refuse_other_count(folder: Path, checkpoint: dict[str, Any], replicas: int) 
         )
 
 
-def _newest_whole(folder: Path, replicas: int) -> str | None:
+def _newest_whole(folder: Path, check: Check, replicas: int) -> str | None:
     """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
     found = newest(folder)
     if not found:
@@ -85,7 +91,8 @@ def _newest_whole(folder: Path, replicas: int) -> str | None:
         return None
     for path in found:
         try:
-            refuse_other_count(folder, read_checkpoint(path, replicas=replicas), replicas)
+            checkpoint = read_checkpoint(path, check, replicas=replicas)
+            refuse_other_count(folder, checkpoint, replicas)
         except Damaged:
             continue
         if path.name != LAST:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from adabc_lightning.errors import UserError, first_cause
+from adabc_lightning.run.types import declared
 
 if TYPE_CHECKING:
     import wandb
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 START_SECONDS, FINISH_SECONDS = 10, 60
 
 
+@declared("logging")
 @dataclass(frozen=True)
 class Logging:
     """Loggers beside ``metrics.csv``, which is always written.

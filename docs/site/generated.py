@@ -32,7 +32,7 @@ def anchor(name: str) -> str:
 
 def keys() -> str:
     """A section per group, a row per key: default, what it takes, what it means, who changes it."""
-    from adabc_lightning.commands.parser import in_words
+    from adabc_lightning.run.words import in_words
 
     parser = _parser()
     actions = {action.dest: action for action in parser._actions}

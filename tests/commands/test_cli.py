@@ -18,13 +18,13 @@ import yaml
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.commands.parser import in_words
 from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run import loggers as loggers_module
-from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
+from adabc_lightning.run.words import in_words
 
 SIZES = shlex.split(
     "--schedule.offline_updates 20 --schedule.online_env_steps 10"
@@ -212,7 +212,7 @@ from adabc_lightning.__main__ import main
 words = [[], ["--help"], ["--version"], ["configs"], ["fit", "--help"], ["validate", "-h"]]
 assert [main(line) for line in words] == [0] * len(words)
 assert main(["fit", "--config", "nowhere"]) == main(["ft"]) == 2
-heavy = {"torch", "lightning", "numpy", "gymnasium", "wandb"} & set(sys.modules)
+heavy = {"torch", "lightning", "numpy", "gymnasium", "pydantic", "wandb"} & set(sys.modules)
 assert not heavy, heavy
 """
     result = process("-c", script, cwd=tmp_path)
@@ -262,7 +262,7 @@ MISTAKES = [
     ("--model.gamma 1.5", "model.gamma is 1.5; it must be between 0 and 1"),
     ("--model.subset_size 11", "1 ≤ subset_size ≤ num_critics"),
     ("--schedule.evaluation_every 0", "schedule.evaluation_every is 0; it must be 1 or more"),
-    ("--downsampling.method foo", "downsampling.method is 'foo'; known: random, best"),
+    ("--downsampling.method foo", "downsampling.method is foo; it must be random or best"),
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
@@ -368,11 +368,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
 def test_a_checkpoint_of_something_else() -> None:
     torch.save({"state_dict": {}}, "other.ckpt")
     with pytest.raises(UserError, match=r"other.ckpt is no checkpoint of adabc_lightning"):
-        read_checkpoint(Path("other.ckpt"))
+        read_run(Path("other.ckpt"))
     Path("run").mkdir()
     Path("run/config.yaml").touch()  # a run that was killed at once, or a user's own file
     with pytest.raises(UserError, match="run already holds a run"):
-        checkpoint_to_resume(Path("run"), None)
+        checkpoint_to_resume(Path("run"), None, check_run)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.replicas import Replicas
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.schedule import Schedule
 
 SCHEDULE = Schedule(10, 20, 2, evaluation_every=5, offline_chunk=3)
@@ -251,18 +251,18 @@ def test_checkpoints_of_all_and_of_one_are_told_apart(tmp_path: Path) -> None:
     trainer, group = group_of(tmp_path, log)
     trainer.fit(group.module, group.data)
     last = tmp_path / "checkpoints/last.ckpt"
-    assert len(read_checkpoint(last, replicas=COUNT)["replicas"]) == COUNT
+    assert len(read_run(last, replicas=COUNT)["replicas"]) == COUNT
     with pytest.raises(UserError, match=r"several replicas; .*replica_0.checkpoints.last\.ckpt"):
-        read_checkpoint(last)
+        read_run(last)
     content = torch.load(last, weights_only=True)
     content["replicas"][1]["agent"]["seed"] = "x"
     torch.save(content, last)
     with pytest.raises(UserError, match="in replicas/1, agent/seed is 'x'"):
-        read_checkpoint(last, replicas=COUNT)
+        read_run(last, replicas=COUNT)
     content["replicas"][1]["agent"].update(seed=1, gradient_updates=1)
     torch.save(content, last)
     with pytest.raises(UserError, match="the replicas are not equally far"):
-        read_checkpoint(last, replicas=COUNT)
+        read_run(last, replicas=COUNT)
     del content["replicas"][1]
     torch.save(content, last)
     trainer, group = group_of(tmp_path / "again", log)
@@ -291,7 +291,7 @@ def test_a_failure_names_its_replica(index: int, saved: int, tmp_path: Path) -> 
         assert text in str(raised.value)
     assert (tmp_path / f"replica_{index}/diagnostics.json").is_file()
     assert not (tmp_path / f"replica_{1 - index}/diagnostics.json").exists()
-    last = read_checkpoint(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+    last = read_run(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
     steps = [part["ReplayDataModule"]["collector"]["env_steps"] for part in last["replicas"]]
     assert steps == [saved] * COUNT
 

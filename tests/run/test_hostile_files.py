@@ -23,14 +23,14 @@ from test_bad_data import SPEC, log, write
 from test_datasets import create_minari, episode_buffers
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.data import limits
 from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.d4rl import FILES
 from adabc_lightning.data.datasets import MINARI_ID, load_dataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import read_run
+from adabc_lightning.run import limits
 from adabc_lightning.run.allowed import allowed_packages, check_module, take_allowed
-from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import merged
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.loggers import refuse_key
@@ -98,7 +98,7 @@ def test_other_pickles_are_refused_and_not_run() -> None:
     for content in (pickle.dumps(Payload()), pickle.dumps(checkpoint()), legacy.getvalue()):
         Path("evil.ckpt").write_bytes(content)
         with pytest.raises(UserError, match=r"evil.ckpt is no readable checkpoint"):
-            read_checkpoint(Path("evil.ckpt"))
+            read_run(Path("evil.ckpt"))
     assert not Path("pwned").exists()
 
 

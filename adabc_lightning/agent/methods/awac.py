@@ -1,6 +1,9 @@
 """Advantage-weighted actor-critic (Nair et al. 2020)."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -14,11 +17,12 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Weights, policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import descend, ensemble_target, follow, step_critics
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import Real, declared
 
 _LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
 
 
+@declared("model.method")
 class AWAC(Method):
     """As the JAX implementation that the paper ran (jaxrl); α has no part in it.
 
@@ -33,9 +37,7 @@ class AWAC(Method):
 
     stacks = True
 
-    def __init__(self, beta: float = 2.0) -> None:
-        if not 0 < beta < float("inf"):
-            raise UserError(f"model.method.beta is {beta}; it must be above 0")
+    def __init__(self, beta: Annotated[Real, Field(gt=0)] = 2.0) -> None:
         self.beta = beta
 
     def parts(self, shape: Shape) -> dict[str, Trained]:
