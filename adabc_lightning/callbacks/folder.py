@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
@@ -14,6 +13,7 @@ from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, finish_loggers, make_loggers
+from adabc_lightning.run.yaml_core import load_yaml
 
 
 class ReplicaFolder(Callback):
@@ -78,7 +78,7 @@ class RunFolder(Callback):
         loggers = make_loggers(self.logging, folder)
         for logger in loggers:
             with suppress(Exception):  # a run never fails for its logger
-                logger.log_hyperparams(yaml.safe_load(self.config))
+                logger.log_hyperparams(load_yaml(self.config))
         trainer.loggers = [*trainer.loggers, *loggers]
         if self.logging.wandb_artifacts and loggers and data.dataset is not None:
             self._card = dataset_card(data.dataset)  # the hand-over drops the dataset

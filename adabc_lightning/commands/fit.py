@@ -33,6 +33,7 @@ from adabc_lightning.commands.messages import closing_line, episode_table, plan_
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.env.policy import policy_file
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.run.allowed import allowed_packages
@@ -145,10 +146,13 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Names are checked first, file by file, so that a message can say where."""
         assert isinstance(parser, Parser)
-        for path in self.files:
-            parser.check_names(load(path), str(path))
+        contents = {path: load(path) for path in self.files}
+        for path, content in contents.items():
+            parser.check_names(content, str(path))
         parser.check_options(args)
-        self.config = parser.parse_args([*(f"--config={path}" for path in self.files), *args])
+        # jsonargparse takes no file without a key in it; what is inherited is among the files.
+        saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
+        self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
         largest = 2**32 - max(1, self.config.model.replicas)  # of the first replica
         if not 0 <= self.config.seed_everything <= largest:
             raise UserError(
@@ -162,6 +166,8 @@ class CommandLine(LightningCLI):
             return
         options = self.config.trainer
         self._check_length(options)
+        if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
+            raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
         if self.dry:  # the plan is that of all devices together, which need not start
             each = str(options.devices)
             self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
@@ -332,14 +338,15 @@ class CommandLine(LightningCLI):
         """Prints return and score of each episode of a checkpoint's policy."""
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        checkpoint = read_checkpoint(Path(self.config.ckpt_path))
+        path = policy_file(Path(self.config.ckpt_path))
+        checkpoint = read_checkpoint(path)
         try:
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"])
         except UserError:
             raise
         except Exception as error:
-            raise not_taken(self.config.ckpt_path, error) from error
+            raise not_taken(path, error) from error
         evaluation = self.config_init.evaluation
         returns, lengths = evaluation.run(self.datamodule, self.model)
         evaluation.teardown(self.trainer, self.model, "validate")

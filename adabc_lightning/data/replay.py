@@ -1,6 +1,8 @@
 """The ring the agent learns from, on TorchRL storage."""
 
 import copy
+import logging
+import os
 from typing import Any
 
 import torch
@@ -10,6 +12,9 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer, Storage
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from adabc_lightning.data.transitions import Layout
+
+if "RL_LOGGING_LEVEL" not in os.environ:  # TorchRL announces every storage
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
 class UniformSampler(RandomSampler):
