@@ -34,7 +34,7 @@ from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.policy import policy_file
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.run.allowed import allowed_packages
 from adabc_lightning.run.atomic import NotWritten
@@ -44,6 +44,7 @@ from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, refuse_key
 from adabc_lightning.run.moved import translated
+from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 
@@ -278,8 +279,12 @@ class CommandLine(LightningCLI):
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
         if self.dry:
-            print(plan_text(self.plan(), str(self.folder)))
+            print(printable(plan_text(self.plan(), str(self.folder)), keep="\n"))
             return
+        with lasting("stdout"), outliving_the_terminal():
+            self._fit()
+
+    def _fit(self) -> None:
         try:
             self.start()
         except NotWritten as error:
@@ -289,7 +294,8 @@ class CommandLine(LightningCLI):
             for run in runs:
                 evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
                 folder = Path(run.default_root_dir)
-                print(closing_line(evaluation.history, self.datamodule.schedule, folder))
+                line = closing_line(evaluation.history, self.datamodule.schedule, folder)
+                print(printable(line))
             if evaluation.history:
                 self._report()
 
@@ -320,7 +326,7 @@ class CommandLine(LightningCLI):
         from adabc_lightning.commands.report.page import write_page
 
         try:
-            print(f"report: {write_page(self.folder)}")
+            print(printable(f"report: {write_page(self.folder)}"))
         except Exception as error:  # whatever it stumbles over
             warn(f"there is no page of this run: {error}")
 

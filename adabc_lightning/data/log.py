@@ -13,7 +13,7 @@ from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
 from adabc_lightning.env.make import Policy
-from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.errors import EnvironmentFailure, UserError, printable
 from adabc_lightning.run.lock import FolderLock
 
 POLL = 0.05  # seconds between two looks into the folder
@@ -101,7 +101,7 @@ class LogCollector:
             self._idle()
             waited = time.monotonic() - start
             if waited > PATIENCE and not said:
-                print(f"waiting for {path}", file=sys.stderr)
+                print(printable(f"waiting for {path}"), file=sys.stderr)
                 said = True
             if self.timeout is not None and waited > self.timeout:
                 raise UserError(

@@ -22,7 +22,7 @@ from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.commands.parser import in_words
 from adabc_lightning.errors import UserError
 from adabc_lightning.run import loggers as loggers_module
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.run.checkpoint_files import is_whole, read_checkpoint
 from adabc_lightning.run.config_files import packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
@@ -179,6 +179,8 @@ def test_a_run_s_folder_stands_for_its_newest_checkpoint(
     here = ["--trainer.default_root_dir", "run"]
     assert main(["fit", "--ckpt_path", "run", *here]) == 0  # as last
     assert Path("run/metrics.csv").read_bytes() == rows
+    assert main(["fit", "--ckpt_path", "run", "--trainer.default_root_dir", "finished"]) == 0
+    assert is_whole(Path("finished/checkpoints/last.ckpt"))  # though nothing was left to do
     longer = ["--schedule.online_env_steps", "20", "--trainer.default_root_dir", "new"]
     assert main(["fit", "--ckpt_path", "run", *longer]) == 0
     made = [read_checkpoint(Path(name, "checkpoints", "last.ckpt")) for name in ("run", "new")]
@@ -492,6 +494,30 @@ def test_wandb_never_asks_and_never_fails_a_run(
     assert printed.out == ""
     assert said in printed.err
     assert printed.err.count("\n") == bool(said)
+
+
+def test_a_run_that_goes_on_is_one_run_at_every_logger(run: Path) -> None:
+    """Killed after its last checkpoint, before TensorBoard and W&B knew of an end."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = shutil.copytree(run, "run")
+    last = folder / "checkpoints" / "last.ckpt"
+    shutil.copy(folder / "checkpoints" / "pretrained.ckpt", last)
+    words = ["--ckpt_path", "last", "--trainer.default_root_dir", "run"]
+    result = process("-m", "adabc_lightning", "fit", *words, cwd=Path.cwd())
+    assert result.returncode == 0, result.stderr
+    assert len(list((folder / "tensorboard").glob("events.*"))) == 2
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    for name in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(name)]
+        assert len(set(steps)) == len(steps), name
+    assert [event.step for event in events.Scalars("eval/return")] == [10, 20, 50]
+    assert [event.step for event in events.Scalars("diagnostics/q_gap")] == [20, 50]
+    ids = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 2
+    assert ids == {(folder / "wandb" / "run-id").read_text().strip()}
+    assert not result.stderr.count("\n") > 1
 
 
 def test_tensorboard_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
