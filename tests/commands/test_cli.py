@@ -500,7 +500,8 @@ def test_a_run_that_goes_on_is_one_run_at_every_logger(run: Path) -> None:
     """Killed after its last checkpoint, before TensorBoard and W&B knew of an end."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = shutil.copytree(run, "run")
+    folder = Path("run")
+    shutil.copytree(run, folder)
     last = folder / "checkpoints" / "last.ckpt"
     shutil.copy(folder / "checkpoints" / "pretrained.ckpt", last)
     words = ["--ckpt_path", "last", "--trainer.default_root_dir", "run"]

@@ -88,7 +88,8 @@ def main(words: list[str]) -> None:
             raise UserError(f"report needs {library}: pip install adabc_lightning[report]")
     runs, left_out = find_runs(options.runs)
     if not runs:
-        raise UserError(f"no run to report; {'; '.join(left_out[:3]) or 'there is none'}")
+        why = "; ".join(left_out[:3]) or "experiments' pre-trainings are left out"
+        raise UserError(f"no run in {options.runs[0]} can be reported: {why}")
     for clause in left_out:
         print(one_line(f"left out, {clause}"), file=sys.stderr)
     sorted_runs = panels(runs)
