@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from adabc_lightning.run.saved import Flag, Number, Saved
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
+
+AT_ONCE_SECONDS = 1.0
+"""A second signal means "now" from so long after the first on."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -72,7 +76,8 @@ class Checkpointing(Checkpoint):
     fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
     there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
     optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
-    Lightning's own handlers would exit having saved nothing.
+    Lightning's own handlers would exit having saved nothing. A second one exits at once if it comes
+    a second after the first or later: supervisors signal a process and its group in one go.
 
     Args:
         keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
@@ -88,6 +93,7 @@ class Checkpointing(Checkpoint):
         self.best_return: float | None = None
         self._best_is_online = False
         self._signal: int | None = None
+        self._asked_at = 0.0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -97,7 +103,9 @@ class Checkpointing(Checkpoint):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+        """Gives the signals back, unless one ends the process: its twin may come late."""
+        if self._signal is not None:
+            return
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -109,9 +117,10 @@ class Checkpointing(Checkpoint):
         self.teardown(trainer, pl_module, "fit")
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is not None:  # asked twice: at once, with what the disk has
+        if self._signal is None:
+            self._signal, self._asked_at = number, time.monotonic()
+        elif time.monotonic() - self._asked_at >= AT_ONCE_SECONDS:  # with what the disk has
             raise SystemExit(128 + number)
-        self._signal = number
 
     def on_train_batch_end(
         self,
@@ -142,6 +151,13 @@ class Checkpointing(Checkpoint):
         if asked := self._asked(data):
             self._stop(trainer, asked)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had nothing left to do leaves its state in its new folder, too."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        last = Path(trainer.default_root_dir) / FOLDER / LAST
+        if not any(data.ranks.gather(last.exists())):
+            trainer.save_checkpoint(last, weights_only=False)
+
     def _asked(self, data: "ReplayDataModule") -> int | None:
         """The signal that ends the run: it reaches one rank, or each at another batch."""
         return next(filter(None, data.ranks.gather(self._signal)), None)
@@ -166,6 +182,8 @@ class Checkpointing(Checkpoint):
                 file=sys.stderr,
             )
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
+        # Lightning would give the signals back on the way out, before a late twin has come.
+        trainer._signal_connector._original_handlers = {}
         raise SystemExit(128 + asked)
 
     def _improved(self, trainer: Trainer, online: bool) -> bool:

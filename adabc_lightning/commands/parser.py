@@ -4,22 +4,29 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import set_loader
+import yaml
+from jsonargparse import _loaders_dumpers, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from adabc_lightning.errors import UserError, closest, nearest
 from adabc_lightning.run.allowed import refusal
 from adabc_lightning.run.moved import translated
 from adabc_lightning.run.words import in_words, is_function, wrong_value
+from adabc_lightning.run.yaml_core import Loader, dump_yaml
 
 
 def read_as_today() -> None:
-    """Lets jsonargparse read config files and values with today's paths of what they name."""
-    load = get_omegaconf_loader("omegaconf+")  # there is no public way to what it would take
-    set_loader("omegaconf+", lambda text: translated(load(text)), (YAMLError,))
+    """Lets jsonargparse read files and values as :func:`~adabc_lightning.run.config_files.load`.
+
+    That is with YAML 1.2's numbers and today's paths of what they name; it writes what reads back.
+    There is no public way to either loader: one is for whole values, one for text in their place.
+    """
+    _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]
+    load = get_omegaconf_loader("omegaconf+")
+    set_loader("omegaconf+", lambda text: translated(load(text)), (yaml.YAMLError, ValueError))
+    set_dumper("yaml", dump_yaml)
 
 
 class Parser(LightningArgumentParser):

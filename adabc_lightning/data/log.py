@@ -14,7 +14,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
 from adabc_lightning.env.make import Policy
 from adabc_lightning.env.saved import Steps
-from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.errors import EnvironmentFailure, UserError, printable
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.saved import Count
 
@@ -110,7 +110,7 @@ class LogCollector:
             self._idle()
             waited = time.monotonic() - start
             if waited > PATIENCE and not said:
-                print(f"waiting for {path}", file=sys.stderr)
+                print(printable(f"waiting for {path}"), file=sys.stderr)
                 said = True
             if self.timeout is not None and waited > self.timeout:
                 raise UserError(

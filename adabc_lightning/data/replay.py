@@ -1,7 +1,9 @@
 """The ring the agent learns from, on TorchRL storage."""
 
 import copy
+import logging
 import math
+import os
 from typing import Annotated, Any
 
 import torch
@@ -58,6 +60,10 @@ class SavedRing(SavedDraws):
         if not 0 < float(priorities.sum()) < math.inf:
             disagree("{where}/sampler/priorities have no positive, finite sum")
         return self
+
+
+if "RL_LOGGING_LEVEL" not in os.environ:  # TorchRL announces every storage
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
 class UniformSampler(RandomSampler):

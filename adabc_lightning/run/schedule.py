@@ -18,7 +18,8 @@ class Schedule:
         online_env_steps: environment steps of fine-tuning.
         updates_per_env_step: G, gradient updates after each environment step.
         evaluation_every: gradient updates (offline) or environment steps (online) between
-            evaluations; the end of each phase is evaluated in any case.
+            evaluations; the end of each phase is evaluated in any case. A value that
+            ``offline_chunk`` does not divide cuts chunks, and so changes the numbers as that does.
         offline_chunk: offline updates handed to the trainer at once; it changes speed, and
             through the sampler's order of draws the numbers, but not the algorithm.
     Raises: UserError: a count that is negative, or zero where it must not be.

@@ -34,9 +34,8 @@ TINY = shlex.split(
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working folder, and no W&B."""
+    """An empty working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 def command_lines() -> list[list[str]]:
@@ -82,6 +81,7 @@ def test_every_packaged_config_runs(
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.usefixtures("as_a_user")
 def test_every_command_of_readme_and_use_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +120,7 @@ def test_every_command_of_readme_and_use_runs(
         planned = command[0] == "fit" and "--dry-run" in command
         assert ("hand-over     keeps" if planned else says[command[0]]) in out
     assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
+    assert (tmp_path / "runs" / "demo1" / "wandb" / "dataset-card.json").exists()
     assert "demo1" in (tmp_path / "comparison.html").read_text()
 
 
@@ -155,6 +156,7 @@ def test_the_make_targets_exist_and_run_the_real_command() -> None:
     assert "-m adabc_lightning fit --config hopper.yaml --config quick.yaml" in makefile
 
 
+@pytest.mark.usefixtures("as_a_user")
 def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
     words = ["fit", "--config", "hopper.yaml", "--config", "quick.yaml", *TINY]
     result = subprocess.run(
@@ -172,6 +174,7 @@ def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
         "summary.json",
         "report.html",
         "checkpoints",
+        "wandb",
     }
 
 

@@ -19,7 +19,7 @@ from adabc_lightning.commands.doctor.machine import (
 )
 from adabc_lightning.commands.doctor.rendering import rendering, simulation
 from adabc_lightning.commands.options import Options
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
 
 EPILOG = """\
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
     for finding in examine(options, files, keys, report):
         findings.append(finding)
         if not options.json:
-            print(finding.line(), flush=True)
+            print(printable(finding.line(), keep="\n"), flush=True)
     broken = [finding for finding in findings if finding.state == "problem"]
     if options.json:
         checks = [asdict(finding) for finding in findings]
