@@ -4,6 +4,7 @@ An objective is stateless: a few pure functions of the actor's weights. A new on
 named in YAML as ``model.objective.class_path``.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from adabc_lightning.agent.update import AgentState, UpdateOptions
 
 LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
+_LIKELIHOOD_1 = -0.5 * math.log(2 * math.pi)  # log σ of a normal whose density at its mean is 1
 
 
 class Objective(ABC):
@@ -199,11 +201,13 @@ class AWAC(Objective):
             q_B = options.target_rule(q_values(observation_BO, action_BA, state.critics))
         mean_BA = policy(observation_BO, state.actor[:-1], low, high)
         half_A, middle_A = (high - low) / 2, (high + low) / 2
+        # An action that is fixed has the likelihood 1, whatever it is.
+        free_A = half_A > 0
+        limit_A = torch.where(free_A, half_A, torch.inf)
+        log_std_A = torch.where(free_A, state.actor[-1].clamp(*LOG_STD_RANGE), _LIKELIHOOD_1)
         # In action limits, so that the likelihood does not depend on the action's unit.
         log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / half_A,
-            (mean_BA - middle_A) / half_A,
-            state.actor[-1].clamp(*LOG_STD_RANGE),
+            (action_BA - middle_A) / limit_A, (mean_BA - middle_A) / limit_A, log_std_A
         )
         loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
         with torch.no_grad():

@@ -66,6 +66,9 @@ class Checkpointing(Checkpoint):
     optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
     Lightning's own handlers would exit having saved nothing.
 
+    Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
+    run makes that evaluation first. Where several devices or replicas evaluate, it ends before.
+
     Args:
         keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
             of pre-training as 0, in ``checkpoints/policies/{env_steps:09d}.ckpt``; ``collect``
@@ -139,12 +142,12 @@ class Checkpointing(Checkpoint):
         return next(filter(None, data.ranks.gather(self._signal)), None)
 
     def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """A signal ends a run that waits for an episode, too."""
-        if self._signal is None:
+        """A signal ends a run that waits for an episode or evaluates, too."""
+        if self._signal is None or data.ranks.count > 1:  # which stop together, after a batch
             return
         trainer: Trainer = data.trainer  # type: ignore[assignment]
         # Before the first environment step the hand-over is half done: that from before it stays.
-        if data.env_steps:
+        if data.env_steps or _evaluates(trainer):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
@@ -152,9 +155,11 @@ class Checkpointing(Checkpoint):
 
     def _stop(self, trainer: Trainer, asked: int) -> None:
         if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
             print(
-                f"stopped by {signal.Signals(asked).name}, saved; go on with "
-                f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+                f"stopped by {signal.Signals(asked).name}, {saved}; go on with "
+                f"--trainer.default_root_dir {folder} --ckpt_path last",
                 file=sys.stderr,
             )
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
@@ -180,6 +185,12 @@ class Checkpointing(Checkpoint):
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
         self._best_is_online = state_dict["best_is_online"]
+
+
+def _evaluates(trainer: Trainer) -> bool:
+    """Whether an evaluation that the schedule asks for is going on."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(c, Evaluation) and c.interrupted is not None for c in callbacks)
 
 
 def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:

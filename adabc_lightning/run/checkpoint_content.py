@@ -104,8 +104,9 @@ _CALLBACKS = {
             "history": listing(both(record(_POINT), _NUMBERS)),
             "seconds": number,
             "logged": listing(both(listing(number), _episode)),
+            "interrupted": listing(both(listing(number), _episode)),
         },
-        may_lack=["logged"],
+        may_lack=["logged", "interrupted"],
     ),
     "HandoverDiagnostics": record(
         {
