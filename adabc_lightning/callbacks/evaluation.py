@@ -120,12 +120,11 @@ class Evaluation(Callback):
             self._evaluate(trainer, data, pl_module)
             self.interrupted = None
 
-    def on_train_epoch_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-    ) -> None:
-        """The evaluation that a checkpoint was saved in, and what the others make of it."""
+    def make_up(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The evaluation that a checkpoint was saved in, and what the others make of it.
+
+        Every callback must have started: the last of them calls this.
+        """
         if self.interrupted is None:
             return
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
