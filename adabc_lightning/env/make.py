@@ -53,8 +53,17 @@ def make_env(
             f"environment {env_id!r} is not registered; {nearest(env_id, known)}"
         ) from error
     except Exception as error:  # whatever a third party's constructor raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or _where(error)).splitlines()[0]
         raise UserError(f"environment {env_id!r} cannot be made: {reason}") from error
+
+
+def _where(error: Exception) -> str:
+    """For one without words: its type, and the module that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "?") if trace is not None else "?"
+    return f"{type(error).__name__} in {module}"
 
 
 def _register(env_id: str) -> None:

@@ -25,6 +25,7 @@ from adabc_lightning.env.exchange import LoggedEpisode, Space, check_episode, ch
 from adabc_lightning.env.make import evaluate, make_env
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.env.rollout import Part, roll_out
+from adabc_lightning.env.video import recording
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
@@ -227,3 +228,12 @@ def test_no_time_limit_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     line = capsys.readouterr().err
     assert line.endswith("set data.max_episode_steps\n")
     assert line.count("\n") == 1
+
+
+def test_the_error_of_a_picture_speaks_of_the_environment_s_own(tmp_path: Path) -> None:
+    env, target = make_env(register(Line)), tmp_path / "a.mp4"
+    pytest.importorskip("imageio_ffmpeg")
+    with pytest.raises(UserError) as caught, recording(env, target, 30):
+        pass
+    assert "MUJOCO_GL" not in str(caught.value)
+    assert str(caught.value).endswith("leave --video out")

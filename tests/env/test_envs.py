@@ -116,11 +116,13 @@ def test_action_limits_come_from_the_space_per_dimension() -> None:
         ("Hoper-v5", "did you mean 'Hopper-v5'"),
         ("CartPole-v1", "continuous actions"),
         ("FrozenLake-v1", "only a Box of one dimension"),
-        ("FetchReach-v4", "gymnasium.wrappers.FlattenObservation makes one"),
+        ("PointMaze_UMaze-v3", "gymnasium.wrappers.FlattenObservation makes one"),
+        # Its own package and MuJoCo's newer versions do not get on.
+        ("FetchReach-v4", "FlattenObservation makes one|AssertionError in gymnasium_robotics"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(env_id: str, sentence: str) -> None:
-    if env_id.startswith("Fetch"):
+    if env_id.startswith(("Fetch", "PointMaze")):
         pytest.importorskip("gymnasium_robotics")
     with pytest.raises(UserError, match=sentence):
         EnvironmentSpec.of(make_env(env_id), env_id)
