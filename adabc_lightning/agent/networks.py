@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchrl.modules import MLP
 
+from adabc_lightning.agent.bounds import inward
+
 Weights = tuple[Tensor, ...]
 """Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
 
@@ -80,7 +82,9 @@ def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tens
     Returns: ``[B, A]`` within ``[low, high]``.
     """
     half = (high_A - low_A) / 2
-    return torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+    action_BA = torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+    # Rounding alone leaves the box. Not by minimum and maximum, which at a tie halve the gradient.
+    return action_BA.clamp(low_A, high_A)
 
 
 def q_values(observation_BO: Tensor, action_BA: Tensor, weights: Weights) -> Tensor:
@@ -132,8 +136,9 @@ class Actor(nn.Module):
             self.log_std = nn.Parameter(torch.zeros(len(action_low)))
             # With the weights, so that whoever reads them knows what they stand for.
             self.register_buffer("log_std_range", torch.tensor(log_std_range))
-        self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
-        self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
+        low_A, high_A = inward(action_low, action_high)
+        self.register_buffer("action_low", torch.from_numpy(low_A))
+        self.register_buffer("action_high", torch.from_numpy(high_A))
 
     @property
     def weights(self) -> Weights:

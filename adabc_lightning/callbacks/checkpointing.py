@@ -79,6 +79,9 @@ class Checkpointing(Checkpoint):
     Lightning's own handlers would exit having saved nothing. A second one exits at once if it comes
     a second after the first or later: supervisors signal a process and its group in one go.
 
+    Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
+    run makes that evaluation first. Where several devices or replicas evaluate, it ends before.
+
     Args:
         keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
             of pre-training as 0, in ``checkpoints/policies/{env_steps:09d}.ckpt``; ``collect``
@@ -97,10 +100,13 @@ class Checkpointing(Checkpoint):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens for the signals that ask for an end."""
+        """Listens for the signals that ask for an end; has the evaluation made that one cut."""
         if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluation):
+                callback.make_up(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives the signals back, unless one ends the process: its twin may come late."""
@@ -163,12 +169,12 @@ class Checkpointing(Checkpoint):
         return next(filter(None, data.ranks.gather(self._signal)), None)
 
     def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """A signal ends a run that waits for an episode, too."""
-        if self._signal is None:
+        """A signal ends a run that waits for an episode or evaluates, too."""
+        if self._signal is None or data.ranks.count > 1:  # which stop together, after a batch
             return
         trainer: Trainer = data.trainer  # type: ignore[assignment]
         # Before the first environment step the hand-over is half done: that from before it stays.
-        if data.env_steps:
+        if data.env_steps or _evaluates(trainer):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
@@ -176,9 +182,11 @@ class Checkpointing(Checkpoint):
 
     def _stop(self, trainer: Trainer, asked: int) -> None:
         if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
             print(
-                f"stopped by {signal.Signals(asked).name}, saved; go on with "
-                f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+                f"stopped by {signal.Signals(asked).name}, {saved}; go on with "
+                f"--trainer.default_root_dir {folder} --ckpt_path last",
                 file=sys.stderr,
             )
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
@@ -206,6 +214,12 @@ class Checkpointing(Checkpoint):
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
         self._best_is_online = state_dict["best_is_online"]
+
+
+def _evaluates(trainer: Trainer) -> bool:
+    """Whether an evaluation that the schedule asks for is going on."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(c, Evaluation) and c.interrupted is not None for c in callbacks)
 
 
 def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:

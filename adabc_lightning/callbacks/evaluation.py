@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from pydantic import AfterValidator, ConfigDict, Field
+from tensordict import TensorDict
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.collector import Episode
@@ -39,13 +40,18 @@ def _two(episode: list[float]) -> list[float]:
     return episode if len(episode) == 2 else wrong("a return and a number of steps")
 
 
+_Episodes = Listing[Annotated[Listing[Number], AfterValidator(_two)]]
+
+
 class SavedEvaluation(Saved):
     """See :meth:`Evaluation.state_dict`."""
 
     history: Listing[_Point]
     seconds: Number
-    logged: Listing[Annotated[Listing[Number], AfterValidator(_two)]] = absent()
+    logged: _Episodes = absent()
     """Absent in checkpoints of earlier versions."""
+    interrupted: _Episodes = absent()
+    """Only of a checkpoint that was saved within an evaluation."""
 
 
 @declared("evaluation")
@@ -68,6 +74,9 @@ class Evaluation(Callback):
         self.seconds = 0.0
         self._envs: list[gymnasium.Env] = []
         self._logged: list[Episode] = []
+        self.interrupted: list[Episode] | None = None
+        """While a scheduled evaluation runs, and from a checkpoint that was saved in one: the
+        training episodes that ended with its step."""
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
@@ -92,7 +101,8 @@ class Evaluation(Callback):
 
         own: tuple[list[float], list[int]] = [], []
         if self._envs:  # there are fewer episodes than ranks
-            own = evaluate(act, self._envs, end - first, seed + first, data.step_timeout)
+            start_seed, limit = seed + first, data.step_timeout
+            own = evaluate(act, self._envs, end - first, start_seed, limit, data.idle)
             self.visited = np.concatenate(visited)
         parts = ranks.gather(own)
         self.seconds += time.perf_counter() - start
@@ -137,7 +147,22 @@ class Evaluation(Callback):
         if data.log is not None and data.collector.finished_episode is not None:
             self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
+            self.interrupted = data.finished_episodes
             self._evaluate(trainer, data, pl_module)
+            self.interrupted = None
+
+    def make_up(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The evaluation that a checkpoint was saved in, and what the others make of it.
+
+        Every callback must have started: the last of them calls this.
+        """
+        if self.interrupted is None:
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data.finished_episodes, self.interrupted = self.interrupted, None
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks[callbacks.index(self) :]:  # those before had had their turn
+            callback.on_train_batch_end(trainer, pl_module, None, TensorDict({}, [0, 0]), 0)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
@@ -161,8 +186,10 @@ class Evaluation(Callback):
         """
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         made = checkpoint["agent"]["gradient_updates"]
-        history = checkpoint["callbacks"].get(self.state_key, {}).get("history")
-        seen = not history or history[-1]["gradient_updates"] == made
+        own = checkpoint["callbacks"].get(self.state_key, {})
+        history = own.get("history")
+        # An evaluation that was interrupted there is made before anything else.
+        seen = not history or history[-1]["gradient_updates"] == made or "interrupted" in own
         if data.env_steps == 0 and made >= data.schedule.offline_updates and not seen:
             raise UserError(
                 f"the checkpoint is from offline update {made}, after an evaluation, and "
@@ -172,11 +199,14 @@ class Evaluation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""
-        return {
+        state: dict[str, Any] = {
             "history": [dict(point) for point in self.history],
             "seconds": self.seconds,
             "logged": [tuple(episode) for episode in self._logged],
         }
+        if self.interrupted is not None:
+            state["interrupted"] = [tuple(episode) for episode in self.interrupted]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
@@ -184,3 +214,5 @@ class Evaluation(Callback):
         self.seconds = state_dict["seconds"]
         # absent in checkpoints of earlier versions
         self._logged = [Episode(*episode) for episode in state_dict.get("logged", ())]
+        episodes = state_dict.get("interrupted")
+        self.interrupted = None if episodes is None else [Episode(*each) for each in episodes]

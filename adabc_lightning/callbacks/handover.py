@@ -39,25 +39,28 @@ def measure(
         ``disagreement_data`` and ``disagreement_policy``, the standard deviation over the critics
         for both kinds of actions, mean over the batch, all in units of Q; ``action_distance``, root
         mean square of π(s) − a in action limits, per dimension; ``saturated``, the share of the
-        policy's actions at a limit. Of the visited states ``disagreement_online``, as
-        ``disagreement_policy``.
+        policy's actions at a limit; both without actions that are fixed. Of the visited states
+        ``disagreement_online``, as ``disagreement_policy``.
     """
     values: dict[str, float] = {}
     low_A, high_A = agent.actor.action_low, agent.actor.action_high
     half_A, middle_A = (high_A - low_A) / 2, (high_A + low_A) / 2
+    # What is fixed is 0 below, and its share of a mean is taken out: a factor of 1 without any.
+    limit_A = torch.where(half_A > 0, half_A, torch.inf)
+    share = len(half_A) / int((half_A > 0).sum())
     if batch is not None:
         observation_BO, action_BA = batch["observation"], batch["action"]
         policy_action_BA = agent.actor(observation_BO)
         data_q_NB = agent.critics(observation_BO, action_BA)
         policy_q_NB = agent.critics(observation_BO, policy_action_BA)
-        distance_BA = (policy_action_BA - action_BA) / half_A
-        at_limit_BA = ((policy_action_BA - middle_A) / half_A).abs() > SATURATED
+        distance_BA = (policy_action_BA - action_BA) / limit_A
+        at_limit_BA = ((policy_action_BA - middle_A) / limit_A).abs() > SATURATED
         values = {
             "q_gap": float(policy_q_NB.mean() - data_q_NB.mean()),
-            "action_distance": float(distance_BA.square().mean().sqrt()),
+            "action_distance": float((share * distance_BA.square().mean()).sqrt()),
             "disagreement_data": float(data_q_NB.std(0, correction=0).mean()),
             "disagreement_policy": float(policy_q_NB.std(0, correction=0).mean()),
-            "saturated": float(at_limit_BA.float().mean()),
+            "saturated": share * float(at_limit_BA.float().mean()),
         }
     if visited_VO is not None:
         q_NV = agent.critics(visited_VO, agent.actor(visited_VO))

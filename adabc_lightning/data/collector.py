@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.make import Bookmark, Policy, get_state, set_state
 from adabc_lightning.env.saved import SavedEnvironment, Steps
@@ -74,8 +75,8 @@ class Collector:
         self._noise = np.random.default_rng(stream_seed(seed, "exploration", rank))
         space = env.action_space
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
-        self._low, self._high = space.low, space.high
-        self._limit = (space.high - space.low) / 2
+        self._low, self._high = inward(space.low, space.high)
+        self._limit = (self._high - self._low) / 2
         self._sigma = exploration_noise * self._limit
         self._observation: np.ndarray | None = None
         self._return, self._steps = 0.0, 0

@@ -24,10 +24,10 @@ from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
-from adabc_lightning.env.make import make_env
+from adabc_lightning.env.make import make_env, try_one_step
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.env.stepping import can_time_out
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
@@ -101,6 +101,7 @@ class ReplayDataModule(LightningDataModule):
         self.ranks = Ranks()
         self.finished_episodes: list[Episode] = []
         """Those of all ranks, in their order, that ended with the newest environment step."""
+        self._idlers: list[Idle] = []
         self.log: Exchange | None = None
         if env_id.startswith(PREFIX):
             self.log = Exchange(env_id.removeprefix(PREFIX))
@@ -206,12 +207,23 @@ class ReplayDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
+            # Found once: that takes longer than a step of some environments.
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
                 "the main thread only; set it to null here"
             )
+        if self.log is None:
+            try_one_step(self.make_env(), self.step_timeout)
+            if self.spec.max_episode_steps is None and self.shares is None and not self.ranks.rank:
+                warn(
+                    f"environment {self.env_id!r} is registered without a time limit: an episode, "
+                    "and an evaluation, lasts until the environment ends it; where it may not, set "
+                    "data.max_episode_steps"
+                )
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
@@ -235,7 +247,7 @@ class ReplayDataModule(LightningDataModule):
 
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
-            return LogCollector(self.log, self.layout, self._publish, self._idle, self.step_timeout)
+            return LogCollector(self.log, self.layout, self._publish, self.idle, self.step_timeout)
         return Collector(
             self.make_env(),
             self.layout,
@@ -246,10 +258,10 @@ class ReplayDataModule(LightningDataModule):
             self.ranks.count,
         )
 
-    def _idle(self) -> None:
-        for callback in self.trainer.callbacks:  # type: ignore[union-attr]
-            if isinstance(callback, Idle):
-                callback.on_idle(self, self.agent)
+    def idle(self) -> None:
+        """While a run waits for an environment, or for a log: each :class:`Idle` may end it."""
+        for callback in self._idlers:
+            callback.on_idle(self, self.agent)
 
     def _publish(self, episodes: int, finished: bool = False) -> None:
         """The newest policy, for the process that acts."""

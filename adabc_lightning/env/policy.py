@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.errors import UserError
@@ -41,8 +42,7 @@ class Policy:
         card: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers, self.card = policy.layers, dict(card or {})
-        self.action_low = np.array(action_low, np.float32)
-        self.action_high = np.array(action_high, np.float32)
+        self.action_low, self.action_high = inward(action_low, action_high)
         self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
         self._act = NumpyPolicy(policy, self.action_low, self.action_high)
 

@@ -454,10 +454,12 @@ def test_an_environment_that_fails_is_one_line(capsys: pytest.CaptureFixture[str
     line = "--policy random --steps 50 --out a.hdf5 --env-id"
     assert main(["collect", *line.split(), "AdabcRaising-v0"]) == 2
     error = capsys.readouterr().err
-    assert re.search(r"failed in step \d+ after reset\(seed=\d+\): the motor burnt\n", error)
+    assert re.search(
+        r"the motor burnt in step \d+ of an episode \(after reset\(seed=\d+\)\)\n", error
+    )
     Path(".a.hdf5.part").unlink()
     assert main(["collect", *line.split(), "AdabcNan-v0"]) == 2
-    assert "gave rewards that are not finite, in step 0 after" in capsys.readouterr().err
+    assert "gave the reward nan, which is not a finite float32 in step 1" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line(

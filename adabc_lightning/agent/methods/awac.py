@@ -1,5 +1,6 @@
 """Advantage-weighted actor-critic (Nair et al. 2020)."""
 
+import math
 from typing import Annotated
 
 import torch
@@ -20,6 +21,7 @@ from adabc_lightning.agent.update import descend, ensemble_target, follow, step_
 from adabc_lightning.run.types import Real, declared
 
 _LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
+_LIKELIHOOD_1 = -0.5 * math.log(2 * math.pi)  # log σ of a normal whose density at its mean is 1
 
 
 @declared("model.method")
@@ -104,11 +106,13 @@ class AWAC(Method):
             q_B = options.target_rule(q_values(observation_BO, action_BA, critics.weights))
         mean_BA = policy(observation_BO, actor.weights[:-1], low, high)
         half_A, middle_A = (high - low) / 2, (high + low) / 2
+        # An action that is fixed has the likelihood 1, whatever it is.
+        free_A = half_A > 0
+        limit_A = torch.where(free_A, half_A, torch.inf)
+        log_std_A = torch.where(free_A, actor.weights[-1].clamp(*_LOG_STD_RANGE), _LIKELIHOOD_1)
         # In action limits, so that the likelihood does not depend on the action's unit.
         log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / half_A,
-            (mean_BA - middle_A) / half_A,
-            actor.weights[-1].clamp(*_LOG_STD_RANGE),
+            (action_BA - middle_A) / limit_A, (mean_BA - middle_A) / limit_A, log_std_A
         )
         loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
         metrics = {

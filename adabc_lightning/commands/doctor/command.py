@@ -130,6 +130,11 @@ def chosen(
     report["plan"] = plan
     yield Finding("config", f"{name}: {_task(plan)}")
     yield _room(plan)
+    if plan["max_episode_steps"] is None and line.datamodule.log is None:
+        yield Finding(
+            "time limit", f"{plan['env_id']} is registered without one", "note",
+            "where its episodes may never end, neither do evaluations: set data.max_episode_steps.",
+        )  # fmt: skip
     if missing:
         yield Finding(
             "speed", "not measured: the dataset is not here yet", "note",
