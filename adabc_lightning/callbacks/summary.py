@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.versions import version
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
