@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # a folder with hopper_medium_replay.hdf5 and the like, for `make small`
 DATA ?= ../shared/data
 
-.PHONY: venv demo small test fuzz docs release-check docker-check check clean
+.PHONY: venv demo small test lowest fuzz docs release-check docker-check check clean
 
 venv: $(VENV)/.ready
 
@@ -30,6 +30,11 @@ small: venv
 
 test: venv
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# the same with every dependency at the lowest that pyproject.toml allows, or, with TORCH=2.12.1,
+# with that torch; LOWEST_TESTS=reduced, or words for pytest, for less (docs/release.md)
+lowest:
+	$(PYTHON) tests/versions.py $(if $(TORCH),--torch $(TORCH)) --tests "$(LOWEST_TESTS)"
 
 # random datasets, configs and checkpoints into their entry points, FUZZ_SECONDS long (docs/reliability.md)
 fuzz: venv

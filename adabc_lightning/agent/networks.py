@@ -37,9 +37,10 @@ class _ReluMLP(torch.autograd.Function):
         last = len(weights) - 2
         for layer in range(0, len(weights), 2):
             inputs.append(x)
-            x = torch.matmul(x, weights[layer].mT).add_(weights[layer + 1].unsqueeze(-2))
-            if layer != last:
-                x = x.relu_()
+            x, bias = torch.matmul(x, weights[layer].mT), weights[layer + 1].unsqueeze(-2)
+            # What is returned is not written in place: the compiler of torch 2.11 (not 2.12) then
+            # returns that tensor twice, and all gradients through the first come out as zeros.
+            x = x + bias if layer == last else x.add_(bias).relu_()
         ctx.save_for_backward(*inputs, *weights[::2])
         return x
 

@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.versions import version
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule

@@ -260,6 +260,26 @@ def test_handwritten_backward(
         assert torch.autograd.gradcheck(lambda *weights: mlp(x, weights), tuple(weights))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, by PyTorch
+def test_gradients_outlive_the_compilers_tracing() -> None:
+    """torch 2.11 traces a function whose result was written in place to gradients of zero."""
+    weights = tuple(
+        torch.randn(*shape, requires_grad=True)
+        for into, out in pairwise((O, *HIDDEN, A))
+        for shape in ((N, out, into), (N, out))
+    )
+    x = torch.randn(B, O)
+    assert mlp(x, weights)._version == 0  # how often it was written to: fails with any torch
+
+    def gradients(x: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(mlp(x, weights).square().sum(), weights)
+
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        traced = torch.compile(gradients, backend="eager", fullgraph=True)(x, weights)
+    assert all(gradient.any() for gradient in traced)
+    assert all(map(torch.equal, traced, gradients(x, weights)))
+
+
 def test_ensemble_equals_tensordicts_and_vmap() -> None:
     torch.manual_seed(8)
     critics = CriticEnsemble(N, O, A, HIDDEN)

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.writer import PartialFile
 from adabc_lightning.env.rollout import NOISE
+from adabc_lightning.run.versions import version
 
 if TYPE_CHECKING:  # which needs Lightning to read checkpoints
     from adabc_lightning.commands.collect.sources import Source

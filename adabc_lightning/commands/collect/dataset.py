@@ -8,7 +8,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import gymnasium
@@ -22,6 +21,7 @@ from adabc_lightning.data.writer import PartialFile, write_hdf5, write_minari
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.rollout import NOISE, Part, num_lanes, roll_out
 from adabc_lightning.errors import UserError, printable
+from adabc_lightning.run.versions import version
 
 
 def shares(total: int, count: int) -> list[int]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from adabc_lightning.commands.export.names import action_names, observation_name
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.policy import FILES, Policy, run_folder
 from adabc_lightning.errors import UserError, warn
+from adabc_lightning.run.versions import version
 
 
 def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:

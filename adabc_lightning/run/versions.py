@@ -1,0 +1,23 @@
+"""Which version of a library runs here, also of one that is only unpacked."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+
+
+def version(name: str) -> str:
+    """What a library was installed as, else what it says of itself.
+
+    Args:
+        name: by which it is installed and imported.
+    Returns: ``"2.6.6"``; ``"0.1.0 (not installed)"`` where it runs from a folder, as this package
+        does in a clone without an installation; ``"not installed"``.
+    """
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        pass
+    try:
+        return f"{import_module(name).__version__} (not installed)"
+    except (ImportError, AttributeError):
+        return "not installed"
