@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
 from adabc_lightning.agent.numpy_policy import LivePolicy
-from adabc_lightning.agent.saved import check_adam
+from adabc_lightning.agent.restoring import check_networks, fit_added_parts
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Dials, Draws, Part, UpdateOptions
 from adabc_lightning.errors import UserError, nearest
@@ -187,7 +188,9 @@ class OffToOnModule(LightningModule):
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
-        self._engine_before: str | None = None
+        self._engine_made = False
+        self._engine_before: dict[str, str] | None = None
+        """Name and device of what makes the updates, or made them before a checkpoint."""
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -255,14 +258,19 @@ class OffToOnModule(LightningModule):
     def add_part(self, name: str, part: Trained) -> None:
         """One more network, as an attribute of that name, and its target as ``NAME_target``.
 
-        Callbacks may add what they train beside the method, before the optimisers are made: it
-        is saved, resumed, moved and watched like the others.
+        Callbacks may add what they train beside the method from the hand-over on, before the
+        optimisers are made: it is saved, resumed, moved and watched like the others.
 
         Args:
             name: no attribute's yet.
             part: the network.
+        Raises: UserError: there is such a part, of an earlier fit.
         """
-        assert not hasattr(self, name), f"an agent has {name} already"
+        if hasattr(self, name):
+            raise UserError(
+                f"this module has a part {name} from an earlier fit; make a new one and give "
+                "fit(..., ckpt_path=...) to go on"
+            )
         self._parts[name] = part
         self.add_module(name, part.network)
         if part.target:
@@ -270,7 +278,7 @@ class OffToOnModule(LightningModule):
 
     @property
     def _added(self) -> list[str]:
-        return [name for name in self._parts if name not in self._of_method]
+        return [name for name in self.trained_parts if name not in self._of_method]
 
     @property
     def trained_parts(self) -> list[str]:
@@ -323,6 +331,16 @@ class OffToOnModule(LightningModule):
         work = self.work(batch, self._state)
         self._engine(work, self.add_metric)
         self.count(len(work.moves))
+
+    def _goes_on(self) -> bool:
+        """Whether the run that a checkpoint is of goes on, in its folder; not another from it."""
+        folder = getattr(self.trainer, "run_folder", self.trainer.default_root_dir)
+        path = self.trainer.ckpt_path
+        return path is not None and Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+    def share_engine(self, other: "OffToOnModule") -> None:
+        """Takes another agent's engine for its own: one makes the updates of both."""
+        self._engine = other._engine
 
     def count(self, updates: int) -> None:
         """Takes note of updates that were made."""
@@ -418,6 +436,8 @@ class OffToOnModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counter, generator and the metrics gathered so far; plain containers only."""
+        if self._engine_made:
+            self._engine_before = {"name": self._engine.name, "device": self.device.type}
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
             "online_updates": self.online_updates,
@@ -426,7 +446,7 @@ class OffToOnModule(LightningModule):
             "sums": dict(self._sums),
             "counts": dict(self._counts),
             "added": self._added,
-            "engine": self._engine.name,
+            "engine": self._engine_before,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -434,34 +454,14 @@ class OffToOnModule(LightningModule):
 
         Raises: UserError: the checkpoint's networks have other shapes.
         """
-        if not checkpoint["ReplayDataModule"]["collector"]["env_steps"]:
-            self._start_added_parts(checkpoint)
-        for name, tensor in self.state_dict().items():
-            saved = checkpoint["state_dict"].get(name)
-            if saved is None or saved.shape != tensor.shape:
-                shape = None if saved is None else list(saved.shape)
-                raise UserError(
-                    f"the checkpoint's {name} has shape {shape}, this configuration's "
-                    f"{list(tensor.shape)}; resume with the networks and environment of the run"
-                )
-        for name in checkpoint["state_dict"].keys() - self.state_dict().keys():
-            raise UserError(
-                f"the checkpoint's {name} is not part of this configuration's networks; resume "
-                "with those of the run"
-            )
-        names, states = self.trained_parts, checkpoint["optimizer_states"]
-        if len(states) not in (len(names), len(names) - len(self._added)):
-            raise UserError(
-                f"the checkpoint has {len(states)} optimizers, this configuration's agent "
-                f"{len(names)} ({', '.join(names)})"
-            )
-        for index, state in enumerate(states):
-            weights = self._parts[names[index]].network.weights
-            check_adam(state, weights, f"the checkpoint's optimizer_states/{index}")  # type: ignore[arg-type]
+        networks = self.state_dict()
+        trained = {name: self._parts[name].network.weights for name in self.trained_parts}
+        fit_added_parts(checkpoint, networks, self._added)
+        check_networks(checkpoint, networks, trained, self._added)  # type: ignore[arg-type]
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
-        self._engine_before = agent.get("engine")
+        self._engine_before = agent.get("engine")  # 0.1.0 did not say
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
         self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
@@ -472,21 +472,12 @@ class OffToOnModule(LightningModule):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False
 
-    def _start_added_parts(self, checkpoint: dict[str, Any]) -> None:
-        """Before the hand-over they have learnt nothing: a pre-training serves with and without."""
-        networks, theirs = checkpoint["state_dict"], checkpoint["agent"].get("added", [])
-        for name in [n for n in networks if n.split(".")[0] in theirs]:
-            del networks[name]
-        mine = self.state_dict().items()
-        networks.update({n: t for n, t in mine if n.split(".")[0] in self._added})
-        kept = len(checkpoint["optimizer_states"]) - len(theirs)
-        checkpoint["optimizer_states"] = checkpoint["optimizer_states"][:kept]
-
     def on_fit_start(self) -> None:
-        """Whether all ranks start from the same weights, before anything is written.
+        """Precision; and whether all ranks start from the same weights, before anything is written.
 
         Raises: UserError: they do not.
         """
+        torch.set_float32_matmul_precision(self.matmul_precision)
         starts = self._ranks.gather((self.gradient_updates, digest(self.state_dict())))
         if len(set(starts)) > 1:
             raise UserError(
@@ -495,14 +486,16 @@ class OffToOnModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Engine and precision; and the α asked for, whatever a pre-training's held."""
-        torch.set_float32_matmul_precision(self.matmul_precision)
+        """Engine and dials; and the α asked for, whatever a pre-training's held."""
         data: Timeline = self.trainer.datamodule  # type: ignore[attr-defined]
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
-        updates = data.schedule.total_updates
-        self._engine = make_engine(name, self.device, updates, self._engine_before)
+        before = self._engine_before if self._goes_on() else None
+        known = before and before["device"] == self.device.type and before["name"]
+        self._engine = make_engine(name, self.device, data.schedule.total_updates, known or None)
+        self.count(0)
+        self._engine_made = True
         self._state = None  # the optimisers' may be those of a checkpoint now
         self.online = data.env_steps > 0
         if not self.online:

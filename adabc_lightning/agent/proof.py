@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adabc_lightning.agent.state import AgentState, tensors
+from adabc_lightning.agent.state import AgentState
 
 _ROUNDINGS = 2**10
 """A gradient is a sum over the batch of products of a few layers. Its relative error is at most the
@@ -50,29 +50,48 @@ def disagreement(
     """
     first = 0
     for name, part in state.items():
-        weights = slice(first, first + len(tensors(part.weights)))
-        trained = 0 if part.adam is None else len(part.adam.first_moments)
-        moments = slice(weights.stop, weights.stop + trained)
-        kinds = [("gradients", moments, None), ("weights", weights, _MOVED)]
-        for kind, where, bound in kinds:
-            error = _error(before[where], found[where], expected[where])
-            roundoff = unit_roundoff(before[weights][0].dtype, before[weights][0].device)
-            allowed = bound or min(_LARGEST, _ROUNDINGS * roundoff * updates)
+        count, trained = len(part.weights), 0 if part.adam is None else len(part.adam.steps)
+        sizes = [count, trained, trained, trained, 0 if part.target is None else count]
+        ends = [first + sum(sizes[: index + 1]) for index in range(len(sizes))]
+        kinds = ["weights", "gradients", "squared gradients", "steps", "target"]
+        roundoff = unit_roundoff(part.weights[0].dtype, part.weights[0].device)
+        gradients = min(_LARGEST, _ROUNDINGS * roundoff * updates)
+        bounds = [_MOVED, gradients, 2 * gradients, 0.0, _MOVED]
+        members = max(0, part.weights[0].dim() - 2)  # of an ensemble, of a stack of agents
+        table = list(zip(kinds, sizes, ends, bounds, strict=True))
+        for kind, size, end, allowed in [*table[1:4], table[0], table[4]]:  # causes first
+            where = slice(end - size, end)
+            stacked = 0 if kind == "steps" else members
+            error = _error(before[where], found[where], expected[where], stacked)
             if not error <= allowed:  # also catches NaN
                 return (
                     f"the {kind} of its {name} differ from the plain update's by {error:.1%}, "
                     f"where rounding explains {allowed:.1g}"
                 )
-        first += len(tensors(part))
+        first = ends[-1]
     return None
 
 
-def _error(before: Sequence[Tensor], found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Norm of the difference as a fraction of that of the expected change."""
-    changes = [(b - a).double() for a, b in zip(before, expected, strict=True)]
-    errors = [(b - a).double() for a, b in zip(expected, found, strict=True)]
-    if not changes:
+def _error(
+    before: Sequence[Tensor], found: Sequence[Tensor], expected: Sequence[Tensor], members: int
+) -> float:
+    """Norm of the difference as a fraction of that of the expected change.
+
+    The largest one of all members, which the first so many dimensions count. What the plain code
+    itself makes of numbers that are not finite is for others to say.
+    """
+
+    def norms(after: Sequence[Tensor], origin: Sequence[Tensor]) -> Tensor:
+        differences = [(a - b).double() for a, b in zip(after, origin, strict=True)]
+        squares = [
+            each.square().flatten(min(members, each.dim())).sum(-1)
+            if each.dim() > members
+            else each.square()
+            for each in differences
+        ]
+        return torch.stack([each for each in squares if each.dim() == members]).sum(0).sqrt()
+
+    if not before or not all(torch.isfinite(each).all() for each in expected):
         return 0.0
-    change = torch.stack([each.norm() for each in changes]).norm()
-    error = torch.stack([each.norm() for each in errors]).norm()
-    return float(error / change) if change > 0 else (0.0 if error == 0 else float("inf"))
+    change, error = norms(expected, before), norms(found, expected)
+    return float(torch.where(error == 0, 0.0, error / change).amax())

@@ -47,6 +47,13 @@ class AgentProgress(Saved):
     gradient_updates: Count
 
 
+class Engine(Saved):
+    """What made the updates, and on which kind of device."""
+
+    name: Text
+    device: Text
+
+
 class AgentCounters(AgentProgress):
     """And what an agent goes on with: its generator, and the metrics since their last row."""
 
@@ -56,7 +63,7 @@ class AgentCounters(AgentProgress):
     counts: Named[Count]
     online_updates: Count = absent()  # what 0.1.0 did not save
     added: Listing[Text] = absent()
-    engine: Text = absent()
+    engine: Engine | None = None
 
     @model_validator(mode="after")
     def _means(self) -> "AgentCounters":

@@ -11,6 +11,7 @@ from torchrl.modules import MLP
 from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_priority
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.networks import Weights, mlp
+from adabc_lightning.agent.state import Part
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
@@ -93,6 +94,7 @@ class BalancedReplay(Callback):
         self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
         self.learning_rate = learning_rate
         self.offline_rows = 0
+        self._part: Part | None = None
 
     def setup(
         self,
@@ -140,7 +142,9 @@ class BalancedReplay(Callback):
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self.offline_rows or not batch.batch_size[0]:  # before the hand-over there are none
             return
-        part = pl_module.part("density_ratio")
+        if self._part is None:  # the optimisers are made by now, and stay
+            self._part = pl_module.part("density_ratio")
+        part, priorities = self._part, []
         for step in batch:
             offline_BI = self._draw(data, 0, self.offline_rows)
             online_BI = self._draw(data, self.offline_rows, len(data.replay))
@@ -153,7 +157,12 @@ class BalancedReplay(Callback):
                 priority_B = density_ratio_priority(
                     density_ratio(learnt_BI, part.weights), density_ratio(offline_BI, part.weights)
                 )
-            self.sampler.update_priority(step["index"].cpu(), priority_B.cpu())
+            priorities.append(priority_B)
+        # Moved to where the ring's priorities are at once; in order, the last of a row counts.
+        for index_B, priority_B in zip(
+            batch["index"].cpu(), torch.stack(priorities).cpu(), strict=True
+        ):
+            self.sampler.update_priority(index_B, priority_B)
 
     def _draw(self, data: "ReplayDataModule", first: int, end: int) -> Tensor:
         """Uniform rows with ``first <= index < end``: their (s, a), ``[batch_size, O + A]``."""

@@ -44,7 +44,7 @@ from adabc_lightning.run.config_files import load, references_only
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on, how_to_go_on
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, refuse_key
-from adabc_lightning.run.moved import translated
+from adabc_lightning.run.moved import translated_word
 from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
@@ -100,7 +100,7 @@ class CommandLine(LightningCLI):
             OffToOnModule,
             ReplayDataModule,
             run=False,
-            args=[translated(word) for word in options],
+            args=[translated_word(word) for word in options],
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=Parser,

@@ -13,25 +13,51 @@ _OLD = re.compile(rf"\b({'|'.join(map(re.escape, MOVED))})(?=\.|$)")
 
 
 _ACTORS = "actor", "actor_target"
-_KEYS = re.compile(r"^((?:--)?model)\.objective(?=[.=]|$)")
+_KEY = re.compile(r"^model\.objective(?=\.|$)")
+_REFERENCE = re.compile(r"\$\{model\.objective(?=[.}])")
 
 
 def translated(content: Any) -> Any:
-    """A config's values, of any shape, or a word of a command line, with today's names."""
+    """A config's values, of any shape, with today's names; also such as ``model.objective: …``."""
     if isinstance(content, str):
-        return _KEYS.sub(r"\1.method", _OLD.sub(lambda found: MOVED[found[1]], content))
+        moved = _OLD.sub(lambda found: MOVED[found[1]], content)
+        return _REFERENCE.sub("${model.method", moved)
     if isinstance(content, list):
         return [translated(value) for value in content]
     if not isinstance(content, dict):
         return content
-    known = {
-        translated(name) if isinstance(name, str) else name: translated(value)
-        for name, value in content.items()
-    }
+    known = {_todays_key(name): translated(value) for name, value in content.items()}
     model = known.get("model")
     if isinstance(model, dict) and "objective" in model:
         known["model"] = {("method" if n == "objective" else n): v for n, v in model.items()}
     return known
+
+
+def translated_word(word: str) -> str:
+    """The same of a word of a command line, ``--KEY``, ``--KEY=VALUE`` or ``VALUE``."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--"):
+        return f"--{_todays_key(option[2:])}{equals}{translated(value)}"
+    return translated(word)
+
+
+def _todays_key(name: Any) -> Any:
+    return _KEY.sub("model.method", name) if isinstance(name, str) else name
+
+
+def named_as_before(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by dotted key with the names of version 0.1.0; what has a digest keeps it."""
+    return {
+        re.sub(r"^model\.method(?=\.|$)", "model.objective", key): _moved_back(value)
+        for key, value in settings.items()
+    }
+
+
+def _moved_back(value: Any) -> Any:
+    if isinstance(value, str):
+        for old, new in MOVED.items():
+            value = re.sub(rf"^{re.escape(new)}(?=\.|$)", old, value)
+    return value
 
 
 def todays_checkpoint(content: Any) -> Any:

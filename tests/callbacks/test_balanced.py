@@ -11,7 +11,7 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import BalancedReplay, Downsampling
-from adabc_lightning.callbacks.balanced import DensityRatio
+from adabc_lightning.callbacks.balanced import DensityRatio, density_ratio
 from adabc_lightning.commands.bench.plain import plain_mlp
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
@@ -32,7 +32,8 @@ class Record(Callback):
         self.steps: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.start = [weight.detach().clone() for weight in self.balanced.network.parameters()]
+        weights = pl_module.density_ratio.weights
+        self.start = [weight.detach().clone() for weight in weights]
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, _: Any, batch: Any, *__: Any
@@ -44,7 +45,7 @@ class Record(Callback):
                     "batch": batch.clone(),
                     "rows": data.replay.rows.clone(),
                     "priorities": self.balanced.sampler.priorities.copy(),
-                    "network": copy.deepcopy(self.balanced.network.state_dict()),
+                    "network": copy.deepcopy(pl_module.density_ratio.state_dict()),
                 }
             )
 
@@ -156,11 +157,15 @@ def test_what_the_hand_over_keeps_is_what_counts(tmp_path: Path) -> None:
 def test_the_offline_phase_is_untouched(tmp_path: Path) -> None:
     states = []
     for name, callbacks in (("with", [BalancedReplay()]), ("without", [])):
-        _, module, data = run(tmp_path / name, Schedule(8, 0, 1, offline_chunk=3), callbacks)
+        schedule = Schedule(8, 0, 1, offline_chunk=3)
+        trainer, module, data = run(tmp_path / name, schedule, callbacks)
         states.append({**module.state_dict(), "rng": data.replay.generator.get_state()})
         if callbacks:
-            fresh = torch.optim.Adam(callbacks[0].network.parameters()).state_dict()["state"]
-            assert callbacks[0].optimizer.state_dict()["state"] == fresh == {}
+            added = [name for name in states[0] if name.startswith("density_ratio.")]
+            assert len(added) == 6
+            for name in added:
+                del states[0][name]
+            assert not trainer.optimizers[2].state_dict()["state"]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -204,7 +209,7 @@ def test_a_value_outside_its_range_is_refused(options: dict[str, Any]) -> None:
 
 def test_the_network_starts_near_one() -> None:
     torch.manual_seed(0)
-    ratio_B = DensityRatio(5, (256, 256))(torch.randn(1000, 5))
+    ratio_B = density_ratio(torch.randn(1000, 5), DensityRatio(5, (256, 256)).weights)
     assert ratio_B.shape == (1000,)
     assert 0.8 < ratio_B.mean() < 1.2
 

@@ -125,8 +125,15 @@ def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
     path.write_text("phase,env_steps,eval/return\n")
     metrics = Metrics()
     metrics.load_state_dict({**metrics.state_dict(), "size": path.stat().st_size})
-    trainer = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path, callbacks=[])
-    metrics.on_train_start(trainer, None)  # type: ignore[arg-type]
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        default_root_dir=tmp_path,
+        callbacks=[],
+        loggers=[],
+        datamodule=SimpleNamespace(env_steps=0),
+    )
+    agent = SimpleNamespace(gradient_updates=0)
+    metrics.on_train_start(trainer, agent)  # type: ignore[arg-type]
     metrics._append(path, {"phase": "online", "env_steps": 5, "control/derivative": 1.0})
     assert path.read_text().splitlines() == ["phase,env_steps,eval/return", "online,5,"]
     metrics.teardown(trainer, None, "fit")  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "online",
         {"callbacks": lambda: [BalancedReplay(**BALANCED)], "data": EVERY_ROW},
-        "replay ring has no priorities",
+        "agent has no density_ratio, which this configuration adds",
     ),
 ]
 

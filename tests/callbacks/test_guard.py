@@ -266,8 +266,8 @@ def test_a_number_that_is_none_stops_the_run_within_an_interval(
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [
-        ("network", r"density ratio's net\.0\.weight holds 1 numbers of 20 that are not finite at"),
-        ("adam", r"Adam's exp_avg of the density ratio's net\.0\.weight holds 1 numbers of 20"),
+        ("network", r"density_ratio\.net\.0\.weight holds 1 numbers of 20 that are not finite at"),
+        ("adam", r"Adam's exp_avg of density_ratio\.net\.0\.weight holds 1 numbers of 20"),
         ("priorities", r"the ring's priorities holds 1 numbers of 123 that are not finite"),
     ],
 )
@@ -280,14 +280,14 @@ def test_balanced_replay_s_own_numbers_are_checked(
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             if trainer.datamodule.env_steps != 3:
                 return
-            weight = next(balanced.network.parameters())
+            weight = next(pl_module.density_ratio.parameters())
             # The metrics' row comes next: nothing has been computed with it.
             if part == "priorities":
                 balanced.sampler.priorities[7] = math.nan
             elif part == "network":
                 weight.data[0, 0] = math.nan
             else:
-                balanced.optimizer.state[weight]["exp_avg"][0, 0] = math.inf
+                trainer.optimizers[2].state[weight]["exp_avg"][0, 0] = math.inf
 
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, module, data = tiny_run(

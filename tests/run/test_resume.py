@@ -191,7 +191,7 @@ def test_balanced_replay_needs_priorities_and_another_seed_has_its_own_network(
     trainer, module, data = tiny_run(
         tmp_path / "a", ENV, folder / "log.hdf5", schedule=SCHEDULE, **balanced_replay()
     )
-    with pytest.raises(UserError, match="has no priorities"):
+    with pytest.raises(UserError, match="has no density_ratio, which this config"):
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
     before = Schedule(10, 0, 2, evaluation_every=5, offline_chunk=2)
@@ -207,7 +207,7 @@ def test_balanced_replay_needs_priorities_and_another_seed_has_its_own_network(
         )
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         (balanced,) = options["callbacks"]
-        networks[name] = balanced.state_dict()
+        networks[name] = {**balanced.state_dict(), **module.density_ratio.state_dict()}
     assert_equal(networks["second"], networks["alone"])
     assert not torch.equal(networks["first"]["generator"], networks["alone"]["generator"])
 

@@ -17,6 +17,7 @@ from adabc_lightning.commands.experiment.declaration import (
 )
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
+from adabc_lightning.run.moved import named_as_before
 
 HAND_OVER = (  # the hand-over and what comes after it
     "schedule.online_env_steps",  # 0 in the pre-training itself
@@ -171,7 +172,7 @@ class _Cell:
         updates = self.config["schedule"]["offline_updates"]
         if not updates:
             return None
-        recipe = json.dumps(self.recipe, sort_keys=True)
+        recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
         digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
         folder = self.out / "pretrained" / self.task / f"{digest}-seed{seed}"
         record = {"kind": "pretraining", "task": self.task, "seed": seed, "settings": self.recipe}

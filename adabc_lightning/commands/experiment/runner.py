@@ -18,6 +18,7 @@ from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.moved import translated
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
@@ -57,7 +58,7 @@ def check(jobs: list[Job]) -> None:
     Raises: UserError: a folder holds something else, or a damaged file.
     """
     for job in jobs:
-        record = load_json(job.folder / RECORD)
+        record = translated(load_json(job.folder / RECORD))
         if record and record != job.record:
             old, new = record.get("settings", {}), job.record["settings"]
             keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]

@@ -1,0 +1,84 @@
+"""A checkpoint's networks and optimisers as an agent takes them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from adabc_lightning.agent.saved import check_adam
+from adabc_lightning.errors import UserError
+
+
+def fit_added_parts(
+    checkpoint: dict[str, Any], networks: Mapping[str, Tensor], added: Sequence[str]
+) -> None:
+    """Gives a checkpoint the added parts that an agent has, and no others.
+
+    What callbacks add learns from the hand-over on: before, a pre-training serves with and without
+    it, and it starts anew. Later the agent may go on without it.
+
+    Args:
+        checkpoint: changed in place.
+        networks: the agent's own, name → tensor of any shape ``[*]``.
+        added: names of its added parts, in the optimisers' order.
+    """
+    theirs = list(checkpoint["agent"].get("added", ()))
+    online = checkpoint["ReplayDataModule"]["collector"]["env_steps"] > 0
+    kept = [name for name in added if name in theirs and online]
+
+    def of(name: str, parts: Sequence[str]) -> bool:
+        return name.split(".")[0].removesuffix("_target") in parts
+
+    dropped = [name for name in theirs if name not in kept]
+    saved = {n: t for n, t in checkpoint["state_dict"].items() if not of(n, dropped)}
+    if not online:
+        saved |= {name: tensor for name, tensor in networks.items() if of(name, added)}
+    states = checkpoint["optimizer_states"]
+    first = max(0, len(states) - len(theirs))
+    by_name = dict(zip(theirs, states[first:], strict=False))
+    checkpoint["state_dict"] = saved
+    checkpoint["optimizer_states"] = [*states[:first], *(by_name[n] for n in kept if n in by_name)]
+
+
+def check_networks(
+    checkpoint: dict[str, Any],
+    networks: Mapping[str, Tensor],
+    trained: Mapping[str, Sequence[Tensor]],
+    added: Sequence[str],
+) -> None:
+    """Whether a checkpoint's networks and optimisers are of the agent's shapes.
+
+    Args:
+        checkpoint: after :func:`fit_added_parts`.
+        networks: the agent's own, name → tensor of any shape ``[*]``.
+        trained: its parts with an optimiser → their weights, in the optimisers' order.
+        added: those that callbacks have added; they may have none yet.
+    Raises: UserError: they are not.
+    """
+    theirs = checkpoint["state_dict"]
+    for name, tensor in networks.items():
+        part = name.split(".")[0].removesuffix("_target")
+        if part in added and name not in theirs:
+            raise UserError(
+                f"the checkpoint's agent has no {part}, which this configuration adds; go on "
+                "without it, or from before the hand-over (pretrained.ckpt)"
+            )
+        if name not in theirs or theirs[name].shape != tensor.shape:
+            shape = list(theirs[name].shape) if name in theirs else None
+            raise UserError(
+                f"the checkpoint's {name} has shape {shape}, this configuration's "
+                f"{list(tensor.shape)}; resume with the networks and environment of the run"
+            )
+    for name in theirs.keys() - networks.keys():
+        raise UserError(
+            f"the checkpoint's {name} is not part of this configuration's networks; resume "
+            "with those of the run"
+        )
+    states = checkpoint["optimizer_states"]
+    if len(states) not in (len(trained), len(trained) - len(added)):
+        raise UserError(
+            f"the checkpoint has {len(states)} optimizers, this configuration's agent "
+            f"{len(trained)} ({', '.join(trained)})"
+        )
+    for index, (state, weights) in enumerate(zip(states, trained.values(), strict=False)):
+        check_adam(state, weights, f"the checkpoint's optimizer_states/{index}")
