@@ -16,9 +16,13 @@ from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector, Episode
-from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.faults import faults
+from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
@@ -27,7 +31,7 @@ from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.env.stepping import can_time_out
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
@@ -41,8 +45,9 @@ class ReplayDataModule(LightningDataModule):
         env_id: Gymnasium id of the environment to fine-tune in, ``module:Name-v0`` for one that a
             module registers, or ``log:FOLDER`` to learn from the episodes that another process
             adds to a folder (:class:`~adabc_lightning.env.robot.Robot`).
-        dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file, the name of a packaged
-            dataset or of one of D4RL's, a Minari id, or None to start without offline data.
+        dataset: a file or folder in one of the layouts of docs/data_formats.md, the name of a
+            packaged dataset or of one of D4RL's, a Minari id, or None to start without offline
+            data.
         schedule: the timeline.
         batch_size: B, transitions per gradient update, on all devices together.
         replay_capacity: rows of the online ring, on all devices together, kept offline rows
@@ -56,6 +61,13 @@ class ReplayDataModule(LightningDataModule):
         step_timeout: seconds that one step or reset of an environment, or the next episode of a
             log, may take before the run is ended; None for any.
         terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
+        observation_keys: which parts of the dataset's observations, where they have parts; None
+            for all of one dimension, sorted by name.
+        done_means: whether an array ``dones`` of the dataset flags terminals or timeouts.
+        success_terminates: whether a step that the dataset flags as success is a terminal.
+        max_time_gap: steps of the dataset that lie further apart than so many of its periods
+            are not of one episode; None for any gap.
+        mask: which of a robomimic file's masks chooses its demonstrations; None for all of them.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -74,6 +86,11 @@ class ReplayDataModule(LightningDataModule):
         max_episode_steps: int | None = None,
         step_timeout: float | None = None,
         terminals_at_limit: AtLimit = "terminal",
+        observation_keys: list[str] | None = None,
+        done_means: DoneMeans | None = None,
+        success_terminates: bool = False,
+        max_time_gap: float | None = None,
+        mask: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -109,6 +126,8 @@ class ReplayDataModule(LightningDataModule):
         self.max_episode_steps = max_episode_steps
         self.step_timeout = step_timeout
         self.terminals_at_limit = terminals_at_limit
+        keys = None if observation_keys is None else tuple(observation_keys)
+        self.reading = Reading(keys, done_means, success_terminates, max_time_gap, mask)
         self.seed = seed
         self.batches = 0
         self.ranks = Ranks()
@@ -232,6 +251,9 @@ class ReplayDataModule(LightningDataModule):
             )
             assert self.dataset is not None
             rows = self.dataset.rows
+            if self.shares is None and self.ranks.rank == 0:
+                for sentence in faults(self.dataset, self.spec.max_episode_steps):
+                    warn(f"dataset {self.dataset_name!r}: {sentence}")
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
@@ -359,6 +381,7 @@ class ReplayDataModule(LightningDataModule):
             max_episode_steps=self.spec.max_episode_steps,
             download=self.download,
             terminals_at_limit=self.terminals_at_limit,
+            reading=self.reading,
         )
         check_task(dataset, self.spec)
         return dataset

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.collector import Collector
-from adabc_lightning.data.datasets import OfflineDataset
 from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout

@@ -23,12 +23,12 @@ from test_bad_data import SPEC, log, write
 from test_datasets import create_minari, episode_buffers
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.data import limits
 from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.d4rl import FILES
 from adabc_lightning.data.datasets import MINARI_ID, load_dataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
+from adabc_lightning.run import limits
 from adabc_lightning.run.allowed import allowed_packages, check_module, take_allowed
 from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import merged
