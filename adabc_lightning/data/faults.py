@@ -52,7 +52,7 @@ def _limits_as_terminals(dataset: OfflineDataset, limit: int | None) -> list[str
     if not len(steps):
         return []
     after = np.array([counts[steps == step + 1].sum() for step in steps])
-    best = int(np.argmax(counts + after))
+    best = int(np.argmax(counts))
     step, count = int(steps[best]), int(counts[best] + after[best])
     longer = (length_E > step + 1).mean()
     if (
