@@ -152,14 +152,25 @@ def _name_unread(source: Source) -> None:
 
 
 def _scalars(source: Source, block_rows: int) -> dict[str, np.ndarray]:
-    parts: dict[str, list[np.ndarray]] = {key: [] for key in source.scalars}
-    for block in source.blocks(tuple(parts), block_rows):
+    """Every scalar column, whole; the rewards in float64, as the sums are to be those logged."""
+    room: dict[str, np.ndarray] = {}
+    count = 0
+    for block in source.blocks(tuple(source.scalars), block_rows):
+        rows = len(next(iter(block.values())))
         for key, column in block.items():
             values = np.asarray(column).reshape(-1)
-            if key == "rewards":  # the sums are to be those of what was logged
-                values = values.astype(np.float64, copy=False)
-            parts[key].append(values)
-    return {key: np.concatenate(column) if column else np.empty(0) for key, column in parts.items()}
+            if key not in room:
+                kind = np.float64 if key == "rewards" else values.dtype
+                room[key] = np.empty(source.rows or rows, kind)
+            # Pieces of any number, but no list of them: small ones are not given back.
+            kind = np.result_type(room[key], values)
+            if count + rows > len(room[key]) or kind != room[key].dtype:
+                larger = np.empty(max(2 * count, count + rows), kind)
+                larger[:count] = room[key][:count]
+                room[key] = larger
+            room[key][count : count + rows] = values
+        count += rows
+    return {key: room[key][:count] if count else np.empty(0) for key in source.scalars}
 
 
 def _at_limit(

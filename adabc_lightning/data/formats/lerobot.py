@@ -45,6 +45,7 @@ def open_lerobot(folder: Path, reading: Reading) -> Source:
             )
 
     source.blocks = blocks
+    source.rows = frames if isinstance(frames, int) and frames > 0 else None
     tasks = info.get("total_tasks")
     if isinstance(tasks, int) and tasks > 1:
         source.notes.append(f"{folder} holds {tasks} tasks, which are learnt as one")

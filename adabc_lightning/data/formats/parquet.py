@@ -32,11 +32,11 @@ def open_parquet(path: Path, reading: Reading, stack: ExitStack) -> Source:
             f"{where}: Parquet needs pyarrow: pip install 'adabc_lightning[tables]'"
         ) from error
     try:
-        file = stack.enter_context(parquet.ParquetFile(path, buffer_size=_BUFFER))
+        file = stack.enter_context(parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
         schema, rows = file.schema_arrow, file.metadata.num_rows
         # Runs of one value take next to nothing, so the rows are what can be told from the size.
         check_bytes(4 * rows, path.stat().st_size, where)
-        first = next(file.iter_batches(1), None)
+        first = next(file.iter_batches(1, row_groups=[0]), None) if rows else None
     except (ArrowException, OSError) as error:
         raise UserError(_unreadable(where, error)) from error
     columns = {}
