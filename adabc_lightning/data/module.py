@@ -251,9 +251,6 @@ class ReplayDataModule(LightningDataModule):
             )
             assert self.dataset is not None
             rows = self.dataset.rows
-            if self.shares is None and self.ranks.rank == 0:
-                for sentence in faults(self.dataset, self.spec.max_episode_steps):
-                    warn(f"dataset {self.dataset_name!r}: {sentence}")
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
@@ -298,7 +295,16 @@ class ReplayDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
+        self._name_faults()
         return ExperienceStream(self)
+
+    def _name_faults(self) -> None:
+        """Says what in the dataset makes training wrong, before it begins."""
+        begun = self.trainer is not None and self.agent.gradient_updates
+        if self.dataset is None or self.shares is not None or self.ranks.rank or begun:
+            return
+        for sentence in faults(self.dataset, self.spec.max_episode_steps):
+            warn(f"dataset {self.dataset_name!r}: {sentence}")
 
     def transfer_batch_to_device(
         self, batch: TensorDict, device: torch.device, dataloader_idx: int

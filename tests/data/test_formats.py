@@ -495,7 +495,7 @@ def test_json_lines_with_parts(tmp_path: Path) -> None:
         for i in range(3)
     ]
     (tmp_path / "a.log").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match="is in no format that is read here"):
+    with pytest.raises(UserError, match="nor of another format"):
         load(tmp_path / "a.log")
     path = (tmp_path / "a.log").rename(tmp_path / "a.ndjson")
     dataset = load(path, done_means="terminal")
@@ -554,7 +554,7 @@ def test_a_clock_in_an_observation_is_named(tmp_path: Path, capsys) -> None:
     [
         ("a.pkl", b"\x80\x04.", "is a pickle, which would run code"),
         ("a.zip", None, "is a zip file, but no npz file"),
-        ("a.bin", b"\x00\x01", "is in no format that is read here: HDF5, Parquet, npz, CSV"),
+        ("a.bin", b"\x00\x01", "is not a readable HDF5 file, nor of another format: Parquet, npz"),
         ("a.tsv", b"", "has no column observation_0; it has: nothing"),
         ("a.jsonl", b"\xff\xfe", "is no text in UTF-8"),
     ],

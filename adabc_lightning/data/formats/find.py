@@ -27,7 +27,7 @@ SHARDS = tuple(
     for packed in (*_PACKED, "")
     for suffix in (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".npz", ".hdf5", ".h5")
 )
-_KNOWN = "HDF5, Parquet, npz, CSV, TSV and JSON Lines (these three also as .gz or .zst)"
+_KNOWN = "Parquet, npz, CSV, TSV and JSON Lines (these three also as .gz or .zst)"
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def open_file(path: Path, reading: Reading, stack: ExitStack) -> Source:
             f"{path} is a pickle, which would run code when it is opened; store its arrays with "
             "numpy.savez"
         )
-    raise UserError(f"{path} is in no format that is read here: {_KNOWN}")
+    raise UserError(f"{path} is not a readable HDF5 file, nor of another format: {_KNOWN}")
 
 
 def _hdf5(file: h5py.File, path: Path, reading: Reading, stack: ExitStack) -> Source:
