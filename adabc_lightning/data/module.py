@@ -21,9 +21,10 @@ from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.mixture import Part, filtered, mixed, parts_of, sampler_for
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
-from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.replay import ReplayRing, UniformSampler
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
@@ -47,7 +48,8 @@ class ReplayDataModule(LightningDataModule):
             adds to a folder (:class:`~adabc_lightning.env.robot.Robot`).
         dataset: a file or folder in one of the layouts of docs/data_formats.md, the name of a
             packaged dataset or of one of D4RL's, a Minari id, or None to start without offline
-            data.
+            data; or a list of them, each a name or a mapping with ``path`` and maybe ``weight`` and
+            ``filter`` (:class:`~adabc_lightning.data.mixture.Part`).
         schedule: the timeline.
         batch_size: B, transitions per gradient update, on all devices together.
         replay_capacity: rows of the online ring, on all devices together, kept offline rows
@@ -75,7 +77,7 @@ class ReplayDataModule(LightningDataModule):
     def __init__(
         self,
         env_id: str = "Hopper-v5",
-        dataset: str | None = "hopper-medium-replay",
+        dataset: str | list[str | dict[str, Any]] | None = "hopper-medium-replay",
         schedule: Schedule | None = None,
         batch_size: int = 256,
         replay_capacity: int | None = 250_000,
@@ -118,7 +120,8 @@ class ReplayDataModule(LightningDataModule):
                 f"{self.schedule.offline_updates}; give a dataset or set it to 0"
             )
         self.env_id = env_id
-        self.dataset_name = dataset
+        self.dataset_parts = parts_of(dataset)
+        self.dataset_name = " + ".join(part.path for part in self.dataset_parts) or None
         self.batch_size = batch_size
         self.replay_capacity = replay_capacity
         self.exploration_noise = exploration_noise
@@ -247,7 +250,7 @@ class ReplayDataModule(LightningDataModule):
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
-                self.shares.dataset if self.shares else self._load_dataset(self.dataset_name)
+                self.shares.dataset if self.shares else self._load_dataset(*self.dataset_parts)
             )
             assert self.dataset is not None
             rows = self.dataset.rows
@@ -257,7 +260,12 @@ class ReplayDataModule(LightningDataModule):
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
             self.replay = ReplayRing(
-                self.layout, rows, max(1, len(rows)), generator, device=self._device
+                self.layout,
+                rows,
+                max(1, len(rows)),
+                generator,
+                self._offline_sampler(),
+                self._device,
             )
         else:
             self.replay = self.shares.replay.reader(generator)
@@ -381,13 +389,23 @@ class ReplayDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _load_dataset(self, name: str) -> OfflineDataset:
-        dataset = load_dataset(
-            name,
-            max_episode_steps=self.spec.max_episode_steps,
-            download=self.download,
-            terminals_at_limit=self.terminals_at_limit,
-            reading=self.reading,
-        )
-        check_task(dataset, self.spec)
-        return dataset
+    def _offline_sampler(self) -> UniformSampler:
+        if self.dataset is None or not self.dataset.sources:
+            return UniformSampler()
+        return sampler_for(self.dataset_parts, [rows for _, rows in self.dataset.sources])
+
+    def _load_dataset(self, *parts: Part | str) -> OfflineDataset:
+        found = []
+        for part in parts:
+            wanted = Part(part) if isinstance(part, str) else part
+            dataset = load_dataset(
+                wanted.path,
+                max_episode_steps=self.spec.max_episode_steps,
+                download=self.download,
+                terminals_at_limit=self.terminals_at_limit,
+                reading=self.reading,
+            )
+            dataset = filtered(dataset, wanted.filter)
+            check_task(dataset, self.spec)
+            found.append(dataset)
+        return mixed(found)

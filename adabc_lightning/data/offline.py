@@ -27,6 +27,9 @@ class OfflineDataset:
         reference: the dataset's own score references, None where it has none.
         env_id: the environment that the dataset says it was logged in, None where it does not.
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
+        success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
+            the log has no such flags.
+        sources: of several datasets, each one's name and number of rows, in their order.
     """
 
     name: str
@@ -40,6 +43,8 @@ class OfflineDataset:
     reference: Reference | None
     env_id: str | None = None
     unresolved: tuple[str, ...] = ()
+    success_E: Tensor | None = None
+    sources: tuple[tuple[str, int], ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""

@@ -59,6 +59,7 @@ def pack(
     check_room(total, layout.observation_size, layout.action_size, where)
     reward_T = _finite(source, "rewards", scalars.pop("rewards"))
     steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
+    success_T = scalars.get("success")
     del scalars
     terminal_S, timeout_S, end_S = steps.terminal_S, steps.timeout_S, steps.end_S
     if not len(end_S):
@@ -68,7 +69,14 @@ def pack(
     _at_limit(source, limit, at_limit, start_E, length_E, terminal_S, timeout_S)
     reward_S = reward_T if steps.order_T is None else reward_T[steps.order_T]
     reward_S = reward_S if steps.place_S is None else reward_S[steps.place_S]
-    return_E = np.add.reduceat(reward_S.astype(np.float64), start_E)
+    return_E = np.add.reduceat(reward_S, start_E)
+    reward_S = reward_S.astype(np.float32)
+    del reward_T
+    success_E = None
+    if success_T is not None:
+        success_T = success_T if steps.order_T is None else success_T[steps.order_T]
+        success_T = success_T if steps.place_S is None else success_T[steps.place_S]
+        success_E = torch.from_numpy(np.logical_or.reduceat(success_T == 1, start_E))
     terminals, timeouts = int(terminal_S.sum()), int(timeout_S.sum())
 
     # Without a stored next state there is none after the end of an episode: such a row is
@@ -84,7 +92,7 @@ def pack(
     out = {field: packed[:, column] for field, column in layout.columns.items()}
     out["terminated"][:] = terminal_S[kept_K]
     out["reward"][:] = reward_S[kept_K]
-    del reward_S, reward_T
+    del reward_S
     place_K = kept_K if steps.place_S is None else steps.place_S[kept_K].astype(kept_K.dtype)
     targets = {
         "actions": [_Target(out["action"], place_K, steps.order_T)],
@@ -110,6 +118,7 @@ def pack(
         reference=source.reference,
         env_id=source.env_id,
         unresolved=unresolved,
+        success_E=success_E,
     )
 
 
