@@ -5,6 +5,7 @@ count. A name that is not here is not read.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +81,7 @@ def assign(names: Sequence[str], where: str, kind: str = "arrays") -> Named:
     named, places = Named(), {}  # type: Named, dict[str, dict[int, str]]
     first: dict[tuple[str, object], str] = {}
     kinds: dict[str, tuple[str, str]] = {}
+    often = Counter(names)
     for name in names:
         word = name.strip().lower()
         key, match = _KEYS.get(word), _PART.fullmatch(word)
@@ -98,7 +100,7 @@ def assign(names: Sequence[str], where: str, kind: str = "arrays") -> Named:
             continue
         other = first.setdefault((key, what), name)
         before = kinds.setdefault(key, (shape, name))
-        if other != name or before[0] != shape or list(names).count(name) > 1:
+        if other != name or before[0] != shape or often[name] > 1:
             pair = other if other != name else before[1]
             raise UserError(
                 f"{where} has the {kind} {one_line(pair)} and {one_line(name)}; give one, they are "

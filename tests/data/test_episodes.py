@@ -288,6 +288,30 @@ def test_steps_alone_tell_episodes(write, tmp_path: Path, capsys) -> None:
     assert "rows are not in order; they were put so by time" in capsys.readouterr().err
 
 
+DATES = [f"2024-05-01T10:{i // 60:02}:{i % 60:02}.5" for i in range(ROWS)]
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
+def test_dates_and_names_put_rows_in_order(name: str, tmp_path: Path) -> None:
+    columns = without("timeouts", "step", "episode", timestamp=np.array(DATES))
+    columns["episode"] = np.repeat(["b", "a", "run 3"], LENGTHS)
+    columns["success"] = np.full(ROWS, np.nan)  # known to nobody
+    mixed = {key: values[ORDERS["shuffled"]] for key, values in columns.items()}
+    if name == "parquet":
+        mixed["timestamp"] = mixed["timestamp"].astype("datetime64[ns]")
+    dataset = load(WRITERS[name](tmp_path, mixed))
+    assert sorted(found(dataset)[1]) == expected()[1]
+    mixed["timestamp"] = np.array(["soon"] * ROWS)
+    assert "timestamp" in refused(WRITERS[name](tmp_path, mixed))
+
+
+def test_episodes_by_their_name_in_hdf5(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path, without("timeouts", "episode", "step"))
+    with h5py.File(path, "a") as file:
+        file["episode"] = np.repeat(["b", "a", "run 3"], LENGTHS).astype(object)
+    assert found(load(path)) == expected()
+
+
 def test_missing_rows_end_an_episode(tmp_path: Path, capsys) -> None:
     columns = {key: np.delete(values, 5, 0) for key, values in log().items()}
     dataset = load(write_npz(tmp_path, columns))

@@ -52,8 +52,9 @@ def parse(words: list[str]) -> Namespace:
     )
     add("--mask", metavar="NAME", help="one of a robomimic file's masks")
     add("--plot", type=Path, metavar="FILE", help="draw the card (.svg, .png or .pdf)")
-    add("--convert", type=Path, metavar="FILE", help="write the data as HDF5, as D4RL has it (v2)")
-    add("--overwrite", action="store_true", help="replace the file that --convert names")
+    add("--convert", type=Path, metavar="TARGET", help="write the data as FILE.hdf5, as D4RL has "
+        "it (v2), or as a Minari dataset such as mine/x-v0 (with --env-id)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace what --convert names")
     options = parser.parse_args(words)
     if options.max_episode_steps is not None and options.max_episode_steps < 1:
         raise UserError(f"--max-episode-steps is {options.max_episode_steps}; it must be 1 or more")
@@ -62,15 +63,28 @@ def parse(words: list[str]) -> Namespace:
             raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
         if find_spec("matplotlib") is None:
             raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
-    target = options.convert
-    if target is not None:
-        if target.suffix not in (".hdf5", ".h5"):
-            raise UserError(f"--convert {target} must end in .hdf5 or .h5")
-        if target.exists() and not options.overwrite:
-            raise UserError(
-                f"{target} exists; choose another --convert, or replace it with --overwrite"
-            )
+    if options.convert is not None:
+        _check_target(options)
     return options
+
+
+def _check_target(options: Namespace) -> None:
+    from adabc_lightning.data.datasets import D4RL_NAME, MINARI_ID
+
+    target = options.convert
+    path = target
+    if target.suffix not in (".hdf5", ".h5"):
+        if not MINARI_ID.fullmatch(str(target)) or D4RL_NAME.fullmatch(str(target)):
+            raise UserError(
+                f"--convert {target} must end in .hdf5 or .h5, or be a Minari id such as mine/x-v0"
+            )
+        if options.env_id is None:
+            raise UserError(f"--convert {target}: Minari stores an environment; give --env-id")
+        from minari.storage.datasets_root_dir import get_dataset_path  # slow
+
+        path = get_dataset_path(str(target))
+    if path.exists() and not options.overwrite:
+        raise UserError(f"{path} exists; choose another --convert, or replace it with --overwrite")
 
 
 def main(words: list[str]) -> None:
@@ -118,8 +132,7 @@ def main(words: list[str]) -> None:
         draw(dataset, card, limit, options.plot)
         print(f"\nfigure: {options.plot}")
     if options.convert is not None:
-        from adabc_lightning.data.writer import write_columns
+        from adabc_lightning.commands.inspect.convert import convert
 
-        columns = dataset.columns()
-        write_columns(options.convert, columns, file_card(card, trial))
-        print(f"\n{options.convert}: {len(columns['rewards']):,} transitions")
+        convert(dataset, options.convert, options.env_id, limit, file_card(card, trial))
+        print(f"\n{options.convert}: {len(dataset.rows):,} transitions")

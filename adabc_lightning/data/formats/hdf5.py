@@ -78,6 +78,9 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
             arrays |= {f"{name}/{part}": item for part, item in found.items()}
         elif name in known.single.values():
             arrays[name] = array(file, name, where)
+            if name == known.single.get("episode") and h5py.check_string_dtype(arrays[name].dtype):
+                check_claims([arrays[name]], path.stat().st_size, where)
+                arrays[name] = arrays[name].asstr(errors="replace")[()].astype(str)
     source = array_source(where, arrays, reading)
     check_claims(_read(arrays, source.read), path.stat().st_size, where)
     source.names = [*present, *(name for name in arrays if name not in present)]
@@ -87,4 +90,4 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
 
 
 def _read(arrays: dict[str, h5py.Dataset], names: Iterable[str]) -> list[h5py.Dataset]:
-    return [arrays[name] for name in names]
+    return [arrays[name] for name in names if isinstance(arrays[name], h5py.Dataset)]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.data.formats.source import Reading, Source
-from adabc_lightning.data.formats.tables import Column, episode_code, table_source
+from adabc_lightning.data.formats.tables import Column, coded, episode_code, moment, table_source
+from adabc_lightning.data.names import SCALARS
 from adabc_lightning.errors import UserError, one_line
 from adabc_lightning.run.limits import check_bytes
 
@@ -78,6 +79,8 @@ def _column(field: Any, first: Any) -> Column:
         kind = kind.value_type
         if not width:
             return Column(0, False, f"{field.type}, empty in the first row")
+    if types.is_temporal(kind) and not width:
+        return Column(0, True, str(kind))
     numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     return Column(width, numeric, one_line(str(field.type)))
 
@@ -96,6 +99,11 @@ def _array(where: str, name: str, width: int, values: Any, start: int) -> np.nda
                 f"{int(lengths[row])} in row {start + row}"
             )
         values = values.flatten()
+    from pyarrow import types
+
+    if types.is_temporal(values.type):
+        array = values.cast("int64" if values.type.bit_width == 64 else "int32")
+        values = array.cast("float64", safe=False)
     array = values.to_numpy(zero_copy_only=False)
     if array.dtype == object:  # bool with missing values
         array = np.array([np.nan if value is None else value for value in array], np.float64)
@@ -116,8 +124,5 @@ def _ids(where: str, name: str, values: Any, start: int) -> np.ndarray:
         raise UserError(
             f"{where}: column {one_line(name)} must be a number or a text, but is {values.type}"
         )
-    try:
-        known = {word: episode_code(word) for word in values.unique().to_pylist()}
-    except ValueError as error:
-        raise UserError(f"{where}: column {one_line(name)} has an empty text in it") from error
-    return np.array([known[word] for word in values.to_pylist()])
+    code = moment if name.lower() in SCALARS["time"] else episode_code
+    return coded(f"{where}: column {one_line(name)}", code, values.to_pylist(), "row", start)

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,42 @@ def episode_code(text: str) -> float:
     if abs(number) < _EXACT:
         return number
     return -float(_EXACT + int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()))
+
+
+def moment(text: str) -> float:
+    """Seconds, from a number or a date and time as ISO 8601 has it (without zone: UTC).
+
+    Raises: ValueError: it is neither.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        time = datetime.fromisoformat(text.strip())
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def coded(
+    what: str, code: Callable[[str], float], values: Sequence[Any], unit: str, start: int
+) -> np.ndarray:
+    """Texts as numbers ``[n]`` float64.
+
+    Args:
+        what: file and column, for the message.
+        code: :func:`episode_code` or :func:`moment`.
+        values: texts or numbers, None where there is no value.
+        unit: what ``start`` counts, for the message.
+        start: the number of the first one.
+    Raises: UserError: one has no value, or none that can be understood.
+    """
+    known: dict[Any, float] = {}
+    for index, value in enumerate(values):
+        try:
+            if value not in known:
+                known[value] = code("" if value is None else str(value))
+        except (ValueError, OverflowError, TypeError) as error:
+            shown = "no value" if value is None else f"the value {one_line(str(value))[:40]!r}"
+            raise UserError(f"{what} has {shown} in {unit} {start + index}") from error
+    return np.array([known[value] for value in values])
 
 
 @dataclass(frozen=True)
@@ -85,7 +123,7 @@ def table_source(
     for key, group in (*vectors.items(), *((key, [name]) for key, name in scalars.items())):
         for name in group:
             column = columns[name]
-            if not column.numeric and key != "episode":
+            if not column.numeric and key not in ("episode", "time"):
                 raise UserError(
                     f"{where}: column {one_line(name)} must be numeric, but is {column.kind}"
                 )

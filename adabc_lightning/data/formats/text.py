@@ -15,7 +15,14 @@ from typing import Any, TextIO
 import numpy as np
 
 from adabc_lightning.data.formats.source import Reading, Source
-from adabc_lightning.data.formats.tables import MISSING, Column, episode_code, table_source
+from adabc_lightning.data.formats.tables import (
+    MISSING,
+    Column,
+    coded,
+    episode_code,
+    moment,
+    table_source,
+)
 from adabc_lightning.data.names import SCALARS
 from adabc_lightning.errors import UserError, one_line
 from adabc_lightning.run.limits import amount
@@ -24,7 +31,7 @@ GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _LONGEST = 1 << 20  # characters of a line
 # What numbers as text are packed to is a third to a twentieth; a hundredth is no log.
 _PACKED, _SMALL = 200, 64 << 20
-_FLAGS = {name for key in ("terminals", "timeouts", "dones", "success") for name in SCALARS[key]}
+_FLAGS = {name for key in ("terminals", "timeouts", "dones") for name in SCALARS[key]}
 
 
 def open_text(path: Path, reading: Reading) -> Source:
@@ -122,9 +129,10 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 def _csv(path: Path, line: str, reading: Reading) -> Source:
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    place = {name: index for index, name in enumerate(names)}
 
     def read(wanted: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
-        indices = [names.index(name) for name in wanted]
+        indices = [place[name] for name in wanted]
         converters = _converters(wanted, indices)
         start = 0
         with _opened(path) as file:
@@ -179,12 +187,21 @@ def _converters(
             converters[index] = episode_code
         elif name.lower() in _FLAGS:
             converters[index] = _flag
+        elif name.lower() in SCALARS["success"]:
+            converters[index] = _known_flag
+        elif name.lower() in SCALARS["time"]:
+            converters[index] = moment
     return converters
 
 
 def _flag(text: str) -> float:
     word = text.strip().lower()
     return float(word == "true") if word in ("true", "false") else float(word)
+
+
+def _known_flag(text: str) -> float:
+    """Success is often known at the end only."""
+    return np.nan if text.strip().lower() in MISSING else _flag(text)
 
 
 def _located(message: str, names: list[str], start: int) -> str:
@@ -262,7 +279,9 @@ def _values(
     what = f"column {one_line(name)}"
     try:
         if name.lower() in SCALARS["episode"]:
-            return np.array([episode_code("" if v is None else str(v)) for v in values])
+            return coded(f"{path}: {what}", episode_code, values, "line", start + 1)
+        if name.lower() in SCALARS["time"]:
+            return coded(f"{path}: {what}", moment, values, "line", start + 1)
         if width:
             wrong = next(
                 (i for i, v in enumerate(values) if not isinstance(v, list) or len(v) != width),
@@ -282,8 +301,5 @@ def _values(
         raise UserError(f"{path}: {what} must be numeric, but line {start + wrong + 1} is not")
     except UserError:
         raise
-    except ValueError as error:
-        wrong = next(i for i, v in enumerate(values) if str(v).strip().lower() in MISSING)
-        raise UserError(f"{path}: {what} has no value in line {start + wrong + 1}") from error
     except OverflowError as error:
         raise UserError(f"{path}: {what} has a number that is too large") from error
