@@ -43,9 +43,9 @@ OPTIONAL = ("next_observations", "timeouts", "dones", "success", "episode", "ste
 _KEYS = {name: key for names in (VECTORS, SCALARS) for key, all_ in names.items() for name in all_}
 _STEMS = "|".join(name for names in VECTORS.values() for name in names)
 _PART = re.compile(rf"({_STEMS})(?:_(\d{{1,6}})|[./](.+))", re.IGNORECASE)
-_END = re.compile(
-    r"(^|[._/ -])(not_?)?(dones?|masks?|discounts?|ends?|last|final|first|resets?|terminal\w*"
-    r"|terminat\w*|truncat\w*|timeouts?|time_limit\w*|success\w*|fail\w*|crash\w*)($|[._/ -])",
+_END = re.compile(  # some words are of an end only where they are the last: end_effector is none
+    r"(^|[._/ -])((not_?)?(dones?|masks?|discounts?|terminal\w*|terminat\w*|truncat\w*|timeouts?"
+    r"|time_limit\w*|success\w*|fail\w*|crash\w*)($|[._/ -])|(ends?|last|final|first|resets?)$)",
     re.IGNORECASE,
 )
 _LISTED = 40  # names in a message

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.formats.source import Reading
-from adabc_lightning.data.names import SCALARS
+from adabc_lightning.data.names import SCALARS, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.errors import UserError
 
@@ -366,3 +366,13 @@ def test_any_order_gives_the_same_transitions(tmp_path_factory, lengths, random)
 
     mixed = transitions({key: values[order] for key, values in columns.items()})
     assert mixed == transitions(columns)
+
+
+def test_which_names_look_like_ends() -> None:
+    ends = (
+        "masks", "not_done", "is_first", "episode_ends", "time_limit_reached", "Terminated_flag",
+        "crash", "reset", "info.success", "discount",
+    )  # fmt: skip
+    others = ("end_effector_x", "last_action", "weather", "friend", "mastery", "observation_3")
+    assert unread_ends([*ends, *others], ["terminals"]) == list(ends)
+    assert unread_ends(ends, ends) == []
