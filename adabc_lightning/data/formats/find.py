@@ -13,10 +13,11 @@ from adabc_lightning.data.formats.hdf5 import flat_source
 from adabc_lightning.data.formats.lerobot import INFO, open_lerobot
 from adabc_lightning.data.formats.minari import is_minari, open_minari
 from adabc_lightning.data.formats.npz import open_npz
+from adabc_lightning.data.formats.packed import GZIP, ZSTD
 from adabc_lightning.data.formats.parquet import open_parquet
 from adabc_lightning.data.formats.robomimic import is_robomimic, open_robomimic
 from adabc_lightning.data.formats.source import Reading, Source
-from adabc_lightning.data.formats.text import GZIP, ZSTD, open_text
+from adabc_lightning.data.formats.text import open_text
 from adabc_lightning.errors import UserError
 
 TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
