@@ -12,6 +12,7 @@ from adabc_lightning import __version__
 from adabc_lightning.errors import UserError, nearest, one_line
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
+from adabc_lightning.run.output import lasting, open_streams
 
 USAGE = """\
 usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
@@ -95,7 +96,12 @@ def main(arguments: list[str] | None = None) -> int:
     Returns: the exit status: 0, 1 where ``doctor`` found something broken, 2 after one line
         about what the user gave, or 141 where nobody reads what is printed.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    open_streams()
+    with lasting("stderr"):
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         status = _execute(arguments)
         sys.stdout.flush()
@@ -113,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # of a file whose place the user chose
         if error.filename is None:
             raise
-        print(f"error: {error.filename!s:.100}: {error.strerror}", file=sys.stderr)
+        print(one_line(f"error: {error.filename!s:.100}: {error.strerror}"), file=sys.stderr)
         return 2
 
 

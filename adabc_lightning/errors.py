@@ -35,10 +35,21 @@ class EnvironmentFailure(_Stop):
     """Whether the training environment's state is that from before the step that failed."""
 
 
+def printable(text: str, keep: str = "") -> str:
+    """For a terminal or a page: what comes from files and environments cannot steer it.
+
+    Args:
+        text: control characters, reversed writing and halves of characters are escaped in it.
+        keep: characters that stay what they are, such as a line break.
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def one_line(text: str) -> str:
-    """For a terminal: no line breaks, and names from files cannot steer it by escape sequences."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    """:func:`printable`, without line breaks."""
+    return printable(" ".join(text.split()))
 
 
 def warn(sentence: str) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
 
     @torch.no_grad()
     def gathered() -> None:
-        agent.objective.exploration_scale(agent.actor.weights)
+        agent.method.exploration_scale(agent.actor.weights)
 
     def compared(values: np.ndarray) -> bool:
         return bool(abs(values).max() <= stepping.LARGEST)

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/guard_cost.py [--blocks 100]
 
 Processor time rather than wall time, the smallest of several rounds: it holds on a busy machine,
-too. With ``--blocks``, a whole ``fit`` (TD3+BC's objective, REDQ's target) in so many blocks per
+too. With ``--blocks``, a whole ``fit`` (TD3+BC with REDQ's target) in so many blocks per
 phase with the checks on and off in turn, and the medians of both.
 """
 

@@ -23,14 +23,14 @@ import pandas as pd
 import torch
 import yaml
 
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.handover import measure
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset
 from adabc_lightning.env.make import evaluate, make_env
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.seeding import stream_seed, torch_generator
 
 ROWS, EPISODES = 1024, 5
@@ -53,9 +53,9 @@ def agent(checkpoint: Path, seed: int) -> tuple[OffToOnModule, torch.Tensor]:
     module = OffToOnModule(
         EnvironmentSpec.of(envs[0], env_id),
         **{name: model[name] for name in names},
-        objective=AWAC() if model["objective"] else None,
+        method=AWAC() if model["method"] else None,
     )
-    module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    module.load_state_dict(read_run(checkpoint)["state_dict"])
     visited: list[np.ndarray] = []
 
     def act(observation: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def read(folders: list[Path]) -> tuple[pd.DataFrame, list[tuple[float, pd.DataFr
             {
                 "task": path.parts[-4],
                 "variant": path.parts[-3],
-                "awac": config["model"]["objective"] is not None,
+                "awac": config["model"]["method"] is not None,
                 "dip": score["dip"] / score["pretrained"],
                 "mean": score["online_mean"] / score["pretrained"],
                 **before,

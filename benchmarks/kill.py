@@ -64,7 +64,7 @@ MOMENTS = {
     "start": ("adabc_lightning.callbacks.folder:RunFolder.on_train_start", "before after"),
     "draw": ("adabc_lightning.data.replay:ReplayRing.sample", "after"),
     "update": (
-        "adabc_lightning.agent.engine:update_critics",
+        "adabc_lightning.agent.methods:TD3BC.update",
         "before after",
     ),  # after: before the actor
     "hand-over": ("adabc_lightning.data.module:ReplayDataModule.hand_over", "before after"),

@@ -18,8 +18,9 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.optim.adam import adam
 
-from adabc_lightning.agent import networks, objectives, update
+from adabc_lightning.agent import networks, update
 from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent.methods import td3bc
 from adabc_lightning.agent.networks import Weights, q_values
 from adabc_lightning.commands.bench.updates import Packaged, Shapes
 from adabc_lightning.run.runtime import tune
@@ -96,8 +97,8 @@ class Neither(Columns, Fetching):
 WAYS: dict[str, tuple[type[Packaged], list[tuple[Any, str, Any]]]] = {
     "as it is": (Packaged, []),
     "autograd's backward": (Packaged, [(networks, "_ReluMLP", Autograd)]),
-    "targets of all N": (Packaged, [(update, "_members", all_targets)]),
-    "critic gradients for actor": (Packaged, [(objectives, "q_values", with_critic_gradients)]),
+    "targets of all N": (Packaged, [(update, "members", all_targets)]),
+    "critic gradients for actor": (Packaged, [(td3bc, "q_values", with_critic_gradients)]),
     "Adam tensor by tensor": (Packaged, [(update, "adam", adam_by_tensor)]),
     "Polyak tensor by tensor": (Packaged, [(torch, "_foreach_lerp_", polyak_by_tensor)]),
     "five arrays": (Columns, []),

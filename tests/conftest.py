@@ -1,7 +1,11 @@
-"""For every test, also in the processes it starts: no W&B, and one thread (networks are tiny)."""
+"""For every test, also in the processes it starts: no W&B, and one thread (networks are tiny).
+
+Tests that run commands as a user would take :func:`as_a_user` and so the defaults, W&B included.
+"""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.font_manager
 import pytest
@@ -19,3 +23,13 @@ def denormals() -> Iterator[None]:
     import torch
 
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def as_a_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings of somebody new, also for processes: a home, no W&B account, so W&B offline."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    return home

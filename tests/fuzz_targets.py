@@ -57,7 +57,7 @@ VALUES = (
         "os.system",
     ),
     *([], {}, [None], {"class_path": "os.system"}, {"init_args": {}}, {1: 2}, [[1], {"a": "b"}]),
-    {"class_path": "adabc_lightning.agent.objectives.AWAC", "init_args": {"beta": []}},
+    {"class_path": "adabc_lightning.agent.methods.AWAC", "init_args": {"beta": []}},
 )
 
 

@@ -1,14 +1,14 @@
 """How the G updates of a training step run: one by one, compiled, or as one CUDA graph.
 
-All three call the same two functions of :mod:`adabc_lightning.agent.update`; an engine changes how
-fast they run and their last bits, never what they compute. One that does not work here says so in
-one line and goes on as :class:`Eager`.
+All three call the same two functions of a method (:mod:`adabc_lightning.agent.method`); an engine
+changes how fast they run and their last bits, never what they compute. One that does not work here
+says so in one line and goes on as :class:`Eager`.
 """
 
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,11 +16,16 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.update import (
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.proof import disagreement
+from adabc_lightning.agent.state import (
     AgentState,
+    Dials,
+    Draws,
+    Metrics,
     UpdateOptions,
-    update_actor_and_targets,
-    update_critics,
+    copied,
+    restore,
 )
 
 # Compiling takes half a minute and saves a fifth of an update: it pays after a tenth of this.
@@ -29,35 +34,32 @@ _WORTH_COMPILING = 100_000
 AddMetric = Callable[[str, Tensor, int], None]
 """Takes a metric's name, its sum over some updates, and their number."""
 
-
-class Draws(NamedTuple):
-    """The randomness of G updates, on the agent's device."""
-
-    noise_GBA: Tensor
-    """Standard normal, for the target action."""
-    policy_noise_GBA: Tensor | None
-    """Standard normal, for the actor's loss; None for a deterministic policy."""
-    subset_GM: Tensor
-    """Indices of the drawn critics."""
+Step = Callable[[AgentState, TensorDict, Draws, Dials, UpdateOptions], Metrics]
+"""A method's :meth:`~adabc_lightning.agent.method.Method.update` or ``delayed``."""
 
 
 class Work(NamedTuple):
     """The arguments of a training step."""
 
+    method: Method
     state: AgentState
     """Written in place."""
     batch: TensorDict
     """``[G, B]`` transitions."""
     draws: Draws
-    alpha: Tensor
-    """Scalar, read anew by each update."""
+    """Of G updates, on the agent's device."""
+    dials: Dials
+    """Read anew by each update."""
     options: UpdateOptions
     moves: tuple[bool, ...]
-    """For each of the G updates whether it moves the actor and the targets."""
+    """For each of the G updates whether the delayed steps follow."""
 
 
 class Engine(Protocol):
     """Makes the updates of a training step."""
+
+    name: str
+    """Of what makes them: ``"eager"`` where something else did not work."""
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """Runs the G updates of ``work`` and hands their metrics to ``add``."""
@@ -66,18 +68,25 @@ class Engine(Protocol):
 class Eager:
     """One update after the other, as written: the inner loop of Algorithm 1."""
 
-    def __init__(self) -> None:
-        self._critics, self._actor = update_critics, update_actor_and_targets
+    name = "eager"
+
+    def functions(self, method: Method) -> tuple[Step, Step]:
+        """What makes every update's steps, and the delayed ones."""
+        return method.update, method.delayed
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """See :class:`Engine`."""
-        state, batch, (noise_GBA, policy_noise_GBA, subset_GM), alpha, options, moves = work
-        for g, move_actor in enumerate(moves):
-            step = batch[g]
-            metrics = self._critics(state, step, noise_GBA[g], subset_GM[g], options)
-            if move_actor:
-                noise_BA = None if policy_noise_GBA is None else policy_noise_GBA[g]
-                metrics |= self._actor(state, step, alpha, options, noise_BA)
+        self.make(work, range(len(work.moves)), add)
+
+    def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
+        """Some of the G updates of ``work``."""
+        update, delayed = self.functions(work.method)
+        for g in which:
+            draws = {name: drawn[g] for name, drawn in work.draws.items()}
+            arguments = work.state, work.batch[g], draws, work.dials, work.options
+            metrics = update(*arguments)
+            if work.moves[g]:
+                metrics = metrics | delayed(*arguments)
             for name, value in metrics.items():
                 add(name, value, 1)
 
@@ -86,72 +95,111 @@ class Compiled(Eager):
     """Losses, gradients, Adam and Polyak fused by ``torch.compile`` into two functions.
 
     The compiled code is kept in PyTorch's cache (``TORCHINDUCTOR_CACHE_DIR``), so the next run
-    starts in seconds.
+    starts in seconds. What it does is compared with the plain code before it is believed.
     """
 
+    name = "compiled"
+
     def __init__(self) -> None:
-        super().__init__()
         # The gradients are part of the functions, not taken of them.
         torch._dynamo.config.trace_autograd_ops = True
         # Called a hundred times a second: their arguments pass through C++, not Python.
         torch._inductor.config.cpp_wrapper = True
-        self._critics = torch.compile(update_critics, fullgraph=True, dynamic=False)
-        self._actor = torch.compile(update_actor_and_targets, fullgraph=True, dynamic=False)
-        self._tried: set[bool] = set()
+        self._functions: tuple[Step, Step] | None = None
+        self._tried: set[tuple[bool, bool]] = set()
+
+    def functions(self, method: Method) -> tuple[Step, Step]:
+        """Compiled at the first call; an engine is a run's, which has one method."""
+        if self._functions is None:
+            update, delayed = method.update, method.delayed
+            self._functions = (
+                torch.compile(update, fullgraph=True, dynamic=False),
+                torch.compile(delayed, fullgraph=True, dynamic=False),
+            )
+        return self._functions
 
     def __call__(self, work: Work, add: AddMetric) -> None:
-        """See :class:`Engine`; the first call compiles."""
-        if self._tried.issuperset(work.moves):
-            super().__call__(work, add)
-            return
-        start, before = time.perf_counter(), copied(work.state)
-        metrics: list[tuple[str, Tensor, int]] = []
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
-                super().__call__(work, lambda *metric: metrics.append(metric))
-        except Exception as error:  # whatever the compiler stumbles over
-            rank_zero_warn(f"the update is not compiled: {first_line(error)}")
-            restore(work.state, before)
-            self._critics, self._actor = update_critics, update_actor_and_targets
-            metrics, self._tried = [], {True, False}
-            super().__call__(work, lambda *metric: metrics.append(metric))
-        else:
-            self._tried.update(work.moves)
-            rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
-        for metric in metrics:
-            add(*metric)
+        """See :class:`Engine`; the first call of each phase compiles."""
+        kinds = {(moves, work.options.online) for moves in work.moves}
+        if self.name == "compiled" and not self._tried.issuperset(kinds):
+            start = time.perf_counter()
+            which = sorted(work.moves.index(moves) for moves, _ in kinds - self._tried)
+            # The very slices of the batch that follow: others would be compiled for, too.
+            if wrong := prove(lambda: self.make(work, which, _ignore), work, which):
+                rank_zero_warn(f"the update is not compiled: {wrong}")
+                self.name, self._functions = "eager", super().functions(work.method)
+            else:
+                rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
+            self._tried |= kinds
+        super().__call__(work, add)
 
 
 class CudaGraph:
     """G updates as one CUDA graph: the host launches one thing, and waits for nothing.
 
     A graph is captured for each pattern of updates that move the actor and each batch shape;
-    the batch and the draws are copied into its own tensors, α is read where it lives.
+    the batch and the draws are copied into its own tensors, dials are read where they live. What
+    it does is compared with the plain code before it is believed.
     """
+
+    name = "cuda_graph"
 
     def __init__(self) -> None:
         self._eager = Eager()
-        self._graphs: dict[Any, _Captured] | None = {}
+        self._graphs: dict[Any, _Captured] = {}
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """See :class:`Engine`; the first call captures."""
-        if self._graphs is None:
-            self._eager(work, add)
-            return
-        key = work.moves, tuple(work.batch.batch_size)
-        if key not in self._graphs:
-            before = copied(work.state)
-            try:
-                self._graphs[key] = _Captured(self._eager, work)
-            except Exception as error:  # no CUDA here, or an objective that waits for the host
-                rank_zero_warn(f"no CUDA graph of the updates: {first_line(error)}")
-                self._graphs = None
-            restore(work.state, before)
-        if self._graphs is None:
+        key = work.moves, work.options.online, tuple(work.batch.batch_size)
+        if self.name == "cuda_graph" and key not in self._graphs:
+
+            def capture() -> None:
+                before = copied(work.state)
+                captured = _Captured(self._eager, work)
+                restore(work.state, before)
+                captured.replay(work, _ignore)
+                self._graphs[key] = captured
+
+            # Without CUDA, or of a method that waits for the host, there is none.
+            if wrong := prove(capture, work, range(len(work.moves))):
+                rank_zero_warn(f"no CUDA graph of the updates: {wrong}")
+                self.name = "eager"
+        if self.name == "eager":
             self._eager(work, add)
         else:
             self._graphs[key].replay(work, add)
+
+
+def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | None:
+    """Makes some updates by an engine and by the plain code; the state stays what it was.
+
+    Args:
+        run: makes them by the engine.
+        work: their arguments.
+        which: of the G updates.
+    Returns: None where they agree, else what the engine stumbled over or did otherwise.
+    """
+    state, before = work.state, copied(work.state)
+
+    def after(make: Callable[[], None]) -> list[Tensor]:
+        try:
+            make()
+            return copied(state)
+        finally:
+            restore(state, before)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
+            found = after(run)
+    except Exception as error:  # whatever it stumbles over
+        return first_line(error)
+    expected = after(lambda: Eager().make(work, which, _ignore))
+    return disagreement(state, before, found, expected, len(which))
+
+
+def _ignore(*_: object) -> None:
+    """For metrics that nobody wants."""
 
 
 class _Captured:
@@ -164,9 +212,7 @@ class _Captured:
         self._counts: dict[str, int] = {}
         self._graph = torch.cuda.CUDAGraph()
         self._batch = work.batch.clone()
-        noise, policy_noise, subset = work.draws
-        policy_noise = None if policy_noise is None else policy_noise.clone()
-        self._draws = Draws(noise.clone(), policy_noise, subset.clone())
+        self._draws = {name: drawn.clone() for name, drawn in work.draws.items()}
         work = work._replace(batch=self._batch, draws=self._draws)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -184,9 +230,8 @@ class _Captured:
     def replay(self, work: Work, add: AddMetric) -> None:
         """Runs the graph on the batch and the draws of ``work``."""
         self._batch.update_(work.batch)
-        for mine, given in zip(self._draws, work.draws, strict=True):
-            if mine is not None and given is not None:
-                mine.copy_(given, non_blocking=True)
+        for name, given in work.draws.items():
+            self._draws[name].copy_(given, non_blocking=True)
         self._graph.replay()
         for name, total in self._sums.items():
             add(name, total, self._counts[name])
@@ -199,19 +244,24 @@ NAMED: dict[str, Callable[[], Engine]] = {
 }
 
 
-def make_engine(name: str, device: torch.device, total_updates: int) -> Engine:
+def make_engine(
+    name: str, device: torch.device, total_updates: int, before: str | None = None
+) -> Engine:
     """The engine of a run.
 
     Args:
-        name: one of :data:`NAMED`, or ``"auto"``: a CUDA graph on a GPU, elsewhere the
+        name: one of :data:`NAMED`, or ``"auto"``: what the run had before on such a device, so that
+            it goes on with the same bits; for a new one a CUDA graph on a GPU, elsewhere the
             compiled update where a run is long enough to earn back the half minute that it takes
             and a C++ compiler is installed, else the plain one.
         device: the agent's.
-        total_updates: gradient updates of the whole schedule, so that a resumed run takes the
-            same engine and with it the same bits.
+        total_updates: gradient updates of the whole schedule.
+        before: the engine that made the updates of a resumed run; None where that is not known.
     """
     if name == "auto":
-        if device.type == "cuda":
+        if before in NAMED and (before == "cuda_graph") <= (device.type == "cuda"):
+            name = str(before)
+        elif device.type == "cuda":
             name = "cuda_graph"
         elif total_updates < _WORTH_COMPILING:
             name = "eager"
@@ -227,24 +277,3 @@ def first_line(error: Exception) -> str:
     """What an exception says first, without the pages that compilers add."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def tensors(state: Any) -> list[Tensor]:
-    """All tensors of an :class:`AgentState`, of any shape ``[*]``, in order."""
-    if isinstance(state, Tensor):
-        return [state]
-    if isinstance(state, Sequence):
-        return [tensor for part in state for tensor in tensors(part)]
-    return []
-
-
-def copied(state: AgentState) -> list[Tensor]:
-    """Copies of its tensors, for :func:`restore`."""
-    return [tensor.detach().clone() for tensor in tensors(state)]
-
-
-@torch.no_grad()
-def restore(state: AgentState, before: list[Tensor]) -> None:
-    """Undoes what happened since :func:`copied`."""
-    for tensor, saved in zip(tensors(state), before, strict=True):
-        tensor.copy_(saved)

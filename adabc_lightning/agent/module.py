@@ -1,30 +1,33 @@
-"""The LightningModule: networks, targets, optimisers, α, and the loop over G updates."""
+"""The LightningModule: an agent's parts, optimisers and dials, and the loop over G updates."""
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
 from lightning import LightningModule
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.engine import NAMED, Draws, Eager, Engine, Work, make_engine
+from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
 from adabc_lightning.agent.losses import TargetRule, minimum
+from adabc_lightning.agent.method import Method, Shape, Trained
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
 from adabc_lightning.agent.numpy_policy import LivePolicy
-from adabc_lightning.agent.objectives import TD3BC, Objective
+from adabc_lightning.agent.saved import check_adam
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.update import AdamState, AgentState, UpdateOptions
+from adabc_lightning.agent.state import AdamState, AgentState, Dials, Draws, Part, UpdateOptions
 from adabc_lightning.errors import UserError, nearest
-from adabc_lightning.run.checkpoint_content import check_adam
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import stream_seed, torch_generator
+from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
 
-_MOST_REPLICAS = 1000
 _PRECISIONS = ("highest", "high", "medium")
 
 
@@ -45,8 +48,9 @@ class Timeline(Protocol):
         """Drawn so far plus those that are left."""
 
 
+@declared("model")
 class OffToOnModule(LightningModule):
-    """REDQ + TD3 + BC: one agent, the same update offline and online; only α differs.
+    """One agent: what its method states, as Lightning trains it.
 
     Args:
         spec: the environment's sizes and action bounds.
@@ -63,8 +67,8 @@ class OffToOnModule(LightningModule):
         learning_rate: of both Adams.
         actor_weight_decay: of the actor's Adam, apart from its gradient (AdamW).
         target_noise, target_noise_clip, normalizer: see
-            :class:`~adabc_lightning.agent.objectives.TD3BC`.
-        objective: what the policy is trained for; None for TD3BC with the three above.
+            :class:`~adabc_lightning.agent.methods.TD3BC`.
+        method: its parts and gradient steps; None for TD3BC with the three above.
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.agent.losses`).
         engine: how the updates run: see :func:`adabc_lightning.agent.engine.make_engine`.
@@ -78,6 +82,8 @@ class OffToOnModule(LightningModule):
     """
 
     alpha: Tensor
+    actor: Actor
+    critics: CriticEnsemble
 
     def __init__(
         self,
@@ -86,20 +92,20 @@ class OffToOnModule(LightningModule):
         subset_size: int = 2,
         hidden_sizes: Sequence[int] = (256, 256),
         actor_hidden_sizes: Sequence[int] | None = None,
-        alpha_offline: float = 0.4,
-        gamma: float = 0.99,
-        tau: float = 0.005,
-        policy_delay: int = 2,
-        learning_rate: float = 3e-4,
-        actor_weight_decay: float = 0.0,
+        alpha_offline: NonNegative = 0.4,
+        gamma: Fraction = 0.99,
+        tau: Fraction = 0.005,
+        policy_delay: Positive = 2,
+        learning_rate: NonNegative = 3e-4,
+        actor_weight_decay: NonNegative = 0.0,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         normalizer: str = "policy",
-        objective: Objective | None = None,
+        method: Method | None = None,
         target_rule: TargetRule = minimum,
         engine: str = "auto",
         matmul_precision: str = "highest",
-        replicas: int = 1,
+        replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -112,22 +118,6 @@ class OffToOnModule(LightningModule):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
-        if not 1 <= replicas <= _MOST_REPLICAS:
-            raise UserError(
-                f"model.replicas is {replicas}; it must be between 1 and {_MOST_REPLICAS}"
-            )
-        if policy_delay < 1:
-            raise UserError(f"model.policy_delay is {policy_delay}; it must be 1 or more")
-        for name, value, low, high in (
-            ("alpha_offline", alpha_offline, 0, float("inf")),
-            ("gamma", gamma, 0, 1),
-            ("tau", tau, 0, 1),
-            ("learning_rate", learning_rate, 0, float("inf")),
-            ("actor_weight_decay", actor_weight_decay, 0, float("inf")),
-        ):
-            if not low <= value <= high or value == float("inf"):  # also catches NaN
-                wanted = "0 or more" if high > 1 else f"between {low} and {high}"
-                raise UserError(f"model.{name} is {value}; it must be {wanted}")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         if matmul_precision not in _PRECISIONS:
@@ -140,15 +130,14 @@ class OffToOnModule(LightningModule):
         check_memory(
             5 * replicas * num_critics * widest, f"an ensemble of model.num_critics {num_critics}"
         )
-        if objective is not None:
+        if method is not None:
             given = (target_noise, target_noise_clip, normalizer)
             if given != (0.2, 0.5, "policy"):
                 raise UserError(
                     "model.target_noise, model.target_noise_clip and model.normalizer are for the "
-                    f"default objective; model.objective is {type(objective).__name__}, give it "
-                    "its own keys"
+                    f"default method; model.method is {type(method).__name__}, give it its own keys"
                 )
-        self.objective = objective or TD3BC(target_noise, target_noise_clip, normalizer)
+        self.method = method or TD3BC(target_noise, target_noise_clip, normalizer)
         some_q_MB = torch.arange(3.0 * subset_size).view(subset_size, 3).square()
         try:
             value_B = target_rule(some_q_MB)
@@ -171,34 +160,34 @@ class OffToOnModule(LightningModule):
             )
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
-        self.policy_delay, self.learning_rate = policy_delay, learning_rate
-        self.actor_weight_decay = actor_weight_decay
+        self.policy_delay = policy_delay
         self.alpha_offline, self.gamma, self.seed = alpha_offline, gamma, seed
-        self._constants: dict[str, Any] = {
-            "gamma": gamma,
-            "tau": tau,
-            "objective": self.objective,
-            "target_rule": target_rule,
-        }
+        self._constants = {"gamma": gamma, "tau": tau, "target_rule": target_rule}
+        self.shape = Shape(
+            spec,
+            num_critics,
+            subset_size,
+            hidden_sizes,
+            actor_hidden_sizes or hidden_sizes,
+            learning_rate,
+            actor_weight_decay,
+        )
+        self._parts: dict[str, Trained] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
-            self.actor = Actor(
-                spec.observation_size,
-                spec.action_low,
-                spec.action_high,
-                actor_hidden_sizes or hidden_sizes,
-                self.objective.gaussian,
-            )
-            self.critics = CriticEnsemble(
-                num_critics, spec.observation_size, spec.action_size, hidden_sizes
-            )
+            for name, part in self.method.parts(self.shape).items():
+                self.add_part(name, part)
+        self._of_method = tuple(self._parts)
         self._live_policy = LivePolicy(self.actor)
-        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
+        for name, value in self.method.turn(0).items():
+            self.register_buffer(name, torch.tensor(float(value)))
+        self.online = False
+        self.online_updates = 0
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
+        self._engine_before: str | None = None
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -252,10 +241,10 @@ class OffToOnModule(LightningModule):
 
     def exploration_scale(self) -> np.ndarray | None:
         """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
-        if type(self.objective).exploration_scale is Objective.exploration_scale:
+        if type(self.method).exploration_scale is Method.exploration_scale:
             return None  # without gathering weights that nobody looks at
         with torch.no_grad():
-            scale_A = self.objective.exploration_scale(self.actor.weights)
+            scale_A = self.method.exploration_scale(self.actor.weights)
         return None if scale_A is None else scale_A.cpu().numpy()
 
     @property
@@ -263,17 +252,63 @@ class OffToOnModule(LightningModule):
         """What makes the updates, from the start of a fit on."""
         return self._engine
 
+    def add_part(self, name: str, part: Trained) -> None:
+        """One more network, as an attribute of that name, and its target as ``NAME_target``.
+
+        Callbacks may add what they train beside the method, before the optimisers are made: it
+        is saved, resumed, moved and watched like the others.
+
+        Args:
+            name: no attribute's yet.
+            part: the network.
+        """
+        assert not hasattr(self, name), f"an agent has {name} already"
+        self._parts[name] = part
+        self.add_module(name, part.network)
+        if part.target:
+            self.add_module(f"{name}_target", copy.deepcopy(part.network).requires_grad_(False))
+
+    @property
+    def _added(self) -> list[str]:
+        return [name for name in self._parts if name not in self._of_method]
+
+    @property
+    def trained_parts(self) -> list[str]:
+        """Names of the parts that have an optimiser, in the optimisers' order."""
+        return [name for name, part in self._parts.items() if part.learning_rate is not None]
+
+    def part(self, name: str) -> Part:
+        """The live tensors of one part."""
+        trained = self._parts[name]
+        adam = target = None
+        if trained.learning_rate is not None:
+            adam = AdamState.of(self._optimizer(name), trained.learning_rate, trained.weight_decay)
+        if trained.target:
+            target = self.get_submodule(f"{name}_target").weights
+        return Part(trained.network.weights, adam, target)  # type: ignore[arg-type]
+
+    def _optimizer(self, name: str) -> torch.optim.Optimizer:
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # one alone is no list
+        every = optimizers if isinstance(optimizers, list) else [optimizers]
+        return every[self.trained_parts.index(name)]
+
+    def share_steps(self, name: str, steps: Sequence[Tensor]) -> None:
+        """Lets a part's Adam count its steps in tensors (scalars) that others have as well."""
+        for state, shared in zip(self._optimizer(name).state.values(), steps, strict=True):
+            state["step"] = shared
+
     def agent_state(self) -> AgentState:
-        """The live tensors an update reads and writes."""
-        critic_adam, actor_adam = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
-        return AgentState(
-            self.actor.weights,
-            self.actor_target.weights,
-            self.critics.weights,
-            self.critic_targets.weights,
-            AdamState.of(actor_adam, self.learning_rate, self.actor_weight_decay),
-            AdamState.of(critic_adam, self.learning_rate),
-        )
+        """The live tensors that the method's updates read and write."""
+        return {name: self.part(name) for name in self._of_method}
+
+    @property
+    def dials(self) -> Dials:
+        """The live scalars that updates read."""
+        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(0))}
+
+    def hand_over(self) -> None:
+        """From now on it learns from its environment as well."""
+        self.online = True
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
@@ -287,47 +322,50 @@ class OffToOnModule(LightningModule):
             self._state = self.agent_state()
         work = self.work(batch, self._state)
         self._engine(work, self.add_metric)
-        self.gradient_updates += len(work.moves)
+        self.count(len(work.moves))
+
+    def count(self, updates: int) -> None:
+        """Takes note of updates that were made."""
+        self.gradient_updates += updates
+        if self.online:
+            self.online_updates += updates
+        for name, value in self.method.turn(self.online_updates).items():
+            self.get_buffer(name).fill_(value)
 
     def work(self, batch: TensorDict, state: AgentState) -> Work:
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
         num_updates, batch_size = batch.batch_size
-        numbers = range(self.gradient_updates + 1, self.gradient_updates + num_updates + 1)
         (share,) = self._ranks.average([batch["online"].mean()])
         self.add_metric("online/fraction", share)
         return Work(
+            self.method,
             state,
             batch,
             self._draw(num_updates, batch_size),
-            self.alpha,
+            self.dials,
             UpdateOptions(
-                **self._constants,
+                **self._constants,  # type: ignore[arg-type]
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
+                online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
             ),
-            tuple(number % self.policy_delay == 0 for number in numbers),
+            self.method.moves(
+                self.gradient_updates + 1, num_updates, self.policy_delay, self.online
+            ),
         )
 
-    def _draw(self, num_updates: int, batch_size: int) -> Draws:
-        """Drawn on the CPU, whatever the device: so a run's numbers do not depend on it.
-
-        Every rank draws the same, for the whole batch: the noise of its own part is taken from
-        that, and the critics are the same ones everywhere.
-        """
-        shape = num_updates, batch_size * self._ranks.count, self.spec.action_size
-        mine = slice(self._ranks.rank * batch_size, (self._ranks.rank + 1) * batch_size)
-        noise_GBA = torch.randn(shape, generator=self.generator)[:, mine]
-        policy_noise_GBA = None
-        if self.objective.gaussian:
-            drawn_GBA = torch.randn(shape, generator=self.generator)[:, mine]
-            policy_noise_GBA = drawn_GBA.to(self.device)
-        if self.subset_size == self.num_critics:  # in order: a rule may tell groups apart
-            subset_GM = torch.arange(self.num_critics).expand(num_updates, -1)
-        else:
-            order_GN = torch.rand((num_updates, self.num_critics), generator=self.generator)
-            subset_GM = order_GN.topk(self.subset_size).indices
-        return Draws(noise_GBA.to(self.device), policy_noise_GBA, subset_GM.to(self.device))
+    def _draw(self, updates: int, batch_size: int) -> Draws:
+        random = Random(
+            self.generator,
+            updates,
+            batch_size,
+            self.spec.action_size,
+            self._ranks.rank,
+            self._ranks.count,
+        )
+        drawn = self.method.draw(random, self.shape)
+        return {name: numbers.to(self.device) for name, numbers in drawn.items()}
 
     def add_metric(self, name: str, total: Tensor, count: int = 1) -> None:
         """Adds to a running sum on the device; nothing is fetched until someone asks.
@@ -366,23 +404,29 @@ class OffToOnModule(LightningModule):
         return means
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the critics and for the actor (AdamW where it has a decay), default β and ε."""
+        """Adam for each part that is trained (AdamW where it has a decay), default β and ε."""
+        trained = [self._parts[name] for name in self.trained_parts]
         return [
-            torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
-            for weights, decay in (
-                (self.critics.weights, 0.0),
-                (self.actor.weights, self.actor_weight_decay),
+            torch.optim.AdamW(
+                part.network.weights,  # type: ignore[arg-type]
+                lr=part.learning_rate or 0.0,
+                weight_decay=part.weight_decay,
+                fused=True,
             )
+            for part in trained
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counter, generator and the metrics gathered so far; plain containers only."""
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
+            "online_updates": self.online_updates,
             "seed": self.seed,
             "generator": self.generator.get_state(),
             "sums": dict(self._sums),
             "counts": dict(self._counts),
+            "added": self._added,
+            "engine": self._engine.name,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -390,6 +434,8 @@ class OffToOnModule(LightningModule):
 
         Raises: UserError: the checkpoint's networks have other shapes.
         """
+        if not checkpoint["ReplayDataModule"]["collector"]["env_steps"]:
+            self._start_added_parts(checkpoint)
         for name, tensor in self.state_dict().items():
             saved = checkpoint["state_dict"].get(name)
             if saved is None or saved.shape != tensor.shape:
@@ -403,13 +449,19 @@ class OffToOnModule(LightningModule):
                 f"the checkpoint's {name} is not part of this configuration's networks; resume "
                 "with those of the run"
             )
-        weights = (self.critics.weights, self.actor.weights)  # as configure_optimizers has them
-        if len(checkpoint["optimizer_states"]) != len(weights):
-            raise UserError("the checkpoint has not the two optimizers of a run")
-        for index, state in enumerate(checkpoint["optimizer_states"]):
-            check_adam(state, weights[index], f"the checkpoint's optimizer_states/{index}")
+        names, states = self.trained_parts, checkpoint["optimizer_states"]
+        if len(states) not in (len(names), len(names) - len(self._added)):
+            raise UserError(
+                f"the checkpoint has {len(states)} optimizers, this configuration's agent "
+                f"{len(names)} ({', '.join(names)})"
+            )
+        for index, state in enumerate(states):
+            weights = self._parts[names[index]].network.weights
+            check_adam(state, weights, f"the checkpoint's optimizer_states/{index}")  # type: ignore[arg-type]
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
+        self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
+        self._engine_before = agent.get("engine")
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
         self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
@@ -419,6 +471,16 @@ class OffToOnModule(LightningModule):
             # Lightning takes the last batch of the schedule that was for the end of this one.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False
+
+    def _start_added_parts(self, checkpoint: dict[str, Any]) -> None:
+        """Before the hand-over they have learnt nothing: a pre-training serves with and without."""
+        networks, theirs = checkpoint["state_dict"], checkpoint["agent"].get("added", [])
+        for name in [n for n in networks if n.split(".")[0] in theirs]:
+            del networks[name]
+        mine = self.state_dict().items()
+        networks.update({n: t for n, t in mine if n.split(".")[0] in self._added})
+        kept = len(checkpoint["optimizer_states"]) - len(theirs)
+        checkpoint["optimizer_states"] = checkpoint["optimizer_states"][:kept]
 
     def on_fit_start(self) -> None:
         """Whether all ranks start from the same weights, before anything is written.
@@ -439,7 +501,9 @@ class OffToOnModule(LightningModule):
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
-        self._engine = make_engine(name, self.device, data.schedule.total_updates)
+        updates = data.schedule.total_updates
+        self._engine = make_engine(name, self.device, updates, self._engine_before)
         self._state = None  # the optimisers' may be those of a checkpoint now
-        if data.env_steps == 0:
+        self.online = data.env_steps > 0
+        if not self.online:
             self.alpha.fill_(self.alpha_offline)

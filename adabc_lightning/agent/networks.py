@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchrl.modules import MLP
 
+from adabc_lightning.agent.bounds import inward
+
 Weights = tuple[Tensor, ...]
 """Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
 
@@ -80,7 +82,9 @@ def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tens
     Returns: ``[B, A]`` within ``[low, high]``.
     """
     half = (high_A - low_A) / 2
-    return torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+    action_BA = torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+    # Rounding alone leaves the box. Not by minimum and maximum, which at a tie halve the gradient.
+    return action_BA.clamp(low_A, high_A)
 
 
 def q_values(observation_BO: Tensor, action_BA: Tensor, weights: Weights) -> Tensor:
@@ -104,8 +108,9 @@ class Actor(nn.Module):
         observation_size: O.
         action_low, action_high: ``[A]`` bounds of the action space.
         hidden_sizes: units of each hidden layer.
-        gaussian: whether it also learns a log standard deviation per action dimension, in
-            action limits, the same in all states.
+        log_std_range: of a Gaussian policy's log standard deviation, which it then also learns,
+            per action dimension, in action limits, the same in all states; None for a
+            deterministic one.
     """
 
     action_low: Tensor
@@ -117,7 +122,7 @@ class Actor(nn.Module):
         action_low: Sequence[float],
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
-        gaussian: bool = False,
+        log_std_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self.net = MLP(
@@ -126,9 +131,14 @@ class Actor(nn.Module):
             num_cells=list(hidden_sizes),
             activation_class=nn.ReLU,
         )
-        self.log_std = nn.Parameter(torch.zeros(len(action_low))) if gaussian else None
-        self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
-        self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
+        self.log_std = None
+        if log_std_range is not None:
+            self.log_std = nn.Parameter(torch.zeros(len(action_low)))
+            # With the weights, so that whoever reads them knows what they stand for.
+            self.register_buffer("log_std_range", torch.tensor(log_std_range))
+        low_A, high_A = inward(action_low, action_high)
+        self.register_buffer("action_low", torch.from_numpy(low_A))
+        self.register_buffer("action_high", torch.from_numpy(high_A))
 
     @property
     def weights(self) -> Weights:

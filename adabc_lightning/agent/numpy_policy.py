@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
+
 if TYPE_CHECKING:
     from adabc_lightning.agent.networks import Actor
 
@@ -65,7 +67,7 @@ class NumpyPolicy:
         *,
         copy: bool = True,
     ) -> None:
-        low_A, high_A = np.array(low, np.float32), np.array(high, np.float32)
+        self._low, self._high = low_A, high_A = inward(low, high)
         self._half, self._middle = (high_A - low_A) / 2, (high_A + low_A) / 2
         pairs = zip(policy.layers[::2], policy.layers[1::2], strict=True)
         *self._hidden, self._output = [
@@ -73,7 +75,11 @@ class NumpyPolicy:
         ]
 
     def __call__(self, observation_BO: np.ndarray) -> np.ndarray:
-        """Actions ``[B, A]`` or ``[A]``, of observations in float32 ``[B, O]`` or ``[O]``."""
+        """Actions within the bounds, ``[B, A]`` or ``[A]``.
+
+        Args:
+            observation_BO: ``[B, O]`` or ``[O]``, float32.
+        """
         x = observation_BO
         for weight, bias in self._hidden:
             x = x @ weight
@@ -83,6 +89,8 @@ class NumpyPolicy:
         x = x @ weight
         x += bias
         action_BA: np.ndarray = np.tanh(x, out=x) * self._half + self._middle
+        np.maximum(action_BA, self._low, out=action_BA)  # rounding alone leaves the box
+        np.minimum(action_BA, self._high, out=action_BA)
         return action_BA
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import gymnasium
-import numpy as np
 
+from adabc_lightning.agent.bounds import bounded
 from adabc_lightning.errors import UserError
 
 
@@ -42,15 +42,25 @@ class EnvironmentSpec:
                 f"environment {env_id!r} has observations {observations}; only a Box of one "
                 "dimension is supported (gymnasium.wrappers.FlattenObservation makes one)"
             )
-        if not isinstance(actions, gymnasium.spaces.Box) or len(actions.shape) != 1:
+        if (
+            not isinstance(actions, gymnasium.spaces.Box)
+            or len(actions.shape) != 1
+            or actions.dtype.kind != "f"
+        ):
             raise UserError(
                 f"environment {env_id!r} has actions {actions}; only a Box of one dimension "
                 "(continuous actions) is supported"
             )
-        if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+        if not bounded(actions.low, actions.high):
             raise UserError(
-                f"environment {env_id!r} has unbounded actions {actions}; wrap it with "
-                "gymnasium.wrappers.RescaleAction"
+                f"environment {env_id!r} has unbounded actions {actions}; register it within "
+                "gymnasium.wrappers.TransformAction(env, lambda action: action, "
+                f"gymnasium.spaces.Box(LOW, HIGH, {actions.shape})), whose bounds are finite"
+            )
+        if not (actions.low < actions.high).any():
+            raise UserError(
+                f"environment {env_id!r} has actions {actions}, none of which can vary; there is "
+                "nothing to learn"
             )
         return cls(
             env_id,

@@ -1,174 +1,128 @@
-"""One gradient update as one function of state, batch and randomness.
+"""The moves that updates are made of: a gradient step, a target's step, members of an ensemble.
 
 Nothing here draws a random number, keeps a counter or looks at the trainer: everything that
-decides an update comes in as an argument, and the only thing written is the state that was
+decides an update comes in as an argument, and the only thing written is the part that was
 passed, in place. That is what lets the tests replay it against a plain reference.
 """
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.adam import adam
 
-from adabc_lightning.agent.losses import TargetRule, critic_loss, td_target
+from adabc_lightning.agent.losses import critic_loss, td_target
 from adabc_lightning.agent.networks import Weights, q_values
-from adabc_lightning.agent.objectives import Objective
+from adabc_lightning.agent.state import AdamState, Metrics, Part, UpdateOptions
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
-class AdamState(NamedTuple):
-    """The tensors of a ``torch.optim.Adam``, in the order of its parameters."""
-
-    first_moments: list[Tensor]
-    second_moments: list[Tensor]
-    steps: list[Tensor]
-    learning_rate: float
-    weight_decay: float = 0.0
-
-    @classmethod
-    def of(
-        cls, optimizer: Optimizer, learning_rate: float, weight_decay: float = 0.0
-    ) -> "AdamState":
-        """The live state of an optimiser, created as its first step would where missing."""
-        for parameter in optimizer.param_groups[0]["params"]:
-            state = optimizer.state[parameter]
-            if not state:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-        states = [optimizer.state[parameter] for parameter in optimizer.param_groups[0]["params"]]
-        return cls(
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [state["step"] for state in states],
-            learning_rate,
-            weight_decay,
-        )
-
-
-class AgentState(NamedTuple):
-    """Everything an update reads and writes. Critic weights are stacked ``[N, …]``."""
-
-    actor: Weights
-    actor_target: Weights
-    critics: Weights
-    critic_targets: Weights
-    actor_adam: AdamState
-    critic_adam: AdamState
-
-
-@dataclass(frozen=True)
-class UpdateOptions:
-    """The constants of an update; see :class:`adabc_lightning.agent.module.OffToOnModule`."""
-
-    gamma: float
-    tau: float
-    objective: Objective
-    target_rule: TargetRule
-    action_low: Tensor
-    action_high: Tensor
-    average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
-    """Means over several processes (:meth:`adabc_lightning.run.ranks.Ranks.average`)."""
-
-
-def update_critics(
-    state: AgentState, batch: TensorDict, noise_BA: Tensor, subset_M: Tensor, options: UpdateOptions
-) -> dict[str, Tensor]:
-    """Moves every critic towards the shared target of Eq. 3.
+def descend(part: Part, loss: Tensor, metrics: Metrics, options: UpdateOptions) -> Metrics:
+    """One step of a part's Adam down a loss.
 
     Args:
-        state: written in place: critics and their Adam.
-        batch: ``[B]`` transitions.
-        noise_BA: standard normal draws for the target action.
-        subset_M: indices of the drawn critics.
+        part: written in place: weights and Adam.
+        loss: scalar, or one of each replica ``[R]``; of the part's weights.
+        metrics: of this process.
         options: constants.
-    Returns: scalars ``loss/critic``, ``q/mean`` and ``q/target``.
+    Returns: the metrics, means over all processes where there are several.
     """
-    with torch.no_grad():
-        next_observation_BO = batch["next_observation"]
-        next_action_BA = options.objective.next_action(
-            state, next_observation_BO, noise_BA, options
-        )
-        drawn = state.critic_targets
-        if subset_M.shape[-1] < drawn[0].shape[-3]:
-            # Only the drawn members are evaluated: the others' values do not enter the target.
-            drawn = _members(drawn, subset_M)
-        next_q_MB = q_values(next_observation_BO, next_action_BA, drawn)
-        target_B = td_target(
-            batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
-        )
-    q_NB = q_values(batch["observation"], batch["action"], state.critics)
+    gradients = torch.autograd.grad(loss.sum(), part.weights)
+    if options.average is not None:  # the metrics travel with the gradients
+        means = options.average([*gradients, *metrics.values()])
+        gradients, rest = tuple(means[: len(gradients)]), means[len(gradients) :]
+        metrics = dict(zip(metrics, rest, strict=True))
+    step_adam(part, gradients)
+    return metrics
+
+
+@torch.no_grad()
+def follow(part: Part, options: UpdateOptions) -> None:
+    """θ̄ ← θ̄ + τ (θ − θ̄): the part's target takes a step towards it (Polyak)."""
+    assert part.target is not None
+    torch._foreach_lerp_(part.target, part.weights, options.tau)
+
+
+@torch.no_grad()
+def ensemble_target(
+    critics: Part,
+    batch: TensorDict,
+    next_action_BA: Tensor,
+    subset_M: Tensor,
+    options: UpdateOptions,
+) -> Tensor:
+    """The shared target of Eq. 3, from the drawn members' targets.
+
+    Only they are evaluated: the others' values do not enter.
+
+    Args:
+        critics: the ensemble.
+        batch: ``[B]`` transitions.
+        next_action_BA: a′.
+        subset_M: indices of the drawn members.
+        options: constants.
+    Returns: ``[B]``.
+    """
+    assert critics.target is not None
+    drawn = members(critics.target, subset_M)
+    next_q_MB = q_values(batch["next_observation"], next_action_BA, drawn)
+    return td_target(
+        batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
+    )
+
+
+def step_critics(
+    critics: Part, batch: TensorDict, target_B: Tensor, options: UpdateOptions
+) -> Metrics:
+    """Moves every critic towards one shared target (Eq. 3).
+
+    Args:
+        critics: written in place.
+        batch: ``[B]`` transitions.
+        target_B: without gradient.
+        options: constants.
+    Returns: ``loss/critic``, ``q/mean`` and ``q/target``.
+    """
+    q_NB = q_values(batch["observation"], batch["action"], critics.weights)
     loss = critic_loss(q_NB, target_B)
-    gradients = torch.autograd.grad(loss.sum(), state.critics)
     metrics = {
         "loss/critic": loss.detach(),
         "q/mean": q_NB.detach().mean((-2, -1)),
         "q/target": target_B.mean(-1),
     }
-    gradients, metrics = _averaged(gradients, metrics, options)
-    _adam_step(state.critics, gradients, state.critic_adam)
-    return metrics
+    return descend(critics, loss, metrics, options)
 
 
-def update_actor_and_targets(
-    state: AgentState,
-    batch: TensorDict,
-    alpha: Tensor,
-    options: UpdateOptions,
-    policy_noise_BA: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """Moves the actor along its objective, then both target networks towards their sources.
+def frozen(weights: Weights) -> Weights:
+    """The same numbers, which no gradient reaches."""
+    return tuple(weight.detach() for weight in weights)
 
-    Args:
-        state: written in place: actor, its Adam, both targets.
-        batch: ``[B]`` transitions, those of the critics' update.
-        alpha: weight of the behaviour-cloning term, a scalar tensor.
-        options: constants.
-        policy_noise_BA: standard normal draws, None for a deterministic policy.
-    Returns: scalars ``loss/actor``, ``loss/behavior_cloning`` and ``q/policy``.
+
+def members(weights: Weights, subset_M: Tensor) -> Weights:
+    """Weights ``[*, M, …]`` of the drawn members of ``[*, N, …]``.
+
+    With M = N all of them as they are: in their order, without a copy.
     """
-    loss, metrics = options.objective.loss(state, batch, policy_noise_BA, alpha, options)
-    gradients = torch.autograd.grad(loss.sum(), state.actor)
-    metrics = {"loss/actor": loss.detach(), **metrics}
-    gradients, metrics = _averaged(gradients, metrics, options)
-    _adam_step(state.actor, gradients, state.actor_adam)
-    with torch.no_grad():
-        torch._foreach_lerp_(state.actor_target, state.actor, options.tau)
-        torch._foreach_lerp_(state.critic_targets, state.critics, options.tau)
-    return metrics
-
-
-def _averaged(
-    gradients: tuple[Tensor, ...], metrics: dict[str, Tensor], options: UpdateOptions
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Over all processes where there are several; the metrics travel with the gradients."""
-    if options.average is None:
-        return gradients, metrics
-    means = options.average([*gradients, *metrics.values()])
-    count = len(gradients)
-    return tuple(means[:count]), dict(zip(metrics, means[count:], strict=True))
-
-
-def _members(weights: Weights, subset_M: Tensor) -> Weights:
-    """Weights ``[*, M, …]`` of the drawn ones of ``[*, N, …]``."""
+    if subset_M.shape[-1] == weights[0].shape[-3]:
+        return weights
     if subset_M.dim() == 1:
         return tuple(weight[subset_M] for weight in weights)
     replica_R = torch.arange(len(subset_M), device=subset_M.device).unsqueeze(-1)
     return tuple(weight[replica_R, subset_M] for weight in weights)
 
 
-def _adam_step(parameters: Weights, gradients: tuple[Tensor, ...], state: AdamState) -> None:
+def step_adam(part: Part, gradients: tuple[Tensor, ...]) -> None:
     """One step of ``torch.optim.Adam`` with PyTorch's default β and ε.
 
     With weight decay one of ``torch.optim.AdamW``, as jaxrl's. PyTorch's fused kernel; a compiler
     cannot look into that, so it gets the same formula in operations that it fuses itself.
+
+    Args:
+        part: written in place.
+        gradients: of its weights, of the same shapes.
     """
+    parameters, state = part.weights, part.adam
+    assert state is not None
     with torch.no_grad():
         if torch.compiler.is_compiling():
             _adam_formula(parameters, gradients, state)

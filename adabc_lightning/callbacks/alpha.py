@@ -8,7 +8,9 @@ from adabc_lightning.agent.control import control_terms, next_alpha, next_return
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.seeding import stream_seed
+from adabc_lightning.run.types import Fraction, NonNegative, Real, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 
+class SavedAlpha(Saved):
+    """See :meth:`AlphaController.state_dict`."""
+
+    alpha: Number
+    return_average: Number | None
+
+
+@declared("alpha")
 class AlphaController(Callback):
     """Owns α during fine-tuning; a fixed α is this controller with both gains at 0.
 
@@ -32,21 +42,14 @@ class AlphaController(Callback):
 
     def __init__(
         self,
-        kp: float = 3e-5,
-        kd: float = 1e-4,
-        target: float = 1.05,
-        ceiling: float = 0.4,
+        kp: NonNegative = 3e-5,
+        kd: NonNegative = 1e-4,
+        target: Real = 1.05,
+        ceiling: NonNegative = 0.4,
         initial: float | None = None,
-        average_rate: float = 0.05,
+        average_rate: Fraction = 0.05,
         times_episode_length: bool = True,
     ) -> None:
-        for name, value in (("kp", kp), ("kd", kd), ("ceiling", ceiling)):
-            if not 0 <= value < float("inf"):
-                raise UserError(f"alpha.{name} is {value}; it must be 0 or more")
-        if not 0 <= average_rate <= 1:
-            raise UserError(f"alpha.average_rate is {average_rate}; it must be between 0 and 1")
-        if not abs(target) < float("inf"):
-            raise UserError(f"alpha.target is {target}; it must be a number")
         if initial is not None and not 0 <= initial <= ceiling:
             raise UserError(f"alpha.initial is {initial}; it must be between 0 and {ceiling}")
         self.kp, self.kd, self.target, self.ceiling = kp, kd, target, ceiling
@@ -89,7 +92,7 @@ class AlphaController(Callback):
             if data.ranks.rank == 0:
                 env = data.make_env()
                 seed = stream_seed(data.seed, "controller") % 2**31
-                returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout)
+                returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
                 env.close()
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 

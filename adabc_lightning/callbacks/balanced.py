@@ -1,18 +1,22 @@
 """Balanced Replay (Lee et al. 2021): offline rows that look like online ones are drawn more."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
+from pydantic import Field
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_priority
-from adabc_lightning.agent.networks import mlp
+from adabc_lightning.agent.method import Trained
+from adabc_lightning.agent.networks import Weights, mlp
+from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_content import check_adam
+from adabc_lightning.run.saved import Count, Generator, Saved
 from adabc_lightning.run.seeding import stream_seed, torch_generator
+from adabc_lightning.run.types import NonNegative, Positive, Real, Sizes, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -37,13 +41,30 @@ class DensityRatio(nn.Module):
         )
         nn.init.ones_(self.net[-1].bias)
 
-    def forward(self, input_BI: Tensor) -> Tensor:
-        """``[B]``."""
-        return mlp(input_BI, tuple(self.net.parameters())).squeeze(-1).relu()
+    @property
+    def weights(self) -> Weights:
+        """The live parameters, in layer order."""
+        return tuple(self.net.parameters())
 
 
+def density_ratio(input_BI: Tensor, weights: Weights) -> Tensor:
+    """The ratio w of rows (s, a) ``[B, O + A]``.
+
+    Returns: ``[B]``.
+    """
+    return mlp(input_BI, weights).squeeze(-1).relu()
+
+
+class SavedBalancedReplay(Saved):
+    """See :meth:`BalancedReplay.state_dict`."""
+
+    offline_rows: Count
+    generator: Generator
+
+
+@declared("BalancedReplay")
 class BalancedReplay(Callback):
-    """Owns the density-ratio network and the priorities of the online ring.
+    """Adds the density-ratio network to the agent, trains it, and sets the ring's priorities.
 
     After the G updates of an environment step the network makes G steps of its own, each on
     fresh uniform rows of both kinds, and sets the priorities of the rows that the agent had
@@ -62,30 +83,23 @@ class BalancedReplay(Callback):
 
     def __init__(
         self,
-        online_fraction: float = 0.5,
-        balanced_steps: int = 1000,
-        batch_size: int = 256,
-        hidden_sizes: tuple[int, ...] = (256, 256),
-        learning_rate: float = 3e-4,
+        online_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.5,
+        balanced_steps: Positive = 1000,
+        batch_size: Positive = 256,
+        hidden_sizes: Sizes = (256, 256),
+        learning_rate: NonNegative = 3e-4,
     ) -> None:
-        if not 0 <= online_fraction < 1:
-            raise UserError(
-                f"BalancedReplay.online_fraction is {online_fraction}; it must be at least 0 and "
-                "below 1"
-            )
-        for name, value in (("balanced_steps", balanced_steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"BalancedReplay.{name} is {value}; it must be 1 or more")
-        if not 0 <= learning_rate < float("inf"):
-            raise UserError(
-                f"BalancedReplay.learning_rate is {learning_rate}; it must be 0 or more"
-            )
         self.online_fraction, self.balanced_steps = online_fraction, balanced_steps
         self.batch_size, self.hidden_sizes = batch_size, tuple(hidden_sizes)
         self.learning_rate = learning_rate
         self.offline_rows = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        stage: str,
+    ) -> None:
         """Makes the network and gives the data module the sampler of its online ring."""
         if stage != "fit":
             return
@@ -104,10 +118,8 @@ class BalancedReplay(Callback):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(data.seed, "density ratio weights"))
             sizes = data.spec.observation_size + data.spec.action_size
-            self.network = DensityRatio(sizes, self.hidden_sizes)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=self.learning_rate, fused=True
-        )
+            network = DensityRatio(sizes, self.hidden_sizes)
+        pl_module.add_part("density_ratio", Trained(network, self.learning_rate))
         self.sampler = data.online_sampler = PrioritySampler()
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
@@ -128,21 +140,20 @@ class BalancedReplay(Callback):
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self.offline_rows or not batch.batch_size[0]:  # before the hand-over there are none
             return
-        for step in batch.cpu():  # where the rows, their priorities and the network are
+        part = pl_module.part("density_ratio")
+        for step in batch:
             offline_BI = self._draw(data, 0, self.offline_rows)
             online_BI = self._draw(data, self.offline_rows, len(data.replay))
-            ratio = self.network(torch.cat([offline_BI, online_BI]))
+            ratio = density_ratio(torch.cat([offline_BI, online_BI]), part.weights)
             loss = density_ratio_loss(*ratio.split(self.batch_size))
-            self.optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            self.optimizer.step()
+            step_adam(part, torch.autograd.grad(loss, part.weights))
             pl_module.add_metric("loss/density_ratio", loss.detach())
             with torch.no_grad():
                 learnt_BI = torch.cat([step["observation"], step["action"]], -1)
                 priority_B = density_ratio_priority(
-                    self.network(learnt_BI), self.network(offline_BI)
+                    density_ratio(learnt_BI, part.weights), density_ratio(offline_BI, part.weights)
                 )
-            self.sampler.update_priority(step["index"], priority_B)
+            self.sampler.update_priority(step["index"].cpu(), priority_B.cpu())
 
     def _draw(self, data: "ReplayDataModule", first: int, end: int) -> Tensor:
         """Uniform rows with ``first <= index < end``: their (s, a), ``[batch_size, O + A]``."""
@@ -151,32 +162,18 @@ class BalancedReplay(Callback):
         return torch.cat([rows["observation"], rows["action"]], -1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Network, Adam and priorities, of any shape ``[*]``, for ``Guard``."""
-        if not self.offline_rows:  # before the hand-over nothing is learnt
+        """The priorities ``[T]``, for ``Guard``."""
+        if not self.offline_rows:  # before the hand-over there are none
             return {}
-        found = {"the ring's priorities": torch.from_numpy(self.sampler.priorities)}
-        for name, parameter in self.network.named_parameters():
-            found[f"the density ratio's {name}"] = parameter.detach()
-            for key, moment in self.optimizer.state[parameter].items():
-                found[f"Adam's {key} of the density ratio's {name}"] = moment
-        return found
+        return {"the ring's priorities": torch.from_numpy(self.sampler.priorities)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, Adam, generator; the priorities are saved with the ring."""
-        return {
-            "offline_rows": self.offline_rows,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        """Generator and count; the network is the agent's, the priorities are the ring's."""
+        return {"offline_rows": self.offline_rows, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.offline_rows = state_dict["offline_rows"]
         if not self.offline_rows:  # nothing is learnt yet; another seed has a start of its own
             return
-        where = "the checkpoint's callbacks/BalancedReplay/optimizer"
-        check_adam(state_dict["optimizer"], list(self.network.parameters()), where)
-        self.network.load_state_dict(state_dict["network"])
-        self.optimizer.load_state_dict(state_dict["optimizer"])
         self.generator.set_state(state_dict["generator"])

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.saved import Flag, Number, Saved
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
+
+AT_ONCE_SECONDS = 1.0
+"""A second signal means "now" from so long after the first on."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -57,6 +62,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 keep_previous(target)
 
 
+class SavedCheckpointing(Saved):
+    """See :meth:`Checkpointing.state_dict`."""
+
+    best_return: Number | None
+    best_is_online: Flag
+
+
 class Checkpointing(Checkpoint):
     """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
 
@@ -64,7 +76,11 @@ class Checkpointing(Checkpoint):
     fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
     there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
     optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
-    Lightning's own handlers would exit having saved nothing.
+    Lightning's own handlers would exit having saved nothing. A second one exits at once if it comes
+    a second after the first or later: supervisors signal a process and its group in one go.
+
+    Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
+    run makes that evaluation first. Where several devices or replicas evaluate, it ends before.
 
     Args:
         keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
@@ -80,16 +96,22 @@ class Checkpointing(Checkpoint):
         self.best_return: float | None = None
         self._best_is_online = False
         self._signal: int | None = None
+        self._asked_at = 0.0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens for the signals that ask for an end."""
+        """Listens for the signals that ask for an end; has the evaluation made that one cut."""
         if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluation):
+                callback.make_up(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+        """Gives the signals back, unless one ends the process: its twin may come late."""
+        if self._signal is not None:
+            return
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -101,9 +123,10 @@ class Checkpointing(Checkpoint):
         self.teardown(trainer, pl_module, "fit")
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is not None:  # asked twice: at once, with what the disk has
+        if self._signal is None:
+            self._signal, self._asked_at = number, time.monotonic()
+        elif time.monotonic() - self._asked_at >= AT_ONCE_SECONDS:  # with what the disk has
             raise SystemExit(128 + number)
-        self._signal = number
 
     def on_train_batch_end(
         self,
@@ -134,17 +157,24 @@ class Checkpointing(Checkpoint):
         if asked := self._asked(data):
             self._stop(trainer, asked)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had nothing left to do leaves its state in its new folder, too."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        last = Path(trainer.default_root_dir) / FOLDER / LAST
+        if not any(data.ranks.gather(last.exists())):
+            trainer.save_checkpoint(last, weights_only=False)
+
     def _asked(self, data: "ReplayDataModule") -> int | None:
         """The signal that ends the run: it reaches one rank, or each at another batch."""
         return next(filter(None, data.ranks.gather(self._signal)), None)
 
     def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
-        """A signal ends a run that waits for an episode, too."""
-        if self._signal is None:
+        """A signal ends a run that waits for an episode or evaluates, too."""
+        if self._signal is None or data.ranks.count > 1:  # which stop together, after a batch
             return
         trainer: Trainer = data.trainer  # type: ignore[assignment]
         # Before the first environment step the hand-over is half done: that from before it stays.
-        if data.env_steps:
+        if data.env_steps or _evaluates(trainer):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
@@ -152,12 +182,16 @@ class Checkpointing(Checkpoint):
 
     def _stop(self, trainer: Trainer, asked: int) -> None:
         if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
             print(
-                f"stopped by {signal.Signals(asked).name}, saved; go on with "
-                f"--trainer.default_root_dir {trainer.default_root_dir} --ckpt_path last",
+                f"stopped by {signal.Signals(asked).name}, {saved}; go on with "
+                f"--trainer.default_root_dir {folder} --ckpt_path last",
                 file=sys.stderr,
             )
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
+        # Lightning would give the signals back on the way out, before a late twin has come.
+        trainer._signal_connector._original_handlers = {}
         raise SystemExit(128 + asked)
 
     def _improved(self, trainer: Trainer, online: bool) -> bool:
@@ -180,6 +214,12 @@ class Checkpointing(Checkpoint):
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
         self._best_is_online = state_dict["best_is_online"]
+
+
+def _evaluates(trainer: Trainer) -> bool:
+    """Whether an evaluation that the schedule asks for is going on."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(c, Evaluation) and c.interrupted is not None for c in callbacks)
 
 
 def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:

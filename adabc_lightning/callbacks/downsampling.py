@@ -1,13 +1,14 @@
 """The hand-over: which offline transitions the agent keeps for fine-tuning (paper V.C)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.types import Count, Fraction, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -40,6 +41,7 @@ def best_rows(count: int, episode_T: Tensor, episode_return_E: Tensor) -> Tensor
     return chosen_E[episode_T].nonzero().squeeze(-1)
 
 
+@declared("downsampling")
 class Downsampling(Callback):
     """Keeps a part of the offline transitions at the hand-over.
 
@@ -53,19 +55,11 @@ class Downsampling(Callback):
 
     def __init__(
         self,
-        keep: float = 0.05,
-        minimum: int = 50_000,
-        method: str = "random",
+        keep: Fraction = 0.05,
+        minimum: Count = 50_000,
+        method: Literal["random", "best"] = "random",
         replacement: bool = True,
     ) -> None:
-        if not 0 <= keep <= 1:
-            raise UserError(f"downsampling.keep is {keep}; it must be between 0 and 1")
-        if minimum < 0:
-            raise UserError(f"downsampling.minimum is {minimum}; it must be 0 or more")
-        if method not in ("random", "best"):
-            raise UserError(
-                f"downsampling.method is {method!r}; {nearest(method, ['random', 'best'])}"
-            )
         self.keep, self.minimum = keep, minimum
         self.method, self.replacement = method, replacement
 

@@ -1,18 +1,22 @@
 """How good the policy is without noise, and the history that the summary is made of."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
+from pydantic import AfterValidator, ConfigDict, Field
+from tensordict import TensorDict
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Count, Listing, Number, Saved, absent, wrong
 from adabc_lightning.run.seeding import stream_seed
+from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -22,6 +26,35 @@ if TYPE_CHECKING:
 _MOST = 10_000  # each episode has an environment of its own
 
 
+class _Point(Saved):
+    """Other entries are numbers, too."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number]
+    gradient_updates: Count
+    env_steps: Count
+    episode_return: Number = Field(alias="eval/return")
+
+
+def _two(episode: list[float]) -> list[float]:
+    return episode if len(episode) == 2 else wrong("a return and a number of steps")
+
+
+_Episodes = Listing[Annotated[Listing[Number], AfterValidator(_two)]]
+
+
+class SavedEvaluation(Saved):
+    """See :meth:`Evaluation.state_dict`."""
+
+    history: Listing[_Point]
+    seconds: Number
+    logged: _Episodes = absent()
+    """Absent in checkpoints of earlier versions."""
+    interrupted: _Episodes = absent()
+    """Only of a checkpoint that was saved within an evaluation."""
+
+
+@declared("evaluation")
 class Evaluation(Callback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
@@ -33,15 +66,17 @@ class Evaluation(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, episodes: int = 10) -> None:
-        if not 1 <= episodes <= _MOST:
-            wanted = "1 or more" if episodes < 1 else f"{_MOST} or fewer"
-            raise UserError(f"evaluation.episodes is {episodes}; it must be {wanted}")
+    def __init__(self, episodes: Positive = 10) -> None:
+        if episodes > _MOST:
+            raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._envs: list[gymnasium.Env] = []
         self._logged: list[Episode] = []
+        self.interrupted: list[Episode] | None = None
+        """While a scheduled evaluation runs, and from a checkpoint that was saved in one: the
+        training episodes that ended with its step."""
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
@@ -66,7 +101,8 @@ class Evaluation(Callback):
 
         own: tuple[list[float], list[int]] = [], []
         if self._envs:  # there are fewer episodes than ranks
-            own = evaluate(act, self._envs, end - first, seed + first, data.step_timeout)
+            start_seed, limit = seed + first, data.step_timeout
+            own = evaluate(act, self._envs, end - first, start_seed, limit, data.idle)
             self.visited = np.concatenate(visited)
         parts = ranks.gather(own)
         self.seconds += time.perf_counter() - start
@@ -111,7 +147,22 @@ class Evaluation(Callback):
         if data.log is not None and data.collector.finished_episode is not None:
             self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
+            self.interrupted = data.finished_episodes
             self._evaluate(trainer, data, pl_module)
+            self.interrupted = None
+
+    def make_up(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The evaluation that a checkpoint was saved in, and what the others make of it.
+
+        Every callback must have started: the last of them calls this.
+        """
+        if self.interrupted is None:
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data.finished_episodes, self.interrupted = self.interrupted, None
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks[callbacks.index(self) :]:  # those before had had their turn
+            callback.on_train_batch_end(trainer, pl_module, None, TensorDict({}, [0, 0]), 0)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
@@ -135,8 +186,10 @@ class Evaluation(Callback):
         """
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         made = checkpoint["agent"]["gradient_updates"]
-        history = checkpoint["callbacks"].get(self.state_key, {}).get("history")
-        seen = not history or history[-1]["gradient_updates"] == made
+        own = checkpoint["callbacks"].get(self.state_key, {})
+        history = own.get("history")
+        # An evaluation that was interrupted there is made before anything else.
+        seen = not history or history[-1]["gradient_updates"] == made or "interrupted" in own
         if data.env_steps == 0 and made >= data.schedule.offline_updates and not seen:
             raise UserError(
                 f"the checkpoint is from offline update {made}, after an evaluation, and "
@@ -146,11 +199,14 @@ class Evaluation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""
-        return {
+        state: dict[str, Any] = {
             "history": [dict(point) for point in self.history],
             "seconds": self.seconds,
             "logged": [tuple(episode) for episode in self._logged],
         }
+        if self.interrupted is not None:
+            state["interrupted"] = [tuple(episode) for episode in self.interrupted]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
@@ -158,3 +214,5 @@ class Evaluation(Callback):
         self.seconds = state_dict["seconds"]
         # absent in checkpoints of earlier versions
         self._logged = [Episode(*episode) for episode in state_dict.get("logged", ())]
+        episodes = state_dict.get("interrupted")
+        self.interrupted = None if episodes is None else [Episode(*each) for each in episodes]

@@ -53,6 +53,8 @@ def check_tensors(tensors: dict[str, Tensor]) -> None:
     Raises: NotFinite: with the name of the first tensor that holds NaN or infinities.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    if not tensors:
+        return
     norms = torch._foreach_norm(list(tensors.values()), math.inf)
     finite = torch.isfinite(torch.stack([norm.reshape(()) for norm in norms]))
     if bool(finite.all()):

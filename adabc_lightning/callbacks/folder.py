@@ -5,15 +5,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
-from adabc_lightning.errors import warn
+from adabc_lightning.errors import one_line, warn
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
 from adabc_lightning.run.lock import FolderLock
-from adabc_lightning.run.loggers import Logging, finish_loggers, make_loggers
+from adabc_lightning.run.loggers import Logging, TensorBoard, finish_loggers, make_loggers
+from adabc_lightning.run.yaml_core import load_yaml
 
 
 class ReplicaFolder(Callback):
@@ -70,18 +70,24 @@ class RunFolder(Callback):
             refuse_a_second_run(folder)
         replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        print(
+        line = (
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
-            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}",
-            file=sys.stderr,
+            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}"
         )
-        loggers = make_loggers(self.logging, folder)
+        print(one_line(line), file=sys.stderr)
+        step = pl_module.gradient_updates + data.env_steps if self.resumes else None
+        loggers = make_loggers(self.logging, folder, step)
         for logger in loggers:
+            if step and isinstance(logger, TensorBoard):  # has them at step 0
+                continue
             with suppress(Exception):  # a run never fails for its logger
-                logger.log_hyperparams(yaml.safe_load(self.config))
+                logger.log_hyperparams(load_yaml(self.config))
         trainer.loggers = [*trainer.loggers, *loggers]
         if self.logging.wandb_artifacts and loggers and data.dataset is not None:
-            self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
+            try:
+                self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
+            except Exception as error:  # a run never fails for its logger
+                warn(f"Weights & Biases has no card of the dataset: {error}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""

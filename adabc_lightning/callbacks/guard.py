@@ -13,8 +13,10 @@ from tqdm import tqdm
 from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.metrics import Metrics
-from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
+from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
+from adabc_lightning.run.saved import Listing, Saved, Text
+from adabc_lightning.run.types import NonNegative, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 Q_METRICS = ("q/mean", "q/target", "q/policy")
 
 
+class SavedGuard(Saved):
+    """See :meth:`Guard.state_dict`."""
+
+    warnings: Listing[Text]
+
+
+@declared("guard")
 class Guard(Callback):
     """Looks for NaN and infinities at every row of the metrics and before every checkpoint.
 
@@ -40,9 +49,7 @@ class Guard(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, q_bound: float | None = 10.0) -> None:
-        if q_bound is not None and not 0 <= q_bound < float("inf"):
-            raise UserError(f"guard.q_bound is {q_bound}; it must be 0 or more, or null")
+    def __init__(self, q_bound: NonNegative | None = 10.0) -> None:
         self.q_bound = q_bound
         self.warnings: list[str] = []
         self._largest_reward = 0.0

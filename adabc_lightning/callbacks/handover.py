@@ -1,20 +1,21 @@
 """How far the policy has left what its critics know: at the hand-over and at every evaluation."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from lightning import Callback, Trainer
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
-from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.types import Positive, Real, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -38,25 +39,28 @@ def measure(
         ``disagreement_data`` and ``disagreement_policy``, the standard deviation over the critics
         for both kinds of actions, mean over the batch, all in units of Q; ``action_distance``, root
         mean square of π(s) − a in action limits, per dimension; ``saturated``, the share of the
-        policy's actions at a limit. Of the visited states ``disagreement_online``, as
-        ``disagreement_policy``.
+        policy's actions at a limit; both without actions that are fixed. Of the visited states
+        ``disagreement_online``, as ``disagreement_policy``.
     """
     values: dict[str, float] = {}
     low_A, high_A = agent.actor.action_low, agent.actor.action_high
     half_A, middle_A = (high_A - low_A) / 2, (high_A + low_A) / 2
+    # What is fixed is 0 below, and its share of a mean is taken out: a factor of 1 without any.
+    limit_A = torch.where(half_A > 0, half_A, torch.inf)
+    share = len(half_A) / int((half_A > 0).sum())
     if batch is not None:
         observation_BO, action_BA = batch["observation"], batch["action"]
         policy_action_BA = agent.actor(observation_BO)
         data_q_NB = agent.critics(observation_BO, action_BA)
         policy_q_NB = agent.critics(observation_BO, policy_action_BA)
-        distance_BA = (policy_action_BA - action_BA) / half_A
-        at_limit_BA = ((policy_action_BA - middle_A) / half_A).abs() > SATURATED
+        distance_BA = (policy_action_BA - action_BA) / limit_A
+        at_limit_BA = ((policy_action_BA - middle_A) / limit_A).abs() > SATURATED
         values = {
             "q_gap": float(policy_q_NB.mean() - data_q_NB.mean()),
-            "action_distance": float(distance_BA.square().mean().sqrt()),
+            "action_distance": float((share * distance_BA.square().mean()).sqrt()),
             "disagreement_data": float(data_q_NB.std(0, correction=0).mean()),
             "disagreement_policy": float(policy_q_NB.std(0, correction=0).mean()),
-            "saturated": float(at_limit_BA.float().mean()),
+            "saturated": share * float(at_limit_BA.float().mean()),
         }
     if visited_VO is not None:
         q_NV = agent.critics(visited_VO, agent.actor(visited_VO))
@@ -64,6 +68,15 @@ def measure(
     return {f"diagnostics/{name}": value for name, value in values.items()}
 
 
+class SavedDiagnostics(Saved):
+    """See :meth:`HandoverDiagnostics.state_dict`."""
+
+    smallest: Number | None
+    visited: Annotated[Tensor, tensor(2, torch.float32)] | None
+    warnings: Listing[Text]
+
+
+@declared("diagnostics")
 class HandoverDiagnostics(Callback):
     """Measures :func:`measure` and says one sentence when a collapse is to be expected.
 
@@ -80,13 +93,11 @@ class HandoverDiagnostics(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, rows: int = 1024, distance_ratio: float | None = 1.1) -> None:
-        if not 1 <= rows <= 1_000_000:
-            raise UserError(f"diagnostics.rows is {rows}; it must be between 1 and 1000000")
-        if distance_ratio is not None and not 1 < distance_ratio < float("inf"):
-            raise UserError(
-                f"diagnostics.distance_ratio is {distance_ratio}; it must be above 1, or null"
-            )
+    def __init__(
+        self,
+        rows: Annotated[Positive, Field(le=1_000_000)] = 1024,
+        distance_ratio: Annotated[Real, Field(gt=1)] | None = 1.1,
+    ) -> None:
         self.rows, self.distance_ratio = rows, distance_ratio
         self.warnings: list[str] = []
         self._smallest: float | None = None
@@ -162,8 +173,8 @@ class HandoverDiagnostics(Callback):
         return torch.from_numpy(evaluation.visited[index_V].astype(np.float32))
 
     def _warn(self, trainer: Trainer, agent: "OffToOnModule", text: str) -> None:
-        # Of other objectives than that with α nothing is known.
-        off = self.distance_ratio is None or not isinstance(agent.objective, TD3BC)
+        # Of methods without α nothing is known.
+        off = self.distance_ratio is None or "alpha" not in agent.method.dials
         if off or self.warnings:
             return
         self.warnings.append(text)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.errors import UserError, first_cause
 from adabc_lightning.run.atomic import NotWritten, replace_text, writing
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.loggers import TensorBoard
+from adabc_lightning.run.saved import Count, Named, Number, Saved
+from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -75,6 +79,17 @@ class HasLock(Protocol):
     lock: FolderLock
 
 
+class SavedMetrics(Saved):
+    """See :meth:`Metrics.state_dict`."""
+
+    size: Count
+    last_progress: Count
+    episodes: Count
+    pending: Named[Number]
+    latest: Named[Number]
+
+
+@declared("metrics")
 class Metrics(Callback):
     """Writes ``metrics.csv`` and forwards the same rows to the trainer's loggers.
 
@@ -88,15 +103,14 @@ class Metrics(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    def __init__(self, every: int = 500) -> None:
-        if every < 1:
-            raise UserError(f"metrics.every is {every}; it must be 1 or more")
+    def __init__(self, every: Positive = 500) -> None:
         self.every = every
         self.pending: dict[str, float] = {}
         self.latest: dict[str, float] = {}
         self._last_progress = 0
         self._episodes = 0
         self._size = 0
+        self._shown: tuple[int, set[str]] = (-1, set())  # step and names that the loggers have
         self._path: Path | None = None
         self._columns: Sequence[str] = COLUMNS
         self._lock = FolderLock("a run", "default_root_dir")
@@ -116,7 +130,8 @@ class Metrics(Callback):
         if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
             os.truncate(self._path, self._size)
             with open(self._path, newline="") as file:  # a version before may have had others
-                self._columns = next(csv.reader(file), COLUMNS)
+                self._columns, *rows = list(csv.reader(file)) or [list(COLUMNS)]
+            self._show_again(trainer, pl_module, rows[-1:])  # type: ignore[arg-type]
         elif self._path.exists() and not self._size:
             raise UserError(
                 f"{self._path} exists and belongs to another run; choose another "
@@ -128,6 +143,17 @@ class Metrics(Callback):
             self._write_history(text, trainer)
             replace_text(self._path, text.getvalue())
             self._size = self._path.stat().st_size
+
+    def _show_again(self, trainer: Trainer, agent: "OffToOnModule", rows: list[list[str]]) -> None:
+        """The row of the checkpoint: TensorBoard drops all that it has of that step."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        step = agent.gradient_updates + data.env_steps
+        for row in rows:
+            texts = dict(zip(self._columns, row, strict=False))
+            values = {name: float(text) for name, text in texts.items() if name != "phase" and text}
+            if values["gradient_updates"] + values["env_steps"] == step:
+                kept = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+                self._log(trainer, kept, values, step)
 
     @staticmethod
     def _write_history(file: TextIO, trainer: Trainer) -> None:
@@ -198,9 +224,18 @@ class Metrics(Callback):
         }
         self._append(self._path, row)
         counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
-        for logger in list(trainer.loggers):
+        self._log(trainer, trainer.loggers, {**values, **counters}, updates + env_steps)
+
+    def _log(
+        self, trainer: Trainer, loggers: Sequence[Logger], values: dict[str, float], step: int
+    ) -> None:
+        """No name twice at one step, where the hand-over follows an evaluation."""
+        shown, names = self._shown
+        self._shown = step, values.keys() | (names if shown == step else set())
+        new = {n: v for n, v in values.items() if shown != step or n not in names}
+        for logger in list(loggers):
             try:
-                logger.log_metrics({**values, **counters}, step=updates + env_steps)
+                logger.log_metrics(new, step=step)
             except Exception as error:  # a run never fails for its logger
                 rank_zero_warn(f"{type(logger).__name__} is off from here on: {first_cause(error)}")
                 trainer.loggers = [other for other in trainer.loggers if other is not logger]

@@ -14,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
@@ -72,6 +73,19 @@ def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_s
             "online_mean": sum(after) / len(after) if after else None,
         }
     return summary
+
+
+class _Seconds(Saved):
+    offline: Number
+    online: Number
+
+
+class SavedSummary(Saved):
+    """See :meth:`Summary.state_dict`."""
+
+    seconds: _Seconds
+    evaluation_seconds: Number
+    commands: Listing[Text] = absent()  # in checkpoints of earlier versions
 
 
 class Summary(Callback):

@@ -33,16 +33,19 @@ from adabc_lightning.commands.messages import closing_line, episode_table, plan_
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.env.policy import policy_file
+from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.replicas import Replicas
+from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.allowed import allowed_packages
 from adabc_lightning.run.atomic import NotWritten
-from adabc_lightning.run.checkpoint_files import not_taken, read_checkpoint
+from adabc_lightning.run.checkpoint_files import not_taken
 from adabc_lightning.run.config_files import load, references_only
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on, how_to_go_on
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, refuse_key
 from adabc_lightning.run.moved import translated
+from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 
@@ -145,10 +148,13 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Names are checked first, file by file, so that a message can say where."""
         assert isinstance(parser, Parser)
-        for path in self.files:
-            parser.check_names(load(path), str(path))
+        contents = {path: load(path) for path in self.files}
+        for path, content in contents.items():
+            parser.check_names(content, str(path))
         parser.check_options(args)
-        self.config = parser.parse_args([*(f"--config={path}" for path in self.files), *args])
+        # jsonargparse takes no file without a key in it; what is inherited is among the files.
+        saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
+        self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
         largest = 2**32 - max(1, self.config.model.replicas)  # of the first replica
         if not 0 <= self.config.seed_everything <= largest:
             raise UserError(
@@ -162,6 +168,8 @@ class CommandLine(LightningCLI):
             return
         options = self.config.trainer
         self._check_length(options)
+        if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
+            raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
         if self.dry:  # the plan is that of all devices together, which need not start
             each = str(options.devices)
             self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
@@ -183,7 +191,9 @@ class CommandLine(LightningCLI):
             self.lock.take(self.folder)
         count = self.config.model.replicas
         with _muted(self.follows):
-            self.checkpoint = checkpoint_to_resume(self.folder, self.config.ckpt_path, count)
+            self.checkpoint = checkpoint_to_resume(
+                self.folder, self.config.ckpt_path, check_run, count
+            )
 
     def instantiate_classes(self) -> None:
         """A class named in the config may refuse its arguments; jsonargparse wraps that."""
@@ -272,8 +282,12 @@ class CommandLine(LightningCLI):
     def fit(self) -> None:
         """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
         if self.dry:
-            print(plan_text(self.plan(), str(self.folder)))
+            print(printable(plan_text(self.plan(), str(self.folder)), keep="\n"))
             return
+        with lasting("stdout"), outliving_the_terminal():
+            self._fit()
+
+    def _fit(self) -> None:
         try:
             self.start()
         except NotWritten as error:
@@ -283,7 +297,8 @@ class CommandLine(LightningCLI):
             for run in runs:
                 evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
                 folder = Path(run.default_root_dir)
-                print(closing_line(evaluation.history, self.datamodule.schedule, folder))
+                line = closing_line(evaluation.history, self.datamodule.schedule, folder)
+                print(printable(line))
             if evaluation.history:
                 self._report()
 
@@ -314,7 +329,7 @@ class CommandLine(LightningCLI):
         from adabc_lightning.commands.report.page import write_page
 
         try:
-            print(f"report: {write_page(self.folder)}")
+            print(printable(f"report: {write_page(self.folder)}"))
         except Exception as error:  # whatever it stumbles over
             warn(f"there is no page of this run: {error}")
 
@@ -332,14 +347,15 @@ class CommandLine(LightningCLI):
         """Prints return and score of each episode of a checkpoint's policy."""
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        checkpoint = read_checkpoint(Path(self.config.ckpt_path))
+        path = policy_file(Path(self.config.ckpt_path))
+        checkpoint = read_run(path)
         try:
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"])
         except UserError:
             raise
         except Exception as error:
-            raise not_taken(self.config.ckpt_path, error) from error
+            raise not_taken(path, error) from error
         evaluation = self.config_init.evaluation
         returns, lengths = evaluation.run(self.datamodule, self.model)
         evaluation.teardown(self.trainer, self.model, "validate")

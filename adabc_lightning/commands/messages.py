@@ -73,7 +73,7 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         f"{plan['action_size']} numbers, "
         + (f"{limit:,} steps an episode" if limit else "no time limit")
         + f"), {data}",
-        f"agent         {plan['objective']}, {plan['num_critics']} critics of which "
+        f"agent         {plan['method']}, {plan['num_critics']} critics of which "
         f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
         f"{plan['device']}",
     ]

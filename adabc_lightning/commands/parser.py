@@ -1,12 +1,11 @@
 """The argument parser: whatever is wrong with a key or a value becomes one sentence."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from inspect import isabstract
-from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import set_loader
+import yaml
+from jsonargparse import _loaders_dumpers, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -14,26 +13,34 @@ from omegaconf.errors import OmegaConfBaseException
 from adabc_lightning.errors import UserError, closest, nearest
 from adabc_lightning.run.allowed import refusal
 from adabc_lightning.run.moved import translated
-
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    NoneType: "null",
-}
-_YAML = {"None": "null", "True": "true", "False": "false"}
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+from adabc_lightning.run.words import in_words, is_function, wrong_value
+from adabc_lightning.run.yaml_core import Loader, dump_yaml
 
 
 def read_as_today() -> None:
-    """Lets jsonargparse read config files and values with today's paths of what they name."""
-    load = get_omegaconf_loader("omegaconf+")  # there is no public way to what it would take
-    set_loader("omegaconf+", lambda text: translated(load(text)))
+    """Lets jsonargparse read files and values as :func:`~adabc_lightning.run.config_files.load`.
+
+    That is with YAML 1.2's numbers and today's paths of what they name; it writes what reads back.
+    There is no public way to either loader: one is for whole values, one for text in their place.
+    """
+    _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]
+    load = get_omegaconf_loader("omegaconf+")
+    set_loader("omegaconf+", lambda text: translated(load(text)), (yaml.YAMLError, ValueError))
+    set_dumper("yaml", dump_yaml)
 
 
 class Parser(LightningArgumentParser):
     """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
+
+    _own_key = ""  # of the class alone whose arguments it parses, where that is declared
+    _refused: ClassVar[list[UserError]] = []
+    """By parsers of such classes: jsonargparse hides them among the types that a key may have."""
+
+    def add_class_arguments(self, class_type: Any, nested_key: Any = None, **options: Any) -> Any:
+        """As jsonargparse; a parser of one class, such as a callback, has the class's key."""
+        if nested_key is None:
+            self._own_key = getattr(class_type, "declared_key", "")
+        return super().add_class_arguments(class_type, nested_key, **options)
 
     def keys(self) -> list[str]:
         """The keys a user may set, nested with dots, in the parser's order."""
@@ -66,6 +73,7 @@ class Parser(LightningArgumentParser):
 
     def check_options(self, options: Iterable[str]) -> None:
         """The same for the options of a command line."""
+        self._refused.clear()
         keys = self.keys()
         for option in options:
             if not option.startswith("--"):
@@ -73,8 +81,8 @@ class Parser(LightningArgumentParser):
             key = option.removeprefix("--").partition("=")[0].removesuffix("+")
             if any(known.startswith(f"{key}.") for known in keys):
                 raise UserError(self._no_value(key))
-            # A class that is named, such as a callback or an objective, has keys of its own.
-            named = key.startswith(("trainer.", "model.objective."))
+            # A class that is named, such as a callback or a method, has keys of its own.
+            named = key.startswith(("trainer.", "model.method."))
             if key not in (*keys, "print_config") and not named:
                 raise UserError(self.unknown(key))
 
@@ -95,14 +103,20 @@ class Parser(LightningArgumentParser):
         if denied := re.search(r"Importing '([\w.]+)' is not allowed, denied by", text):
             key = re.match(r'Parser key "([\w.]+)"', text)
             raise UserError(refusal(denied[1], key[1] if key else "the config"))
+        for refused in self._refused:
+            if " ".join(str(refused).split()) in text:
+                raise refused
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")
             raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
         if wrong and types.get(wrong[1]) is not None:
-            value = _YAML.get(wrong[2], wrong[2])
-            raise UserError(f"{wrong[1]} is {value}; it must be {in_words(types[wrong[1]])}")
-        if (path := re.match(r'Parser key "([\w.]+)"', text)) and _is_function(types.get(path[1])):
+            if not self._own_key:
+                raise wrong_value(wrong[1], wrong[2], types[wrong[1]])
+            refused = wrong_value(f"{self._own_key}.{wrong[1]}", wrong[2], types[wrong[1]])
+            self._refused.append(refused)
+            raise refused
+        if (path := re.match(r'Parser key "([\w.]+)"', text)) and is_function(types.get(path[1])):
             raise UserError(
                 f"{path[1]} must be {in_words(types[path[1]])}; {text.split(' - ')[-1]}"
             )
@@ -144,35 +158,3 @@ class Parser(LightningArgumentParser):
         below = f"{group}."
         names = [known.removeprefix(below) for known in self.keys() if known.startswith(below)]
         return f"{group} takes no value; it has keys: {', '.join(names)}"
-
-
-def _is_function(kind: Any) -> bool:
-    return get_origin(kind) is Callable
-
-
-def in_words(kind: Any) -> str:
-    """What a type annotation accepts: ``"a whole number or null"``."""
-    *most, last = dict.fromkeys(_alternatives(kind))
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-def _alternatives(kind: Any) -> list[str]:
-    if kind in _WORDS:
-        return [_WORDS[kind]]
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return [str(value) for value in arguments]
-    if origin in (Union, UnionType):
-        every = [word for argument in arguments for word in _alternatives(argument)]
-        return sorted(every, key="null".__eq__)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return ["a mapping"]
-    if isinstance(origin, type) and issubclass(origin, Iterable):
-        items = _PLURALS.get(arguments[0], getattr(arguments[0], "__name__", "items"))
-        return [f"a list of {items}"]
-    if _is_function(kind):
-        return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
-    if isabstract(kind):
-        names = ", ".join(part.__name__ for part in kind.__subclasses__())
-        return [f"the dotted path of a class ({kind.__module__} has {names})"]
-    return [f"a {getattr(kind, '__name__', kind)}"]

@@ -109,7 +109,7 @@ def plan(
         "to_fetch": missing,
         "transitions": rows,
         "kept_at_hand_over": kept,
-        "objective": type(agent.objective).__name__,
+        "method": type(agent.method).__name__,
         "num_critics": agent.num_critics,
         "subset_size": agent.subset_size,
         "parameters": sum(weight.numel() for weight in agent.parameters() if weight.requires_grad),

@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
     policy = load_policy(options.ckpt_path)
     from adabc_lightning.agent.spec import EnvironmentSpec
     from adabc_lightning.commands.messages import episode_table
-    from adabc_lightning.env.make import evaluate, make_env
+    from adabc_lightning.env.make import evaluate, is_mujoco, make_env
     from adabc_lightning.env.scores import Reference, reference_for
     from adabc_lightning.run.seeding import stream_seed
 
@@ -77,11 +77,15 @@ def main(words: list[str]) -> None:
     try:
         env = make_env(env_id, limit, None if options.video is None else "rgb_array")
     except UserError as error:
-        if renderer := options.video and os.environ.get("MUJOCO_GL"):
-            raise UserError(
-                f"{error} (MUJOCO_GL is {renderer}; it may be egl or osmesa)"
-            ) from error
-        raise
+        if options.video is None:
+            raise
+        env = make_env(env_id, limit)  # or this is what is wrong
+        renders, renderer = is_mujoco(env), os.environ.get("MUJOCO_GL")
+        env.close()
+        remedy = "leave --video out, as it gives no pictures"
+        if renders:
+            remedy = f"MUJOCO_GL is {renderer or 'not set'}, it may be egl or osmesa"
+        raise UserError(f"{error}; {remedy}") from error
     try:
         spec = EnvironmentSpec.of(env, env_id)
         sizes = policy.observation_size, policy.action_size

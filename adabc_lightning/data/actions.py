@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Rounding, and here and there an outlier, is clipped; whatever is outside by more than FAR of
 # the range in more than MANY of the rows was logged in other units.
 FAR, MANY = 1e-3, 0.01
+ROUNDING = 1e-6  # of a number
 
 
 def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name: str) -> None:
@@ -34,7 +35,9 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
     outside = int((beyond_TA > 0).any(1).sum())
     if not outside:
         return
-    far = int((beyond_TA > FAR * (high_A - low_A)).any(1).sum())
+    # An action that is fixed has no range, but is rounded like any other.
+    slack_A = torch.maximum(FAR * (high_A - low_A), ROUNDING * low_A.abs().clamp(min=1))
+    far = int((beyond_TA > slack_A).any(1).sum())
     row, column = divmod(int(beyond_TA.argmax()), len(low_A))
     furthest = (
         f"the furthest is {float(action_TA[row, column]):.6g} in column {column}, where "

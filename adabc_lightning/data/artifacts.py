@@ -40,8 +40,8 @@ def dataset_card(dataset: OfflineDataset) -> dict[str, Any]:
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    """Numbers and texts that an HDF5 file says about itself."""
-    if not path.is_file():
+    """Numbers and texts that an HDF5 file says about itself; files of other kinds say nothing."""
+    if not h5py.is_hdf5(path):
         return {}
     with h5py.File(path) as file:
         found = {

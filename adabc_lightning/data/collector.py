@@ -4,17 +4,21 @@ TorchRL's ``Collector`` is not used: it steps Hopper at a fifth of this loop's r
 state cannot be saved in the middle of an episode.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.make import Bookmark, Policy, get_state, set_state
+from adabc_lightning.env.saved import SavedEnvironment, Steps
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.run.saved import Count, Number, NumpyGenerator, tensor
 from adabc_lightning.run.seeding import stream_seed
 
 
@@ -24,6 +28,17 @@ class Episode(NamedTuple):
     episode_return: float
     """Raw undiscounted return, exploration noise included."""
     steps: int
+
+
+class SavedCollector(Steps):
+    """Where a run is in its environment."""
+
+    reset_seed: Count | None
+    noise: NumpyGenerator
+    observation: Annotated[Tensor, tensor(1)] | None
+    episode_return: Number = Field(alias="return")
+    steps: Count
+    env: SavedEnvironment | None
 
 
 class Collector:
@@ -60,8 +75,8 @@ class Collector:
         self._noise = np.random.default_rng(stream_seed(seed, "exploration", rank))
         space = env.action_space
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
-        self._low, self._high = space.low, space.high
-        self._limit = (space.high - space.low) / 2
+        self._low, self._high = inward(space.low, space.high)
+        self._limit = (self._high - self._low) / 2
         self._sigma = exploration_noise * self._limit
         self._observation: np.ndarray | None = None
         self._return, self._steps = 0.0, 0

@@ -1,4 +1,8 @@
-"""One file over HTTP: resumable, checked, and under its name only when it is whole and right."""
+"""One file over HTTP: resumable, checked, and under its name only when it is whole and right.
+
+Not by pooch (1.9): it starts over after each break, checks no size before the transfer, and keeps
+two processes from nothing.
+"""
 
 import hashlib
 import os

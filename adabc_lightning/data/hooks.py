@@ -34,7 +34,7 @@ class RowChoice(Protocol):
 
 @runtime_checkable
 class Idle(Protocol):
-    """A callback that acts while a run waits for the next episode of a log."""
+    """A callback that acts while a run waits for a log, and within evaluations."""
 
     def on_idle(self, data: Any, agent: OffToOnModule) -> None:
-        """Called some times a second, between two environment steps; may raise to end the run."""
+        """Called some times a second, or after an evaluation's step; may raise to end the run."""

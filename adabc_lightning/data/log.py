@@ -13,11 +13,20 @@ from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
 from adabc_lightning.env.make import Policy
-from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.env.saved import Steps
+from adabc_lightning.errors import EnvironmentFailure, UserError, printable
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.saved import Count
 
 POLL = 0.05  # seconds between two looks into the folder
 PATIENCE = 10.0  # seconds until a line says what is waited for
+
+
+class SavedLogCollector(Steps):
+    """Where a run is in a log that others write."""
+
+    episodes: Count
+    step: Count
 
 
 class LogCollector:
@@ -101,7 +110,7 @@ class LogCollector:
             self._idle()
             waited = time.monotonic() - start
             if waited > PATIENCE and not said:
-                print(f"waiting for {path}", file=sys.stderr)
+                print(printable(f"waiting for {path}"), file=sys.stderr)
                 said = True
             if self.timeout is not None and waited > self.timeout:
                 raise UserError(

@@ -29,7 +29,7 @@ from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
-from adabc_lightning.env.make import make_env
+from adabc_lightning.env.make import make_env, try_one_step
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.env.stepping import can_time_out
 from adabc_lightning.errors import UserError, warn
@@ -37,8 +37,10 @@ from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.types import NonNegative, Positive, Seconds, declared
 
 
+@declared("data")
 class ReplayDataModule(LightningDataModule):
     """Serves batches from the offline data, then from the mixed replay ring.
 
@@ -79,14 +81,14 @@ class ReplayDataModule(LightningDataModule):
         env_id: str = "Hopper-v5",
         dataset: str | list[str | dict[str, Any]] | None = "hopper-medium-replay",
         schedule: Schedule | None = None,
-        batch_size: int = 256,
-        replay_capacity: int | None = 250_000,
-        exploration_noise: float = 0.1,
+        batch_size: Positive = 256,
+        replay_capacity: Positive | None = 250_000,
+        exploration_noise: NonNegative = 0.1,
         reference_min: float | None = None,
         reference_max: float | None = None,
         download: bool = False,
-        max_episode_steps: int | None = None,
-        step_timeout: float | None = None,
+        max_episode_steps: Positive | None = None,
+        step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
         observation_keys: list[str] | None = None,
         done_means: DoneMeans | None = None,
@@ -96,21 +98,6 @@ class ReplayDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be 1 or more")
-        if replay_capacity is not None and replay_capacity < 1:
-            raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
-        if not 0 <= exploration_noise < float("inf"):  # also catches NaN
-            raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise UserError(
-                f"data.max_episode_steps is {max_episode_steps}; it must be 1 or more, or null"
-            )
-        if step_timeout is not None and not 0 < step_timeout < float("inf"):
-            raise UserError(
-                f"data.step_timeout is {step_timeout}; it must be a positive number of seconds, "
-                "or null"
-            )
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
         self.schedule = schedule or Schedule()
@@ -136,6 +123,7 @@ class ReplayDataModule(LightningDataModule):
         self.ranks = Ranks()
         self.finished_episodes: list[Episode] = []
         """Those of all ranks, in their order, that ended with the newest environment step."""
+        self._idlers: list[Idle] = []
         self.log: Exchange | None = None
         if env_id.startswith(PREFIX):
             self.log = Exchange(env_id.removeprefix(PREFIX))
@@ -241,12 +229,23 @@ class ReplayDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
+            # Found once: that takes longer than a step of some environments.
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
                 "the main thread only; set it to null here"
             )
+        if self.log is None:
+            try_one_step(self.make_env(), self.step_timeout)
+            if self.spec.max_episode_steps is None and self.shares is None and not self.ranks.rank:
+                warn(
+                    f"environment {self.env_id!r} is registered without a time limit: an episode, "
+                    "and an evaluation, lasts until the environment ends it; where it may not, set "
+                    "data.max_episode_steps"
+                )
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
@@ -275,7 +274,7 @@ class ReplayDataModule(LightningDataModule):
 
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
-            return LogCollector(self.log, self.layout, self._publish, self._idle, self.step_timeout)
+            return LogCollector(self.log, self.layout, self._publish, self.idle, self.step_timeout)
         return Collector(
             self.make_env(),
             self.layout,
@@ -286,10 +285,10 @@ class ReplayDataModule(LightningDataModule):
             self.ranks.count,
         )
 
-    def _idle(self) -> None:
-        for callback in self.trainer.callbacks:  # type: ignore[union-attr]
-            if isinstance(callback, Idle):
-                callback.on_idle(self, self.agent)
+    def idle(self) -> None:
+        """While a run waits for an environment, or for a log: each :class:`Idle` may end it."""
+        for callback in self._idlers:
+            callback.on_idle(self, self.agent)
 
     def _publish(self, episodes: int, finished: bool = False) -> None:
         """The newest policy, for the process that acts."""
@@ -338,6 +337,7 @@ class ReplayDataModule(LightningDataModule):
             rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
         )
         self.dataset = self.kept = None
+        self.agent.hand_over()
 
     def teardown(self, stage: str) -> None:
         """Closes the training environment, or tells who acts for a log that this is the end."""

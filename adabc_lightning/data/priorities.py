@@ -4,7 +4,7 @@ TorchRL's own ``PrioritizedSampler`` needs C++ symbols that do not load with tor
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,15 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import Number, Saved, absent, tensor
+
+
+class SavedPriorities(Saved):
+    """Of a ring with priorities; uniform draws save nothing."""
+
+    priorities: Annotated[Tensor, tensor(1, torch.float64)] = absent()
+    entry_priority: Number = absent()
+    largest: Number = absent()
 
 
 class PrioritySampler(Sampler):

@@ -1,15 +1,69 @@
 """The ring the agent learns from, on TorchRL storage."""
 
 import copy
-from typing import Any
+import logging
+import math
+import os
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, model_validator
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, ReplayBuffer, Storage
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
+from adabc_lightning.data.priorities import SavedPriorities
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.run.saved import Count, Generator, Saved, disagree, shown, tensor
+
+
+class SavedDraws(Saved):
+    """Of a ring of the offline rows, which are in their dataset."""
+
+    generator: Generator
+
+
+class _Writer(Saved):
+    cursor: Count = Field(alias="_cursor")
+    written: Count = Field(alias="_write_count")
+
+
+class SavedRing(SavedDraws):
+    """Rows, cursor and capacity are those of one ring."""
+
+    rows: Annotated[Tensor, tensor(2, torch.float32)]
+    capacity: Count
+    writer: _Writer
+    sampler: SavedPriorities
+
+    @model_validator(mode="after")
+    def _one_ring(self) -> "SavedRing":
+        rows, capacity, written = len(self.rows), self.capacity, self.writer.written
+        if not 0 < rows == min(written, capacity):
+            disagree(
+                f"{{where}} has {rows} rows and room for {capacity}, but {written} were written"
+            )
+        if self.writer.cursor != written % capacity:
+            disagree(
+                f"{{where}}/writer/_cursor is {self.writer.cursor}; after {written} rows in a ring "
+                f"of {capacity} it must be {written % capacity}"
+            )
+        priorities = self.sampler.priorities
+        if priorities is None:
+            return self
+        if len(priorities) != rows or not bool((priorities >= 0).all()):  # also catches NaN
+            disagree(
+                f"{{where}}/sampler/priorities is {shown(priorities)}; it must be {rows} numbers, "
+                "0 or more"
+            )
+        if not 0 < float(priorities.sum()) < math.inf:
+            disagree("{where}/sampler/priorities have no positive, finite sum")
+        return self
+
+
+if "RL_LOGGING_LEVEL" not in os.environ:  # TorchRL announces every storage
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
 class UniformSampler(RandomSampler):

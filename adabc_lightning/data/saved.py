@@ -1,23 +1,94 @@
 """What a checkpoint holds of the data module, and how a run goes on from it."""
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from pydantic import model_validator
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.data.collector import Collector
-from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.collector import Collector, SavedCollector
+from adabc_lightning.data.log import LogCollector, SavedLogCollector
 from adabc_lightning.data.offline import OfflineDataset
-from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.saved import Origin, Steps
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
+from adabc_lightning.run.saved import (
+    Count,
+    Listing,
+    Saved,
+    Text,
+    absent,
+    disagree,
+    one_of,
+    shown,
+)
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
+
+
+def _collector(state: Any) -> type[Steps]:
+    log = isinstance(state, dict) and "episodes" in state
+    return SavedLogCollector if log else SavedCollector
+
+
+class _Rank(Saved):
+    collector: SavedCollector
+    replay: SavedDraws
+
+
+class _OnlineRank(_Rank):
+    replay: SavedRing
+
+
+class SavedData(Origin):
+    """Before the hand-over the rows are the dataset's."""
+
+    batches: Count
+    seed: Count
+    dataset: Text | None
+    dataset_name: Text | None = absent()  # in checkpoints of earlier versions
+    collector: Annotated[Any, one_of(_collector)]
+    replay: SavedDraws
+    ranks: Listing[_Rank] = absent()  # those but rank zero, of a run on several devices
+
+    @model_validator(mode="after")
+    def _equally_far(self) -> "SavedData":
+        for index, rank in enumerate(self.ranks or ()):
+            made, wanted = rank.collector.env_steps, self.collector.env_steps
+            if made != wanted:
+                where = f"{{where}}/ranks/{index}/collector/env_steps"
+                disagree(f"{where} is {made}; it must be {wanted}")
+        return self
+
+
+class SavedOnlineData(SavedData):
+    """With a ring on each rank."""
+
+    replay: SavedRing
+    ranks: Listing[_OnlineRank] = absent()  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _equally_wide(self) -> "SavedOnlineData":
+        for index, rank in enumerate(self.ranks or ()):
+            if rank.replay.rows.shape[1] != self.replay.rows.shape[1]:
+                disagree(
+                    f"{{where}}/ranks/{index}/replay/rows is {shown(rank.replay.rows)}; it must be "
+                    "as wide as rank zero's"
+                )
+        return self
+
+
+def saved_data(state: Any) -> type[SavedData]:
+    """The model of a data module's state, by whether there was an environment step."""
+    collector = state.get("collector") if isinstance(state, dict) else None
+    made = collector.get("env_steps") if isinstance(collector, dict) else None
+    return SavedOnlineData if made else SavedData
 
 
 class Owner(Protocol):

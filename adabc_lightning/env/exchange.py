@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import bounded, inward
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text, replacing
@@ -20,6 +21,7 @@ from adabc_lightning.run.atomic import replace_text, replacing
 PREFIX = "log:"
 """What a ``data.env_id`` starts with that is a folder: ``log:FOLDER``."""
 FAR = 1e-3  # of the range: so far outside of it is an action in other units
+ROUNDING = 1e-6  # of a number: where the range is narrower, or none, no more than float32 rounds
 
 
 @dataclass(frozen=True)
@@ -181,10 +183,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def check_space(space: Space, where: str) -> None:
     """Raises: UserError: no observation, no action, or bounds that are none."""
     low, high = np.array(space.action_low), np.array(space.action_high)
-    bounded = low.shape == high.shape and len(low) > 0 and bool(np.isfinite([low, high]).all())
-    if space.observation_size < 1 or not bounded or not (low < high).all():
+    fits = low.shape == high.shape and bounded(low, high) and bool((low <= high).all())
+    if space.observation_size < 1 or not fits or not (low < high).any():
         raise UserError(
-            f"{where} needs observation_size ≥ 1 and finite action_low < action_high of one length"
+            f"{where} needs observation_size ≥ 1 and finite action_low < action_high of one length "
+            "(equal where an action is fixed)"
         )
     if space.max_episode_steps is not None and space.max_episode_steps < 1:
         raise UserError(f"{where}: max_episode_steps is {space.max_episode_steps}, not 1 or more")
@@ -224,10 +227,10 @@ def check_episode(episode: LoggedEpisode, space: Space, where: str) -> LoggedEpi
         if not np.isfinite(single).all():
             raise UserError(f"{where}: {name} must be finite in float32")
         arrays.append(single)
-    far = FAR * (high - low)
+    far = np.maximum(FAR * (high - low), ROUNDING * np.maximum(1, abs(low)))
     if (arrays[1] < low - far).any() or (arrays[1] > high + far).any():
         raise UserError(f"{where}: actions must be between {low.tolist()} and {high.tolist()}")
     if np.ndim(terminated) or terminated not in (0, 1):
         raise UserError(f"{where}: terminated must be true or false")
-    arrays[1] = np.clip(arrays[1], low, high).astype(np.float32)
+    arrays[1] = np.clip(arrays[1], *inward(low, high))
     return LoggedEpisode(arrays[0], arrays[1], arrays[2], bool(terminated))

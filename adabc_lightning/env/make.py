@@ -9,8 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.env.stepping import CheckedEnv, check_action
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import EnvironmentFailure, UserError, nearest
 from adabc_lightning.run.allowed import check_module
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -20,8 +21,9 @@ Policy = Callable[[np.ndarray], np.ndarray]
 _MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
 _MEASURED_BY_RESETS = ("pen_length", "tar_length")
 
-# Ids that begin so → the module that registers them when imported, and our extra that has it.
-_REGISTERED_ELSEWHERE = {"AdroitHand": ("gymnasium_robotics", "adroit")}
+# What the ids begin with that gymnasium_robotics registers when it is imported.
+_ROBOTICS = ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "HandManipulate", "HandReach",
+             "PointMaze_")  # fmt: skip
 
 
 def make_env(
@@ -51,25 +53,62 @@ def make_env(
             f"environment {env_id!r} is not registered; {nearest(env_id, known)}"
         ) from error
     except Exception as error:  # whatever a third party's constructor raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or _where(error)).splitlines()[0]
         raise UserError(f"environment {env_id!r} cannot be made: {reason}") from error
 
 
+def _where(error: Exception) -> str:
+    """For one without words: its type, and the module that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "?") if trace is not None else "?"
+    return f"{type(error).__name__} in {module}"
+
+
 def _register(env_id: str) -> None:
-    """Imports the package that an id comes from, if it is one of those and not imported yet."""
-    for prefix, (module, extra) in _REGISTERED_ELSEWHERE.items():
-        if not env_id.startswith(prefix):
-            continue
-        try:
-            # It greets with a notice on stderr, even where that does not concern the task;
-            # docs/tasks.md says what it says.
-            with redirect_stderr(io.StringIO()):
-                import_module(module)
-        except ImportError as error:
-            raise UserError(
-                f"environment {env_id!r} needs {module}, which cannot be imported; "
-                f"`pip install 'adabc_lightning[{extra}]'` installs it"
-            ) from error
+    """Imports the package that an id comes from, if it is of one and nobody has registered it."""
+    if env_id in gymnasium.registry or not env_id.startswith(_ROBOTICS):
+        return
+    try:
+        # It greets with a notice on stderr, even where that does not concern the task;
+        # docs/tasks.md says what it says.
+        with redirect_stderr(io.StringIO()):
+            import_module("gymnasium_robotics")
+    except ImportError as error:
+        raise UserError(
+            f"environment {env_id!r} needs gymnasium_robotics, which cannot be imported; "
+            "`pip install 'adabc_lightning[adroit]'` installs it"
+        ) from error
+
+
+def try_one_step(env: gymnasium.Env, timeout: float | None = None) -> None:
+    """One reset, one step with the middle of the actions, and the environment is closed.
+
+    Args:
+        env: with spaces that :meth:`EnvironmentSpec.of` has taken; not one that is used later.
+        timeout: seconds that each may take, None for any.
+    Raises: UserError: it raises, hangs or gives what none may give.
+    """
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    checked = CheckedEnv(env, timeout)
+    low_A, high_A = inward(env.action_space.low, env.action_space.high)  # type: ignore[attr-defined]
+    try:
+        with isolate_rng(
+            include_cuda=False
+        ):  # some environments draw from the process's own generators
+            checked.reset(seed=0)
+            checked.step(low_A + (high_A - low_A) / 2)
+    except EnvironmentFailure as failure:
+        raise UserError(f"{failure}, tried out before anything else") from failure
+    finally:
+        checked.close()
+
+
+def is_mujoco(env: gymnasium.Env) -> bool:
+    """Whether MuJoCo simulates it."""
+    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
 def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
@@ -84,10 +123,11 @@ def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
     """
     import torch
 
-    base: Any = env.unwrapped
-    if not (hasattr(base, "model") and hasattr(base, "data")):
+    if not is_mujoco(env):
         return None
     import mujoco
+
+    base: Any = env.unwrapped
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     physics = np.empty(mujoco.mj_stateSize(base.model, kind))
@@ -113,7 +153,7 @@ class Bookmark:
     def __init__(self, env: gymnasium.Env) -> None:
         base: Any = env.unwrapped
         self._env, self._base, self._limits = env, base, _time_limits(env)
-        self._captures = hasattr(base, "model") and hasattr(base, "data")
+        self._captures = is_mujoco(env)
         if self._captures:
             import mujoco
 
@@ -204,6 +244,7 @@ def evaluate(
     episodes: int,
     seed: int,
     timeout: float | None = None,
+    idle: Callable[[], None] = lambda: None,
 ) -> tuple[list[float], list[int]]:
     """Whole episodes without exploration noise, several environments side by side.
 
@@ -217,6 +258,7 @@ def evaluate(
         episodes: how many to run.
         seed: seed of the first episode.
         timeout: seconds that a step or reset may take, None for any.
+        idle: called after each of them; may raise to end the evaluation.
     Raises: NotFinite: the policy's action is no number.
         EnvironmentFailure: an environment raises, hangs or gives what none may give.
     Returns: raw undiscounted returns and lengths in steps, in episode order.
@@ -227,11 +269,13 @@ def evaluate(
         active = {}
         for index, env in zip(range(first, episodes), checked, strict=False):
             active[index] = (env, env.reset(seed=seed + index))
+            idle()
         while active:
             actions = policy(np.stack([observation for _, observation in active.values()]))
             check_action(actions)
             for (index, (env, _)), action in zip(list(active.items()), actions, strict=True):
                 observation, reward, terminated, truncated = env.step(action)
+                idle()
                 returns[index] += reward
                 lengths[index] += 1
                 if terminated or truncated:

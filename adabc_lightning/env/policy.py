@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.errors import UserError
@@ -40,8 +42,7 @@ class Policy:
         card: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers, self.card = policy.layers, dict(card or {})
-        self.action_low = np.array(action_low, np.float32)
-        self.action_high = np.array(action_high, np.float32)
+        self.action_low, self.action_high = inward(action_low, action_high)
         self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
         self._act = NumpyPolicy(policy, self.action_low, self.action_high)
 
@@ -75,10 +76,21 @@ def load_policy(path: str | Path) -> Policy:
     if (path / CARD).is_file():
         return _exported(path)
     file = policy_file(path)
-    checkpoint = read_checkpoint(file, policy_only=True)
+    checkpoint = read_policy(file)
     policy, state = stored_policy(checkpoint, file), checkpoint["state_dict"]
     low, high = state["actor.action_low"].numpy(), state["actor.action_high"].numpy()
     return Policy(policy, low, high, _facts(checkpoint, file))
+
+
+def read_policy(path: Path) -> dict[str, Any]:
+    """A kept policy, or a run's checkpoint, of which no more is looked at.
+
+    Raises: Damaged, UserError: as :func:`read_checkpoint`.
+    """
+    from adabc_lightning.env.saved import SavedPolicy  # PyTorch and pydantic: slow
+    from adabc_lightning.run.saved import check
+
+    return read_checkpoint(path, partial(check, SavedPolicy), policy_only=True)
 
 
 def policy_file(path: Path) -> Path:
@@ -114,11 +126,8 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
         return StoredPolicy(layers)
-    from adabc_lightning.agent.objectives import (
-        LOG_STD_RANGE,  # slow, and few policies are Gaussian
-    )
-
-    return StoredPolicy(layers, log_std.float().clamp(*LOG_STD_RANGE).exp().numpy())
+    low, high = map(float, state.get("actor.log_std_range", (-10.0, 2.0)))  # 0.1.0 has no other
+    return StoredPolicy(layers, log_std.float().clamp(low, high).exp().numpy())
 
 
 def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode, Publication, Space, check_episode
 from adabc_lightning.errors import UserError
@@ -33,7 +34,7 @@ class RobotPolicy:
         self.episodes, self.env_steps = publication.episodes, publication.env_steps
         self.gradient_updates = publication.gradient_updates
         self._mean = NumpyPolicy(publication.policy, space.action_low, space.action_high)
-        self._low, self._high = np.array(space.action_low), np.array(space.action_high)
+        self._low, self._high = inward(space.action_low, space.action_high)
         assert publication.policy.std is not None
         self._sigma = publication.policy.std * (self._high - self._low) / 2
         self._generator = generator

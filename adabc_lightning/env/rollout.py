@@ -15,9 +15,11 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.errors import UserError
+from adabc_lightning.env.stepping import CheckedEnv
+from adabc_lightning.errors import EnvironmentFailure
 from adabc_lightning.run.seeding import episode_streams
 
 LANES = 8  # at most; with more, their simulators and the network no longer fit a core's cache
@@ -80,7 +82,7 @@ class _Lane:
     """One environment, the episode that runs in it and the index of that or of the next one."""
 
     def __init__(self, env: gymnasium.Env, spec: EnvironmentSpec, episode: int, most: int) -> None:
-        self.env, self.env_id, self.step = env, spec.env_id, env.step
+        self.checked = CheckedEnv(env)
         self.observations = np.empty((most + 1, spec.observation_size), np.float32)
         self.actions = np.empty((most, spec.action_size), np.float32)
         self.rewards = np.empty(most, np.float32)
@@ -92,7 +94,7 @@ class _Lane:
         """Resets the environment."""
         self.seed, self.generator = seed, generator
         self.t, self.active = 0, True
-        self.observations[0], _ = self.env.reset(seed=seed)
+        self.observations[0] = self.checked.reset(seed)
 
     def end(self, how: tuple[bool, bool], lanes: int) -> Rollout:
         """The episode as far as it got; the lane's next one is so many lanes further.
@@ -100,22 +102,12 @@ class _Lane:
         Args:
             how: whether it terminated, and whether a time limit truncated it.
             lanes: how many there are.
-
-        Raises: UserError: the environment gave numbers that are not finite.
         """
         t = self.t
-        observations, rewards = self.observations[: t + 1].copy(), self.rewards[:t].copy()
-        for name, values in (("observations", observations), ("rewards", rewards)):
-            if not np.isfinite(values).all():
-                step = np.argwhere(~np.isfinite(values))[0][0]
-                raise UserError(
-                    f"environment {self.env_id!r} gave {name} that are not finite, in step {step} "
-                    f"after reset(seed={self.seed}); a dataset needs finite numbers"
-                )
         self.active = False
         self.episode += lanes
-        actions = self.actions[:t].copy()
-        return Rollout(self.seed, observations, actions, rewards, *how)
+        observations, actions = self.observations[: t + 1].copy(), self.actions[:t].copy()
+        return Rollout(self.seed, observations, actions, self.rewards[:t].copy(), *how)
 
 
 def roll_out(
@@ -139,7 +131,7 @@ def roll_out(
             policy's own standard deviation, and ``NOISE`` where it has none.
         first: index of the first episode that is wanted.
         collected: transitions of those before it.
-    Raises: UserError: the environment raises, or gives numbers that are not finite.
+    Raises: EnvironmentFailure: the environment raises, or gives what none may give.
     """
     if collected >= part.transitions:
         return
@@ -162,14 +154,9 @@ def roll_out(
                 yield episode
                 if collected >= part.transitions:
                     return
-    except UserError:
+    except EnvironmentFailure as failure:
+        failure.add(f" (after reset(seed={lanes.current.seed}))")
         raise
-    except Exception as error:  # whatever a third party's environment raises
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"environment {spec.env_id!r} failed in step {lanes.current.t} after "
-            f"reset(seed={lanes.current.seed}): {reason}"
-        ) from error
 
 
 class _Lanes:
@@ -193,7 +180,7 @@ class _Lanes:
         self.current = self._lanes[0]
         """Whoever stepped last, for the message when that fails."""
         self._part, self._seed = part, seed
-        self._low, self._high = _float32(spec.action_low), _float32(spec.action_high)
+        self._low, self._high = inward(spec.action_low, spec.action_high)
         scale_A = np.full(spec.action_size, NOISE if noise is None else noise, np.float32)
         if noise is None and part.policy is not None and part.policy.std is not None:
             scale_A = part.policy.std
@@ -244,13 +231,12 @@ class _Lanes:
             for row, lane in active:
                 self.current, t = lane, lane.t
                 lane.actions[t] = action = action_LA[row]
-                observation, reward, terminated, truncated, _ = lane.step(action)
+                observation, reward, terminated, truncated = lane.checked.step(action)
                 lane.observations[t + 1] = self._observation_LO[row] = observation
                 lane.rewards[t] = reward
                 lane.t = t + 1
                 if terminated or truncated or t + 1 == self.limit:
-                    how = bool(terminated), bool(truncated and not terminated)
-                    ended.append((lane, how))
+                    ended.append((lane, (terminated, truncated and not terminated)))
         if leader.t >= left and all(lane is not leader for lane, *_ in ended):
             ended.append((leader, (False, False)))
         return [(lane.episode, lane.end(how, self._width)) for lane, how in ended]
@@ -270,7 +256,3 @@ class _Lanes:
             np.maximum(action_LA, self._low, out=action_LA)
             np.minimum(action_LA, self._high, out=action_LA)
         return action_LA
-
-
-def _float32(numbers: Sequence[float]) -> np.ndarray:
-    return np.array(numbers, np.float32)

@@ -1,4 +1,8 @@
-"""Environments that fail: whatever they do wrong becomes one sentence, and a hang an error."""
+"""The border to an environment: what crosses it is copied, and what it does wrong is one sentence.
+
+An observation may be the environment's own buffer, which its next step overwrites, and an action
+may be changed or kept by it: neither is shared. A hang becomes an error.
+"""
 
 import signal
 import threading
@@ -18,13 +22,15 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class CheckedEnv:
-    """``reset`` and ``step`` of one environment, with its answers checked.
+    """``reset`` and ``step`` of one environment, with its answers copied and checked.
+
+    An action is handed over as a copy in the type and within the bounds of the action space.
 
     The checks cost a few µs a step, the time limit one comparison where it is off and some 10 µs
     where it is on (``benchmarks/guard_cost.py``).
 
     Args:
-        env: the environment; its observation space is a flat box.
+        env: the environment; its spaces are flat boxes.
         timeout: seconds that one call may take, None for any. A signal interrupts what runs in
             Python or waits in a system call (sleep, socket, pipe); compiled code that never
             returns to Python cannot be interrupted.
@@ -36,6 +42,9 @@ class CheckedEnv:
         self.episode_steps = 0
         self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
         self._shape = env.observation_space.shape
+        space = env.action_space
+        assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
+        self._type, self._low, self._high = space.dtype, space.low.copy(), space.high.copy()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """A new episode's first observation ``[O]``.
@@ -51,10 +60,13 @@ class CheckedEnv:
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         """Observation ``[O]``, reward, terminated, truncated.
 
+        Args:
+            action: ``[A]``; float32 is rounded at most where the action space is of another type.
         Raises: EnvironmentFailure: as :meth:`reset`.
         """
         self.episode_steps += 1
-        answer = self._call("step", self.env.step, action)
+        own = np.minimum(np.maximum(np.asarray(action, self._type), self._low), self._high)
+        answer = self._call("step", self.env.step, own)
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._failure(
                 "step",
@@ -115,7 +127,7 @@ class CheckedEnv:
             raise self._failure(
                 what, f"gave an observation whose number {index} is {value}, not a finite float32"
             )
-        return observation
+        return np.array(observation)
 
     def _failure(self, what: str, problem: str) -> EnvironmentFailure:
         where = f"step {self.episode_steps} of an episode" if what == "step" else what

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 
+from adabc_lightning.env.make import is_mujoco
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import writing
 
@@ -61,10 +62,10 @@ def _check_pictures(env: gymnasium.Env) -> None:
         picture = env.render()
     except Exception as error:  # of OpenGL's and MuJoCo's bindings, of all kinds
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"environment {name!r} cannot be rendered ({reason}); without a display MuJoCo needs "
-            "MUJOCO_GL=egl or MUJOCO_GL=osmesa"
-        ) from error
+        remedy = "leave --video out"
+        if is_mujoco(env):
+            remedy = "without a display MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+        raise UserError(f"environment {name!r} cannot be rendered ({reason}); {remedy}") from error
     if getattr(picture, "ndim", 0) != 3:
         raise UserError(f"environment {name!r} gives no pictures; leave --video out")
 

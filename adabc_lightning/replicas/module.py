@@ -45,7 +45,7 @@ class ReplicasModule(LightningModule):
             replica.lightning_module.setup(stage)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Two for each replica."""
+        """Those of each replica."""
         optimizers = []
         for replica in self._group.each():
             # Not submodules: what is saved is each replica's own content.
@@ -61,14 +61,13 @@ class ReplicasModule(LightningModule):
             replica.restore_adams()
             replica.lightning_module.on_train_start()
             modules.append(replica.lightning_module)
-        first = self._group.replicas[0]
         if all(map(stackable, modules)):
             self._stacked = Stacked(modules, modules[0].running_engine)
         else:
+            method = type(modules[0].method).__name__
             rank_zero_warn(
-                "the replicas are updated one after the other: of model.objective "
-                f"{type(first.lightning_module.objective).__name__} and model.target_rule it is "
-                "not known whether they work on a stack of agents"
+                f"the replicas are updated one after the other: of model.method {method} and "
+                "model.target_rule it is not known whether they work on a stack of agents"
             )
 
     def training_step(self, batch: Batches, batch_idx: int) -> None:

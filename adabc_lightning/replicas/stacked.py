@@ -6,17 +6,17 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.engine import Draws, Engine
+from adabc_lightning.agent.engine import Engine
 from adabc_lightning.agent.losses import minimum, minimum_of_group_means
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, TD3BC
-from adabc_lightning.agent.update import AdamState, AgentState
+from adabc_lightning.agent.state import Part
 
 
 def stackable(module: OffToOnModule) -> bool:
     """Whether an agent's equations are known to keep replicas apart; others may do anything."""
-    rules = (minimum, minimum_of_group_means)
-    return type(module.objective) in (TD3BC, AWAC) and module.target_rule in rules
+    # Of the class itself: what a subclass changes, nobody knows.
+    stacks = vars(type(module.method)).get("stacks", False)
+    return stacks and module.target_rule in (minimum, minimum_of_group_means)
 
 
 class Stacked:
@@ -33,20 +33,13 @@ class Stacked:
     def __init__(self, modules: Sequence[OffToOnModule], engine: Engine) -> None:
         self._modules, self._engine = modules, engine
         states = [module.agent_state() for module in modules]
-        self._state = AgentState(
-            tuple(_stack_each([state.actor for state in states])),
-            tuple(_stack_each([state.actor_target for state in states])),
-            tuple(_stack_each([state.critics for state in states])),
-            tuple(_stack_each([state.critic_targets for state in states])),
-            _stack_adam([state.actor_adam for state in states]),
-            _stack_adam([state.critic_adam for state in states]),
-        )
+        self._state = {name: _stack_part([state[name] for state in states]) for name in states[0]}
         for module in modules:  # Adam's count of steps is the same for all: there is one
-            adams = self._state.critic_adam, self._state.actor_adam
-            for optimizer, adam in zip(module.optimizers(False), adams, strict=True):  # type: ignore[arg-type]
-                for state, steps in zip(optimizer.state.values(), adam.steps, strict=True):
-                    state["step"] = steps
-        self._alpha = stack([module.alpha for module in modules])
+            for name, part in self._state.items():
+                if part.adam is not None:
+                    module.share_steps(name, part.adam.steps)
+        names = modules[0].dials
+        self._dials = {name: stack([module.dials[name] for module in modules]) for name in names}
         self._sums = {
             name: stack([module.sums[name] for module in modules]) for name in modules[0].sums
         }
@@ -57,20 +50,17 @@ class Stacked:
             module.work(batch, self._state)
             for module, batch in zip(self._modules, batches, strict=True)
         ]
-        policy_noise = [work.draws.policy_noise_GBA for work in works]
-        draws = Draws(
-            torch.stack([work.draws.noise_GBA for work in works], 1),
-            None if policy_noise[0] is None else torch.stack(policy_noise, 1),  # type: ignore[arg-type]
-            torch.stack([work.draws.subset_GM for work in works], 1),
-        )
+        draws = {
+            name: torch.stack([work.draws[name] for work in works], 1) for name in works[0].draws
+        }
         stacked = works[0]._replace(
             batch=torch.stack([work.batch for work in works], 1),
             draws=draws,
-            alpha=self._alpha,
+            dials=self._dials,
         )
         self._engine(stacked, self._add)
         for module in self._modules:
-            module.gradient_updates += len(stacked.moves)
+            module.count(len(stacked.moves))
 
     def _add(self, name: str, total_R: Tensor, count: int) -> None:
         """One sum ``[R]`` for all; they take their metrics in step, and it starts anew."""
@@ -95,8 +85,16 @@ def _stack_each(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [stack(same) for same in zip(*lists, strict=True)]
 
 
-def _stack_adam(adams: Sequence[AdamState]) -> AdamState:
-    return adams[0]._replace(
-        first_moments=_stack_each([adam.first_moments for adam in adams]),
-        second_moments=_stack_each([adam.second_moments for adam in adams]),
-    )
+def _stack_part(parts: Sequence[Part]) -> Part:
+    """The parts of one name as one."""
+    _, adam, target = parts[0]
+    weights = tuple(_stack_each([part.weights for part in parts]))
+    if target is not None:
+        target = tuple(_stack_each([part.target or () for part in parts]))
+    if adam is not None:
+        adams = [part.adam for part in parts if part.adam is not None]
+        adam = adam._replace(
+            first_moments=_stack_each([adam.first_moments for adam in adams]),
+            second_moments=_stack_each([adam.second_moments for adam in adams]),
+        )
+    return Part(weights, adam, target)

@@ -5,12 +5,14 @@ Imports no PyTorch until one is read.
 
 import os
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.moved import todays_checkpoint
 
 FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
 
@@ -78,24 +80,25 @@ def load_whole(path: Path) -> Any:
     if not is_whole(path):
         raise damaged
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return todays_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
     except UnpicklingError as error:  # as it was written, but not by this package
         raise UserError(f"{path} is no readable checkpoint") from error
     except Exception as error:  # in what describes the records, which has no checksum
         raise damaged from error
 
 
-def read_checkpoint(path: Path, *, policy_only: bool = False, replicas: int = 1) -> dict[str, Any]:
+def read_checkpoint(
+    path: Path, check: Callable[[Any], None], *, policy_only: bool = False, replicas: int = 1
+) -> dict[str, Any]:
     """A checkpoint's content, of which every entry is what a run writes.
 
     Args:
         path: the file.
+        check: raises :class:`UserError` where the content is not what its owners save.
         policy_only: whether a kept policy (``checkpoints/policies/``) will do as well.
         replicas: how many agents go on from it; one takes no file of several.
     Raises: Damaged, UserError: as :func:`load_whole`, or it is no checkpoint of this package.
     """
-    from adabc_lightning.run.checkpoint_content import check_content
-
     checkpoint = load_whole(path)
     if not isinstance(checkpoint, dict) or not {"agent", "replicas"} & checkpoint.keys():
         raise UserError(f"{path} is no checkpoint of adabc_lightning")
@@ -110,7 +113,7 @@ def read_checkpoint(path: Path, *, policy_only: bool = False, replicas: int = 1)
             "give a checkpoint such as last.ckpt or best.ckpt"
         )
     try:
-        check_content(checkpoint, policy_only=policy_only)
+        check(checkpoint)
     except UserError as error:
         raise UserError(f"{path} is no checkpoint that a run wrote: {error}") from error
     return checkpoint

@@ -9,10 +9,10 @@ import yaml
 
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.moved import translated
+from adabc_lightning.run.yaml_core import TwiceError, load_yaml
 
 _MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
 _PACKAGE = Path(__file__).resolve().parent.parent
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def packaged_folder(name: str = "configs") -> Path:
@@ -69,7 +69,9 @@ def load(path: Path) -> dict[str, Any]:
     Raises: UserError: it cannot be read, is not YAML or does not hold a mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except TwiceError as error:
+        raise UserError(f"config {path}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"config {path} is not YAML: {line}{error.problem}") from error
@@ -171,7 +173,9 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         folder = last_value(options, "--trainer.default_root_dir")
         config = Path(folder, "config.yaml") if folder else None
     else:
-        config = Path(checkpoint).parent.parent / "config.yaml" if checkpoint else None
+        path = Path(checkpoint or "")
+        run = path if path.is_dir() else path.parent.parent
+        config = run / "config.yaml" if checkpoint else None
     if command == "fit" and checkpoint == "last" and config and not _is_file(config):
         raise UserError(
             f"there is no run in {config.parent} to go on with; give its folder, or --config NAME "
@@ -180,12 +184,7 @@ def run_config(command: str, options: list[str]) -> list[Path]:
     if command == "validate":
         if not checkpoint or config is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        if Path(checkpoint).is_dir():
-            raise UserError(
-                f"{checkpoint} is a folder; give a checkpoint of it, such as "
-                f"{Path(checkpoint, 'checkpoints', 'best.ckpt')}"
-            )
-        if not _is_file(Path(checkpoint)):
+        if not Path(checkpoint).is_dir() and not _is_file(Path(checkpoint)):
             raise UserError(f"there is no checkpoint {checkpoint}")
         if not _is_file(config):
             raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")

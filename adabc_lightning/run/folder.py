@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adabc_lightning.run.checkpoint_files import (
     read_checkpoint,
 )
 
+Check = Callable[[Any], None]
+
 
 def fresh_folder(env_id: str, seed: int) -> Path:
     """``runs/ENV-seedS-TIME``, or with a number after it where that exists."""
@@ -27,12 +30,15 @@ def fresh_folder(env_id: str, seed: int) -> Path:
     return next(folder for name in names if not (folder := Path("runs", name)).exists())
 
 
-def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1) -> str | None:
+def checkpoint_to_resume(
+    folder: Path, ckpt_path: str | None, check: Check, replicas: int = 1
+) -> str | None:
     """The checkpoint a run in a folder starts from; never on top of another run's results.
 
     Args:
         folder: the run's folder; it need not exist.
-        ckpt_path: a path, or ``"last"`` for the folder's own newest.
+        ckpt_path: a file, a run's folder for its newest, or ``"last"`` for this folder's own.
+        check: of a checkpoint's content, see :func:`read_checkpoint`.
         replicas: how many agents go on from it.
     Returns: an existing checkpoint; None to start from the beginning.
     Raises: UserError: the folder holds a run or cannot be written, or there is no checkpoint.
@@ -40,23 +46,32 @@ def checkpoint_to_resume(folder: Path, ckpt_path: str | None, replicas: int = 1)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
-    if ckpt_path == "last":
-        return _newest_whole(folder, replicas)
-    if not goes_on(folder, ckpt_path):
+    own = goes_on(folder, ckpt_path)
+    if not own:
         refuse_a_second_run(folder)
-    if ckpt_path is not None:
-        checkpoint = read_checkpoint(Path(ckpt_path), replicas=replicas)
-        if goes_on(folder, ckpt_path):
-            refuse_other_count(folder, checkpoint, replicas)
-    return ckpt_path
+    if ckpt_path is None:
+        return None
+    path = folder if ckpt_path == "last" else Path(ckpt_path)
+    if path == folder or path.is_dir():
+        if not newest(path):
+            if not own:
+                raise UserError(f"{path} is a folder without a run's checkpoint")
+            print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
+            return None
+        path, checkpoint = _newest_whole(path, check, replicas)
+    else:
+        checkpoint = read_checkpoint(path, check, replicas=replicas)
+    if own:
+        refuse_other_count(folder, checkpoint, replicas)
+    return str(path)
 
 
 def goes_on(folder: Path, ckpt_path: str | None) -> bool:
-    """Whether a run goes on in its own folder, by ``last`` or by the full name of that file."""
-    last = folder / FOLDER / LAST
+    """Whether a run goes on in its own folder, by ``last``, that file's full name or its own."""
     if ckpt_path is None:
         return False
-    return ckpt_path == "last" or Path(ckpt_path).resolve() == last.resolve()
+    names = folder.resolve(), (folder / FOLDER / LAST).resolve()
+    return ckpt_path == "last" or Path(ckpt_path).resolve() in names
 
 
 def refuse_a_second_run(folder: Path) -> None:
@@ -77,22 +92,19 @@ def refuse_other_count(folder: Path, checkpoint: dict[str, Any], replicas: int) 
         )
 
 
-def _newest_whole(folder: Path, replicas: int) -> str | None:
-    """The run's newest checkpoint that is not damaged, and a line where it is not the newest."""
+def _newest_whole(folder: Path, check: Check, replicas: int) -> tuple[Path, dict[str, Any]]:
+    """A run's newest checkpoint that is not damaged, and a line where it is not the newest."""
     found = newest(folder)
-    if not found:
-        print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
-        return None
     for path in found:
         try:
-            refuse_other_count(folder, read_checkpoint(path, replicas=replicas), replicas)
+            checkpoint = read_checkpoint(path, check, replicas=replicas)
         except Damaged:
             continue
         if path.name != LAST:
             what = "damaged or cut off" if path != found[0] else "missing"
             print(f"warning: {folder / FOLDER / LAST} is {what}: going on from {path}, one "
                   "checkpoint earlier", file=sys.stderr)  # fmt: skip
-        return str(path)
+        return path, checkpoint
     raise UserError(
         f"{' and '.join(map(str, found))}: damaged or cut off; start a new run from another "
         "checkpoint by --ckpt_path, or from the beginning, in another --trainer.default_root_dir"

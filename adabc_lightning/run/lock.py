@@ -1,6 +1,8 @@
 """One process at a time: the kernel's locks, which end with their process, however it ends.
 
-On Linux and macOS; Windows, which has no ``flock``, is not supported.
+On Linux and macOS; Windows, which has no ``flock``, is not supported. Not by filelock (4.2): its
+release takes the lock from the processes that have inherited it, and it raises on file systems
+without locks.
 """
 
 import fcntl

@@ -1,6 +1,8 @@
 """Weights & Biases where it can work without asking, TensorBoard by one flag."""
 
 import os
+import re
+import secrets
 import sys
 import threading
 from collections.abc import Iterable
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from adabc_lightning.errors import UserError, first_cause
+from adabc_lightning.errors import UserError, first_cause, one_line
+from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.types import declared
 
 if TYPE_CHECKING:
     import wandb
@@ -19,8 +23,10 @@ if TYPE_CHECKING:
 # A run waits at most so long for Weights & Biases: for its first answer, and for the upload at
 # the end (what is not uploaded stays in the run's folder, for `wandb sync`).
 START_SECONDS, FINISH_SECONDS = 10, 60
+WANDB_ID = Path("wandb", "run-id")  # in the run's folder
 
 
+@declared("logging")
 @dataclass(frozen=True)
 class Logging:
     """Loggers beside ``metrics.csv``, which is always written.
@@ -63,12 +69,15 @@ def refuse_key(config: str) -> None:
         )
 
 
-def make_loggers(options: Logging, folder: Path) -> list[Logger]:
+def make_loggers(options: Logging, folder: Path, step: int | None = None) -> list[Logger]:
     """The loggers of a run.
 
     Args:
         options: what the user asked for.
         folder: the run's folder, which exists; the loggers' files go below it.
+        step: at which the folder's own run goes on, gradient updates plus environment steps. What
+            TensorBoard's files have from there on is made again and shown once; Weights & Biases
+            resumes the run.
     """
     loggers: list[Logger] = []
     mode = options.wandb
@@ -77,7 +86,7 @@ def make_loggers(options: Logging, folder: Path) -> list[Logger]:
     if mode != "disabled":
         loggers += _wandb_logger(options, folder, mode)
     if options.tensorboard:
-        loggers.append(TensorBoard(str(folder), name="tensorboard", version=""))
+        loggers.append(TensorBoard(str(folder), name="tensorboard", version="", purge_step=step))
     return loggers
 
 
@@ -135,6 +144,8 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
 
         def start(mode: str) -> Logger:
             run = wandb.init(
+                id=_run_id(folder / WANDB_ID),
+                resume="allow" if mode == "online" else None,  # offline, the id is enough
                 project=options.wandb_project,
                 name=options.wandb_name or folder.name,
                 dir=folder,
@@ -155,5 +166,15 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
         return []
 
 
+def _run_id(path: Path) -> str:
+    """The id of the folder's run at Weights & Biases, a new one where there is none."""
+    known = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    if re.fullmatch(r"[a-z0-9]{1,64}", known):
+        return known
+    fresh = secrets.token_hex(4)
+    replace_text(path, f"{fresh}\n")
+    return fresh
+
+
 def _say(text: str) -> None:
-    print(" ".join(text.split())[:300], file=sys.stderr)
+    print(one_line(text)[:300], file=sys.stderr)

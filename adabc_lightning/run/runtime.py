@@ -9,14 +9,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def tune() -> None:
-    """Allocator, denormals, NumPy's threads and the loggers of libraries.
+    """Allocator, denormals and NumPy's threads.
 
     * glibc gives large tensors back to the kernel at each free and pays for every page again
       at the next allocation; docs/performance.md has what keeping them is worth.
     * Adam's second moments of dead units become denormal, which is slow on CPUs; flushing
       must be set before PyTorch starts its worker threads, later it reaches one thread only.
     """
-    os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")  # TorchRL announces every storage
     # NumPy acts on one observation, or a few: threads cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.platform == "linux":

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import Count, Positive, declared
 
 OFFLINE, ONLINE = "offline", "online"
 
 
+@declared("schedule")
 @dataclass(frozen=True)
 class Schedule:
     """How long each phase lasts and when the agent is evaluated; no state.
@@ -16,25 +18,20 @@ class Schedule:
         online_env_steps: environment steps of fine-tuning.
         updates_per_env_step: G, gradient updates after each environment step.
         evaluation_every: gradient updates (offline) or environment steps (online) between
-            evaluations; the end of each phase is evaluated in any case.
+            evaluations; the end of each phase is evaluated in any case. A value that
+            ``offline_chunk`` does not divide cuts chunks, and so changes the numbers as that does.
         offline_chunk: offline updates handed to the trainer at once; it changes speed, and
             through the sampler's order of draws the numbers, but not the algorithm.
     Raises: UserError: a count that is negative, or zero where it must not be.
     """
 
-    offline_updates: int = 1_000_000
-    online_env_steps: int = 250_000
-    updates_per_env_step: int = 10
-    evaluation_every: int = 5_000
-    offline_chunk: int = 20
+    offline_updates: Count = 1_000_000
+    online_env_steps: Count = 250_000
+    updates_per_env_step: Count = 10
+    evaluation_every: Positive = 5_000
+    offline_chunk: Positive = 20
 
     def __post_init__(self) -> None:
-        for name in ("offline_updates", "online_env_steps", "updates_per_env_step"):
-            if getattr(self, name) < 0:
-                raise UserError(f"schedule.{name} is {getattr(self, name)}; it must be 0 or more")
-        for name in ("evaluation_every", "offline_chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"schedule.{name} is {getattr(self, name)}; it must be 1 or more")
         if self.offline_updates + self.online_env_steps == 0:
             raise UserError(
                 "schedule.offline_updates and schedule.online_env_steps are both 0; "

@@ -123,15 +123,16 @@ class Watch:
         from adabc_lightning.run.folder import how_to_go_on
 
         self._speaks.acquire()
-        if self._rank == 0:
-            self._tell(_FAILED, status)
-        if sentence:
-            where = f"; {how_to_go_on(self._folder)}" if self._rank == 0 else ""
-            print(
-                f"error: {one_line(sentence)}; every rank has stopped{where}", file=sys.__stderr__
-            )
-        sys.stdout.flush()
-        threading.Timer(1, os._exit, [status]).start()
-        with suppress(Exception):  # else Python's tracker of semaphores complains of those left
+        try:
+            if self._rank == 0:
+                self._tell(_FAILED, status)
+            if sentence:
+                where = f"; {how_to_go_on(self._folder)}" if self._rank == 0 else ""
+                text = f"error: {one_line(sentence)}; every rank has stopped{where}"
+                print(text, file=sys.__stderr__)
+            sys.stdout.flush()
+            threading.Timer(1, os._exit, [status]).start()
+            # Else Python's tracker of semaphores complains of those left.
             util._run_finalizers()  # type: ignore[attr-defined]
-        os._exit(status)
+        finally:  # whatever of it fails
+            os._exit(status)

@@ -32,7 +32,7 @@ def anchor(name: str) -> str:
 
 def keys() -> str:
     """A section per group, a row per key: default, what it takes, what it means, who changes it."""
-    from adabc_lightning.commands.parser import in_words
+    from adabc_lightning.run.words import in_words
 
     parser = _parser()
     actions = {action.dest: action for action in parser._actions}
@@ -122,8 +122,8 @@ def _docstrings() -> dict[str, str]:
     """Key → what the docstring of the class that takes it says."""
     from docstring_parser import parse
 
+    from adabc_lightning.agent.methods import TD3BC
     from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.agent.objectives import TD3BC
     from adabc_lightning.callbacks import (
         AlphaController,
         Checkpointing,
@@ -176,7 +176,7 @@ def _changed() -> dict[str, list[str]]:
 def _flat(content: dict[str, Any], group: str = "") -> dict[str, Any]:
     found = {}
     for name, value in content.items():
-        if isinstance(value, dict) and name != "objective":
+        if isinstance(value, dict) and name != "method":
             found |= _flat(value, f"{group}{name}.")
         else:
             found[f"{group}{name}"] = value

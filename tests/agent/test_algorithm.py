@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
 
-from adabc_lightning.agent import engine as engine_file
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import alpha as alpha_file
 from adabc_lightning.data.replay import ReplayRing
@@ -38,8 +38,8 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     spy(OffToOnModule, "act", lambda args, _: "act" if args[1].ndim == 1 else "evaluate")
     spy(ReplayRing, "add", "add")
     spy(ReplayRing, "sample", lambda args, _: f"sample {args[1]}")
-    spy(engine_file, "update_critics", "critics")
-    spy(engine_file, "update_actor_and_targets", "actor")
+    spy(TD3BC, "update", "critics")
+    spy(TD3BC, "delayed", "actor")
     spy(alpha_file, "next_alpha", "alpha")
     return events
 

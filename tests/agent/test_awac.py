@@ -13,10 +13,10 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.agent.losses import minimum
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.update import UpdateOptions, update_actor_and_targets, update_critics
+from adabc_lightning.agent.state import UpdateOptions
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
@@ -41,7 +41,7 @@ def awac(monkeypatch: pytest.MonkeyPatch, log_std: tuple[float, float]) -> OffTo
         policy_delay=1,
         learning_rate=LR,
         actor_weight_decay=DECAY,
-        objective=AWAC(BETA),
+        method=AWAC(BETA),
     ).double()
     with torch.no_grad():
         for actor in (module.actor, module.actor_target):
@@ -53,7 +53,7 @@ def awac(monkeypatch: pytest.MonkeyPatch, log_std: tuple[float, float]) -> OffTo
 
 def options_of(module: OffToOnModule) -> UpdateOptions:
     low, high = module.actor.action_low, module.actor.action_high
-    return UpdateOptions(GAMMA, TAU, module.objective, minimum, low, high)
+    return UpdateOptions(GAMMA, TAU, minimum, low, high)
 
 
 def plain(module: OffToOnModule) -> PlainAWAC:
@@ -69,7 +69,7 @@ def assert_agree(module: OffToOnModule, agent: PlainAWAC) -> None:
     theirs: list[Tensor] = [*agent.mean.parameters(), agent.log_std]
     for ensemble, members in (
         (module.critics, agent.critics),
-        (module.critic_targets, agent.critic_targets),
+        (module.critics_target, agent.critic_targets),
     ):
         ours += ensemble.weights
         theirs += [
@@ -86,7 +86,7 @@ def test_thirty_updates_agree_with_the_plain_reference(
 ) -> None:
     module = awac(monkeypatch, log_std)
     agent = plain(module)
-    start = snapshot((module.actor.weights, module.critics.weights, module.critic_targets.weights))
+    start = snapshot((module.actor.weights, module.critics.weights, module.critics_target.weights))
     batches = torch.Generator().manual_seed(1)
     noises = torch.Generator()
     noises.set_state(module.generator.get_state())
@@ -99,7 +99,7 @@ def test_thirty_updates_agree_with_the_plain_reference(
             agent.update(**fields, noise=noise_BA.double(), policy_noise=policy_noise_BA.double())
     assert module.gradient_updates == 30
     assert_agree(module, agent)
-    after = snapshot((module.actor.weights, module.critics.weights, module.critic_targets.weights))
+    after = snapshot((module.actor.weights, module.critics.weights, module.critics_target.weights))
     for before, now in zip(start, after, strict=True):
         assert (now - before).abs().max() > 1e-3  # the agreement is not one in standing still
 
@@ -112,8 +112,8 @@ def test_samples_reach_the_clip_and_follow_the_current_policy_alone(
     batch = random_batch(torch.Generator().manual_seed(2))
     noise_BA = torch.randn(B, A, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     options = options_of(module)
-    state = module.agent_state()
-    action_BA = module.objective.next_action(state, batch["next_observation"], noise_BA, options)
+    actor, next_observation_BO = module.actor.weights, batch["next_observation"]
+    action_BA = module.method.sample(actor, next_observation_BO, noise_BA, options)
     assert ((low <= action_BA) & (action_BA <= high)).all()
     clipped = (action_BA == low) | (action_BA == high)
     assert clipped[:, 0].any()
@@ -125,11 +125,11 @@ def test_samples_reach_the_clip_and_follow_the_current_policy_alone(
     torch.testing.assert_close(action_BA[~clipped], unclipped.detach())
     for weight in module.actor_target.weights:
         weight.add_(1.0)
-    again_BA = module.objective.next_action(state, batch["next_observation"], noise_BA, options)
+    again_BA = module.method.sample(actor, next_observation_BO, noise_BA, options)
     assert torch.equal(again_BA, action_BA)
     with torch.no_grad():
         module.actor.weights[-2].add_(1.0)  # the mean's last bias
-    other_BA = module.objective.next_action(state, batch["next_observation"], noise_BA, options)
+    other_BA = module.method.sample(actor, next_observation_BO, noise_BA, options)
     assert not torch.equal(other_BA, action_BA)
 
 
@@ -142,21 +142,24 @@ def test_alpha_has_no_part_and_each_loss_moves_its_own_networks(
         state, options = module.agent_state(), options_of(module)
         batch = random_batch(torch.Generator().manual_seed(4))
         noise_BA = torch.randn(B, A, generator=torch.Generator().manual_seed(5))
-        actor, targets = snapshot(state.actor), snapshot(state.critic_targets)
-        update_critics(state, batch, noise_BA, torch.arange(2), options)
-        assert same(actor, state.actor)
-        assert same(targets, state.critic_targets)
-        critics = snapshot((state.critics, state.critic_adam))
-        update_actor_and_targets(state, batch, torch.tensor(alpha), options, noise_BA)
-        assert same(critics, (state.critics, state.critic_adam))
-        assert not any(same([a], b) for a, b in zip(targets, state.critic_targets, strict=True))
-        results.append(snapshot(state.actor))
+        draws = {"target_noise": noise_BA, "policy_noise": noise_BA, "subset": torch.arange(2)}
+        arguments = state, batch, draws, {"alpha": torch.tensor(alpha)}, options
+        actor, targets = snapshot(state["actor"].weights), snapshot(state["critics"].target)
+        module.method.update(*arguments)
+        assert same(actor, state["actor"].weights)
+        assert same(targets, state["critics"].target)
+        critics = snapshot(state["critics"][:2])
+        module.method.delayed(*arguments)
+        assert same(critics, state["critics"][:2])
+        moved = zip(targets, state["critics"].target, strict=True)
+        assert not any(same([a], b) for a, b in moved)
+        results.append(snapshot(state["actor"].weights))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_is_none_is_refused(beta: float) -> None:
-    with pytest.raises(UserError, match=r"objective\.beta"):
+    with pytest.raises(UserError, match=r"method\.beta"):
         AWAC(beta)
 
 
@@ -180,7 +183,7 @@ def test_a_run_explores_with_the_policy_s_own_deviation(tmp_path: Path) -> None:
         log,
         schedule=Schedule(2, 20, 1, evaluation_every=100),
         # A policy that stands still, and exploration noise that AWAC must not use.
-        model={"num_critics": 2, "subset_size": 2, "objective": AWAC(), "learning_rate": 0.0},
+        model={"num_critics": 2, "subset_size": 2, "method": AWAC(), "learning_rate": 0.0},
         data={"exploration_noise": 5.0},
     )
     with torch.no_grad():

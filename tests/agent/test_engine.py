@@ -11,10 +11,12 @@ import torch
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
-from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine, tensors
+from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.methods import AWAC, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, Objective
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.state import tensors
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.schedule import Schedule
 
@@ -25,8 +27,8 @@ CPU = torch.device("cpu")
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
-    def __init__(self, engine: Engine, objective: Objective | None = None) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), objective=objective, actor_weight_decay=0.1)
+    def __init__(self, engine: Engine, method: Method | None = None) -> None:
+        super().__init__(SPEC, 4, 2, (12, 9), method=method, actor_weight_decay=0.1)
         self.double()
         self._engine = engine
         self._adams = self.configure_optimizers()
@@ -35,14 +37,19 @@ class Standalone(OffToOnModule):
         return self._adams
 
 
-def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
+def train(
+    agent: OffToOnModule,
+    steps: int = 3,
+    updates: int = 5,
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
     """Odd chunks, so that the patterns of updates that move the actor change."""
     generator = torch.Generator().manual_seed(1)
     layout = Layout(5, 2)
     for _ in range(steps):
-        rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=torch.float64)
+        rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=dtype)
         rows[..., layout.columns["terminated"]] = 0
-        torch.set_default_dtype(torch.float64)  # of the module's own draws
+        torch.set_default_dtype(dtype)  # of the module's own draws
         try:
             agent.training_step(layout.unpack(rows), 0)
         finally:
@@ -50,9 +57,9 @@ def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
 
 
-@pytest.mark.parametrize("objective", [None, AWAC()])
-def test_compiled_updates_agree_with_eager_ones(objective: Objective | None) -> None:
-    eager, compiled = Standalone(Eager(), objective), Standalone(Compiled(), objective)
+@pytest.mark.parametrize("method", [None, AWAC()])
+def test_compiled_updates_agree_with_eager_ones(method: Method | None) -> None:
+    eager, compiled = Standalone(Eager(), method), Standalone(Compiled(), method)
     for a, b in zip(train(eager), train(compiled), strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
     assert eager.gradient_updates == compiled.gradient_updates == 15
@@ -66,21 +73,70 @@ def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("\n no luck today\nand pages of a trace")
 
 
-def test_what_cannot_be_compiled_goes_on_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_goes_on_uncompiled() -> None:
     engine = Compiled()
     calls = []
 
     def half_done(state: Any, *_: Any, **__: Any) -> Any:
         calls.append(1)
-        state.actor[0].detach().add_(1.0)  # what a failure left behind is undone
+        state["actor"].weights[0].detach().add_(1.0)  # what a failure left behind is undone
         broken()
 
-    monkeypatch.setattr(engine, "_critics", half_done)
+    engine._functions = half_done, broken
     agent = Standalone(engine)
     with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
         result = train(agent)
     assert len(calls) == 1
     assert all(map(torch.equal, result, train(Standalone(Eager()))))
+
+
+def still(*_: Any) -> Any:
+    """What PyTorch 2.11 made of a compiled update: gradients of zero, and right metrics."""
+    return {}
+
+
+def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+    """The delayed steps, with gradients that a tenth of the batch does not enter."""
+    return TD3BC().delayed(state, batch[1:], draws, dials, options)
+
+
+@pytest.mark.parametrize(
+    ("functions", "what"),
+    [
+        ((still, TD3BC().delayed), "the gradients of its actor differ from the plain update's by"),
+        ((still, still), "the gradients of its actor differ"),
+        ((TD3BC().update, still), "the gradients of its actor differ"),
+        ((TD3BC().update, other_actor), "the gradients of its actor differ"),
+    ],
+)
+def test_an_engine_that_does_something_else_is_not_believed(functions: Any, what: str) -> None:
+    engine = Compiled()
+    engine._functions = functions
+    agent = Standalone(engine).float()
+    with pytest.warns(UserWarning, match=re.escape(f"the update is not compiled: {what}")):
+        result = train(agent, dtype=torch.float32)
+    assert engine.name == "eager"
+    expected = train(Standalone(Eager()).float(), dtype=torch.float32)
+    assert all(map(torch.equal, result, expected))
+
+
+def test_one_that_rounds_otherwise_is_believed() -> None:
+    def summed_otherwise(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+        order = torch.arange(7, -1, -1)
+        draws = {**draws, "target_noise": draws["target_noise"][order]}
+        return TD3BC().update(state, batch[order], draws, dials, options)
+
+    engine = Compiled()
+    engine._functions = summed_otherwise, TD3BC().delayed
+    train(Standalone(engine).float(), dtype=torch.float32)
+    assert engine.name == "compiled"
+
+
+def test_a_resumed_run_takes_the_engine_that_it_had() -> None:
+    assert type(make_engine("auto", CPU, 10**9, "eager")) is Eager
+    assert type(make_engine("auto", CPU, 1, "compiled")) is Compiled
+    assert type(make_engine("auto", CPU, 1, "cuda_graph")) is Eager  # it had another device
+    assert type(make_engine("compiled", CPU, 1, "eager")) is Compiled  # asked for by name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -94,9 +150,9 @@ def test_without_cuda_there_is_one_line_and_the_plain_update() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("objective", [None, AWAC()])
-def test_a_cuda_graph_agrees_with_eager_updates(objective: Objective | None) -> None:
-    agents = [Standalone(engine, objective).cuda() for engine in (Eager(), CudaGraph())]
+@pytest.mark.parametrize("method", [None, AWAC()])
+def test_a_cuda_graph_agrees_with_eager_updates(method: Method | None) -> None:
+    agents = [Standalone(engine, method).cuda() for engine in (Eager(), CudaGraph())]
     for agent in agents:
         agent._adams = agent.configure_optimizers()
     for a, b in zip(*map(train_on_gpu, agents), strict=True):
@@ -120,7 +176,7 @@ def test_short_runs_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_restoring_undoes_everything() -> None:
-    from adabc_lightning.agent.engine import copied, restore
+    from adabc_lightning.agent.state import copied, restore
 
     agent = Standalone(Eager())
     train(agent, 1)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.commands.bench.plain import PlainAgent
 from adabc_lightning.data.transitions import Layout
@@ -77,7 +77,7 @@ def test_fifty_updates_of_the_training_step_agree_with_ten_separate_networks() -
             assert (weight - parameter).abs().max() < 1e-9
     for ensemble, networks in (
         (ours.critics, plain.critics),
-        (ours.critic_targets, plain.critic_targets),
+        (ours.critics_target, plain.critic_targets),
     ):
         for member, network in enumerate(networks):
             for weight, parameter in zip(ensemble.weights, network.parameters(), strict=True):
@@ -86,7 +86,8 @@ def test_fifty_updates_of_the_training_step_agree_with_ten_separate_networks() -
 
 def test_subsets_are_fresh_uniform_and_without_replacement() -> None:
     module = Alone(num_critics=5, subset_size=2)
-    noise_GBA, _, subset_GM = module._draw(20_000, 1)
+    draws = module._draw(20_000, 1)
+    noise_GBA, subset_GM = draws["target_noise"], draws["subset"]
     assert (subset_GM[:, 0] != subset_GM[:, 1]).all()
     counts = torch.bincount(subset_GM.flatten(), minlength=5) / 20_000
     assert torch.allclose(counts, torch.full((5,), 2 / 5), atol=0.02)
@@ -137,10 +138,10 @@ def single(module: OffToOnModule, observation: np.ndarray) -> np.ndarray:
     return action
 
 
-@pytest.mark.parametrize("objective", [None, AWAC()])
+@pytest.mark.parametrize("method", [None, AWAC()])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_acting_alone_is_acting_in_a_batch(objective: Any, dtype: Any) -> None:
-    module = Alone(objective=objective, actor_hidden_sizes=(7, 33, 5))
+def test_acting_alone_is_acting_in_a_batch(method: Any, dtype: Any) -> None:
+    module = Alone(method=method, actor_hidden_sizes=(7, 33, 5))
     for seed in range(20):
         draws = np.random.default_rng(seed).standard_normal(SPEC.observation_size)
         single(module, (10.0**seed * 1e-9 * draws).astype(dtype))

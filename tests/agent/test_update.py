@@ -12,18 +12,12 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.losses import minimum
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, mlp, q_values
-from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.update import (
-    AdamState,
-    AgentState,
-    UpdateOptions,
-    _adam_step,
-    update_actor_and_targets,
-    update_critics,
-)
+from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.update import step_adam
 from adabc_lightning.commands.bench.plain import PlainAgent
 
 N, M, B, O, A = 4, 2, 8, 5, 2  # noqa: E741
@@ -38,20 +32,34 @@ def fresh(dtype: torch.dtype = torch.float64) -> tuple[Actor, CriticEnsemble, Ag
     torch.manual_seed(0)
     actor = Actor(O, LOW, HIGH, HIDDEN).to(dtype)
     critics = CriticEnsemble(N, O, A, HIDDEN).to(dtype)
-    state = AgentState(
-        actor.weights,
-        copy.deepcopy(actor).requires_grad_(False).weights,
-        critics.weights,
-        copy.deepcopy(critics).requires_grad_(False).weights,
-        AdamState.of(torch.optim.Adam(actor.weights, lr=LR, fused=True), LR),
-        AdamState.of(torch.optim.Adam(critics.weights, lr=LR, fused=True), LR),
-    )
+    state = {
+        name: Part(
+            network.weights,
+            AdamState.of(torch.optim.Adam(network.weights, lr=LR, fused=True), LR),
+            copy.deepcopy(network).requires_grad_(False).weights,
+        )
+        for name, network in (("actor", actor), ("critics", critics))
+    }
     return actor, critics, state
 
 
-def options(dtype: torch.dtype = torch.float64, normalizer: str = "policy") -> UpdateOptions:
+def options(dtype: torch.dtype = torch.float64) -> UpdateOptions:
     low, high = torch.tensor(LOW, dtype=dtype), torch.tensor(HIGH, dtype=dtype)
-    return UpdateOptions(GAMMA, TAU, TD3BC(SIGMA, CLIP, normalizer), minimum, low, high)
+    return UpdateOptions(GAMMA, TAU, minimum, low, high)
+
+
+def update_critics(
+    state: AgentState, batch: TensorDict, noise_BA: Tensor, subset_M: Tensor
+) -> Metrics:
+    draws = {"target_noise": noise_BA, "subset": subset_M}
+    return TD3BC(SIGMA, CLIP).update(state, batch, draws, {}, options(batch["reward"].dtype))
+
+
+def update_actor_and_targets(
+    state: AgentState, batch: TensorDict, alpha: Tensor, normalizer: str = "policy"
+) -> Metrics:
+    method = TD3BC(SIGMA, CLIP, normalizer)
+    return method.delayed(state, batch, {}, {"alpha": alpha}, options(batch["reward"].dtype))
 
 
 def plain(dtype: torch.dtype, normalizer: str, policy_delay: int) -> PlainAgent:
@@ -83,6 +91,10 @@ def random_draws(
     return noise_BA, torch.randperm(N, generator=generator)[:M]
 
 
+def networks(state: AgentState) -> list[object]:
+    return [weights for part in state.values() for weights in (part.weights, part.target)]
+
+
 def snapshot(weights: object) -> list[Tensor]:
     """Copies of all tensors in (nested) tuples and lists."""
     if isinstance(weights, Tensor):
@@ -97,11 +109,11 @@ def same(before: list[Tensor], after: object) -> bool:
 
 def assert_agree(state: AgentState, agent: PlainAgent, tolerance: float) -> None:
     """Every weight of every network within ``tolerance``."""
-    ours = (*state.actor, *state.actor_target)
+    ours = (*state["actor"].weights, *(state["actor"].target or ()))
     theirs = [*agent.actor.parameters(), *agent.actor_target.parameters()]
     for stacked, members in (
-        (state.critics, agent.critics),
-        (state.critic_targets, agent.critic_targets),
+        (state["critics"].weights, agent.critics),
+        (state["critics"].target or (), agent.critic_targets),
     ):
         ours += stacked
         theirs += [
@@ -116,17 +128,17 @@ def test_fifty_updates_agree_with_the_plain_reference(normalizer: str) -> None:
     actor, critics, state = fresh()
     agent = plain(torch.float64, normalizer, policy_delay=2)
     agent.load(actor, critics)
-    start, generator = snapshot(state[:4]), torch.Generator().manual_seed(1)
+    start, generator = snapshot(networks(state)), torch.Generator().manual_seed(1)
     for update in range(1, 51):
         batch, (noise_BA, subset_M) = random_batch(generator), random_draws(generator)
         alpha = torch.tensor(0.4 * (update % 8), dtype=torch.float64)  # 0 to 2.8
-        update_critics(state, batch, noise_BA, subset_M, options(normalizer=normalizer))
+        update_critics(state, batch, noise_BA, subset_M)
         if update % 2 == 0:
-            update_actor_and_targets(state, batch, alpha, options(normalizer=normalizer))
+            update_actor_and_targets(state, batch, alpha, normalizer)
         del batch["online"]
         agent.update(**batch, noise=noise_BA, subset=subset_M, alpha=alpha)
     assert_agree(state, agent, 1e-9)
-    for before, after in zip(start, snapshot(state[:4]), strict=True):
+    for before, after in zip(start, snapshot(networks(state)), strict=True):
         assert (after - before).abs().max() > 1e-3  # the agreement is not one in standing still
 
 
@@ -138,8 +150,8 @@ def test_first_update_agrees_in_float32(normalizer: str) -> None:
     generator = torch.Generator().manual_seed(2)
     batch = random_batch(generator, torch.float32)
     noise_BA, subset_M = random_draws(generator, torch.float32)
-    update_critics(state, batch, noise_BA, subset_M, options(torch.float32, normalizer))
-    update_actor_and_targets(state, batch, torch.tensor(0.4), options(torch.float32, normalizer))
+    update_critics(state, batch, noise_BA, subset_M)
+    update_actor_and_targets(state, batch, torch.tensor(0.4), normalizer)
     del batch["online"]
     agent.update(**batch, noise=noise_BA, subset=subset_M, alpha=0.4)
     assert_agree(state, agent, 1e-6)
@@ -154,7 +166,7 @@ def test_actor_and_targets_move_on_every_policy_delay_th_update(
     optimizers = agent.configure_optimizers()
     monkeypatch.setattr(agent, "optimizers", lambda use_pl_optimizer: optimizers)
     generator = torch.Generator().manual_seed(3)
-    delayed = [*agent.actor.weights, *agent.actor_target.weights, *agent.critic_targets.weights]
+    delayed = [*agent.actor.weights, *agent.actor_target.weights, *agent.critics_target.weights]
     for update in range(1, 8):
         before, critics = snapshot(delayed), snapshot(agent.critics.weights)
         agent.training_step(random_batch(generator, torch.float32)[None], 0)
@@ -165,18 +177,18 @@ def test_actor_and_targets_move_on_every_policy_delay_th_update(
 
 def test_critic_step_leaves_everything_else_unchanged() -> None:
     _, _, state = fresh()
-    others = state.actor, state.actor_target, state.critic_targets, state.actor_adam
+    others = state["actor"], state["critics"].target
     before, generator = snapshot(others), torch.Generator().manual_seed(4)
-    update_critics(state, random_batch(generator), *random_draws(generator), options())
+    update_critics(state, random_batch(generator), *random_draws(generator))
     assert same(before, others)
 
 
 def test_actor_step_leaves_critics_and_their_adam_unchanged() -> None:
     _, _, state = fresh()
-    before = snapshot((state.critics, state.critic_adam))
+    before = snapshot(state["critics"][:2])
     batch = random_batch(torch.Generator().manual_seed(5))
-    update_actor_and_targets(state, batch, torch.tensor(0.4), options())
-    assert same(before, (state.critics, state.critic_adam))
+    update_actor_and_targets(state, batch, torch.tensor(0.4))
+    assert same(before, state["critics"][:2])
 
 
 @pytest.mark.parametrize("member", range(N))
@@ -187,9 +199,11 @@ def test_only_the_drawn_target_members_matter(member: int) -> None:
 
     def critics_after(shift: float) -> list[Tensor]:
         _, _, state = fresh()
-        state.critic_targets[-1][member] -= shift  # the output bias: lower than all others
-        update_critics(state, batch, noise_BA.double(), subset_M, options())
-        return snapshot(state.critics)
+        (state["critics"].target or ())[-1][member] -= (
+            shift  # the output bias: lower than all others
+        )
+        update_critics(state, batch, noise_BA.double(), subset_M)
+        return snapshot(state["critics"].weights)
 
     unmoved = [torch.equal(a, b) for a, b in zip(critics_after(0), critics_after(10), strict=True)]
     assert unmoved == [member not in subset_M] * len(unmoved)
@@ -201,19 +215,19 @@ def test_metrics_are_those_of_the_losses() -> None:
     batch, (noise_BA, subset_M) = random_batch(generator), random_draws(generator)
     batch["terminated"] = torch.ones(B, dtype=torch.float64)  # so the target is the reward
     observation, action, reward = batch["observation"], batch["action"], batch["reward"]
-    q_NB = q_values(observation, action, state.critics).detach()
-    metrics = update_critics(state, batch, noise_BA, subset_M, options())
+    q_NB = q_values(observation, action, state["critics"].weights).detach()
+    metrics = update_critics(state, batch, noise_BA, subset_M)
     assert metrics["q/mean"] == pytest.approx(q_NB.mean().item())
     assert metrics["q/target"] == pytest.approx(reward.mean().item())
     assert metrics["loss/critic"] == pytest.approx((q_NB - reward).square().mean().item())
 
     actor = Actor(O, LOW, HIGH, HIDDEN).double()
     with torch.no_grad():
-        for copied, weight in zip(actor.weights, state.actor, strict=True):
+        for copied, weight in zip(actor.weights, state["actor"].weights, strict=True):
             copied.copy_(weight)
-        q_policy_B = q_values(observation, actor(observation), state.critics).mean(0)
+        q_policy_B = q_values(observation, actor(observation), state["critics"].weights).mean(0)
         distance = (actor(observation) - action).square().mean().item()
-    metrics = update_actor_and_targets(state, batch, torch.tensor(3.0), options())
+    metrics = update_actor_and_targets(state, batch, torch.tensor(3.0))
     assert metrics["q/policy"] == pytest.approx(q_policy_B.mean().item())
     assert metrics["loss/behavior_cloning"] == pytest.approx(distance)
     expected = -q_policy_B.mean() / q_policy_B.abs().mean() + 3 * distance
@@ -275,7 +289,7 @@ def test_adam_step_is_pytorchs_to_the_last_bit() -> None:
     adam = torch.optim.Adam(theirs, lr=LR, fused=True)
     for step in range(1, 6):
         gradients = tuple(torch.randn(weight.shape, generator=generator) for weight in ours)
-        _adam_step(tuple(ours), gradients, AdamState.of(owner, LR))
+        step_adam(Part(tuple(ours), AdamState.of(owner, LR)), gradients)
         for weight, gradient in zip(theirs, gradients, strict=True):
             weight.grad = gradient
         adam.step()

@@ -11,7 +11,7 @@ from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from lightning import Callback
 from tiny import tiny_run, write_log
 
-from adabc_lightning.agent.objectives import AWAC
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -111,7 +111,7 @@ def test_what_is_given_anew_applies(
 
 
 def awac() -> dict[str, Any]:
-    return {"num_critics": 3, "objective": AWAC()}
+    return {"num_critics": 3, "method": AWAC()}
 
 
 # from → what is given anew, and what is said of it

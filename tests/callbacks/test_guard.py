@@ -112,7 +112,7 @@ class Spoil(Callback):
             return
         self.done = True
         if self.part == "adam":
-            state = pl_module.agent_state().critic_adam
+            state = pl_module.part("critics").adam
             state.second_moments[0].view(-1)[0] = math.inf  # which would silence it for ever
         elif self.part == "alpha":
             pl_module.alpha.fill_(math.nan)
@@ -222,7 +222,7 @@ def test_resumed_it_goes_on_as_if_nothing_had_failed(
     ("part", "after", "sentence"),
     [
         ("critics", 4, "loss/critic is nan at gradient update 6 .pre-training, rows of .*log.hdf5"),
-        ("critic_targets", 4, "at gradient update 6 .pre-training"),
+        ("critics_target", 4, "at gradient update 6 .pre-training"),
         ("actor", 4, "at gradient update 6 .pre-training"),
         ("adam", 4, "Adam's exp_avg_sq of critics.* holds 1 numbers of .* at gradient update 6"),
         (

@@ -12,8 +12,8 @@ from lightning import Callback
 from tensordict import TensorDict
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics
 from adabc_lightning.callbacks.handover import measure
@@ -82,7 +82,7 @@ def fitted(folder: Path, **options: Any) -> tuple[OffToOnModule, list[dict[str, 
     return module, rows, trainer
 
 
-@pytest.mark.parametrize("model", [{}, {"objective": AWAC()}], ids=["TD3BC", "AWAC"])
+@pytest.mark.parametrize("model", [{}, {"method": AWAC()}], ids=["TD3BC", "AWAC"])
 def test_a_run_is_the_same_without_them(tmp_path: Path, model: dict[str, Any]) -> None:
     runs = []
     for diagnostics in (True, False):
@@ -154,7 +154,7 @@ def test_from_scratch_there_are_only_visited_states(tmp_path: Path) -> None:
     [
         ({"alpha": {"initial": 0.0}}, "α is 0 at the hand-over"),
         ({"alpha": {"initial": 0.4, "ceiling": 0.4, "kp": 0.0, "kd": 0.0}}, ""),
-        ({"alpha": {"initial": 0.0}, "model": {"objective": AWAC()}}, ""),
+        ({"alpha": {"initial": 0.0}, "model": {"method": AWAC()}}, ""),
     ],
 )
 def test_the_sentence_at_the_hand_over(

@@ -19,8 +19,8 @@ from test_datasets import create_minari, episode_buffers
 from tiny import TOY_LIMIT, register_toy
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent.methods import AWAC, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, TD3BC
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks import AlphaController, Downsampling, Evaluation, Metrics
 from adabc_lightning.callbacks.balanced import BalancedReplay
@@ -248,8 +248,8 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (TD3BC, {"target_noise": INF}, "model.target_noise is inf; it must be a number, 0 or more"),
     (TD3BC, {"target_noise_clip": -1.0}, "model.target_noise_clip is -1.0; it must be 0 or more"),
     (TD3BC, {"normalizer": "mean"}, "model.normalizer is 'mean'; known: policy, data"),
-    (AWAC, {"beta": 0.0}, "model.objective.beta is 0.0"),
-    (AWAC, {"beta": NAN}, "model.objective.beta is nan"),
+    (AWAC, {"beta": 0.0}, "model.method.beta is 0.0"),
+    (AWAC, {"beta": NAN}, "model.method.beta is nan"),
     (AlphaController, {"kp": NAN}, "alpha.kp is nan; it must be 0 or more"),
     (AlphaController, {"kd": -1.0}, "alpha.kd is -1.0; it must be 0 or more"),
     (AlphaController, {"ceiling": INF}, "alpha.ceiling is inf; it must be 0 or more"),

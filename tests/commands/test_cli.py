@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,14 @@ import yaml
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.commands.parser import in_words
 from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run import loggers as loggers_module
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.run.checkpoint_files import is_whole
 from adabc_lightning.run.config_files import packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
+from adabc_lightning.run.words import in_words
 
 SIZES = shlex.split(
     "--schedule.offline_updates 20 --schedule.online_env_steps 10"
@@ -170,6 +172,27 @@ def test_last_of_a_fresh_folder_is_the_beginning_and_of_a_run_its_end(
     assert not Path("new/wandb").exists()  # WANDB_MODE=disabled
 
 
+def test_a_run_s_folder_stands_for_its_newest_checkpoint(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, "run")
+    rows = Path("run/metrics.csv").read_bytes()
+    here = ["--trainer.default_root_dir", "run"]
+    assert main(["fit", "--ckpt_path", "run", *here]) == 0  # as last
+    assert Path("run/metrics.csv").read_bytes() == rows
+    assert main(["fit", "--ckpt_path", "run", "--trainer.default_root_dir", "finished"]) == 0
+    assert is_whole(Path("finished/checkpoints/last.ckpt"))  # though nothing was left to do
+    longer = ["--schedule.online_env_steps", "20", "--trainer.default_root_dir", "new"]
+    assert main(["fit", "--ckpt_path", "run", *longer]) == 0
+    made = [read_run(Path(name, "checkpoints", "last.ckpt")) for name in ("run", "new")]
+    assert [c["agent"]["gradient_updates"] for c in made] == [40, 60]
+    capsys.readouterr()
+    assert main(["validate", "--ckpt_path", "run"]) == 0
+    best = capsys.readouterr().out
+    assert main(["validate", "--ckpt_path", "run/checkpoints/best.ckpt"]) == 0
+    assert capsys.readouterr().out == best
+
+
 def test_default_folders_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda _: "NOW")
     for expected in ("Hopper-v5-seed3-NOW", "Hopper-v5-seed3-NOW-2", "Hopper-v5-seed3-NOW-3"):
@@ -205,6 +228,20 @@ def test_options_win_over_files_wherever_they_stand(capsys: pytest.CaptureFixtur
     assert (config["model"]["gamma"], config["alpha"]["ceiling"]) == (0.5, 0.5)
 
 
+def test_numbers_are_read_as_people_mean_them(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("numbers.yaml").write_text(
+        "seed_everything: 010\nmodel: {gamma: 1e-3}\nlogging: {wandb_name: on}\n"
+    )
+    Path("empty.yaml").touch()
+    Path("commented.yaml").write_text("# model:\n#   gamma: 0.5\n")
+    Path("heir.yaml").write_text("inherit: numbers\n")
+    files = ["--config", "heir.yaml", "--config", "empty.yaml", "--config", "commented.yaml"]
+    config = resolved(capsys, *files, "--model.tau", "1e-2", "--alpha.kp", "010")
+    assert (config["seed_everything"], config["model"]["gamma"]) == (10, 1e-3)
+    assert (config["model"]["tau"], config["alpha"]["kp"]) == (1e-2, 10.0)
+    assert config["logging"]["wandb_name"] == "on"
+
+
 def test_help_and_listing_import_no_pytorch(tmp_path: Path) -> None:
     script = """
 import sys
@@ -212,7 +249,7 @@ from adabc_lightning.__main__ import main
 words = [[], ["--help"], ["--version"], ["configs"], ["fit", "--help"], ["validate", "-h"]]
 assert [main(line) for line in words] == [0] * len(words)
 assert main(["fit", "--config", "nowhere"]) == main(["ft"]) == 2
-heavy = {"torch", "lightning", "numpy", "gymnasium", "wandb"} & set(sys.modules)
+heavy = {"torch", "lightning", "numpy", "gymnasium", "pydantic", "wandb"} & set(sys.modules)
 assert not heavy, heavy
 """
     result = process("-c", script, cwd=tmp_path)
@@ -253,6 +290,11 @@ MISTAKES = [
     ("--model.hidden_sizes 8", "model.hidden_sizes is 8; it must be a list of whole numbers"),
     ("--model.hidden_sizes [8,a]", "it must be a list of whole numbers"),
     ("--logging.wandb bogus", "logging.wandb is bogus; it must be auto, online, offline or dis"),
+    ("--logging.tensorboard on", "logging.tensorboard is on; it must be true or false"),
+    ("--config yes.yaml", "logging.tensorboard is yes; it must be true or false"),
+    ("--config grouped.yaml", "schedule.offline_updates is 1_000; it must be a whole number"),
+    ("--model.hidden_sizes [8,1:30]", "it must be a list of whole numbers"),
+    ("--trainer.callbacks {a:", "trainer.callbacks"),
     ("--logging.tensorboard 3", "logging.tensorboard is 3; it must be true or false"),
     ("--seed_everything true", "seed_everything is true; it must be a whole number"),
     ("--trainer.max_epochs abc", "trainer.max_epochs is abc; it must be a whole number or null"),
@@ -262,18 +304,18 @@ MISTAKES = [
     ("--model.gamma 1.5", "model.gamma is 1.5; it must be between 0 and 1"),
     ("--model.subset_size 11", "1 ≤ subset_size ≤ num_critics"),
     ("--schedule.evaluation_every 0", "schedule.evaluation_every is 0; it must be 1 or more"),
-    ("--downsampling.method foo", "downsampling.method is 'foo'; known: random, best"),
+    ("--downsampling.method foo", "downsampling.method is foo; it must be random or best"),
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
-    ("--model.objective foo", "(adabc_lightning.agent.objectives has TD3BC, AWAC) or null"),
+    ("--model.method foo", "(adabc_lightning.agent.methods has AWAC, TD3BC) or null"),
     (
-        "--model.objective adabc_lightning.agent.objectives.AWAK",
-        "objectives has TD3BC, AWAC) or null",
+        "--model.method adabc_lightning.agent.methods.AWAK",
+        "methods has AWAC, TD3BC) or null",
     ),
-    ("--model.objective AWAC --model.objective.beta -1", "model.objective.beta is -1.0; it must"),
-    ("--config method/awac --model.objective.beta -1", "model.objective.beta is -1.0; it must be"),
-    ("--config method/awac --model.objective.bata 1", "model.objective has no key 'bata'"),
+    ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1.0; it must"),
+    ("--config method/awac --model.method.beta -1", "model.method.beta is -1.0; it must be"),
+    ("--config method/awac --model.method.bata 1", "model.method has no key 'bata'"),
     ("--model.target_rule foo", "model.target_rule must be the dotted path of a function, such as"),
     (
         "--model.target_rule adabc_lightning.agent.losses.foo",
@@ -301,6 +343,7 @@ MISTAKES = [
     ("--data.dataset null", "data.dataset is null but schedule.offline_updates is 20"),
     # config files
     ("--config nowhere", "config 'nowhere' is neither in "),
+    ("--config twice.yaml", "'kp' is given in line 2 and again in line 3; leave one of them"),
     ("--config typo.yaml", "typo.yaml: there is no key 'model.gama'; did you mean 'model.gamma'?"),
     ("--config top.yaml", "top.yaml: there is no key 'alpa'; did you mean 'alpha'?"),
     ("--config deep.yaml", "deep.yaml: there is no key 'trainer.max_epoch'; did you mean"),
@@ -312,13 +355,14 @@ MISTAKES = [
     ("--config circle.yaml", "model.tau cannot be resolved: Recursive interpolation detected"),
     # checkpoints and folders
     ("--ckpt_path nowhere.ckpt", "there is no checkpoint nowhere.ckpt"),
-    ("--ckpt_path .", "there is no checkpoint ."),
+    ("--ckpt_path .", ". is a folder without a run's checkpoint"),
     ("--ckpt_path garbage.ckpt", "garbage.ckpt is no readable checkpoint"),
     ("--ckpt_path last", "--ckpt_path last needs --trainer.default_root_dir"),
     ("--trainer.default_root_dir list.yaml/x", "but no folder can be made there"),
     ("validate --ckpt_path garbage.ckpt", "garbage.ckpt lies in no run's folder; give --config"),
     ("validate --config hopper --ckpt_path garbage.ckpt", "is no readable checkpoint"),
-    ("validate --ckpt_path .", ". is a folder; give a checkpoint of it, such as checkpoints/best."),
+    ("validate --ckpt_path .", ". lies in no run's folder; give --config NAME as well"),
+    ("--trainer.precision 16-mixed", "trainer.precision is 16-mixed; only 32-true is supported"),
     ("validate --config hopper", "validate needs --ckpt_path, a checkpoint of a run"),
     # Lightning
     pytest.param("--trainer.accelerator gpu", "No supported gpu backend found", marks=needs_no_gpu),
@@ -338,6 +382,9 @@ FILES = {
     "empty_group.yaml": "seed_everything: 1\nmodel:\n",
     "type.yaml": "model: {gamma: abc}",
     "list.yaml": "[1, 2]",
+    "yes.yaml": "logging: {tensorboard: yes}",
+    "grouped.yaml": "schedule: {offline_updates: 1_000}",
+    "twice.yaml": "alpha:\n  kp: 1\n  kp: 2\n",
     "lost.yaml": 'model: {tau: "${model.gama}"}',
     "circle.yaml": 'model: {tau: "${model.tau}"}',
     "odd.yaml": "model: {num_critics: 5, subset_size: 5, target_rule: "
@@ -368,11 +415,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
 def test_a_checkpoint_of_something_else() -> None:
     torch.save({"state_dict": {}}, "other.ckpt")
     with pytest.raises(UserError, match=r"other.ckpt is no checkpoint of adabc_lightning"):
-        read_checkpoint(Path("other.ckpt"))
+        read_run(Path("other.ckpt"))
     Path("run").mkdir()
     Path("run/config.yaml").touch()  # a run that was killed at once, or a user's own file
     with pytest.raises(UserError, match="run already holds a run"):
-        checkpoint_to_resume(Path("run"), None)
+        checkpoint_to_resume(Path("run"), None, check_run)
 
 
 @pytest.mark.parametrize(
@@ -448,6 +495,31 @@ def test_wandb_never_asks_and_never_fails_a_run(
     assert printed.out == ""
     assert said in printed.err
     assert printed.err.count("\n") == bool(said)
+
+
+def test_a_run_that_goes_on_is_one_run_at_every_logger(run: Path) -> None:
+    """Killed after its last checkpoint, before TensorBoard and W&B knew of an end."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = Path("run")
+    shutil.copytree(run, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    shutil.copy(folder / "checkpoints" / "pretrained.ckpt", last)
+    words = ["--ckpt_path", "last", "--trainer.default_root_dir", "run"]
+    result = process("-m", "adabc_lightning", "fit", *words, cwd=Path.cwd())
+    assert result.returncode == 0, result.stderr
+    assert len(list((folder / "tensorboard").glob("events.*"))) == 2
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    for name in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(name)]
+        assert len(set(steps)) == len(steps), name
+    assert [event.step for event in events.Scalars("eval/return")] == [10, 20, 50]
+    assert [event.step for event in events.Scalars("diagnostics/q_gap")] == [10, 20, 50]
+    ids = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 2
+    assert ids == {(folder / "wandb" / "run-id").read_text().strip()}
+    assert not result.stderr.count("\n") > 1
 
 
 def test_tensorboard_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

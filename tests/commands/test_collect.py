@@ -27,8 +27,9 @@ from adabc_lightning.commands.collect.dataset import shares
 from adabc_lightning.commands.collect.sources import read_source
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.env.make import make_env
+from adabc_lightning.env.policy import read_policy
 from adabc_lightning.env.rollout import LANES, Part, num_lanes, roll_out
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import episode_streams
 
@@ -104,8 +105,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_the_policy_of_each_evaluation(run: Path) -> None:
     kept = sorted((run / "checkpoints" / "policies").iterdir())
     assert [path.name for path in kept] == [f"{steps:09d}.ckpt" for steps in (0, 4, 8, 12)]
-    last = read_checkpoint(run / "checkpoints" / "last.ckpt")
-    newest = read_checkpoint(kept[-1], policy_only=True)
+    last = read_run(run / "checkpoints" / "last.ckpt")
+    newest = read_policy(kept[-1])
     assert newest["agent"]["gradient_updates"] == 18
     assert set(newest["state_dict"]) == {n for n in last["state_dict"] if n.startswith("actor.")}
     for key, tensor in newest["state_dict"].items():
@@ -191,7 +192,7 @@ def test_a_policy_acts_as_the_agent_does_plus_noise(
     collect(f"--policy {path} --noise 0 --steps 40 --out calm.hdf5", capsys)
     collect(f"--policy {path} --noise 0.5 --steps 4000 --out noisy.hdf5", capsys)
     actor = Actor(3, [-1, -3], [1, 3], [8, 8])
-    state = read_checkpoint(path)["state_dict"]
+    state = read_run(path)["state_dict"]
     actor.load_state_dict(
         {k.removeprefix("actor."): v for k, v in state.items() if k.startswith("actor.")}
     )
@@ -453,10 +454,12 @@ def test_an_environment_that_fails_is_one_line(capsys: pytest.CaptureFixture[str
     line = "--policy random --steps 50 --out a.hdf5 --env-id"
     assert main(["collect", *line.split(), "AdabcRaising-v0"]) == 2
     error = capsys.readouterr().err
-    assert re.search(r"failed in step \d+ after reset\(seed=\d+\): the motor burnt\n", error)
+    assert re.search(
+        r"the motor burnt in step \d+ of an episode \(after reset\(seed=\d+\)\)\n", error
+    )
     Path(".a.hdf5.part").unlink()
     assert main(["collect", *line.split(), "AdabcNan-v0"]) == 2
-    assert "gave rewards that are not finite, in step 0 after" in capsys.readouterr().err
+    assert "gave the reward nan, which is not a finite float32 in step 1" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line(

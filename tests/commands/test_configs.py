@@ -1,4 +1,4 @@
-"""Every packaged config runs, and every command of the README does what it says."""
+"""Every packaged config runs, and every command of README and docs/use.md does what it says."""
 
 import re
 import shlex
@@ -21,9 +21,10 @@ from adabc_lightning.run.config_files import (
 )
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+USE = (REPOSITORY / "docs" / "use.md").read_text(encoding="utf-8")
 
-# Appended to any fit: a few updates of small networks, whatever the config says. The README's four
-# devices divide them.
+# Appended to any fit: a few updates of small networks, whatever the config says. The four devices
+# of docs/use.md divide them.
 TINY = shlex.split(
     "--schedule.offline_updates 8 --schedule.online_env_steps 4 --schedule.updates_per_env_step 1"
     " --schedule.evaluation_every 4 --model.hidden_sizes [8] --data.batch_size 8"
@@ -33,15 +34,14 @@ TINY = shlex.split(
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working folder, and no W&B."""
+    """An empty working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 def command_lines() -> list[list[str]]:
-    """The README's ``python -m adabc_lightning`` lines of ``sh`` blocks, in order."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    """The ``python -m adabc_lightning`` lines of both pages' ``sh`` blocks, in order, each once."""
+    blocks = re.findall(r"```sh\n(.*?)```", README + USE, re.DOTALL)
+    lines = dict.fromkeys(line for block in blocks for line in block.splitlines())
     prefix = "python -m adabc_lightning "
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
 
@@ -81,7 +81,10 @@ def test_every_packaged_config_runs(
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
-def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("as_a_user")
+def test_every_command_of_readme_and_use_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands = command_lines()
     says = {
         "fit": "score",
@@ -117,6 +120,7 @@ def test_every_readme_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture
         planned = command[0] == "fit" and "--dry-run" in command
         assert ("hand-over     keeps" if planned else says[command[0]]) in out
     assert (tmp_path / "runs" / "demo1" / "summary.json").exists()
+    assert (tmp_path / "runs" / "demo1" / "wandb" / "dataset-card.json").exists()
     assert "demo1" in (tmp_path / "comparison.html").read_text()
 
 
@@ -131,9 +135,16 @@ def test_the_readme_s_python_example_runs() -> None:
     assert namespace["agent"].gradient_updates == 7
 
 
-def test_the_readme_s_make_targets_exist_and_run_the_real_command() -> None:
-    targets = re.findall(r"^make (\w+)$", README, re.MULTILINE)
-    assert {"demo", "test"} <= set(targets)
+def test_the_config_of_use_works(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", USE, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block)
+    write_log(tmp_path / "my_log.hdf5", *shapes("InvertedPendulum-v5"))
+    assert main(["fit", "--config", "mine", "--dry-run"]) == 0
+
+
+def test_the_make_targets_exist_and_run_the_real_command() -> None:
+    targets = re.findall(r"(?:^|`)make (?:\w+=\S+ )*(\w+)(?:`|$)", README + USE, re.MULTILINE)
+    assert set(targets) == {"demo", "test", "docs"}
     for target in targets:
         subprocess.run(
             ["make", "-n", "-o", ".venv/.ready", target],
@@ -145,6 +156,7 @@ def test_the_readme_s_make_targets_exist_and_run_the_real_command() -> None:
     assert "-m adabc_lightning fit --config hopper.yaml --config quick.yaml" in makefile
 
 
+@pytest.mark.usefixtures("as_a_user")
 def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
     words = ["fit", "--config", "hopper.yaml", "--config", "quick.yaml", *TINY]
     result = subprocess.run(
@@ -162,6 +174,7 @@ def test_the_demo_s_command_runs_as_a_process(tmp_path: Path) -> None:
         "summary.json",
         "report.html",
         "checkpoints",
+        "wandb",
     }
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from borders import Line, register
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
@@ -244,3 +245,15 @@ def test_libraries_that_cannot_be_imported_are_a_problem(monkeypatch: pytest.Mon
     finding = machine.importable()
     assert finding is not None
     assert finding.state == "problem"
+
+
+def test_an_environment_without_a_time_limit_is_a_note(tmp_path: Path) -> None:
+    keys = shlex.split(
+        f"--data.env_id {register(Line, None)} --data.dataset null --schedule.offline_updates 0"
+        " --schedule.online_env_steps 100 --schedule.evaluation_every 50 --alpha.initial 0.2"
+        " --data.reference_min 0 --data.reference_max 1 --model.hidden_sizes [8]"
+        " --model.num_critics 3 --data.batch_size 8 --model.engine eager"
+    )
+    found = {finding.about: finding for finding in chosen([], keys, 0.2, {})}  # and comes to an end
+    assert found["time limit"].state == "note"
+    assert "set data.max_episode_steps" in str(found["time limit"].remedy)

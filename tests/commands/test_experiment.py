@@ -246,13 +246,13 @@ def test_tasks_given_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert folders == [folder.replace("fixed-α", slug("Fixed α")) for folder in expected]
 
 
-def test_arguments_of_an_objective_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_of_a_method_are_options(capsys: pytest.CaptureFixture[str]) -> None:
     Path("e.yaml").write_text(
         "seeds: 1\ntasks: [toy]\nvariants:\n"
         "  2.0: {method: awac}\n"
-        "  3.0: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+        "  3.0: {method: awac, options: {model.method.init_args.beta: 3.0}}\n"
     )
-    betas = [config_of(w)["model"]["objective"]["init_args"]["beta"] for w in dry_run(capsys, "e")]
+    betas = [config_of(w)["model"]["method"]["init_args"]["beta"] for w in dry_run(capsys, "e")]
     assert betas == [2.0, 2.0, 3.0, 3.0]
 
 
@@ -276,7 +276,7 @@ MISTAKES = [
     ("pair --out log.hdf5", "--out: log.hdf5 is no folder", ""),
     ("pair --out log.hdf5/sub --dry-run", "--out: log.hdf5/sub is no folder", ""),
     ("pair --tasks toy,sub/toy.yaml", "toy and sub/toy would share the folder toy", ""),
-    ("beta", "no key 'model.objective.beta'", "did you mean 'model.objective.init_args.beta'?"),
+    ("beta", "no key 'model.method.beta'", "did you mean 'model.method.init_args.beta'?"),
     ("pair --scale 0", "--scale: '0' is given; it must be a number above 0", ""),
     ("pair --seeds 0", "--seeds: '0' is given; it must be a whole number, 1 or more", ""),
     ("pair --sceds 1", "there is no option --sceds", "did you mean '--seeds'?"),
@@ -291,7 +291,7 @@ FILES = {
     "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
     "field.yaml": "{seeds: 1, tasks: [toy], variant: {a: {}}}",
     "key.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha.initia: 1}}}}",
-    "beta.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.objective.beta: 1}}}}",
+    "beta.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.method.beta: 1}}}}",
     "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
     "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
@@ -474,7 +474,7 @@ def test_runs_made_by_hand_are_taken_over(
 ) -> None:
     Path("pair.yaml").write_text(
         "seeds: 1\ntasks: [toy]\noptions: {alpha.kp: '3e-6', downsampling.keep: 1}\nvariants:\n"
-        "  awac: {method: awac, options: {model.objective.init_args.beta: 3.0}}\n"
+        "  awac: {method: awac, options: {model.method.init_args.beta: 3.0}}\n"
         "  balanced: {method: balanced_replay}\n"
     )
     alone, awac, *_ = dry_run(capsys, "pair --out out")

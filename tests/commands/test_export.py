@@ -15,9 +15,9 @@ from tiny import register_toy, shapes, tiny_run, write_log
 
 import adabc_lightning
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
-from adabc_lightning.agent.objectives import AWAC
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.policy import Policy, load_policy
@@ -55,7 +55,7 @@ def run(
     """A finished run of each kind of policy, with actions of some size."""
     folder = tmp_path_factory.mktemp(request.param)
     log = write_log(folder / "log.hdf5", 3, 2)
-    model = {"objective": AWAC(), "actor_hidden_sizes": (8, 8, 8)}
+    model = {"method": AWAC(), "actor_hidden_sizes": (8, 8, 8)}
     trainer, module, data = tiny_run(
         folder / "run",
         register_toy(),
@@ -129,7 +129,7 @@ def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture
     assert card["evaluation"]["eval/score"] == summary["score"]["final"]
     assert card["evaluation"]["env_steps"] == card["env_steps"] == 4
     assert card["gradient_updates"] == module.gradient_updates == 10
-    assert card["policy"] == ("gaussian" if module.objective.gaussian else "deterministic")
+    assert card["policy"] == ("gaussian" if module.actor.log_std is not None else "deterministic")
     assert card["dataset"].endswith("log.hdf5")
     assert card["trained_with"] == summary["versions"]
     assert set(summary["versions"]) < set(card["versions"])

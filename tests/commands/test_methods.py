@@ -101,8 +101,8 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert model["policy_delay"] == (1 if awac else 2)
     assert model["actor_hidden_sizes"] == ([256] * 4 if awac else None)
     assert model["actor_weight_decay"] == (1e-4 if awac else 0)
-    beta = {"class_path": "adabc_lightning.agent.objectives.AWAC", "init_args": {"beta": 2.0}}
-    assert model["objective"] == (beta if awac else None)
+    beta = {"class_path": "adabc_lightning.agent.methods.AWAC", "init_args": {"beta": 2.0}}
+    assert model["method"] == (beta if awac else None)
     assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, 3e-4)
     assert data["batch_size"] == (1024 if awac else 256)
     assert data["replay_capacity"] == method.capacity
@@ -164,7 +164,7 @@ def test_every_method_trains_on_every_hopper_log(
     before = weights(checkpoints / "last.ckpt")
     fit("--ckpt_path", "last", "--schedule.online_env_steps", "6", *run)
     after = weights(checkpoints / "last.ckpt")
-    for network in ("actor.net", "critics", "actor_target", "critic_targets"):
+    for network in ("actor.net", "critics", "actor_target", "critics_target"):
         trained = [name for name in after if name.startswith(network) and "weight" in name]
         assert trained
         assert not any(torch.equal(before[name], after[name]) for name in trained)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,50 @@ def test_a_damaged_file_is_one_line(
     assert printed.out == ""
     assert printed.err.count("\n") == 1
     assert message in printed.err
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_what_is_left_out_is_said_and_the_rest_is_reported(
+    page: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {
+        "summary": ("summary.json", '{"finished": tr', "summary.json is damaged: it is no JSON"),
+        "score": ("summary.json", None, "summary.json is damaged: score/final is 'x'"),
+        "empty": ("metrics.csv", "", "metrics.csv is damaged: it is empty"),
+        "header": ("metrics.csv", f"{','.join(COLUMNS)}\n", "metrics.csv holds no evaluation"),
+        "new": ("summary.json", "{}", "left out, not evaluated yet: runs/new"),
+    }
+    write_run(tmp_path / "runs" / "fine")
+    for name, (file, content, _) in broken.items():
+        folder = write_run(tmp_path / "runs" / name)
+        if content is None:
+            summary = json.loads((folder / file).read_text())
+            summary["score"]["final"] = "x"
+            content = json.dumps(summary)
+        (folder / file).write_text(content)
+    write_run(tmp_path / "runs" / "other").rename(os.fsdecode(b"runs/\xff\x1b[31m"))
+    out = ["--out", "page.html"] if page else []
+    assert main(["report", "runs", *out]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(broken) + 1
+    for *_, why in broken.values():
+        assert sum(why in line for line in lines) == 1, why
+    assert r"left out, runs/\udcff\x1b[31m has a name that is not UTF-8; rename it" in lines
+    text = Path("page.html" if page else "runs/table.md").read_text()
+    assert "fine" in text
+    assert "header" not in text.partition("<style>")[0]
+
+
+def test_control_characters_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steer = "\x1b[2J\u202e\x9b"
+    write_run(tmp_path / "runs" / f"a{steer}", env_id=f"Hop{steer}-v5")
+    for out in ([], ["--out", "page.html"]):
+        assert main(["report", "runs", *out]) == 0
+        printed = capsys.readouterr()
+        text = Path(out[-1] if out else "runs/table.md").read_text()
+        for shown in (printed.out, printed.err, text):
+            assert not set(steer[0] + steer[-2:]) & set(shown)
+        assert r"Hop\x1b[2J\u202e\x9b-v5" in text
 
 
 def test_over_all_tasks(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ SMALL = (
 
 
 @pytest.fixture
-def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_a_user: Path) -> Path:
     """A copy of the folder, the working one, with a log of twelve episodes."""
     folder = tmp_path / "examples"
     shutil.copytree(

@@ -8,34 +8,30 @@ import yaml
 from paths import REPOSITORY
 
 WORDS = re.findall(r"`([\w./]+)`", (REPOSITORY / "docs/paper_map.md").read_text(encoding="utf-8"))
-MODULES = ("losses", "control", "objectives", "module", "networks", "update", "scores")
+FILES = [word for word in WORDS if re.search(r"\.(py|yaml)$", word)]
+DOTTED = [word.split(".") for word in WORDS if "." in word and word not in FILES]
 
 
 def test_every_function_and_class_exists() -> None:
-    names = [w for w in WORDS if w.split(".")[0] in (*MODULES, "callbacks", "data")]
-    names = [name for name in names if not re.match(r"data\.[a-z_]+$", name)]  # keys
+    names = [parts for parts in DOTTED if len(parts) > 2]
     assert len(names) > 20
-    for name in names:
-        parts = name.split(".")
-        depth = 2 if parts[0] in ("callbacks", "data") else 1
-        module = importlib.import_module(".".join(["adabc_lightning", *parts[:depth]]))
-        assert reduce(getattr, parts[depth:], module) is not None, name
+    for room, module, *parts in names:
+        found: object = importlib.import_module(f"adabc_lightning.{room}.{module}")
+        assert reduce(getattr, parts, found) is not None, parts
 
 
 def test_every_key_exists() -> None:
     base = yaml.safe_load((REPOSITORY / "configs/base.yaml").read_text(encoding="utf-8"))
-    groups = [group for group in base if isinstance(base[group], dict)]
-    keys = [w.split(".") for w in WORDS if re.match(rf"({'|'.join(groups)})\.[a-z_]+$", w)]
+    keys = [parts for parts in DOTTED if len(parts) == 2]
     assert len(keys) > 20
     for group, name in keys:
         assert name in base[group], f"{group}.{name}"
 
 
 def test_every_file_exists_and_none_is_left_out() -> None:
-    files = {w for w in WORDS if re.search(r"\.(py|yaml)$", w)}
-    methods = {f"configs/{w}.yaml" for w in WORDS if w.startswith("method/")}
-    for name in files | methods:
+    methods = {f"configs/{word}.yaml" for word in WORDS if word.startswith("method/")}
+    for name in methods.union(FILES):
         assert (REPOSITORY / name).exists(), name
     packaged = {f"configs/method/{path.name}" for path in REPOSITORY.glob("configs/method/*.yaml")}
     assert methods == packaged
-    assert {f"experiments/{p.name}" for p in REPOSITORY.glob("experiments/fig*.yaml")} <= files
+    assert {f"experiments/{p.name}" for p in REPOSITORY.glob("experiments/fig*.yaml")} <= set(FILES)

@@ -115,6 +115,23 @@ def test_every_command_of_quick_start_and_recipes_runs(
     assert seen == {"fit", "doctor", "validate", "report", "experiment"}
 
 
+def test_every_fit_of_the_other_pages_has_keys_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the two pages above, of the guide and of docs/use.md run in tests of their own."""
+    monkeypatch.chdir(tmp_path)
+    prefix, seen = "python -m adabc_lightning fit ", set()
+    for page in DOCS.glob("*.md"):
+        lines = re.findall(rf"^{prefix}(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for line in lines if page.stem not in ("index", "recipes", "use", "your_own") else ():
+            seen.add(page.stem)
+            words = ["0" if word == "S" else word for word in shlex.split(line)]  # S: any seed
+            with pytest.raises(SystemExit) as ended:
+                main(["fit", *words, "--print_config"])
+            assert ended.value.code == 0, (line, capsys.readouterr().err)
+    assert {"collect", "results", "scaling", "tasks"} <= seen
+
+
 def test_the_config_of_the_recipes_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)

@@ -19,14 +19,14 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.losses import minimum_of_group_means
+from adabc_lightning.agent.methods import AWAC, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import AWAC, TD3BC
 from adabc_lightning.callbacks import BalancedReplay, Checkpointing
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.replicas import Replicas
-from adabc_lightning.run.checkpoint_files import read_checkpoint
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.schedule import Schedule
 
 SCHEDULE = Schedule(10, 20, 2, evaluation_every=5, offline_chunk=3)
@@ -90,8 +90,8 @@ def assert_rows_close(ours: Path, theirs: Path) -> None:
     [
         ({}, False),
         ({"num_critics": 4, "subset_size": 4, "target_rule": minimum_of_group_means}, False),
-        ({"num_critics": 2, "objective": AWAC(), "policy_delay": 1}, False),
-        ({"objective": Peculiar()}, True),
+        ({"num_critics": 2, "method": AWAC(), "policy_delay": 1}, False),
+        ({"method": Peculiar()}, True),
     ],
     ids=["TD3BC", "groups", "AWAC", "one after the other"],
 )
@@ -204,8 +204,8 @@ def _online(path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:the replicas are updated one after the other")
-@pytest.mark.parametrize("objective", [TD3BC, Peculiar])
-def test_one_pre_training_for_all(objective: type[TD3BC], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [TD3BC, Peculiar])
+def test_one_pre_training_for_all(method: type[TD3BC], tmp_path: Path) -> None:
     """Each fine-tunes as a single run from there; none shares a tensor with another."""
     log = write_log(tmp_path / "log.hdf5", 3, 2)
 
@@ -216,14 +216,14 @@ def test_one_pre_training_for_all(objective: type[TD3BC], tmp_path: Path) -> Non
             log,
             schedule=SCHEDULE,
             seed=seed,
-            model={"objective": objective()},
+            model={"method": method()},
         )
         single.fit(module, data, ckpt_path=start, weights_only=True)
         return module
 
     alone(tmp_path / "one", 0, None)
     folder = tmp_path / "one/checkpoints"
-    trainer, group = group_of(tmp_path / "group", log, model={"objective": objective()})
+    trainer, group = group_of(tmp_path / "group", log, model={"method": method()})
     trainer.fit(group.module, group.data, ckpt_path=folder / "pretrained.ckpt", weights_only=True)
     for replica in group.replicas:
         single = alone(tmp_path / f"{replica.index}", replica.index, folder / "pretrained.ckpt")
@@ -251,18 +251,18 @@ def test_checkpoints_of_all_and_of_one_are_told_apart(tmp_path: Path) -> None:
     trainer, group = group_of(tmp_path, log)
     trainer.fit(group.module, group.data)
     last = tmp_path / "checkpoints/last.ckpt"
-    assert len(read_checkpoint(last, replicas=COUNT)["replicas"]) == COUNT
+    assert len(read_run(last, replicas=COUNT)["replicas"]) == COUNT
     with pytest.raises(UserError, match=r"several replicas; .*replica_0.checkpoints.last\.ckpt"):
-        read_checkpoint(last)
+        read_run(last)
     content = torch.load(last, weights_only=True)
     content["replicas"][1]["agent"]["seed"] = "x"
     torch.save(content, last)
     with pytest.raises(UserError, match="in replicas/1, agent/seed is 'x'"):
-        read_checkpoint(last, replicas=COUNT)
+        read_run(last, replicas=COUNT)
     content["replicas"][1]["agent"].update(seed=1, gradient_updates=1)
     torch.save(content, last)
     with pytest.raises(UserError, match="the replicas are not equally far"):
-        read_checkpoint(last, replicas=COUNT)
+        read_run(last, replicas=COUNT)
     del content["replicas"][1]
     torch.save(content, last)
     trainer, group = group_of(tmp_path / "again", log)
@@ -291,7 +291,7 @@ def test_a_failure_names_its_replica(index: int, saved: int, tmp_path: Path) -> 
         assert text in str(raised.value)
     assert (tmp_path / f"replica_{index}/diagnostics.json").is_file()
     assert not (tmp_path / f"replica_{1 - index}/diagnostics.json").exists()
-    last = read_checkpoint(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+    last = read_run(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
     steps = [part["ReplayDataModule"]["collector"]["env_steps"] for part in last["replicas"]]
     assert steps == [saved] * COUNT
 

@@ -13,8 +13,10 @@ import torch
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.env.policy import read_policy
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_files import load_whole, read_checkpoint
+from adabc_lightning.replicas.saved import read_run
+from adabc_lightning.run.checkpoint_files import load_whole
 
 RUN = shlex.split(
     "fit --data.env_id InvertedPendulum-v5 --schedule.offline_updates 4 --data.batch_size 4"
@@ -156,9 +158,9 @@ def test_one_line_and_nothing_written(
 @pytest.mark.parametrize("content", [None, 3, [], "agent", nested(90), torch.zeros(3), {1: 2}])
 def test_no_mapping(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.ckpt")
-    for policy_only in (True, False):
+    for read in (read_policy, read_run):
         with pytest.raises(UserError, match=r"x.ckpt is no checkpoint of adabc_lightning"):
-            read_checkpoint(tmp_path / "x.ckpt", policy_only=policy_only)
+            read(tmp_path / "x.ckpt")
 
 
 def test_a_compressed_file_is_refused_before_memory_is_taken(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_files import Damaged, is_whole, newest, read_checkpoint
+from adabc_lightning.replicas.saved import check_run, read_run
+from adabc_lightning.run.checkpoint_files import Damaged, is_whole, newest
 from adabc_lightning.run.folder import checkpoint_to_resume, how_to_go_on
 
 GENERATOR = torch.zeros(8, dtype=torch.uint8)
@@ -56,7 +57,7 @@ def test_a_file_that_passes_is_what_was_saved(tmp_path: Path) -> None:
             whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
         )
         try:
-            loaded = read_checkpoint(path)
+            loaded = read_run(path)
         except Damaged:
             continue
         passed += 1  # padding, dates: nothing that is read
@@ -80,7 +81,7 @@ def test_weights_that_changed_on_disk_are_refused(tmp_path: Path) -> None:
         torch.load(path, weights_only=True)["state_dict"]["w"], CONTENT["state_dict"]["w"]
     )
     with pytest.raises(UserError, match=r"last.ckpt is no readable checkpoint: it is damaged"):
-        read_checkpoint(path)
+        read_run(path)
 
 
 def test_the_one_before_stays_and_is_used(
@@ -89,27 +90,27 @@ def test_the_one_before_stays_and_is_used(
     last = save(tmp_path, 1, 2, 3)
     assert values(tmp_path) == [3, 2]
     assert sorted(os.listdir(last.parent)) == ["last.ckpt", "previous.ckpt"]
-    assert checkpoint_to_resume(tmp_path, "last") == str(last)
+    assert checkpoint_to_resume(tmp_path, "last", check_run) == str(last)
     assert capsys.readouterr().err == ""
 
     last.write_bytes(last.read_bytes()[:-100])
     previous = last.with_name("previous.ckpt")
-    assert checkpoint_to_resume(tmp_path, "last") == str(previous)
+    assert checkpoint_to_resume(tmp_path, "last", check_run) == str(previous)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"warning: {last} is damaged or cut off: going on from {previous}" in said
     assert f"the last good checkpoint is {previous}; " in how_to_go_on(tmp_path)
     with pytest.raises(UserError, match="damaged or cut off"):  # named, it is not replaced
-        checkpoint_to_resume(tmp_path, str(last))
+        checkpoint_to_resume(tmp_path, str(last), check_run)
 
     save(tmp_path, 4)  # what is damaged does not push out what is whole
     assert values(tmp_path) == [4, 2]
     last.unlink()
-    assert checkpoint_to_resume(tmp_path, "last") == str(previous)
+    assert checkpoint_to_resume(tmp_path, "last", check_run) == str(previous)
     assert "last.ckpt is missing: going on" in capsys.readouterr().err
     previous.write_bytes(b"")
     with pytest.raises(UserError, match=r"previous.ckpt: damaged or cut off; start a new run"):
-        checkpoint_to_resume(tmp_path, "last")
+        checkpoint_to_resume(tmp_path, "last", check_run)
     assert how_to_go_on(tmp_path).startswith("nothing was saved before; ")
 
 

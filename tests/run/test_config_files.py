@@ -99,12 +99,19 @@ def test_a_file_can_inherit_the_packaged_one_of_its_own_name() -> None:
         ("inherit: nowhere", r"config 'nowhere' is neither in "),
         (f"inherit: {'9x' * 3000}", r"config '9x.*' is neither in "),
         ("model: &a {gamma: *a}", r"an alias in it \(\*name\) may refer to itself$"),
-        ("model: 2001-99-99", r"a.yaml holds a value that cannot be read: month must be in"),
+        (
+            "model: !!timestamp 2001-99-99",
+            r"a.yaml holds a value that cannot be read: month must be in",
+        ),
         ("inherit: 3", r"a.yaml: inherit must be a config's name or a list of names$"),
         ("inherit: [3]", r"a.yaml: inherit must be a config's name or a list of names$"),
         ("model:\n  gamma: [0.9\n", r"a.yaml is not YAML: line 3: "),
         ("model: &x {gamma: *y}", r"a.yaml is not YAML: line 1: "),
         ("model: !!python/object:os.system {}", r"a.yaml is not YAML: line 1: "),
+        (
+            "model:\n  gamma: 1\n  tau: 1\n  gamma: 2",
+            r"a.yaml: 'gamma' is given in line 2 and again in line 4; leave one of them$",
+        ),
         ("- model", r"a.yaml holds a list; it must map keys to values$"),
         ("model", r"a.yaml holds a single value; it must map keys to values$"),
     ],
@@ -209,7 +216,7 @@ def contained(part: Any, whole: Any) -> bool:
 @pytest.mark.parametrize(
     ("task", "method", "options"),
     [
-        ("hopper-random", "awac", {"model.objective.init_args.beta": 3.5, "alpha.kp": 1e-5}),
+        ("hopper-random", "awac", {"model.method.init_args.beta": 3.5, "alpha.kp": 1e-5}),
         ("walker2d-medium", "balanced_replay", {"data.reference_min": None}),
         ("own", "redq_scratch", {"model.hidden_sizes": [8], "alpha.initial": 0.1}),
     ],

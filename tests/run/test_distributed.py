@@ -23,10 +23,10 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent.engine import tensors
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.objectives import TD3BC
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.state import tensors
 from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.replay import ReplayRing
@@ -34,7 +34,7 @@ from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_content import check_content
+from adabc_lightning.replicas.saved import check_run
 from adabc_lightning.run.ranks import Ranks, digest, follows
 from adabc_lightning.run.schedule import Schedule
 
@@ -261,7 +261,7 @@ class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
     def __init__(self, normalizer: str) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), objective=TD3BC(normalizer=normalizer))
+        super().__init__(SPEC, 4, 2, (12, 9), method=TD3BC(normalizer=normalizer))
         self.double()
         self._adams = self.configure_optimizers()
 
@@ -409,7 +409,7 @@ def test_offline_alone_counts_no_environment_steps(log: Path) -> None:
 
 def test_checkpoints_of_several_ranks_are_checked(uncut: tuple[Path, str]) -> None:
     content = torch.load(uncut[0] / "checkpoints" / "last.ckpt", weights_only=True)
-    check_content(content)
+    check_run(content)
     for change, sentence in (
         (lambda rank: rank.pop("replay"), "ranks/0/replay is missing"),
         (lambda rank: rank["collector"].update(env_steps=38), "must be 40"),
@@ -421,11 +421,11 @@ def test_checkpoints_of_several_ranks_are_checked(uncut: tuple[Path, str]) -> No
         damaged = copy.deepcopy(content)
         change(damaged["ReplayDataModule"]["ranks"][0])
         with pytest.raises(UserError, match=sentence):
-            check_content(damaged)
+            check_run(damaged)
     damaged = copy.deepcopy(content)
     damaged["ReplayDataModule"]["ranks"] = 3
     with pytest.raises(UserError, match="ranks is 3; it must be a list"):
-        check_content(damaged)
+        check_run(damaged)
 
 
 def test_all_episodes_of_a_step_move_alpha(tmp_path: Path) -> None:

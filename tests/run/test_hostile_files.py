@@ -28,9 +28,9 @@ from adabc_lightning.data.d4rl import FILES
 from adabc_lightning.data.datasets import MINARI_ID, load_dataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run import limits
 from adabc_lightning.run.allowed import allowed_packages, check_module, take_allowed
-from adabc_lightning.run.checkpoint_files import read_checkpoint
 from adabc_lightning.run.config_files import merged
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.loggers import refuse_key
@@ -98,7 +98,7 @@ def test_other_pickles_are_refused_and_not_run() -> None:
     for content in (pickle.dumps(Payload()), pickle.dumps(checkpoint()), legacy.getvalue()):
         Path("evil.ckpt").write_bytes(content)
         with pytest.raises(UserError, match=r"evil.ckpt is no readable checkpoint"):
-            read_checkpoint(Path("evil.ckpt"))
+            read_run(Path("evil.ckpt"))
     assert not Path("pwned").exists()
 
 
@@ -275,8 +275,8 @@ CONFIGS = {
     "logger": "trainer: {logger: {class_path: evil.Part}}",
     "strategy": "trainer: {strategy: {class_path: evil.Part}}",
     "profiler": "trainer: {profiler: {class_path: evil.Part}}",
-    "objective": "model: {objective: {class_path: evil.Part}}",
-    "objective's name": "model: {objective: evil.Part}",
+    "method": "model: {method: {class_path: evil.Part}}",
+    "method's name": "model: {method: evil.Part}",
     "target rule": "model: {target_rule: evil.rule}",
     "nested": "trainer: {callbacks: {class_path: lightning.pytorch.callbacks.LambdaCallback, "
     "init_args: {on_fit_start: evil.rule}}}",

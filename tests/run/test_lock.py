@@ -1,5 +1,6 @@
 """One process at a time in a folder; the kernel lets go of a lock whose process was killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -44,6 +45,30 @@ def test_the_second_is_told_who_is_first_and_a_kill_frees_the_folder(tmp_path: P
             assert f"process {os.getpid()} " in (folder / ".lock").read_text()
     with FolderLock("a run", "--here") as lock:
         lock.take(folder)
+
+
+def test_who_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
+    with FolderLock("an experiment", "--here") as lock:
+        lock.take(tmp_path)
+        heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
+    with heir, FolderLock("an experiment", "--here") as other:  # the first is released
+        with pytest.raises(UserError, match="an experiment is at work in"):
+            other.take(tmp_path)
+        heir.kill()
+        heir.wait()
+        other.take(tmp_path)
+
+
+def test_without_locks_on_a_file_system_everybody_gets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with FolderLock("a run", "--here") as one, FolderLock("a run", "--here") as other:
+        one.take(tmp_path)
+        other.take(tmp_path)
 
 
 def test_trainers_of_one_s_own_are_kept_apart_as_well(tmp_path: Path) -> None:

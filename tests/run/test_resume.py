@@ -12,7 +12,7 @@ import torch
 from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.agent.objectives import AWAC
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -42,7 +42,7 @@ EVERY_ROW = {"replay_capacity": None}
 
 def awac() -> dict[str, Any]:
     """Options of a tiny run of AWAC."""
-    model = {"num_critics": 2, "policy_delay": 1, "actor_weight_decay": 0.1, "objective": AWAC()}
+    model = {"num_critics": 2, "policy_delay": 1, "actor_weight_decay": 0.1, "method": AWAC()}
     return {"data": EVERY_ROW, "model": model}
 
 

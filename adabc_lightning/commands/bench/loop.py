@@ -23,6 +23,7 @@ class _Timed:
     """An engine with a clock around it."""
 
     def __init__(self, engine: Engine, device: torch.device) -> None:
+        self.name = engine.name
         self.seconds, self.updates = 0.0, 0
         self._engine, self._device = engine, device
 

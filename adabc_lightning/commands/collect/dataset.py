@@ -21,7 +21,7 @@ from adabc_lightning.commands.collect.target import Target
 from adabc_lightning.data.writer import PartialFile, write_hdf5, write_minari
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.rollout import NOISE, Part, num_lanes, roll_out
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 
 
 def shares(total: int, count: int) -> list[int]:
@@ -90,11 +90,12 @@ def make_dataset(
             finished = True
     finally:
         partial.close(delete=finished)
-    print(
+    line = (
         f"{target.name}: {options.steps:,} transitions, {card['episodes']:,} episodes, return "
         f"{card['return_mean']:.2f} ± {card['return_std']:.2f}, {card['terminals']:,} terminals, "
         f"{card['timeouts']:,} timeouts"
     )
+    print(printable(line))
 
 
 def _fill(

@@ -7,9 +7,8 @@ from typing import Any
 
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.env.policy import stored_policy
+from adabc_lightning.env.policy import read_policy, stored_policy
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_files import read_checkpoint
 
 RANDOM = "random"
 
@@ -69,7 +68,7 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
             )
     policies, counters = [], []
     for file in files:
-        checkpoint = read_checkpoint(file, policy_only=True)
+        checkpoint = read_policy(file)
         policies.append(stored_policy(checkpoint, file))
         data = checkpoint["ReplayDataModule"]
         counters.append((data["collector"]["env_steps"], checkpoint["agent"]["gradient_updates"]))

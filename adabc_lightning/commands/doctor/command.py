@@ -19,7 +19,7 @@ from adabc_lightning.commands.doctor.machine import (
 )
 from adabc_lightning.commands.doctor.rendering import rendering, simulation
 from adabc_lightning.commands.options import Options
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
 
 EPILOG = """\
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
     for finding in examine(options, files, keys, report):
         findings.append(finding)
         if not options.json:
-            print(finding.line(), flush=True)
+            print(printable(finding.line(), keep="\n"), flush=True)
     broken = [finding for finding in findings if finding.state == "problem"]
     if options.json:
         checks = [asdict(finding) for finding in findings]
@@ -130,6 +130,11 @@ def chosen(
     report["plan"] = plan
     yield Finding("config", f"{name}: {_task(plan)}")
     yield _room(plan)
+    if plan["max_episode_steps"] is None and line.datamodule.log is None:
+        yield Finding(
+            "time limit", f"{plan['env_id']} is registered without one", "note",
+            "where its episodes may never end, neither do evaluations: set data.max_episode_steps.",
+        )  # fmt: skip
     if missing:
         yield Finding(
             "speed", "not measured: the dataset is not here yet", "note",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 NEVER = 10**12  # updates or steps between evaluations
+MOST_STEPS = 100  # of an episode where the environment has no limit: it might never end
 FEWEST = 3  # batches of a phase; the first one warms up
 # They write, or run episodes; what they take is estimated apart.
 LEFT_OUT = (Checkpointing, Evaluation, Guard, Metrics, Progress, RunFolder, Summary)
@@ -123,6 +124,13 @@ def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], 
     """
     trainer, data, agent = command_line.trainer, command_line.datamodule, command_line.model
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if command_line.replicas is None:
+        modules = [data]
+    else:
+        modules = [replica.datamodule for replica in command_line.replicas.replicas]
+    for module in modules:
+        if module.spec.max_episode_steps is None and module.log is None:
+            module.max_episode_steps = MOST_STEPS
     preview, watch = Preview(callbacks, stops=False), Stopwatch(0.4 * seconds)
     kept = [callback for callback in callbacks if not isinstance(callback, LEFT_OUT)]
     trainer.callbacks = [preview, *kept, watch]  # type: ignore[attr-defined]

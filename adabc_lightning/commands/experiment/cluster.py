@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import Progress
 from adabc_lightning.commands.experiment.runner import check, finished, log_path, say, write_log
@@ -27,6 +25,7 @@ from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import FOLDER
 from adabc_lightning.run.config_files import merged, resolve
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.yaml_core import dump_yaml
 
 RETRIES = 20  # of a job whose worker was lost
 ANSWER_SECONDS = 60.0
@@ -181,7 +180,7 @@ class Cluster:
         store, config = None, ""
         if self.store is not None:
             files, options = resolve("fit", job.words)
-            store, config = self.store.url, yaml.safe_dump(merged(files, {}), sort_keys=False)
+            store, config = self.store.url, dump_yaml(merged(files, {}))
             sent = replace(job, words=options)
         else:
             sent = job

@@ -13,7 +13,7 @@ from adabc_lightning.run.config_files import load, packaged_folder
 FIELDS = ("seeds", "tasks", "options", "variants")
 VARIANT_FIELDS = ("method", "options", "options_for")
 # Keys of Lightning's Trainer and of a class that a variant names; only ``fit`` knows which exist.
-OPEN_KEYS = ("trainer.", "model.objective.class_path", "model.objective.init_args.")
+OPEN_KEYS = ("trainer.", "model.method.class_path", "model.method.init_args.")
 
 
 def slug(name: str) -> str:
@@ -152,8 +152,8 @@ def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str,
         raise UserError(f"{where} must map keys such as alpha.initial to values")
     for key in content:
         if key not in known_keys and not str(key).startswith(OPEN_KEYS):
-            if str(key).startswith("model.objective."):
-                meant = f"model.objective.init_args.{str(key).removeprefix('model.objective.')}"
+            if str(key).startswith("model.method."):
+                meant = f"model.method.init_args.{str(key).removeprefix('model.method.')}"
                 raise UserError(f"{where}: there is no key {key!r}; did you mean {meant!r}?")
             raise UserError(f"{where}: there is no key {key!r}; {nearest(str(key), known_keys)}")
     return content

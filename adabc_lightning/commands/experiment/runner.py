@@ -14,7 +14,7 @@ from adabc_lightning.commands.experiment.plan import Job, checkpoint
 from adabc_lightning.commands.experiment.resolved import differences, strangeness
 from adabc_lightning.commands.experiment.results import RECORD, load_json, write_results
 from adabc_lightning.commands.experiment.store import MARK
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
@@ -281,4 +281,4 @@ def _scores(job: Job) -> str:
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text, keep="\n"), file=sys.stderr, flush=True)

@@ -109,6 +109,7 @@ def _observations(policy: Policy) -> Any:
 
 def _largest_difference(policy: Policy, action_BA: Any) -> float:
     half_A = (policy.action_high - policy.action_low) / 2
+    half_A[half_A == 0] = 1  # of an action that is fixed
     return float(abs((action_BA - policy(_observations(policy))) / half_A).max())
 
 

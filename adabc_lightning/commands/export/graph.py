@@ -24,6 +24,8 @@ class PolicyGraph(nn.Module):
         policy: whose weights it takes over.
     """
 
+    low: Tensor
+    high: Tensor
     scale: Tensor
     middle: Tensor
 
@@ -37,12 +39,15 @@ class PolicyGraph(nn.Module):
             layers += [linear, nn.ReLU()]
         self.net = nn.Sequential(*layers[:-1])
         low, high = torch.from_numpy(policy.action_low), torch.from_numpy(policy.action_high)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
         self.register_buffer("scale", (high - low) / 2)
         self.register_buffer("middle", (high + low) / 2)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``[B, A]`` for observations ``[B, O]``."""
-        return torch.tanh(self.net(observation)) * self.scale + self.middle
+        action = torch.tanh(self.net(observation)) * self.scale + self.middle
+        return action.clamp(self.low, self.high)
 
 
 def export(policy: Policy, kind: str) -> bytes:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 
 _EXAMPLES = """\
 examples:
@@ -121,11 +121,11 @@ def main(words: list[str]) -> None:
     if trial is not None:
         check_task(dataset, trial.spec)
     card = data_card(dataset, limit, trial)
-    print("\n".join(to_lines(card)))
+    print("\n".join(map(printable, to_lines(card))))
     found = findings(dataset, card, limit, trial)
     print(f"\n{len(found) or 'no'} finding{'s' * (len(found) != 1)}" + ":" * bool(found))
     for sentence in found:
-        print(f"  - {sentence}")
+        print(printable(f"  - {sentence}"))
     if options.plot is not None:
         from adabc_lightning.commands.inspect.figure import draw  # matplotlib takes a second
 

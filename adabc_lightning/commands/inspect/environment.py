@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.stepping import CheckedEnv
@@ -44,7 +45,7 @@ def try_out(env_id: str, max_episode_steps: int | None) -> Trial:
     try:
         spec = EnvironmentSpec.of(env, env_id)
         checked, generator = CheckedEnv(env), np.random.default_rng(0)
-        low, high = np.array(spec.action_low), np.array(spec.action_high)
+        low, high = inward(spec.action_low, spec.action_high)
         observations, returns, steps = [], [], []
         for episode in range(EPISODES):
             observations.append(checked.reset(seed=episode))
@@ -57,7 +58,7 @@ def try_out(env_id: str, max_episode_steps: int | None) -> Trial:
             returns.append(total)
             steps.append(length)
         space = env.observation_space
-        bounds = np.asarray(space.low), np.asarray(space.high)  # type: ignore[attr-defined]
+        bounds = np.array(space.low), np.array(space.high)  # type: ignore[attr-defined]
     finally:
         env.close()
     return Trial(spec, *bounds, np.stack(observations), np.array(returns), np.array(steps))

@@ -110,6 +110,8 @@ def _actions(card: dict[str, Any], trial: Trial | None) -> list[str]:
                 "saturated controller; a policy that imitates it hardly learns in between"
             )
     for i, (low, high) in enumerate(zip(card["action_min"], card["action_max"], strict=True)):
+        if trial is not None and trial.spec.action_low[i] == trial.spec.action_high[i]:
+            continue  # the environment fixes it
         if low == high:
             found.append(
                 f"action_{i} is always {low + 0.0:.4g}: its effect cannot be learnt from this"

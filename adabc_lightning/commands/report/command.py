@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adabc_lightning.commands.options import Options
 from adabc_lightning.commands.report.runs import find_runs, mixed_sources, panels
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, nearest, one_line, printable
 from adabc_lightning.run.atomic import replace_text
 
 FORMATS = ("svg", "png", "latex")
@@ -86,14 +86,15 @@ def main(words: list[str]) -> None:
     for library in ("rliable", *(["matplotlib"] if draws else [])):
         if find_spec(library) is None:
             raise UserError(f"report needs {library}: pip install adabc_lightning[report]")
-    runs, empty = find_runs(options.runs)
-    for folder in empty:
-        print(f"left out, not evaluated yet: {folder}", file=sys.stderr)
+    runs, left_out = find_runs(options.runs)
     if not runs:
-        raise UserError(f"no run in {options.runs[0]} has been evaluated yet; wait for the first")
+        why = "; ".join(left_out[:3]) or "experiments' pre-trainings are left out"
+        raise UserError(f"no run in {options.runs[0]} can be reported: {why}")
+    for clause in left_out:
+        print(one_line(f"left out, {clause}"), file=sys.stderr)
     sorted_runs = panels(runs)
     for line in mixed_sources(sorted_runs):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
     folder = out.parent if page else out
     if page and out.is_dir():
         raise UserError(f"--out: {out} is a folder; give the name of a file for the page")
@@ -109,7 +110,7 @@ def main(words: list[str]) -> None:
         from adabc_lightning.commands.report.page import to_html
 
         replace_text(out, to_html(sorted_runs, _title(options.runs), table, groups))
-        print(out)
+        print(printable(str(out)))
     else:
         across = [line for group in groups for line in to_lines(group)]
         text = to_markdown(sorted_runs, table, options.each, across)
@@ -128,11 +129,11 @@ def main(words: list[str]) -> None:
             target = out.with_suffix(f".{name}") if page else out / f"curves.{name}"
             draw(sorted_runs, target)
         if page:
-            print(target)
+            print(printable(str(target)))
 
 
 def _title(folders: list[Path]) -> str:
     """Names of the folders that were given, the first of them where they are many."""
     names = [folder.resolve().name for folder in folders]
     more = f" and {len(names) - 3} more" if len(names) > 4 else ""
-    return ", ".join(names[:3] if more else names) + more
+    return printable(", ".join(names[:3] if more else names) + more)

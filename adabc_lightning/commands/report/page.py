@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from html import escape
+from html import escape as escape_html
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from adabc_lightning.commands.report.table import (
     reach_text,
     rows,
 )
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 
 HERE = Path(__file__).parent
@@ -36,6 +37,11 @@ benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""
+
+
+def escape(text: str) -> str:
+    """For the page: neither marks it up nor steers what shows it."""
+    return escape_html(printable(text, keep="\n"))
 
 
 def to_html(
@@ -106,7 +112,10 @@ def write_page(folder: Path) -> Path:
     Returns: its path.
     Raises: UserError: the run's files are damaged, or the page cannot be written.
     """
-    found = panels(find_runs([folder])[0])
+    runs, left_out = find_runs([folder])
+    if not runs:
+        raise UserError("; ".join(left_out))
+    found = panels(runs)
     target = folder / "report.html"
     replace_text(target, to_html(found, folder.resolve().name, rows(found, intervals=False)))
     return target

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.experiment.results import RECORD, load_json
+from adabc_lightning.commands.experiment.results import RECORD, SCORES, load_json
 from adabc_lightning.data import d4rl
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import load
 
 # Keys that tell runs of one method apart without changing it.
@@ -82,6 +82,8 @@ class Run:
         try:
             text = path.read_text(encoding="utf-8")
             whole = text[: text.rfind("\n") + 1]
+            if not whole:
+                raise ValueError("it is empty")
             header, *rows = csv.reader(io.StringIO(whole, newline=""), strict=True)
             if any(len(row) != len(header) for row in rows):
                 raise ValueError("its lines differ in length")
@@ -160,7 +162,7 @@ class Panel:
         parts += [f"score 0 = {low:g}"] if low is not None else []
         parts += [f"score 100 = {high:g}"] if high is not None else []
         parts += [f"at most {steps} steps per episode"] if steps is not None else []
-        return ", ".join(parts)
+        return printable(", ".join(parts))
 
     @property
     def unit(self) -> str:
@@ -190,14 +192,14 @@ def benchmark_kind(dataset: str | None) -> str:
     return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
 
 
-def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Every run in or below some folders, pre-trainings of experiments aside.
 
-    Returns: the runs, and the folders of those that were not evaluated yet.
-    Raises: UserError: a path is no folder, holds no run or a broken one.
+    Returns: the runs, and for each that is left out a clause that says which and why.
+    Raises: UserError: a path is no folder or holds no run.
     """
     runs: dict[Path, Run] = {}
-    empty: list[Path] = []
+    left: dict[Path, str] = {}
     for path in paths:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}; give folders of runs, or folders of those")
@@ -211,18 +213,54 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Path]]:
         if not found:
             raise UserError(f"there is no run in {path}; a run's folder has a metrics.csv")
         for folder in found:
-            record = load_json(folder / RECORD)
-            if record.get("kind") == "pretraining" or folder.resolve() in runs:
+            try:
+                run = _read(folder)
+            except UserError as error:
+                left[folder.resolve()] = str(error)
                 continue
-            summary = load_json(folder / "summary.json")
-            if not summary:
-                empty.append(folder)
-                continue
-            config = load(folder / "config.yaml")
-            _check(folder / "summary.json", summary, IN_SUMMARY)
-            _check(folder / "config.yaml", config, ("data", "alpha"))
-            runs[folder.resolve()] = Run(folder, summary, config, record)
-    return list(runs.values()), empty
+            if run is not None:
+                runs.setdefault(folder.resolve(), run)
+    return list(runs.values()), list(left.values())
+
+
+def _read(folder: Path) -> Run | None:
+    """The run of a folder, None where it is an experiment's pre-training.
+
+    Raises: UserError: it was not evaluated yet, or its files are damaged.
+    """
+    if not _is_utf8(str(folder)):
+        raise UserError(f"{folder} has a name that is not UTF-8; rename it")
+    record = load_json(folder / RECORD)
+    if record.get("kind") == "pretraining":
+        return None
+    path = folder / "summary.json"
+    summary, config = load_json(path), load(folder / "config.yaml")
+    if not summary:
+        raise UserError(f"not evaluated yet: {folder}")
+    _check(path, summary, IN_SUMMARY)
+    _check(folder / "config.yaml", config, ("data", "alpha"))
+    numbers = {f"{unit}/{name}": summary[unit].get(name) for unit in ("score", "return")
+               for name in (*SCORES, *summary[unit])}  # fmt: skip
+    numbers |= {"seed": summary["seed"], "env_steps": summary["env_steps"]}
+    for name, value in numbers.items():
+        wanted = int if name in ("seed", "env_steps") else int | float | None
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise UserError(f"{path} is damaged: {name} is {value!r}")
+    for name in ("env_id", "dataset"):
+        if not isinstance(summary[name], str if name == "env_id" else str | None):
+            raise UserError(f"{path} is damaged: {name} is {summary[name]!r}")
+    run = Run(folder, summary, config, record)
+    if not run.evaluations():
+        raise UserError(f"{folder / 'metrics.csv'} holds no evaluation")
+    return run
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -259,14 +297,14 @@ def panels(runs: list[Run]) -> list[Panel]:
         for (variant, _), members in groups[id(panel)].items():
             for same in _each_seed_once(members):
                 same.sort(key=lambda run: run.summary["seed"])
-                panel.curves.append(Curve(variant or _common_name(same), same))
+                panel.curves.append(Curve(printable(str(variant or _common_name(same))), same))
         names = [curve.label for curve in panel.curves]
         for full in (False, True):
             labels = [curve.label for curve in panel.curves]
             for curve, name, label in zip(panel.curves, names, labels, strict=True):
                 if labels.count(label) > 1:
                     folder = curve.runs[0].folder
-                    curve.label = f"{name} ({folder if full else folder.parent})"
+                    curve.label = printable(f"{name} ({folder if full else folder.parent})")
     return list(made.values())
 
 

@@ -1,0 +1,137 @@
+"""What a method states: its parts, its random numbers, its gradient steps, its policy.
+
+Nothing else in the package knows any method's name. One of your own is a subclass, named in YAML
+as ``model.method.class_path``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, Weights
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the networks of an agent are made from; see the keys of ``model``."""
+
+    spec: EnvironmentSpec
+    num_critics: int
+    subset_size: int
+    hidden_sizes: Sequence[int]
+    actor_hidden_sizes: Sequence[int]
+    learning_rate: float
+    actor_weight_decay: float
+
+    def actor(self, log_std_range: tuple[float, float] | None = None) -> Actor:
+        """A deterministic actor, or a Gaussian one with the range of its log σ."""
+        spec, sizes = self.spec, self.actor_hidden_sizes
+        return Actor(spec.observation_size, spec.action_low, spec.action_high, sizes, log_std_range)
+
+    def critics(self) -> CriticEnsemble:
+        """N critics."""
+        spec = self.spec
+        return CriticEnsemble(
+            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that becomes a part of an agent.
+
+    Args:
+        network: has its parameters, in the order in which updates take them, as ``weights``.
+        learning_rate: of its Adam; None where nothing trains it.
+        weight_decay: apart from the gradient (AdamW's kind).
+        target: whether a copy of it follows it.
+    """
+
+    network: nn.Module
+    learning_rate: float | None
+    weight_decay: float = 0.0
+    target: bool = False
+
+
+class Method(ABC):
+    """One method of offline-to-online learning; stateless but for its constants."""
+
+    dials: Sequence[str] = ()
+    """Which dials it reads; ``"alpha"`` is the one that the controller turns."""
+
+    stacks = False
+    """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
+
+    @abstractmethod
+    def parts(self, shape: Shape) -> dict[str, Trained]:
+        """Its networks by name, made anew by PyTorch's generator; ``actor`` and ``critics`` among
+        them.
+        """
+
+    @abstractmethod
+    def draw(self, random: Random, shape: Shape) -> Draws:
+        """The random numbers of G updates, name → ``[G, …]``."""
+
+    @abstractmethod
+    def update(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The gradient steps of every update, in the paper's order.
+
+        Args:
+            state: written in place.
+            batch: ``[B]`` transitions.
+            draws: of this update.
+            dials: read, never written.
+            options: constants.
+        Returns: scalars by name, without gradient.
+        """
+
+    def delayed(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The steps that follow in every ``model.policy_delay``-th update; as :meth:`update`."""
+        return {}
+
+    def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
+        """Which updates of a training step the delayed steps follow.
+
+        Args:
+            first: number of the first one in the run, from 1 on.
+            count: G.
+            policy_delay: ``model.policy_delay``.
+            online: whether the hand-over is past.
+        Returns: G answers.
+        """
+        return tuple(number % policy_delay == 0 for number in range(first, first + count))
+
+    def turn(self, online_updates: int) -> dict[str, float]:
+        """What its own dials, all but ``"alpha"``, stand at before a training step.
+
+        Args:
+            online_updates: gradient updates made since the hand-over; 0 before it.
+        """
+        return {}
+
+    def exploration_scale(self, actor: Weights) -> Tensor | None:
+        """Standard deviation of exploration ``[A]`` in action limits.
+
+        None for ``data.exploration_noise``.
+        """
+        return None

@@ -1,0 +1,6 @@
+"""The methods, a file each."""
+
+from adabc_lightning.agent.methods.awac import AWAC
+from adabc_lightning.agent.methods.td3bc import TD3BC
+
+__all__ = ["AWAC", "TD3BC"]

@@ -1,0 +1,118 @@
+"""TD3+BC with an ensemble of critics: REDQ+AdaptiveBC, TD3+BC, TD3, REDQ, and what lies between."""
+
+import torch
+from tensordict import TensorDict
+
+from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.losses import (
+    actor_loss,
+    behavior_cloning,
+    smoothed_action,
+)
+from adabc_lightning.agent.method import Method, Shape, Trained
+from adabc_lightning.agent.networks import policy, q_values
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics
+from adabc_lightning.errors import UserError
+
+
+class TD3BC(Method):
+    """Deterministic policy, value of all critics plus α times behaviour cloning (Eqs. 1, 3, 4).
+
+    Args:
+        target_noise, target_noise_clip: σ_policy and its clip, in action limits.
+        normalizer: what divides Q: ``"policy"``, mean|Q(s, π(s))| (authors' code), or
+            ``"data"``, mean|Q(s, a)| (paper, Eq. 1).
+    Raises: UserError: a value outside its range.
+    """
+
+    dials = ("alpha",)
+    stacks = True
+
+    def __init__(
+        self,
+        target_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+        normalizer: str = "policy",
+    ) -> None:
+        if target_noise == float("inf"):
+            raise UserError("model.target_noise is inf; it must be a number, 0 or more")
+        for name, value in (("noise", target_noise), ("noise_clip", target_noise_clip)):
+            if not 0 <= value <= float("inf"):  # also catches NaN
+                raise UserError(f"model.target_{name} is {value}; it must be 0 or more")
+        if normalizer not in ("policy", "data"):
+            raise UserError(f"model.normalizer is {normalizer!r}; known: policy, data")
+        self.target_noise, self.target_noise_clip = target_noise, target_noise_clip
+        self.normalizer = normalizer
+
+    def parts(self, shape: Shape) -> dict[str, Trained]:
+        """Actor and critics, each with a target."""
+        rate, decay = shape.learning_rate, shape.actor_weight_decay
+        return {
+            "actor": Trained(shape.actor(), rate, decay, target=True),
+            "critics": Trained(shape.critics(), rate, target=True),
+        }
+
+    def draw(self, random: Random, shape: Shape) -> Draws:
+        """Noise of the target's action, and the critics drawn for the target."""
+        return {
+            "target_noise": random.normal(),
+            "subset": random.subset(shape.subset_size, shape.num_critics),
+        }
+
+    def update(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """Moves every critic towards the shared target of Eq. 3, with a smoothed target action."""
+        actor, critics = state["actor"], state["critics"]
+        assert actor.target is not None
+        low, high = options.action_low, options.action_high
+        with torch.no_grad():
+            next_action_BA = smoothed_action(
+                policy(batch["next_observation"], actor.target, low, high),
+                draws["target_noise"],
+                self.target_noise,
+                self.target_noise_clip,
+                low,
+                high,
+            )
+        target_B = ensemble_target(critics, batch, next_action_BA, draws["subset"], options)
+        return step_critics(critics, batch, target_B, options)
+
+    def delayed(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """Moves the actor down Eq. 4 (Eq. 1 with an ensemble), then both targets."""
+        actor, critics = state["actor"], state["critics"]
+        observation_BO, action_BA = batch["observation"], batch["action"]
+        policy_action_BA = policy(
+            observation_BO, actor.weights, options.action_low, options.action_high
+        )
+        q_NB = q_values(observation_BO, policy_action_BA, frozen(critics.weights))
+        if self.normalizer == "policy":
+            normalizer_q_B = q_NB.detach().mean(-2)
+        else:
+            normalizer_q_B = q_values(observation_BO, action_BA, frozen(critics.weights)).mean(-2)
+        if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
+            (mean,) = options.average([normalizer_q_B.abs().mean()])
+            normalizer_q_B = mean.expand_as(normalizer_q_B)
+        loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, dials["alpha"])
+        metrics = {
+            "loss/actor": loss.detach(),
+            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA),
+            "q/policy": q_NB.detach().mean((-2, -1)),
+        }
+        metrics = descend(actor, loss, metrics, options)
+        follow(actor, options)
+        follow(critics, options)
+        return metrics

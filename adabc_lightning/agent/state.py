@@ -1,0 +1,110 @@
+"""What an update reads and writes: an agent's named parts, and the constants.
+
+A part is a network with, where it is trained, its Adam, and, where it has one, its target network.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from adabc_lightning.agent.losses import TargetRule
+from adabc_lightning.agent.networks import Weights
+
+Draws = dict[str, Tensor]
+"""The named random numbers of one update, or ``[G, …]`` those of G, on the agent's device."""
+
+Dials = dict[str, Tensor]
+"""Named scalars that somebody else turns while a run goes on, such as α."""
+
+Metrics = dict[str, Tensor]
+"""Name → scalar, without gradient."""
+
+
+class AdamState(NamedTuple):
+    """The tensors of a ``torch.optim.Adam``, in the order of its parameters."""
+
+    first_moments: list[Tensor]
+    second_moments: list[Tensor]
+    steps: list[Tensor]
+    learning_rate: float
+    weight_decay: float = 0.0
+
+    @classmethod
+    def of(
+        cls, optimizer: Optimizer, learning_rate: float, weight_decay: float = 0.0
+    ) -> "AdamState":
+        """The live state of an optimiser, created as its first step would where missing.
+
+        The rate is given, because a resumed optimiser holds that of its checkpoint.
+        """
+        (group,) = optimizer.param_groups
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        states = [optimizer.state[parameter] for parameter in group["params"]]
+        return cls(
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["step"] for state in states],
+            learning_rate,
+            weight_decay,
+        )
+
+
+class Part(NamedTuple):
+    """The live tensors of a part; an ensemble's are stacked ``[N, …]``."""
+
+    weights: Weights
+    adam: AdamState | None = None
+    """None where nothing trains it."""
+    target: Weights | None = None
+    """Weights of the network that follows it slowly; None where there is none."""
+
+
+AgentState = dict[str, Part]
+"""Name → part: everything an update reads and writes."""
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """The constants of an update; see :class:`adabc_lightning.agent.module.OffToOnModule`."""
+
+    gamma: float
+    tau: float
+    target_rule: TargetRule
+    action_low: Tensor
+    action_high: Tensor
+    online: bool = False
+    """Whether the hand-over is past."""
+    average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+    """Means over several processes (:meth:`adabc_lightning.run.ranks.Ranks.average`)."""
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """All tensors of an :data:`AgentState` or a part of it, of any shape ``[*]``, in order."""
+    if isinstance(state, Tensor):
+        return [state]
+    if isinstance(state, Mapping):
+        return tensors(tuple(state.values()))
+    if isinstance(state, Sequence) and not isinstance(state, str):
+        return [tensor for part in state for tensor in tensors(part)]
+    return []
+
+
+def copied(state: AgentState) -> list[Tensor]:
+    """Copies of its tensors, for :func:`restore`."""
+    return [tensor.detach().clone() for tensor in tensors(state)]
+
+
+@torch.no_grad()
+def restore(state: AgentState, before: list[Tensor]) -> None:
+    """Undoes what happened since :func:`copied`."""
+    for tensor, saved in zip(tensors(state), before, strict=True):
+        tensor.copy_(saved)

@@ -1,0 +1,50 @@
+"""What a checkpoint holds of an environment, and what a kept policy says about its own."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from adabc_lightning.agent.saved import SavedActor
+from adabc_lightning.run.saved import (
+    FLOATS,
+    Count,
+    Listing,
+    Named,
+    Number,
+    NumpyGenerator,
+    Saved,
+    Text,
+    absent,
+    tensor,
+)
+
+
+class SavedEnvironment(Saved):
+    """As :func:`adabc_lightning.env.make.get_state` makes it."""
+
+    physics: Annotated[Tensor, tensor(1, torch.float64)]
+    model: Named[Annotated[Tensor, tensor(None, *FLOATS)]]
+    measured: Named[Number] = absent()  # in checkpoints of earlier versions
+    generator: NumpyGenerator
+    elapsed_steps: Listing[Count]
+
+
+class Steps(Saved):
+    """Environment steps of fine-tuning, those of all ranks."""
+
+    env_steps: Count
+
+
+class Origin(Saved):
+    """Where a policy was trained."""
+
+    env_id: Text
+    max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
+    collector: Steps
+
+
+class SavedPolicy(SavedActor):
+    """What ``collect``, ``export`` and ``rollout`` need of a checkpoint: a kept policy has it."""
+
+    ReplayDataModule: Origin

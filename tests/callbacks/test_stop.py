@@ -1,0 +1,116 @@
+"""A signal within an evaluation: the run ends there, and a resumed one makes that evaluation."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from borders import Line, register
+from test_interruption import RUN, assert_same
+from tiny import tiny_run, write_log
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks import alpha, evaluation
+from adabc_lightning.env import make
+from adabc_lightning.run.schedule import Schedule
+
+
+def signalled(at: int) -> Callable[..., Any]:
+    """An ``evaluate`` that is sent a signal in the third step or reset of its ``at``-th call."""
+    calls = 0
+
+    def evaluate(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        *others, idle = given
+        steps = 0
+
+        def counted() -> None:
+            nonlocal steps
+            steps += 1
+            if calls == at and steps == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            assert calls != at or steps <= 3, "the environment was stepped on"
+            idle()
+
+        return make.evaluate(*others, counted)
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folder of a whole run, and its log."""
+    folder = tmp_path_factory.mktemp("uncut")
+    log = write_log(folder / "log.hdf5", 4, 1)
+    assert main([*RUN, *words(folder / "run", log)]) == 0
+    return folder / "run", log
+
+
+def words(folder: Path, log: Path) -> list[str]:
+    more = ["--checkpoints.keep_policies", "true", "--data.max_episode_steps", "4"]
+    return ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder), *more]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])  # two of pre-training, two of fine-tuning
+def test_the_evaluation_is_made_by_the_resumed_run(
+    at: int,
+    uncut: tuple[Path, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", signalled(at))
+        with pytest.raises(SystemExit) as stopped:
+            main([*RUN, *words(folder, uncut[1])])
+    assert stopped.value.code == 130
+    assert f"stopped by SIGINT, saved; go on with --trainer.default_root_dir {folder}" in (
+        capfd.readouterr().err
+    )
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert len(saved["callbacks"]["Evaluation"]["history"]) == at - 1
+    go_on = ["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]
+    assert main(go_on) == 0
+    assert_same(folder, uncut[0])
+    names = [sorted(p.name for p in (f / "checkpoints").rglob("*")) for f in (folder, uncut[0])]
+    assert names[0] == names[1]
+    last, whole = (
+        torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+        for f in (folder, uncut[0])
+    )
+    assert "interrupted" not in last["Evaluation"]
+    assert last["Metrics"] == whole["Metrics"]
+    assert last["Evaluation"]["history"] == whole["Evaluation"]["history"]
+
+
+def test_at_the_hand_over_what_is_saved_is_what_was_before(
+    uncut: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(alpha, "evaluate", signalled(1))
+        with pytest.raises(SystemExit):
+            main([*RUN, *words(folder, uncut[1])])
+    assert main(["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]) == 0
+    assert_same(folder, uncut[0])
+
+
+def test_an_episode_that_never_ends_is_interrupted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    schedule = Schedule(0, 12, 1, 6)
+    trainer, module, data = tiny_run(folder, register(Line, None), None, schedule=schedule)
+    monkeypatch.setattr(alpha, "evaluate", signalled(1))  # the first of the hand-over
+    with pytest.raises(SystemExit):
+        trainer.fit(module, data)
+    said = capsys.readouterr().err
+    assert "set data.max_episode_steps\n" in said
+    assert "stopped by SIGINT, nothing to save yet; go on with" in said
