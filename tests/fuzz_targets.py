@@ -16,11 +16,14 @@ import yaml
 from jsonargparse import capture_parser
 from test_checkpoint_content import RUN
 from test_datasets import create_minari, episode_buffers
+from test_episodes import WRITERS, log
+from test_formats import d3rlpy, lerobot, robomimic, sb3, task
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.commands.fit import run
 from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.formats.source import Reading
 from adabc_lightning.run.config_files import load, merged, packaged_folder, with_ancestors
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -294,10 +297,64 @@ def prepare_checkpoint(folder: Path) -> dict[str, Any]:
     return found
 
 
+def prepare_layouts(folder: Path) -> list[Path]:
+    """A small log in each layout."""
+    originals = folder / "layouts"
+    originals.mkdir()
+    for name, write in WRITERS.items():
+        (originals / name).mkdir()
+        write(originals / name, log() | {"dones": log()["timeouts"].astype(int)})
+    np.savez(originals / "ogbench.npz", **task())
+    np.savez_compressed(originals / "sb3.npz", **sb3())
+    robomimic(originals / "robomimic.hdf5")
+    d3rlpy(originals / "d3rlpy.h5")
+    lerobot(originals / "lerobot")
+    return sorted(originals.iterdir())
+
+
+def layouts(rng: random.Random, folder: Path, originals: list[Path]) -> None:
+    """A log in some layout with changed or missing bytes, names, files, or as another format."""
+    original, target = rng.choice(originals), folder / "log"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    copy_to = target / original.name
+    (shutil.copytree if original.is_dir() else shutil.copy)(original, copy_to)
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    for path in rng.sample(files, min(len(files), rng.choice((0, 1, 1, 2)))):
+        what = rng.random()
+        if what < 0.6:
+            path.write_bytes(_damaged(rng, path.read_bytes()))
+        elif what < 0.75:
+            path.write_bytes(_swapped(rng, path.read_bytes()))
+        elif what < 0.85:
+            path.rename(path.with_suffix(rng.choice((".csv", ".npz", ".parquet", ".gz", ""))))
+        elif what < 0.92:
+            path.unlink()
+        else:
+            path.write_bytes(rng.choice((b"", b"PK", b"PAR1", b"\x1f\x8b", b"{", b"[" * 9999)))
+    reading = Reading(
+        rng.choice((None, None, ("a",), ("state",))),
+        rng.choice((None, None, "terminal", "timeout")),
+        rng.random() < 0.2,
+        rng.choice((None, 1.5)),
+        rng.choice((None, None, "train")),
+    )
+    path = rng.choice((target, copy_to, copy_to, *files))
+    load_dataset(str(path), max_episode_steps=rng.choice((None, 1, 5)), reading=reading)
+
+
+def _swapped(rng: random.Random, content: bytes) -> bytes:
+    """One word for another one, so that what is read is whole but means other things."""
+    words = (b"observation", b"action", b"reward", b"terminal", b"episode", b"step", b"0", b"1,")
+    others = (*words, b"nan", b"1e999", b"null", b"-1", b"", b'"', b"\n", b"[")
+    return content.replace(rng.choice(words), rng.choice(others), rng.choice((1, 1, -1)))
+
+
 # What is fed, and what is made once before.
 TARGETS: dict[str, tuple[Any, Any]] = {
     "hdf5": (hdf5, lambda folder: None),
     "yaml": (config, lambda folder: capture_parser(run, "fit", [], [])),
+    "layouts": (layouts, prepare_layouts),
     "minari": (minari, prepare_minari),
     "checkpoint": (checkpoint, prepare_checkpoint),
 }

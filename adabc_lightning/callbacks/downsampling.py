@@ -12,8 +12,8 @@ from adabc_lightning.run.types import Count, Fraction, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.datasets import OfflineDataset
     from adabc_lightning.data.module import ReplayDataModule
+    from adabc_lightning.data.offline import OfflineDataset
 
 
 def random_rows(count: int, total: int, replacement: bool, generator: torch.Generator) -> Tensor:

@@ -52,7 +52,7 @@ class Preview(Callback):
 
 def to_fetch(dataset: str | None) -> str | None:
     """What ``data.download true`` would fetch for a dataset; None where it is here already."""
-    if dataset is None or Path(dataset).expanduser().is_file():
+    if dataset is None or Path(dataset).expanduser().exists():
         return None
     if dataset in d4rl.FILES:
         file = d4rl.FILES[dataset]

@@ -10,7 +10,7 @@ from adabc_lightning.env.exchange import PREFIX
 from adabc_lightning.errors import UserError, warn
 
 if TYPE_CHECKING:
-    from adabc_lightning.data.datasets import OfflineDataset
+    from adabc_lightning.data.offline import OfflineDataset
 
 # Rounding, and here and there an outlier, is clipped; whatever is outside by more than FAR of
 # the range in more than MANY of the rows was logged in other units.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.offline import OfflineDataset
 
 
 @runtime_checkable

@@ -16,10 +16,15 @@ from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.collector import Collector, Episode
-from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.faults import faults
+from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
-from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.mixture import Part, filtered, mixed, parts_of, sampler_for
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packing import AtLimit
+from adabc_lightning.data.replay import ReplayRing, UniformSampler
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.transitions import Layout
@@ -43,8 +48,10 @@ class ReplayDataModule(LightningDataModule):
         env_id: Gymnasium id of the environment to fine-tune in, ``module:Name-v0`` for one that a
             module registers, or ``log:FOLDER`` to learn from the episodes that another process
             adds to a folder (:class:`~adabc_lightning.env.robot.Robot`).
-        dataset: a D4RL-style HDF5 file, a CSV, Parquet or npz file, the name of a packaged
-            dataset or of one of D4RL's, a Minari id, or None to start without offline data.
+        dataset: a file or folder in one of the layouts of docs/data_formats.md, the name of a
+            packaged dataset or of one of D4RL's, a Minari id, or None to start without offline
+            data; or a list of them, each a name or a mapping with ``path`` and maybe ``weight`` and
+            ``filter`` (:class:`~adabc_lightning.data.mixture.Part`).
         schedule: the timeline.
         batch_size: B, transitions per gradient update, on all devices together.
         replay_capacity: rows of the online ring, on all devices together, kept offline rows
@@ -58,6 +65,13 @@ class ReplayDataModule(LightningDataModule):
         step_timeout: seconds that one step or reset of an environment, or the next episode of a
             log, may take before the run is ended; None for any.
         terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
+        observation_keys: which parts of the dataset's observations, where they have parts; None
+            for all of one dimension, sorted by name.
+        done_means: whether an array ``dones`` of the dataset flags terminals or timeouts.
+        success_terminates: whether a step that the dataset flags as success is a terminal.
+        max_time_gap: steps of the dataset that lie further apart than so many of its periods
+            are not of one episode; None for any gap.
+        mask: which of a robomimic file's masks chooses its demonstrations; None for all of them.
         seed: the run's seed.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
@@ -65,7 +79,7 @@ class ReplayDataModule(LightningDataModule):
     def __init__(
         self,
         env_id: str = "Hopper-v5",
-        dataset: str | None = "hopper-medium-replay",
+        dataset: str | list[str | dict[str, Any]] | None = "hopper-medium-replay",
         schedule: Schedule | None = None,
         batch_size: Positive = 256,
         replay_capacity: Positive | None = 250_000,
@@ -76,6 +90,11 @@ class ReplayDataModule(LightningDataModule):
         max_episode_steps: Positive | None = None,
         step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
+        observation_keys: list[str] | None = None,
+        done_means: DoneMeans | None = None,
+        success_terminates: bool = False,
+        max_time_gap: float | None = None,
+        mask: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -88,7 +107,8 @@ class ReplayDataModule(LightningDataModule):
                 f"{self.schedule.offline_updates}; give a dataset or set it to 0"
             )
         self.env_id = env_id
-        self.dataset_name = dataset
+        self.dataset_parts = parts_of(dataset)
+        self.dataset_name = " + ".join(part.path for part in self.dataset_parts) or None
         self.batch_size = batch_size
         self.replay_capacity = replay_capacity
         self.exploration_noise = exploration_noise
@@ -96,6 +116,8 @@ class ReplayDataModule(LightningDataModule):
         self.max_episode_steps = max_episode_steps
         self.step_timeout = step_timeout
         self.terminals_at_limit = terminals_at_limit
+        keys = None if observation_keys is None else tuple(observation_keys)
+        self.reading = Reading(keys, done_means, success_terminates, max_time_gap, mask)
         self.seed = seed
         self.batches = 0
         self.ranks = Ranks()
@@ -227,7 +249,7 @@ class ReplayDataModule(LightningDataModule):
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
-                self.shares.dataset if self.shares else self._load_dataset(self.dataset_name)
+                self.shares.dataset if self.shares else self._load_dataset(*self.dataset_parts)
             )
             assert self.dataset is not None
             rows = self.dataset.rows
@@ -237,7 +259,12 @@ class ReplayDataModule(LightningDataModule):
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
             self.replay = ReplayRing(
-                self.layout, rows, max(1, len(rows)), generator, device=self._device
+                self.layout,
+                rows,
+                max(1, len(rows)),
+                generator,
+                self._offline_sampler(),
+                self._device,
             )
         else:
             self.replay = self.shares.replay.reader(generator)
@@ -275,7 +302,16 @@ class ReplayDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
+        self._name_faults()
         return ExperienceStream(self)
+
+    def _name_faults(self) -> None:
+        """Says what in the dataset makes training wrong, before it begins."""
+        begun = self.trainer is not None and self.agent.gradient_updates
+        if self.dataset is None or self.shares is not None or self.ranks.rank or begun:
+            return
+        for sentence in faults(self.dataset, self.spec.max_episode_steps):
+            warn(f"dataset {self.dataset_name!r}: {sentence}")
 
     def transfer_batch_to_device(
         self, batch: TensorDict, device: torch.device, dataloader_idx: int
@@ -353,12 +389,23 @@ class ReplayDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _load_dataset(self, name: str) -> OfflineDataset:
-        dataset = load_dataset(
-            name,
-            max_episode_steps=self.spec.max_episode_steps,
-            download=self.download,
-            terminals_at_limit=self.terminals_at_limit,
-        )
-        check_task(dataset, self.spec)
-        return dataset
+    def _offline_sampler(self) -> UniformSampler:
+        if self.dataset is None or not self.dataset.sources:
+            return UniformSampler()
+        return sampler_for(self.dataset_parts, [rows for _, rows in self.dataset.sources])
+
+    def _load_dataset(self, *parts: Part | str) -> OfflineDataset:
+        found = []
+        for part in parts:
+            wanted = Part(part) if isinstance(part, str) else part
+            dataset = load_dataset(
+                wanted.path,
+                max_episode_steps=self.spec.max_episode_steps,
+                download=self.download,
+                terminals_at_limit=self.terminals_at_limit,
+                reading=self.reading,
+            )
+            dataset = filtered(dataset, wanted.filter)
+            check_task(dataset, self.spec)
+            found.append(dataset)
+        return mixed(found)

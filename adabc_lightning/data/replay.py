@@ -76,6 +76,10 @@ class UniformSampler(RandomSampler):
         """Indices ``[batch_size]``."""
         return torch.randint(0, len(storage), (batch_size,), generator=self._rng), {}
 
+    def fresh(self) -> "UniformSampler":
+        """Another one like it, for draws of its own."""
+        return UniformSampler()
+
 
 class ReplayRing:
     """Packed transitions; the oldest row is overwritten when the ring is full.
@@ -122,7 +126,8 @@ class ReplayRing:
             generator: draws its samples. To neither of the two may a row be added.
         """
         other = copy.copy(self)
-        other.generator, other.sampler = generator, UniformSampler()
+        assert isinstance(self.sampler, UniformSampler)
+        other.generator, other.sampler = generator, self.sampler.fresh()
         other._buffer = ReplayBuffer(
             storage=self._buffer.storage, sampler=other.sampler, generator=generator
         )

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.collector import Collector, SavedCollector
-from adabc_lightning.data.datasets import OfflineDataset
 from adabc_lightning.data.log import LogCollector, SavedLogCollector
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout

@@ -270,6 +270,29 @@ def test_what_it_converts_is_the_same_dataset(
     assert os.listdir("new") == ["a.hdf5"]
 
 
+@pytest.mark.parametrize("left_out", [(), ("next_observations",)], ids=["v2", "mixed"])
+def test_what_it_converts_to_minari_has_the_same_rows(
+    left_out: tuple[str, ...], tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    data = {key: array for key, array in episodes(20).items() if key not in left_out}
+    data["terminals"][9] = True
+    np.savez("a.npz", **data)
+    said = inspect(f"a.npz --env-id {TOY} --convert mine/toy-v0", capsys)
+    assert said.endswith(f"\nmine/toy-v0: {100 if not left_out else 81} transitions\n")
+    before, after = load_dataset("a.npz"), load_dataset("mine/toy-v0")
+    assert torch.equal(before.rows, after.rows)
+    assert torch.equal(before.episode_T, after.episode_T)
+    assert (before.terminals, before.timeouts) == (after.terminals, after.timeouts)
+    assert main(["inspect", "a.npz", "--env-id", TOY, "--convert", "mine/toy-v0"]) == 2
+    assert "exists; choose another --convert" in capsys.readouterr().err
+    if not left_out:
+        np.savez("torn.npz", **data | {"next_observations": data["observations"] + 1})
+        assert main(["inspect", "torn.npz", "--env-id", TOY, "--convert", "mine/torn-v0"]) == 2
+        assert "in episode 0 next observations are not the next row's" in capsys.readouterr().err
+        assert not (tmp_path / "minari" / "mine" / "torn-v0").exists()
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_figure(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
@@ -294,6 +317,10 @@ MISTAKES = [
     ("a.hdf5 --max-episode-steps 0", "--max-episode-steps is 0; it must be 1 or more"),
     ("a.hdf5 --plot a.txt", "--plot a.txt must end in .svg, .png, .pdf"),
     ("a.hdf5 --convert a.csv", "--convert a.csv must end in .hdf5 or .h5"),
+    ("a.hdf5 --convert mine/x-v0", "Minari stores an environment; give --env-id"),
+    ("a.hdf5 --done-means timeout", "has no 'dones'; set it to null"),
+    ("a.hdf5 --done-means end", "--done-means: invalid choice: 'end'"),
+    ("a.hdf5 --max-time-gap 0", "data.max_time_gap is 0.0; it must be 1 period or more"),
     ("a.hdf5 --convert a.hdf5/b.hdf5", "cannot be written: "),
     ("a.hdf5 --envid X", "did you mean '--env-id'?"),
     ("", "the following arguments are required: DATA"),

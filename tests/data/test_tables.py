@@ -103,9 +103,12 @@ def test_episodes_by_their_name(tmp_path: Path, delimiter: str) -> None:
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.lists(st.integers(0, 2), min_size=2, max_size=20))
-def test_episode_column_equals_timeouts(tmp_path_factory: pytest.TempPathFactory, ids) -> None:
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=10), st.permutations(range(10)))
+def test_episode_column_equals_timeouts(
+    tmp_path_factory: pytest.TempPathFactory, lengths, names
+) -> None:
     folder = tmp_path_factory.getbasetemp()
+    ids = np.repeat(names[: len(lengths)], lengths)
     data = columns(len(ids))
     data["terminals"][:] = False
     ends = np.append(np.diff(ids) != 0, True)

@@ -226,14 +226,20 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
 def _load(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     from adabc_lightning.commands.bench import processes
 
-    runs = [processes.load(options.rows) for _ in range(min(3, options.rounds))]
-    seconds = statistics.median(run["seconds"] for run in runs)
-    peak = statistics.median(run["peak"] for run in runs)
-    line = (
-        f"{options.rows} transitions      {seconds:.2f} s from HDF5, peak {peak:.2f} × their "
-        f"float32 size ({runs[0]['size'] / 2**20:.0f} MiB)"
-    )
-    return {"seconds": [run["seconds"] for run in runs], "peak": peak, **runs[0]}, [line]
+    measured: dict[str, Any] = {}
+    lines = []
+    layouts = {"HDF5": False} | ({"LeRobot's Parquet": True} if find_spec("pyarrow") else {})
+    for name, lerobot in layouts.items():
+        runs = [processes.load(options.rows, lerobot) for _ in range(min(3, options.rounds))]
+        seconds = statistics.median(run["seconds"] for run in runs)
+        peak = statistics.median(run["peak"] for run in runs)
+        lines.append(
+            f"{options.rows} transitions      {seconds:.2f} s from {name}, peak {peak:.2f} × "
+            f"their float32 size ({runs[0]['size'] / 2**20:.0f} MiB)"
+        )
+        seconds_peak = {**runs[0], "seconds": [run["seconds"] for run in runs], "peak": peak}
+        measured |= {"lerobot": seconds_peak} if lerobot else seconds_peak
+    return measured, lines
 
 
 def _start(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:

@@ -14,15 +14,18 @@ import numpy as np
 from adabc_lightning.commands.bench.updates import Shapes
 
 
-def load(rows: int) -> dict[str, float]:
+def load(rows: int, lerobot: bool = False) -> dict[str, float]:
     """Seconds and peak memory of loading an uncompressed D4RL-style HDF5 file of Hopper's sizes.
 
+    Args:
+        rows: transitions.
+        lerobot: a folder like LeRobot's in its place: Parquet, 14 observations and 14 actions.
     Returns: ``seconds``, ``peak``: what the process grew by at most, in multiples of the float32
         rows' own size, and that size in bytes, ``size``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "log.hdf5")
-        _write(path, rows)
+        path = Path(folder, "log") if lerobot else Path(folder, "log.hdf5")
+        (_write_lerobot if lerobot else _write)(path, rows)
         words = [sys.executable, "-m", "adabc_lightning.commands.bench.processes", str(path)]
         answer = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     seconds, peak, size = map(float, answer.split())
@@ -42,6 +45,33 @@ def _write(path: Path, rows: int) -> None:
         file["rewards"] = rng.standard_normal(rows, dtype=np.float32)
         file["terminals"] = np.arange(1, rows + 1) % 1000 == 0
         file["timeouts"] = np.arange(1, rows + 1) % 1000 == 500
+
+
+def _write_lerobot(folder: Path, rows: int, size: int = 14, most: int = 500_000) -> None:
+    """The same in LeRobot's layout, a file for each ``most`` rows."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    (folder / "data").mkdir(parents=True)
+    (folder / "meta").mkdir()
+    (folder / "meta" / "info.json").write_text(
+        f'{{"codebase_version": "v3.0", "total_frames": {rows}, "total_tasks": 1}}'
+    )
+    for start in range(0, rows, most):
+        step = np.arange(start, min(rows, start + most))
+        starts = pyarrow.array(np.arange(len(step) + 1, dtype=np.int32) * size)
+        lists = [
+            pyarrow.ListArray.from_arrays(starts, rng.standard_normal(len(step) * size, np.float32))
+            for _ in range(2)
+        ]
+        columns = {"observation.state": lists[0], "action": lists[1]}
+        columns |= {"next.reward": rng.standard_normal(len(step), np.float32)}
+        columns |= {"episode_index": step // 500, "frame_index": step % 500}
+        columns |= {"timestamp": (step % 500 / 30).astype(np.float32)}
+        parquet.write_table(
+            pyarrow.table(columns), folder / "data" / f"file-{start // most:03d}.parquet"
+        )
 
 
 def _load(path: str) -> None:

@@ -52,16 +52,18 @@ def minari_datasets(root: Path) -> Iterator[str]:
 
 def user_files(folder: Path) -> Iterator[Finding]:
     """Which HDF5 files have D4RL's columns."""
-    import h5py
-
-    from adabc_lightning.data.columns import hdf5_columns
+    from adabc_lightning.data.episodes import needs_no_terminals
+    from adabc_lightning.data.formats.columns import check_needed
+    from adabc_lightning.data.formats.find import open_log
+    from adabc_lightning.data.formats.source import Reading
     from adabc_lightning.errors import UserError
 
     found = []
     for path in sorted(folder.glob("*.hdf5")):
         try:
-            with h5py.File(path, "r") as file:
-                found.append(f"{path.name} ({len(hdf5_columns(file, path)['rewards']):,})")
+            with open_log(path, Reading()) as source:
+                check_needed(source, needs_no_terminals(source, Reading()))
+                found.append(f"{path.name} ({source.rows:,})")
         except (UserError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             yield Finding(

@@ -6,7 +6,7 @@ import numpy as np
 
 from adabc_lightning.commands.collect.card import library_versions, return_statistics
 from adabc_lightning.commands.inspect.environment import Trial
-from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.offline import OfflineDataset
 
 AT_BOUND = 1e-3  # of the range
 CELLS = 20  # along each of the two axes of the coverage

@@ -14,9 +14,11 @@ examples:
   inspect log.csv
   inspect log.parquet --env-id my_pkg.envs:MyEnv-v0 --allow my_pkg --plot card.svg
   inspect log.npz --env-id Hopper-v5 --convert log.hdf5
+  inspect demos.hdf5 --mask train --observation-keys object,robot0_eef_pos
 
-DATA is what data.dataset of fit takes: a CSV, Parquet, npz or HDF5 file, a Minari id, a D4RL or
-packaged name. docs/your_own.md says which columns a file needs."""
+DATA is what data.dataset of fit takes: a file or folder in one of the layouts of
+docs/data_formats.md, a Minari id, a D4RL or packaged name. docs/your_own.md says which columns a
+log needs."""
 
 _FIGURES = (".svg", ".png", ".pdf")
 
@@ -28,15 +30,31 @@ def parse(words: list[str]) -> Namespace:
     """
     parser = Options("inspect", "Checks a dataset and prints its data card.", _EXAMPLES)
     add = parser.add_argument
-    add("data", metavar="DATA", help="a file, a Minari id or a dataset's name")
+    add("data", metavar="DATA", help="a file or folder, a Minari id or a dataset's name")
     add("--env-id", help="Gymnasium id; checks that environment and data fit together")
     add("--max-episode-steps", type=int, metavar="T",
         help="time limit in steps (default: the environment's)")  # fmt: skip
     add("--terminals-at-limit", choices=("terminal", "timeout"), default="terminal",
         help="timeout: the data flag the time limit as a terminal")  # fmt: skip
+    add(
+        "--observation-keys",
+        type=lambda text: tuple(text.split(",")),
+        metavar="KEY,KEY",
+        help="parts of observations to read, where they have parts (default: all flat ones)",
+    )
+    add("--done-means", choices=("terminal", "timeout"), help="what an array dones flags")
+    add("--success-terminates", action="store_true", help="a step flagged as success is a terminal")
+    add(
+        "--max-time-gap",
+        type=float,
+        metavar="PERIODS",
+        help="steps further apart by their times are of two episodes",
+    )
+    add("--mask", metavar="NAME", help="one of a robomimic file's masks")
     add("--plot", type=Path, metavar="FILE", help="draw the card (.svg, .png or .pdf)")
-    add("--convert", type=Path, metavar="FILE", help="write the data as HDF5, as D4RL has it (v2)")
-    add("--overwrite", action="store_true", help="replace the file that --convert names")
+    add("--convert", type=Path, metavar="TARGET", help="write the data as FILE.hdf5, as D4RL has "
+        "it (v2), or as a Minari dataset such as mine/x-v0 (with --env-id)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace what --convert names")
     options = parser.parse_args(words)
     if options.max_episode_steps is not None and options.max_episode_steps < 1:
         raise UserError(f"--max-episode-steps is {options.max_episode_steps}; it must be 1 or more")
@@ -45,15 +63,28 @@ def parse(words: list[str]) -> Namespace:
             raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
         if find_spec("matplotlib") is None:
             raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
-    target = options.convert
-    if target is not None:
-        if target.suffix not in (".hdf5", ".h5"):
-            raise UserError(f"--convert {target} must end in .hdf5 or .h5")
-        if target.exists() and not options.overwrite:
-            raise UserError(
-                f"{target} exists; choose another --convert, or replace it with --overwrite"
-            )
+    if options.convert is not None:
+        _check_target(options)
     return options
+
+
+def _check_target(options: Namespace) -> None:
+    from adabc_lightning.data.datasets import D4RL_NAME, MINARI_ID
+
+    target = options.convert
+    path = target
+    if target.suffix not in (".hdf5", ".h5"):
+        if not MINARI_ID.fullmatch(str(target)) or D4RL_NAME.fullmatch(str(target)):
+            raise UserError(
+                f"--convert {target} must end in .hdf5 or .h5, or be a Minari id such as mine/x-v0"
+            )
+        if options.env_id is None:
+            raise UserError(f"--convert {target}: Minari stores an environment; give --env-id")
+        from minari.storage.datasets_root_dir import get_dataset_path  # slow
+
+        path = get_dataset_path(str(target))
+    if path.exists() and not options.overwrite:
+        raise UserError(f"{path} exists; choose another --convert, or replace it with --overwrite")
 
 
 def main(words: list[str]) -> None:
@@ -69,13 +100,23 @@ def main(words: list[str]) -> None:
     from adabc_lightning.commands.inspect.findings import findings
     from adabc_lightning.data.actions import check_task
     from adabc_lightning.data.datasets import load_dataset
+    from adabc_lightning.data.formats.source import Reading
 
     trial = None
     if options.env_id is not None:
         trial = try_out(options.env_id, options.max_episode_steps)
     limit = trial.spec.max_episode_steps if trial else options.max_episode_steps
     dataset = load_dataset(
-        options.data, max_episode_steps=limit, terminals_at_limit=options.terminals_at_limit
+        options.data,
+        max_episode_steps=limit,
+        terminals_at_limit=options.terminals_at_limit,
+        reading=Reading(
+            options.observation_keys,
+            options.done_means,
+            options.success_terminates,
+            options.max_time_gap,
+            options.mask,
+        ),
     )
     if trial is not None:
         check_task(dataset, trial.spec)
@@ -91,8 +132,7 @@ def main(words: list[str]) -> None:
         draw(dataset, card, limit, options.plot)
         print(f"\nfigure: {options.plot}")
     if options.convert is not None:
-        from adabc_lightning.data.writer import write_columns
+        from adabc_lightning.commands.inspect.convert import convert
 
-        columns = dataset.columns()
-        write_columns(options.convert, columns, file_card(card, trial))
-        print(f"\n{options.convert}: {len(columns['rewards']):,} transitions")
+        convert(dataset, options.convert, options.env_id, limit, file_card(card, trial))
+        print(f"\n{options.convert}: {len(dataset.rows):,} transitions")

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 
 from adabc_lightning.commands.inspect.card import CELLS, plane
-from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.offline import OfflineDataset
 
 mpl.use("Agg")  # needs no display
 import matplotlib.pyplot as plt

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.commands.inspect.environment import Trial
-from adabc_lightning.data.datasets import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE, OfflineDataset
+from adabc_lightning.data.faults import faults, terminal_episodes
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packing import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE
 
 SATURATED = 0.5  # share of rows at a bound
 UNUSED = 0.05  # share of the action range that the log stays within
@@ -28,11 +30,12 @@ def findings(
         trial: random episodes in the environment, None where none was given.
     """
     found = [
+        *faults(dataset, limit),
         *_time_limits(dataset, limit),
-        *_seams(dataset),
+        *_duplicates(dataset),
         *_rewards(dataset, card),
         *_actions(card, trial),
-        *_observations(card),
+        *_observations(card, dataset.unresolved),
         *(_environment(dataset, trial) if trial else []),
     ]
     if card["transitions"] < FEW:
@@ -48,13 +51,10 @@ def findings(
 
 def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
     length_E = dataset.episode_length_E.numpy()
-    terminal_E = _terminal_episodes(dataset)
-    found = []
+    terminal_E = terminal_episodes(dataset)
     if not dataset.terminals + dataset.timeouts:
-        return [
-            f"no end of an episode is flagged: {len(length_E)} episode of {length_E[0]:,} steps; "
-            "log terminal and timeout (or episode), or give --env-id or --max-episode-steps"
-        ]
+        return []
+    found = []
     longest = limit or int(length_E.max())
     full_E = length_E == longest
     ended = int((full_E & terminal_E).sum())
@@ -66,12 +66,6 @@ def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
             "as terminals: probably the time limit, which must not stop bootstrapping; set "
             "data.terminals_at_limit to timeout (here --terminals-at-limit timeout)"
         )
-    if limit is not None and (longer := int((length_E > limit).sum())):
-        found.append(
-            f"{longer:,} episodes are longer than the time limit of {limit:,} steps (the longest "
-            f"has {int(length_E.max()):,}): the ends of some are not flagged, or the limit is "
-            "another one"
-        )
     early = int(((length_E < longest) & ~terminal_E).sum()) - 1  # the last may be unfinished
     if limit is not None and early > 0.1 * len(length_E):
         found.append(
@@ -81,36 +75,17 @@ def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
     return found
 
 
-def _terminal_episodes(dataset: OfflineDataset) -> np.ndarray:
-    """Which episodes ``[E]`` end in a terminal."""
-    rows = dataset.rows[:, dataset.layout.columns["terminated"]].numpy() > 0
-    terminal_E = np.zeros(len(dataset.episode_length_E), bool)
-    terminal_E[dataset.episode_T.numpy()[rows]] = True
-    return terminal_E
-
-
-def _seams(dataset: OfflineDataset) -> list[str]:
-    columns, rows = dataset.layout.columns, dataset.rows.numpy()
-    observations, following = rows[:, columns["observation"]], rows[:, columns["next_observation"]]
-    inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
-    tolerance = 1e-3 * observations.std(0) + 1e-6
-    torn = inside & (np.abs(following[:-1] - observations[1:]) > tolerance).any(1)
-    found = []
-    if torn.any():
-        found.append(
-            f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
-            f"observation (the first in row {int(torn.argmax()):,}): ends of episodes are not "
-            "flagged, or rows are missing or shuffled"
-        )
-    width = observations.shape[1] + dataset.layout.action_size
+def _duplicates(dataset: OfflineDataset) -> list[str]:
+    rows = dataset.rows.numpy()
+    width = dataset.layout.observation_size + dataset.layout.action_size
     keys = np.ascontiguousarray(rows[:, :width]).view(np.dtype((np.void, 4 * width))).ravel()
     repeated = len(rows) - len(np.unique(keys))
-    if repeated > DUPLICATES * len(rows):
-        found.append(
-            f"{repeated:,} of {len(rows):,} rows repeat the observation and action of another one; "
-            "the same episodes may be in the file twice"
-        )
-    return found
+    if repeated <= DUPLICATES * len(rows):
+        return []
+    return [
+        f"{repeated:,} of {len(rows):,} rows repeat the observation and action of another one; "
+        "the same episodes may be in the file twice"
+    ]
 
 
 def _rewards(dataset: OfflineDataset, card: dict[str, Any]) -> list[str]:
@@ -151,16 +126,23 @@ def _actions(card: dict[str, Any], trial: Trial | None) -> list[str]:
     return found
 
 
-def _observations(card: dict[str, Any]) -> list[str]:
+def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str]:
     spread = zip(card["observation_std"], card["observation_min"], card["observation_max"],
                  strict=True)  # fmt: skip
     large, constant = [], []
     for i, (std, low, high) in enumerate(spread):
+        if f"observation_{i}" in unresolved:
+            continue
         if low == high:
             constant.append(f"observation_{i}")
         elif std > LARGE or max(-low, high) > 10 * LARGE:
             large.append(f"observation_{i}")
     found = []
+    if unresolved:
+        found.append(
+            f"float32 cannot tell the values of {_listed(list(unresolved))} apart: subtract the "
+            "first value (a Unix time), or leave it out"
+        )
     if constant:
         found.append(f"{_listed(constant)} never changes; leave it out where it says nothing")
     if large:

@@ -1,0 +1,148 @@
+"""Where the episodes of a log begin and end, and in which order its steps were taken.
+
+One set of rules for all formats. Terminals and timeouts are flags; an episode id ends an episode
+where it changes; a step, frame or time column puts rows in order. A time limit is never a terminal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adabc_lightning.data.formats.source import FINAL, Reading, Source
+from adabc_lightning.data.order import order
+from adabc_lightning.errors import UserError
+
+
+@dataclass
+class Steps:
+    """The steps of a log in the order that they were taken; S of them in T rows.
+
+    Args:
+        order_T: row at each place; None: the rows are in order.
+        place_S: each step's place; None: each place is a step.
+        terminal_S, timeout_S: flags, ``[S]`` bool; no step has both.
+        end_S: whether it is the last one of its episode, ``[S]`` bool.
+        final_S: whether a row without an action follows, its next observation; None: none has one.
+    """
+
+    order_T: np.ndarray | None
+    place_S: np.ndarray | None
+    terminal_S: np.ndarray
+    timeout_S: np.ndarray
+    end_S: np.ndarray
+    final_S: np.ndarray | None
+
+
+def arrange(
+    source: Source, scalars: dict[str, np.ndarray], limit: int | None, reading: Reading
+) -> Steps:
+    """Finds the episodes.
+
+    Args:
+        source: the log; what was found goes to its notes.
+        scalars: its scalar columns ``[T]`` but the rewards, whole.
+        limit: the environment's time limit in steps, which ends episodes where nothing says
+            otherwise; None: there is none.
+        reading: what the user knows.
+    Raises: UserError: flags that are none, rows that cannot be put in order, names that contradict
+        each other.
+    """
+    flags = _flags(source, scalars, reading)
+    terminal_T, timeout_T = flags["terminals"], flags.get("timeouts")
+    order_T, end_T = order(source, scalars, flags, reading)
+    if order_T is not None:
+        terminal_T = terminal_T[order_T]
+        timeout_T = None if timeout_T is None else timeout_T[order_T]
+        flags = {}
+    place_S = final_S = None
+    if FINAL in scalars:
+        final_T = scalars[FINAL]
+        place_S = np.flatnonzero(~final_T)
+        final_S = np.append(final_T[1:], False)[place_S]
+        terminal_T = terminal_T[place_S]
+        # What has a last observation of its own ends there.
+        timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
+        end_T = None
+    if timeout_T is None and end_T is None:
+        timeout_T = _every(limit, terminal_T)
+    elif end_T is not None:
+        timeout_T = end_T if timeout_T is None else timeout_T | end_T
+    assert timeout_T is not None
+    timeout_S = timeout_T & ~terminal_T
+    end_S = terminal_T | timeout_S
+    if len(end_S):
+        end_S[-1] = True  # the last episode may be unfinished
+    return Steps(order_T, place_S, terminal_T, timeout_S, end_S, final_S)
+
+
+def needs_no_terminals(source: Source, reading: Reading) -> bool:
+    """Whether ends of episodes are known without a column for terminals."""
+    has_dones = "dones" in source.scalars and (
+        reading.done_means is not None or "timeouts" in source.scalars
+    )
+    return has_dones or source.ends_known
+
+
+def _flags(
+    source: Source, scalars: dict[str, np.ndarray], reading: Reading
+) -> dict[str, np.ndarray]:
+    """``terminals`` and maybe ``timeouts``, ``[T]`` bool, from whatever says so."""
+    where, means = source.where, reading.done_means
+    flags: dict[str, np.ndarray] = {
+        key: _flag(source, key, scalars[key])
+        for key in ("terminals", "timeouts", "dones", "success")
+        if key in scalars and (key != "success" or reading.success_terminates)
+    }
+    done_T = flags.pop("dones", None)
+    if means is not None:
+        key = {"terminal": "terminals", "timeout": "timeouts"}[means]
+        if done_T is None:
+            raise UserError(
+                f"data.done_means is {means}, but {where} has no 'dones'; set it to null"
+            )
+        if key in flags:
+            raise UserError(
+                f"{where} has 'dones', which data.done_means says are {key}, and {key!r} as well; "
+                "set it to null"
+            )
+        flags[key] = done_T
+    elif done_T is not None and "terminals" not in flags and "timeouts" in flags:
+        # Gym's done: terminated or truncated. Stable-Baselines3's buffers say it so.
+        flags["terminals"] = done_T & ~flags["timeouts"]
+    elif done_T is not None and done_T.any():
+        source.notes.append(
+            f"{where}: 'dones' looks like ends of episodes and is not read"
+            + (", so that no episode ends in a terminal" if "terminals" not in flags else "")
+            + "; data.done_means says whether it means terminals or timeouts"
+        )
+    rows = len(next(iter(scalars.values())))
+    terminal_T = flags.get("terminals", np.zeros(rows, bool))
+    if reading.success_terminates:
+        if "success" not in flags:
+            raise UserError(
+                f"data.success_terminates is true, but {where} has no 'success'; it is read "
+                "from a column success or is_success"
+            )
+        terminal_T = terminal_T | flags.pop("success")
+    flags["terminals"] = terminal_T
+    return flags
+
+
+def _flag(source: Source, key: str, flag_T: np.ndarray) -> np.ndarray:
+    """``[T]`` bool from whatever type the flags are stored in."""
+    wrong = np.flatnonzero((flag_T != 0) & (flag_T != 1))
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"{source.where}: {key!r} must be 0 or 1, but {source.place(int(row))} is {flag_T[row]}"
+        )
+    return np.asarray(flag_T == 1)
+
+
+def _every(limit: int | None, terminal_T: np.ndarray) -> np.ndarray:
+    """``[T]`` bool: every ``limit``-th step since the last terminal; never without a limit."""
+    if limit is None:
+        return np.zeros_like(terminal_T)
+    step_T = np.arange(len(terminal_T))
+    start_T = np.maximum.accumulate(np.where(np.append(True, terminal_T[:-1]), step_T, 0))
+    return np.asarray((step_T - start_T) % limit == limit - 1)

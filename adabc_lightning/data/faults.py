@@ -1,0 +1,94 @@
+"""What in a dataset makes training wrong: ends that are none, ends that are missing."""
+
+import numpy as np
+
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packing import SUSPICIOUS_SHARE
+
+FEW = 5  # episodes: of fewer nothing is said
+COMMON = 0.1  # share of all episodes
+
+
+def faults(dataset: OfflineDataset, limit: int | None) -> list[str]:
+    """One sentence for each; ``fit`` says them before it trains, ``inspect`` among its findings.
+
+    Args:
+        dataset: what was logged.
+        limit: the environment's time limit in steps, None where none is known.
+    """
+    return [
+        *_no_ends(dataset),
+        *_limits_as_terminals(dataset, limit),
+        *_too_long(dataset, limit),
+        *_torn(dataset),
+    ]
+
+
+def terminal_episodes(dataset: OfflineDataset) -> np.ndarray:
+    """Which episodes ``[E]`` end in a terminal."""
+    rows = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
+    terminal_E = np.zeros(len(dataset.episode_length_E), bool)
+    terminal_E[dataset.episode_T.numpy()[rows]] = True
+    return terminal_E
+
+
+def _no_ends(dataset: OfflineDataset) -> list[str]:
+    if dataset.terminals + dataset.timeouts:
+        return []
+    length_E = dataset.episode_length_E
+    return [
+        f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
+        "log terminal and timeout (or episode), or give --env-id or --max-episode-steps"
+    ]
+
+
+def _limits_as_terminals(dataset: OfflineDataset, limit: int | None) -> list[str]:
+    """Nearly all terminals at one same step, or there and one step after: a limit of the logger's.
+
+    At the environment's own limit it is said when the dataset is read.
+    """
+    length_E, terminal_E = dataset.episode_length_E.numpy(), terminal_episodes(dataset)
+    steps, counts = np.unique(length_E[terminal_E], return_counts=True)
+    if not len(steps):
+        return []
+    after = np.array([counts[steps == step + 1].sum() for step in steps])
+    best = int(np.argmax(counts))
+    step, count = int(steps[best]), int(counts[best] + after[best])
+    longer = (length_E > step + 1).mean()
+    if (
+        count < max(FEW, SUSPICIOUS_SHARE * terminal_E.sum(), COMMON * len(length_E))
+        or step in (1, limit)
+        or longer > COMMON
+    ):
+        return []
+    where = f"step {step:,}" + (f" or {step + 1:,}" if after[best] else "")
+    return [
+        f"{count:,} of {int(terminal_E.sum()):,} terminals are at {where} of their episodes: "
+        "probably a time limit, which must not stop bootstrapping; flag these ends as timeouts"
+    ]
+
+
+def _too_long(dataset: OfflineDataset, limit: int | None) -> list[str]:
+    length_E = dataset.episode_length_E.numpy()
+    if limit is None or not (longer := int((length_E > limit).sum())):
+        return []
+    return [
+        f"{longer:,} episodes are longer than the time limit of {limit:,} steps (the longest "
+        f"has {int(length_E.max()):,}): the ends of some are not flagged, or the limit is "
+        "another one"
+    ]
+
+
+def _torn(dataset: OfflineDataset) -> list[str]:
+    columns, rows = dataset.layout.columns, dataset.rows.cpu().numpy()
+    observations, following = rows[:, columns["observation"]], rows[:, columns["next_observation"]]
+    inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
+    tolerance = 1e-3 * observations.std(0) + 1e-6
+    torn = inside & (np.abs(following[:-1] - observations[1:]) > tolerance).any(1)
+    if not torn.any():
+        return []
+    return [
+        f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
+        f"observation (the first in row {int(torn.argmax()):,}): ends of episodes are not "
+        "flagged, or rows are missing or shuffled"
+    ]

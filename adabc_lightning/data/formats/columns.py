@@ -1,0 +1,178 @@
+"""Arrays by their names, as D4RL's columns: what npz files and flat HDF5 files have in common."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.data.formats.source import Reading, Source, slices
+from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign, listed
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import check_memory
+
+_LENIENT = ("success", "step", "time")  # common words: arrays of other shapes mean other things
+
+
+class Beside:
+    """Columns ``[T, N_i]`` or ``[T]`` side by side, as one of ``[T, ΣN]``; nothing is read yet.
+
+    Args:
+        columns: those to join, in order.
+    """
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        self.columns = columns
+        widths = [column.shape[1] if len(column.shape) > 1 else 1 for column in columns]
+        self.shape = (columns[0].shape[0], sum(widths))
+        self.dtype = np.result_type(*(column.dtype for column in columns))
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        parts = [np.asarray(column[rows]) for column in self.columns]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def array_source(where: str, arrays: Mapping[str, Any], reading: Reading) -> Source:
+    """A log of named arrays ``[T]`` or ``[T, N]``, checked.
+
+    Args:
+        where: the file, for messages.
+        arrays: all that are there: anything with ``shape``, ``dtype`` and slices of rows.
+        reading: what the user knows.
+    Raises: UserError: two names for one thing; types, shapes or sizes that do not agree.
+    """
+    named = assign(list(arrays), where)
+    columns, read = named_columns(where, arrays, named, reading)
+    check_columns(columns, where)
+    rows = columns["observations"].shape[0] if "observations" in columns else 0
+    return Source(
+        where=where,
+        names=list(arrays),
+        read=read,
+        widths={key: columns[key].shape[1] for key in VECTORS if key in columns},
+        scalars=[key for key in SCALARS if key in columns],
+        blocks=slices(columns, rows),
+        rows=rows,
+    )
+
+
+def named_columns(
+    where: str, arrays: Mapping[str, Any], named: Named, reading: Reading
+) -> tuple[dict[str, Any], list[str]]:
+    """Key → array or several of them side by side, and the names that are read."""
+    columns, read = {}, []
+    for key, name in named.single.items():
+        if key not in _LENIENT or _is_scalar_column(arrays[name]):
+            columns[key] = arrays[name]
+            read.append(name)
+    for key, names in named.numbered.items():
+        columns[key] = Beside([arrays[name] for name in names])
+        read += names
+    for key, parts in named.parts.items():
+        flat = {part: name for part, name in parts.items() if _is_flat(arrays[name])}
+        chosen = chosen_parts(where, key, flat, parts, reading)
+        columns[key] = Beside([arrays[flat[part]] for part in chosen])
+        read += [flat[part] for part in chosen]
+    return columns, read
+
+
+def chosen_parts(
+    where: str,
+    key: str,
+    flat: Mapping[str, Any],
+    parts: Mapping[str, Any],
+    reading: Reading,
+) -> list[str]:
+    """Which parts of a vector that has parts are read, in order.
+
+    Args:
+        where: the file, for the message.
+        key: which vector.
+        flat: the parts that can be read: of one dimension, numeric.
+        parts: all of them.
+        reading: what the user chose.
+    Raises: UserError: one that was chosen is not there or not flat, or there is none.
+    """
+    known = ", ".join(map(one_line, sorted(parts)))
+    wanted = reading.observation_keys
+    if key == "actions" or wanted is None:
+        wanted = tuple(sorted(flat))
+    for part in wanted:
+        if part not in flat:
+            what = "is no array of one dimension" if part in parts else "is not there"
+            raise UserError(
+                f"{where}: {part!r} of data.observation_keys {what}; {key} have: {known}"
+            )
+    if not wanted:
+        raise UserError(f"{where}: no part of {key} is flat; they have: {known}")
+    return list(wanted)
+
+
+def _is_flat(array: Any) -> bool:
+    return len(array.shape or ()) in (1, 2) and array.dtype.kind in "biuf"
+
+
+def _is_scalar_column(array: Any) -> bool:
+    shape = array.shape or ()
+    return array.dtype.kind in "biuf" and (len(shape) == 1 or shape[1:] == (1,))
+
+
+def check_columns(columns: Mapping[str, Any], where: str) -> None:
+    """Refuses types, shapes and sizes that do not agree.
+
+    Args:
+        columns: key → array or HDF5 dataset, ``[T]`` or ``[T, N]``; nothing is read.
+        where: the file, for the message.
+    Raises: UserError: as said.
+    """
+    for key in (*VECTORS, *SCALARS):
+        if key not in columns:
+            continue
+        column, kinds = columns[key], "biufSU" if key == "episode" else "biuf"
+        if column.dtype.kind not in kinds:
+            raise UserError(f"{where}: {key!r} must be numeric, but has type {column.dtype}")
+        shape = column.shape or ()
+        fits = len(shape) == 2 if key in VECTORS else len(shape) == 1 or shape[1:] == (1,)
+        if not fits or 0 in shape:
+            wanted = "[rows, columns]" if key in VECTORS else "[rows]"
+            raise UserError(f"{where}: {key!r} must be {wanted}, not empty, but is {list(shape)}")
+    if "observations" not in columns:
+        return
+    rows, size = columns["observations"].shape
+    for key, column in columns.items():
+        if column.shape[0] != rows:
+            raise UserError(
+                f"{where}: {key!r} has {column.shape[0]} rows, but 'observations' {rows}"
+            )
+        if key == "next_observations" and column.shape[1] != size:
+            raise UserError(f"{where}: {key!r} must be as wide as 'observations', {size} columns")
+
+
+def check_room(rows: int, observations: int, actions: int, where: str) -> None:
+    """Raises: UserError: no memory for so many packed rows, and the ring's copy of them."""
+    check_memory(2 * rows * Layout(observations, actions).width, where)
+
+
+def check_needed(source: Source, optional: bool) -> None:
+    """Refuses a log that lacks what every log needs.
+
+    Args:
+        source: the log.
+        optional: ``terminals`` may be missing: what ends episodes is known from elsewhere.
+    Raises: UserError: with the names of all there is.
+    """
+    words = {key: f"'{key}'" for key in ("observations", "actions", "rewards", "terminals")}
+    if source.kind == "columns":
+        words = dict(zip(words, ("observation_0", "action_0", "reward", "terminal"), strict=True))
+        words = {key: f"column {word}" for key, word in words.items()}
+    for key, word in words.items():
+        if key in source.widths or key in source.scalars or (key == "terminals" and optional):
+            continue
+        more = ""
+        if key == "terminals" and "dones" in source.scalars:
+            more = (
+                "; its 'dones' are ends of episodes, and only you know whether as true terminals "
+                "or at time limits: set data.done_means to terminal or timeout"
+            )
+        names = sorted(source.names) if source.kind == "arrays" else source.names
+        raise UserError(f"{source.where} has no {word}; it has: {listed(list(names))}{more}")

@@ -1,0 +1,100 @@
+"""JSON Lines: an object a line, of numbers and lists of numbers."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.data.formats.packed import lines_of, opened
+from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.tables import Column, coded, episode_code, moment, table_source
+from adabc_lightning.data.names import SCALARS
+from adabc_lightning.errors import UserError, one_line
+
+
+def json_source(path: Path, line: str, reading: Reading) -> Source:
+    """A log of objects, which all have what the first one has.
+
+    Args:
+        path: the file.
+        line: its first one.
+        reading: what the user knows.
+    Raises: UserError: two names for one thing; the rest as it is read.
+    """
+    first = _object(path, line, 1)
+    columns = {name: _column(value) for name, value in first.items()}
+
+    def read(wanted: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
+        start = 0
+        with opened(path) as file:
+            lines = (line for line in lines_of(file, path) if line.strip())
+            while chunk := list(islice(lines, most)):
+                rows = [_object(path, text, start + i + 1) for i, text in enumerate(chunk)]
+                yield {
+                    name: _values(path, name, columns[name].width, rows, start) for name in wanted
+                }
+                start += len(rows)
+
+    return table_source(str(path), columns, list(columns), read, reading)
+
+
+def _object(path: Path, line: str, number: int) -> dict[str, Any]:
+    """A line's object, with the parts of objects in it as ``observation.position``."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: line {number} is no JSON: {one_line(str(error))}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: line {number} must be a JSON object, as line 1 is")
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _column(value: Any) -> Column:
+    if isinstance(value, list):
+        numeric = bool(value) and all(isinstance(v, int | float) for v in value)
+        return Column(len(value), numeric, f"a list such as {str(value)[:40]}")
+    numeric = isinstance(value, int | float) or value is None
+    return Column(0, numeric, f"such as {str(value)[:40]!r}")
+
+
+def _values(
+    path: Path, name: str, width: int, rows: list[dict[str, Any]], start: int
+) -> np.ndarray:
+    """``[n]`` or ``[n, width]`` float64; what is missing is NaN, and refused when checked."""
+    values = [row.get(name) for row in rows]
+    what = f"column {one_line(name)}"
+    try:
+        if name.lower() in SCALARS["episode"]:
+            return coded(f"{path}: {what}", episode_code, values, "line", start + 1)
+        if name.lower() in SCALARS["time"]:
+            return coded(f"{path}: {what}", moment, values, "line", start + 1)
+        if width:
+            wrong = next(
+                (i for i, v in enumerate(values) if not isinstance(v, list) or len(v) != width),
+                None,
+            )
+            if wrong is not None:
+                raise UserError(
+                    f"{path}: {what} has {width} numbers in line 1, but in line "
+                    f"{start + wrong + 1} is {str(values[wrong])[:40]}"
+                )
+            values = list(chain.from_iterable(values))  # type: ignore[arg-type]
+        strange = {type(v) for v in values} - {int, float, bool, type(None)}
+        if not strange:
+            array = np.array([np.nan if v is None else v for v in values], np.float64)
+            return array.reshape(-1, width) if width else array
+        wrong = next(i for i, v in enumerate(values) if type(v) in strange) // max(1, width)
+        raise UserError(f"{path}: {what} must be numeric, but line {start + wrong + 1} is not")
+    except UserError:
+        raise
+    except OverflowError as error:
+        raise UserError(f"{path}: {what} has a number that is too large") from error

@@ -1,0 +1,96 @@
+"""Text files, plain or packed with gzip or zstd, a line at a time and never absurdly much."""
+
+import gzip
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import amount
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_LONGEST = 1 << 20  # characters of a line
+# What numbers as text are packed to is a third to a twentieth; a hundredth is no log.
+_PACKED, _SMALL = 200, 64 << 20
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """The file as text, unpacked on the way."""
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(4)
+            raw.seek(0)
+            packed: Any = raw
+            if magic.startswith(GZIP):
+                packed = gzip.GzipFile(fileobj=raw)
+            elif magic == ZSTD:
+                packed = _zstd(path)
+            if packed is not raw:
+                packed = io.BufferedReader(_Bounded(packed, path))
+            with io.TextIOWrapper(packed, "utf-8-sig", newline="") as text:
+                yield text
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8; a CSV file must be") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be unpacked: {one_line(str(error))}") from error
+    except Exception as error:  # zlib's own
+        if type(error).__module__ != "zlib":
+            raise
+        raise UserError(f"{path} cannot be unpacked: {one_line(str(error))}") from error
+
+
+def _zstd(path: Path) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise UserError(
+            f"{path}: zstd needs pyarrow: pip install 'adabc_lightning[tables]'"
+        ) from error
+    return pyarrow.input_stream(str(path), compression="zstd")
+
+
+class _Bounded(io.RawIOBase):
+    """Reads on while what comes out is not absurdly more than what went in."""
+
+    def __init__(self, packed: Any, path: Path) -> None:
+        self._packed, self._path = packed, path
+        self._left = max(_SMALL, _PACKED * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._packed.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UserError(
+                f"{self._path} has {amount(self._path.stat().st_size)} and unpacks to more than "
+                f"{_PACKED} times that: it was made to fill your memory"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def line_of(file: TextIO, path: Path) -> str:
+    """The next line, "" at the end.
+
+    Raises: UserError: it is longer than any table's.
+    """
+    line = file.readline(_LONGEST)
+    if len(line) >= _LONGEST:
+        raise UserError(f"{path} has a line of more than {amount(_LONGEST)}: it is no table")
+    return line
+
+
+def lines_of(file: TextIO, path: Path) -> Iterator[str]:
+    """All lines that are left.
+
+    Raises: UserError: as above.
+    """
+    while line := line_of(file, path):
+        yield line

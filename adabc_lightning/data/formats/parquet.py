@@ -1,0 +1,128 @@
+"""Parquet: a column per number or lists of numbers, read a few thousand rows at a time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.tables import Column, coded, episode_code, moment, table_source
+from adabc_lightning.data.names import SCALARS
+from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import check_bytes
+
+_BUFFER = 1 << 20  # bytes of a column chunk that are read at once
+
+
+def open_parquet(path: Path, reading: Reading, stack: ExitStack) -> Source:
+    """A log in a Parquet file.
+
+    Args:
+        path: the file.
+        reading: what the user knows.
+        stack: closes the file when the log has been read.
+    Raises: UserError: it is damaged, claims more than it can hold, or is no log.
+    """
+    where = str(path)
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UserError(
+            f"{where}: Parquet needs pyarrow: pip install 'adabc_lightning[tables]'"
+        ) from error
+    try:
+        file = stack.enter_context(parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        # Runs of one value take next to nothing, so the rows are what can be told from the size.
+        check_bytes(4 * rows, path.stat().st_size, where)
+        first = next(file.iter_batches(1, row_groups=[0]), None) if rows else None
+    except (ArrowException, OSError) as error:
+        raise UserError(_unreadable(where, error)) from error
+    columns = {}
+    for index, name in enumerate(schema.names):
+        columns[name] = _column(schema.field(index), None if first is None else first.column(index))
+
+    def read(names: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
+        start = 0
+        try:
+            for batch in file.iter_batches(most, columns=list(names), use_threads=False):
+                found = {}
+                for name in names:
+                    values = batch.column(batch.schema.get_field_index(name))
+                    if columns[name].numeric:
+                        found[name] = _array(where, name, columns[name].width, values, start)
+                    else:
+                        found[name] = _ids(where, name, values, start)
+                start += batch.num_rows
+                yield found
+        except (ArrowException, OSError) as error:
+            raise UserError(_unreadable(where, error)) from error
+
+    return table_source(where, columns, schema.names, read, reading, rows)
+
+
+def _unreadable(where: str, error: Exception) -> str:
+    return f"{where} is no readable Parquet file: {' '.join(str(error).split())}"
+
+
+def _column(field: Any, first: Any) -> Column:
+    from pyarrow import types
+
+    kind, width = field.type, 0
+    if types.is_fixed_size_list(kind):
+        width, kind = kind.list_size, kind.value_type
+    elif types.is_list(kind) or types.is_large_list(kind):
+        value = first[0] if first is not None and len(first) else None
+        width = len(value) if value is not None and value.is_valid else 0
+        kind = kind.value_type
+        if not width:
+            return Column(0, False, f"{field.type}, empty in the first row")
+    if types.is_temporal(kind) and not width:
+        return Column(0, True, str(kind))
+    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return Column(width, numeric, one_line(str(field.type)))
+
+
+def _array(where: str, name: str, width: int, values: Any, start: int) -> np.ndarray:
+    """``[n]`` or ``[n, width]``; what is missing is NaN, and refused where it is checked."""
+    if width:
+        from pyarrow import compute
+
+        lengths = compute.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths != width)
+        if len(wrong):
+            row = int(wrong[0])
+            raise UserError(
+                f"{where}: column {one_line(name)} has {width} numbers in the first row, but "
+                f"{int(lengths[row])} in row {start + row}"
+            )
+        values = values.flatten()
+    from pyarrow import types
+
+    if types.is_temporal(values.type):
+        array = values.cast("int64" if values.type.bit_width == 64 else "int32")
+        values = array.cast("float64", safe=False)
+    array = values.to_numpy(zero_copy_only=False)
+    if array.dtype == object:  # bool with missing values
+        array = np.array([np.nan if value is None else value for value in array], np.float64)
+    return array.reshape(-1, width) if width else array
+
+
+def _ids(where: str, name: str, values: Any, start: int) -> np.ndarray:
+    """Texts as numbers, the same for the same text."""
+    if values.null_count:
+        row = int(np.argmax(~values.is_valid().to_numpy(zero_copy_only=False)))
+        raise UserError(f"{where}: column {one_line(name)} has no value in row {start + row}")
+    from pyarrow import types
+
+    kind = values.type
+    if types.is_dictionary(kind):
+        values, kind = values.dictionary_decode(), kind.value_type
+    if not types.is_string(kind) and not types.is_large_string(kind):
+        raise UserError(
+            f"{where}: column {one_line(name)} must be a number or a text, but is {values.type}"
+        )
+    code = moment if name.lower() in SCALARS["time"] else episode_code
+    return coded(f"{where}: column {one_line(name)}", code, values.to_pylist(), "row", start)

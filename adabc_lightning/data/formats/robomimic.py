@@ -1,0 +1,84 @@
+"""robomimic's HDF5: ``data/demo_N`` with arrays of its own, observations by name.
+
+``dones`` may mean success, the end of the demonstration, or both (robomimic's ``done_mode``), so
+that it ends nothing unless ``data.done_means`` says what; a demonstration's end is a time limit.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from adabc_lightning.data.formats.episodic import Episode, episodic_source
+from adabc_lightning.data.formats.hdf5 import array, inside, parts
+from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import check_claims
+
+_DEMO = re.compile(r"\D*(\d{1,9})")
+
+
+def is_robomimic(file: h5py.File) -> bool:
+    """Whether a file has demonstrations in a group ``data``."""
+    if "data" not in file or not isinstance(file.get("data", getlink=True), h5py.HardLink):
+        return False
+    return isinstance(file["data"], h5py.Group) and any(map(_DEMO.fullmatch, file["data"]))
+
+
+def open_robomimic(file: h5py.File, path: Path, reading: Reading) -> Source:
+    """All demonstrations, or those of one of the file's masks, by their numbers.
+
+    Raises: UserError: one is not as the others, or the mask is not there.
+    """
+    where = str(path)
+    data = inside(file, "data", where)
+    demos = sorted(filter(_DEMO.fullmatch, data), key=_number)
+    if reading.mask is not None:
+        wanted = _mask(file, where, reading.mask)
+        if lost := sorted(wanted - set(demos)):
+            raise UserError(f"{where}: mask {reading.mask!r} has {one_line(lost[0])}, data has not")
+        demos = [name for name in demos if name in wanted]
+    arrays: list[h5py.Dataset] = []
+    episodes = [_episode(data, name, where, arrays) for name in demos]
+    check_claims(arrays, path.stat().st_size, where)
+    names = sorted(data[demos[0]]) if demos else []
+    return episodic_source(where, episodes, names, reading, last_observation=False)
+
+
+def _number(name: str) -> int:
+    match = _DEMO.fullmatch(name)
+    assert match is not None
+    return int(match[1])
+
+
+def _episode(data: h5py.Group, name: str, where: str, arrays: list[h5py.Dataset]) -> Episode:
+    demo = inside(data, name, where)
+    if not isinstance(demo, h5py.Group):
+        raise UserError(f"{where}: 'data/{name}' must be a group of arrays")
+    if "obs" not in demo:
+        raise UserError(
+            f"{where}: {name} has no 'obs'; it has: {', '.join(map(one_line, sorted(demo)))}; "
+            "make observations with robomimic's dataset_states_to_obs.py"
+        )
+    columns: dict[str, Any] = {}
+    for key, group in {"observations": "obs", "next_observations": "next_obs"}.items():
+        if group in demo:
+            columns[key] = parts(demo, group, where)
+            arrays += columns[key].values()
+    for key in ("actions", "rewards", "dones"):
+        if key in demo:
+            columns[key] = array(demo, key, where)
+            arrays.append(columns[key])
+    return Episode(name, columns)
+
+
+def _mask(file: h5py.File, where: str, name: str) -> set[str]:
+    group = inside(file, "mask", where) if "mask" in file else {}
+    if name not in group:
+        known = ", ".join(map(one_line, sorted(group))) or "none"
+        raise UserError(f"{where} has no mask {name!r}; it has: {known}")
+    values = np.asarray(array(group, name, where)[()]).reshape(-1).tolist()
+    return {value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+            for value in values}  # fmt: skip

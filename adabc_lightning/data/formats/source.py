@@ -1,0 +1,101 @@
+"""The one interface of all readers: a log as blocks of D4RL's columns, read in order."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from adabc_lightning.env.scores import Reference
+from adabc_lightning.errors import UserError
+
+DoneMeans = Literal["terminal", "timeout"]
+"""What an array called ``dones`` flags."""
+Block = dict[str, np.ndarray]
+Blocks = Callable[[Sequence[str], int], Iterator[Block]]
+FINAL = "final"
+"""Scalar of a source: the row is an episode's last observation, without an action."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What only the user knows of a log; names and meanings as the keys below ``data``.
+
+    Args:
+        observation_keys: which parts of observations that have parts, in this order; None: all
+            of one dimension, sorted by name as Gymnasium's Dict spaces are.
+        done_means: what ``dones`` flags.
+        success_terminates: whether a step flagged as success is a terminal.
+        max_time_gap: two steps further apart than so many of the log's periods, by its times, are
+            not of one episode; None: any gap is.
+        mask: name of a filter that the file holds (robomimic's ``mask/NAME``).
+    Raises: UserError: a value is out of its range.
+    """
+
+    observation_keys: tuple[str, ...] | None = None
+    done_means: DoneMeans | None = None
+    success_terminates: bool = False
+    max_time_gap: float | None = None
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_time_gap is not None and not 1 <= self.max_time_gap < math.inf:
+            raise UserError(
+                f"data.max_time_gap is {self.max_time_gap}; it must be 1 period or more, or null"
+            )
+        if self.observation_keys is not None and not self.observation_keys:
+            raise UserError("data.observation_keys is empty; name at least one, or set it to null")
+
+
+@dataclass
+class Source:
+    """A log, opened but not read.
+
+    Args:
+        where: file or folder, for messages.
+        names: of all that is in it, read or not.
+        read: those of them that are read.
+        widths: ``observations``, ``actions`` and maybe ``next_observations`` → numbers in a row.
+        scalars: keys of :data:`~adabc_lightning.data.names.SCALARS`, and maybe :data:`FINAL`.
+        blocks: (keys, at most so many rows) → the columns of these keys, ``[n]`` or ``[n, N]``,
+            from the first row to the last; can be called again.
+        rows: T, where it is known before anything is read.
+        place: index of a row → where that is, for messages.
+        kind: what its columns are, for messages.
+        ends_known: its ends of episodes are known without flags: none is a terminal then.
+        turned: its rows are in another order on purpose, which is not worth a word.
+        env_id: the environment that it says it was logged in.
+        reference: its own score references.
+        notes: what was found on the way that the user should know, a sentence each.
+    """
+
+    where: str
+    names: Sequence[str]
+    read: Sequence[str]
+    widths: Mapping[str, int]
+    scalars: Sequence[str]
+    blocks: Blocks
+    rows: int | None = None
+    place: Callable[[int], str] = "row {}".format
+    kind: Literal["arrays", "columns"] = "arrays"
+    ends_known: bool = False
+    turned: bool = False
+    env_id: str | None = None
+    reference: Reference | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def slices(columns: Mapping[str, Any], rows: int) -> Blocks:
+    """Blocks of columns that can be sliced: arrays, HDF5 datasets.
+
+    Args:
+        columns: key → ``[T]``, ``[T, 1]`` or ``[T, N]``.
+        rows: T.
+    """
+
+    def blocks(keys: Sequence[str], most: int) -> Iterator[Block]:
+        for start in range(0, rows, most):
+            yield {key: columns[key][start : start + most] for key in keys}
+
+    return blocks

@@ -1,0 +1,172 @@
+"""What tables have in common, of text or Parquet: a column per number, or lists of numbers."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from adabc_lightning.data.formats.columns import chosen_parts
+from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source
+from adabc_lightning.data.names import assign
+from adabc_lightning.errors import UserError, one_line
+
+ReadColumns = Callable[[Sequence[str], int], Iterator[dict[str, np.ndarray]]]
+"""(names, at most so many rows) → arrays ``[n]`` or ``[n, N]`` of these columns, in order."""
+
+
+MISSING = ("", "nan", "na", "null", "none")
+_EXACT = 2**52
+
+
+def episode_code(text: str) -> float:
+    """A number for an episode's id, the same for the same text in whatever file.
+
+    Raises: ValueError: it is none.
+    """
+    text = text.strip()
+    if text.lower() in MISSING:
+        raise ValueError("no value")
+    try:
+        number = float(text)
+    except ValueError:
+        number = _EXACT
+    if abs(number) < _EXACT:
+        return number
+    return -float(_EXACT + int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()))
+
+
+def moment(text: str) -> float:
+    """Seconds, from a number or a date and time as ISO 8601 has it (without zone: UTC).
+
+    Raises: ValueError: it is neither.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        time = datetime.fromisoformat(text.strip())
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def coded(
+    what: str, code: Callable[[str], float], values: Sequence[Any], unit: str, start: int
+) -> np.ndarray:
+    """Texts as numbers ``[n]`` float64.
+
+    Args:
+        what: file and column, for the message.
+        code: :func:`episode_code` or :func:`moment`.
+        values: texts or numbers, None where there is no value.
+        unit: what ``start`` counts, for the message.
+        start: the number of the first one.
+    Raises: UserError: one has no value, or none that can be understood.
+    """
+    known: dict[Any, float] = {}
+    for index, value in enumerate(values):
+        try:
+            if value not in known:
+                known[value] = code("" if value is None else str(value))
+        except (ValueError, OverflowError, TypeError) as error:
+            shown = "no value" if value is None else f"the value {one_line(str(value))[:40]!r}"
+            raise UserError(f"{what} has {shown} in {unit} {start + index}") from error
+    return np.array([known[value] for value in values])
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        width: numbers in a row; 0 for a number, not a list.
+        numeric: whether it can be part of a vector.
+        kind: its type, for messages.
+    """
+
+    width: int = 0
+    numeric: bool = True
+    kind: str = "number"
+
+
+def table_source(
+    where: str,
+    columns: Mapping[str, Column],
+    names: Sequence[str],
+    read: ReadColumns,
+    reading: Reading,
+    rows: int | None = None,
+) -> Source:
+    """A log of columns by name.
+
+    Args:
+        where: the file, for messages.
+        columns: name → what is known of it.
+        names: in order; may have a name twice.
+        read: reads columns.
+        reading: what the user knows.
+        rows: T, where it is known.
+    Raises: UserError: two names for one thing, or a column of the wrong type.
+    """
+    named = assign(names, where, "columns")
+    vectors: dict[str, list[str]] = dict(named.numbered)
+    scalars: dict[str, str] = {}
+    for key, name in named.single.items():
+        if key.endswith(("observations", "actions")):
+            vectors[key] = [name]
+        else:
+            scalars[key] = name
+    for key, parts in named.parts.items():
+        flat = {part: name for part, name in parts.items() if columns[name].numeric}
+        chosen = chosen_parts(where, key, flat, parts, reading)
+        vectors[key] = [flat[part] for part in chosen]
+    for key, group in (*vectors.items(), *((key, [name]) for key, name in scalars.items())):
+        for name in group:
+            column = columns[name]
+            if not column.numeric and key not in ("episode", "time"):
+                raise UserError(
+                    f"{where}: column {one_line(name)} must be numeric, but is {column.kind}"
+                )
+            if column.width and key in scalars:
+                raise UserError(
+                    f"{where}: column {one_line(name)} must be a number in each row, but is "
+                    f"{column.kind}"
+                )
+    widths = {
+        key: sum(max(1, columns[name].width) for name in group) for key, group in vectors.items()
+    }
+    if widths.get("next_observations", widths.get("observations")) != widths.get("observations"):
+        raise UserError(
+            f"{where}: 'next_observations' must be as wide as 'observations', "
+            f"{widths.get('observations')} columns"
+        )
+
+    return Source(
+        where=where,
+        names=names,
+        read=[*(name for group in vectors.values() for name in group), *scalars.values()],
+        widths=widths,
+        scalars=list(scalars),
+        blocks=_blocks(read, vectors, scalars),
+        kind="columns",
+        rows=rows,
+        # LeRobot's episodes are told by their index; whether one failed or succeeded is not.
+        ends_known="episode" in scalars and "observations" in named.parts,
+    )
+
+
+def _blocks(read: ReadColumns, vectors: dict[str, list[str]], scalars: dict[str, str]) -> Blocks:
+    def blocks(keys: Sequence[str], most: int) -> Iterator[Block]:
+        groups = {key: vectors[key] if key in vectors else [scalars[key]] for key in keys}
+        wanted = [name for group in groups.values() for name in group]
+        for found in read(wanted, most):
+            block = {}
+            for key, group in groups.items():
+                if key in scalars or (len(group) == 1 and found[group[0]].ndim == 2):
+                    block[key] = found[group[0]]
+                else:
+                    parts = [found[name] for name in group]
+                    block[key] = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)
+            yield block
+
+    return blocks

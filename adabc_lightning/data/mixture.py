@@ -1,0 +1,211 @@
+"""Several datasets as one: their shares of a batch, and which of their episodes are used."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrl.data import Storage
+
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.replay import UniformSampler
+from adabc_lightning.errors import UserError, nearest
+
+_BEST = re.compile(r"best (\d{1,3}(?:\.\d+)?) ?%")
+_KEYS = ("path", "weight", "filter")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dataset of several.
+
+    Args:
+        path: as ``data.dataset`` alone.
+        weight: its share of the rows of an offline batch, by its ratio to the others'; None: what
+            they leave, by the number of its rows.
+        filter: ``success``, the episodes with a step flagged so; ``best 10 %``, the tenth of them
+            with the largest returns; None: all.
+    """
+
+    path: str
+    weight: float | None = None
+    filter: str | None = None
+
+
+def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Part]:
+    """The value of ``data.dataset`` as a list.
+
+    Raises: UserError: an entry is neither a name nor a mapping of :class:`Part`, or its values
+        are out of range.
+    """
+    if dataset is None or isinstance(dataset, str):
+        return [] if dataset is None else [Part(dataset)]
+    if not dataset:
+        raise UserError("data.dataset is an empty list; give a dataset, or null for none")
+    parts = [_part(entry) for entry in dataset]
+    given = [part.weight for part in parts if part.weight is not None]
+    if given and len(given) < len(parts) and sum(given) >= 1:
+        raise UserError(
+            f"the weights in data.dataset add up to {sum(given):g} and leave nothing for those "
+            "without; give all of them one, or make them smaller"
+        )
+    return parts
+
+
+def _part(entry: str | Mapping[str, Any]) -> Part:
+    if isinstance(entry, str):
+        return Part(entry)
+    if not isinstance(entry, Mapping):
+        raise UserError(f"data.dataset has the entry {entry!r}; it must be a name or a mapping")
+    for key in entry:
+        if key not in _KEYS:
+            raise UserError(f"an entry of data.dataset has the key {key!r}; {nearest(key, _KEYS)}")
+    path, weight, chosen = (entry.get(key) for key in _KEYS)
+    if not isinstance(path, str):
+        raise UserError("an entry of data.dataset has no path; give a file or a dataset's name")
+    if weight is not None:
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise UserError(f"the weight of {path!r} is {weight!r}; it must be a positive number")
+    if chosen is not None:
+        match = _BEST.fullmatch(chosen) if isinstance(chosen, str) else None
+        if chosen != "success" and not (match and 0 < float(match[1]) <= 100):
+            raise UserError(
+                f"the filter of {path!r} is {chosen!r}; it must be success, or a share such as "
+                "'best 10 %'"
+            )
+    return Part(path, None if weight is None else float(weight), chosen)
+
+
+def filtered(dataset: OfflineDataset, chosen: str | None) -> OfflineDataset:
+    """The episodes that a filter leaves.
+
+    Args:
+        dataset: all of them.
+        chosen: see :class:`Part`.
+    Raises: UserError: nothing is left, or nothing says which ones succeeded.
+    """
+    if chosen is None:
+        return dataset
+    returns = dataset.episode_return_E
+    if chosen == "success":
+        if dataset.success_E is None:
+            raise UserError(f"dataset {dataset.name!r} has no 'success' to filter by")
+        keep_E = dataset.success_E
+    else:
+        match = _BEST.fullmatch(chosen)
+        assert match is not None
+        count = max(1, round(float(match[1]) / 100 * len(returns)))
+        keep_E = torch.zeros(len(returns), dtype=torch.bool)
+        keep_E[returns.argsort(descending=True, stable=True)[:count]] = True
+    keep_T = keep_E[dataset.episode_T]
+    if not keep_T.any():
+        raise UserError(f"dataset {dataset.name!r}: the filter {chosen!r} leaves no transition")
+    rows, number_E = dataset.rows[keep_T], keep_E.cumsum(0) - 1
+    terminal_T = rows[:, dataset.layout.columns["terminated"]] > 0
+    terminals = int(terminal_T.sum())
+    unfinished = len(returns) - dataset.terminals - dataset.timeouts
+    last_unfinished = int(bool(unfinished) and bool(keep_E[-1]))
+    return replace(
+        dataset,
+        rows=rows,
+        episode_T=number_E[dataset.episode_T[keep_T]],
+        episode_return_E=returns[keep_E],
+        episode_length_E=dataset.episode_length_E[keep_E],
+        terminals=terminals,
+        timeouts=int(keep_E.sum()) - terminals - last_unfinished,
+        success_E=None if dataset.success_E is None else dataset.success_E[keep_E],
+    )
+
+
+def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
+    """All rows of several datasets, one after the other.
+
+    Args:
+        datasets: at least one.
+    Returns: a dataset whose ``sources`` say how many rows came from which.
+    Raises: UserError: they are of other sizes.
+    """
+    first = datasets[0]
+    if len(datasets) == 1:
+        return first
+    for other in datasets[1:]:
+        for size, what in (("observation_size", "observations"), ("action_size", "actions")):
+            ours, theirs = getattr(first.layout, size), getattr(other.layout, size)
+            if ours != theirs:
+                raise UserError(
+                    f"data.dataset mixes {what} of {ours} numbers ({first.name!r}) and of {theirs} "
+                    f"({other.name!r}); they must be of the same task"
+                )
+    named = {dataset.env_id for dataset in datasets}
+    episodes = torch.tensor([len(dataset.episode_return_E) for dataset in datasets])
+    offsets = episodes.cumsum(0) - episodes
+    successes = [dataset.success_E for dataset in datasets]
+    return OfflineDataset(
+        name=" + ".join(dataset.name for dataset in datasets),
+        layout=first.layout,
+        rows=torch.cat([dataset.rows for dataset in datasets]),
+        episode_T=torch.cat([d.episode_T + int(o) for d, o in zip(datasets, offsets, strict=True)]),
+        episode_return_E=torch.cat([dataset.episode_return_E for dataset in datasets]),
+        episode_length_E=torch.cat([dataset.episode_length_E for dataset in datasets]),
+        terminals=sum(dataset.terminals for dataset in datasets),
+        timeouts=sum(dataset.timeouts for dataset in datasets),
+        reference=next((d.reference for d in datasets if d.reference is not None), None),
+        env_id=first.env_id if len(named) == 1 else None,
+        unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
+        success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
+        sources=tuple((dataset.name, len(dataset.rows)) for dataset in datasets),
+    )
+
+
+def sampler_for(parts: Sequence[Part], rows: Sequence[int]) -> UniformSampler:
+    """What draws offline batches: each part's share of them, uniformly within a part.
+
+    Args:
+        parts: of the dataset.
+        rows: of each.
+    """
+    if all(part.weight is None for part in parts):
+        return UniformSampler()
+    given = sum(part.weight for part in parts if part.weight is not None)
+    rest = sum(count for part, count in zip(parts, rows, strict=True) if part.weight is None)
+    scale = 1.0 if rest else 1 / given
+    return ShareSampler(
+        rows,
+        [
+            part.weight * scale if part.weight is not None else (1 - given) * count / rest
+            for part, count in zip(parts, rows, strict=True)
+        ],
+    )
+
+
+class ShareSampler(UniformSampler):
+    """Draws part i with probability ``shares[i]``, and one of its rows uniformly.
+
+    Args:
+        rows: of each part, in the order that they lie in.
+        shares: of each part; they add up to 1.
+    """
+
+    def __init__(self, rows: Sequence[int], shares: Sequence[float]) -> None:
+        super().__init__()
+        self.rows, self.shares = tuple(rows), tuple(shares)
+        self._count = torch.tensor(self.rows)
+        self._start = self._count.cumsum(0) - self._count
+        self._ends = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)[:-1]
+
+    def fresh(self) -> "ShareSampler":
+        """Another one like it, for draws of its own."""
+        return ShareSampler(self.rows, self.shares)
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Indices ``[batch_size]``."""
+        draw_2B = torch.rand((2, batch_size), generator=self._rng, dtype=torch.float64)
+        part_B = torch.searchsorted(self._ends, draw_2B[0], right=True)
+        count_B = self._count[part_B]
+        # The product may round up to the count itself.
+        within_B = (draw_2B[1] * count_B).long().minimum(count_B - 1)
+        return self._start[part_B] + within_B, {}

@@ -1,0 +1,72 @@
+"""A dataset in memory: packed transition rows, and what is known of the episodes they come from."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.scores import Reference
+
+
+@dataclass(frozen=True)
+class OfflineDataset:
+    """Every usable transition of a dataset, and what its episodes earned.
+
+    Args:
+        name: what the user asked for.
+        layout: columns of ``rows``.
+        rows: ``[T, layout.width]`` float32, in the order they were taken; ``online`` is 0.
+        episode_T: ``[T]`` int64, each row's index into the per-episode tensors.
+        episode_return_E: ``[E]`` float64, undiscounted raw return as logged: rows dropped
+            for lack of a next state count.
+        episode_length_E: ``[E]`` int64, environment steps as logged.
+        terminals: episodes ended by a true terminal.
+        timeouts: episodes ended by a time limit.
+        reference: the dataset's own score references, None where it has none.
+        env_id: the environment that the dataset says it was logged in, None where it does not.
+        unresolved: columns whose changes float32 does not hold (Unix times), by name.
+        success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
+            the log has no such flags.
+        sources: of several datasets, each one's name and number of rows, in their order.
+    """
+
+    name: str
+    layout: Layout
+    rows: Tensor
+    episode_T: Tensor
+    episode_return_E: Tensor
+    episode_length_E: Tensor
+    terminals: int
+    timeouts: int
+    reference: Reference | None
+    env_id: str | None = None
+    unresolved: tuple[str, ...] = ()
+    success_E: Tensor | None = None
+    sources: tuple[tuple[str, int], ...] = ()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
+        digest = hashlib.sha256(repr((tuple(self.rows.shape), self.layout)).encode())
+        digest.update(self.rows[:: max(1, len(self.rows) // 1000)].cpu().numpy().tobytes())
+        digest.update(self.episode_length_E.numpy().tobytes())
+        return digest.hexdigest()
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
+
+        Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``.
+        """
+        rows, column = self.rows.numpy(), self.layout.columns
+        terminal_T = rows[:, column["terminated"]] > 0
+        ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
+        return {
+            "observations": rows[:, column["observation"]],
+            "actions": rows[:, column["action"]],
+            "rewards": rows[:, column["reward"]],
+            "next_observations": rows[:, column["next_observation"]],
+            "terminals": terminal_T,
+            "timeouts": ends_T & ~terminal_T,
+        }

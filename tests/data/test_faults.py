@@ -1,0 +1,83 @@
+"""What makes training wrong is said by ``fit`` before it trains, as ``inspect`` says it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TOY_LIMIT, register_toy, tiny_run
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.faults import faults
+from adabc_lightning.run.schedule import Schedule
+
+TOY = register_toy()
+
+
+def log(path: Path, lengths: list[int], terminal: set[int], torn: bool = False) -> str:
+    """Episodes whose ends are terminals where their length is in ``terminal``."""
+    rows = sum(lengths)
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(rows + 1, 3))
+    ends = np.concatenate([np.arange(1, n + 1) == n for n in lengths])
+    short = np.concatenate([np.full(n, n in terminal) for n in lengths])
+    following = rng.normal(size=(rows, 3)) if torn else observations[1:]
+    np.savez(
+        path,
+        observations=observations[:-1],
+        next_observations=following,
+        actions=rng.uniform(-1, 1, (rows, 2)),
+        rewards=rng.normal(size=rows),
+        terminals=ends & short,
+        timeouts=ends & ~short,
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "terminal", "limit", "said"),
+    [
+        ([4] * 20, {4}, 10, "20 of 20 terminals are at step 4 of their episodes"),
+        ([4] * 20, {4}, None, "20 of 20 terminals are at step 4 of their episodes"),
+        ([4, 5] * 10, {4, 5}, 10, "20 of 20 terminals are at step 4 or 5 of their episodes"),
+        ([11] * 20, {11}, 10, "20 of 20 terminals are at step 11 of their episodes"),
+        ([4] * 18 + [3, 2], {2, 3, 4}, 10, "18 of 20 terminals are at step 4"),
+        ([4] * 4, {4}, 10, None),  # too few to tell
+        ([1] * 20, {1}, 10, None),  # tasks of one step
+        ([4] * 20 + [9] * 20, {4}, 10, None),  # others go on: some end there
+        ([2, 3, 4, 5, 6, 7, 8] * 4, {2, 3, 4, 5, 6, 7, 8}, 10, None),
+        ([10] * 20, {10}, 10, None),  # the environment's own limit: said when it is read
+    ],
+)
+def test_terminals_at_one_length_are_time_limits(
+    lengths, terminal, limit, said, tmp_path: Path
+) -> None:
+    found = faults(load_dataset(log(tmp_path / "a.npz", lengths, terminal)), limit)
+    at_one = [sentence for sentence in found if "terminals are at step" in sentence]
+    assert [said in sentence for sentence in at_one] == [True] * (said is not None)
+
+
+CASES = {
+    "terminals at one length": (([3] * 20, {3}), "20 of 20 terminals are at step 3 of their"),
+    "terminals at the limit": (
+        ([TOY_LIMIT] * 20, {TOY_LIMIT}), "end flagged as terminals, which stops bootstrapping"
+    ),
+    "longer than the limit": (([TOY_LIMIT + 2] * 20, set()), "20 episodes are longer than the"),
+    "torn": (([TOY_LIMIT] * 20, set(), True), "are not the next row's observation (the first in"),
+    "nothing": (([TOY_LIMIT] * 20, set()), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fit_says_what_inspect_says(case: str, tmp_path: Path, capfd) -> None:
+    what, said = CASES[case]
+    path = log(tmp_path / "a.npz", *what)
+    schedule = Schedule(2, 0, 1, evaluation_every=2)
+    trainer, module, data = tiny_run(tmp_path / "run", TOY, Path(path), schedule=schedule)
+    trainer.fit(module, data)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == bool(said), warnings
+    assert all(said in line for line in warnings)
+    assert main(["inspect", path, "--env-id", TOY]) == 0
+    printed = capfd.readouterr()
+    assert not said or said in printed.out + printed.err

@@ -1,0 +1,131 @@
+"""Several datasets as one: which rows are there, how often each is drawn, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import TOY_LIMIT, register_toy, tiny_run
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.mixture import Part, ShareSampler, filtered, mixed, parts_of, sampler_for
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
+
+TOY = register_toy()
+
+
+def log(path: Path, episodes: int, level: float, width: int = 3, success: bool = True) -> str:
+    """Episodes to the time limit; the return of number i is ``level + i``, every third succeeds."""
+    rows = episodes * TOY_LIMIT
+    last = np.arange(1, rows + 1) % TOY_LIMIT == 0
+    columns = {
+        "observations": np.full((rows, width), level),
+        "next_observations": np.full((rows, width), level),
+        "actions": np.zeros((rows, 2)),
+        "rewards": last * (level + np.arange(rows) // TOY_LIMIT),
+        "terminals": np.zeros(rows, bool),
+        "timeouts": last,
+    }
+    if success:
+        columns["success"] = last & (np.arange(rows) // TOY_LIMIT % 3 == 0)
+    np.savez(path, **columns)
+    return str(path)
+
+
+def test_filters_leave_whole_episodes(tmp_path: Path) -> None:
+    dataset = load_dataset(log(tmp_path / "a.npz", 10, 0))
+    best = filtered(dataset, "best 30 %")
+    assert best.episode_return_E.tolist() == [7, 8, 9]
+    assert best.episode_T.tolist() == np.repeat([0, 1, 2], TOY_LIMIT).tolist()
+    assert (best.terminals, best.timeouts, len(best.rows)) == (0, 3, 3 * TOY_LIMIT)
+    won = filtered(dataset, "success")
+    assert won.episode_return_E.tolist() == [0, 3, 6, 9]
+    assert filtered(dataset, "best 0.1%").episode_return_E.tolist() == [9]
+    assert filtered(dataset, None) is dataset
+    blind = load_dataset(log(tmp_path / "b.npz", 10, 0, success=False))
+    with pytest.raises(UserError, match="has no 'success' to filter by"):
+        filtered(blind, "success")
+
+
+def test_mixed_datasets_say_where_rows_come_from(tmp_path: Path) -> None:
+    a, b = (load_dataset(log(tmp_path / f"{i}.npz", 2 + i, 10 * i)) for i in (0, 1))
+    both = mixed([a, b])
+    assert torch.equal(both.rows, torch.cat([a.rows, b.rows]))
+    assert both.sources == ((a.name, 2 * TOY_LIMIT), (b.name, 3 * TOY_LIMIT))
+    assert both.episode_return_E.tolist() == [0, 1, 10, 11, 12]
+    assert both.episode_T.tolist() == np.repeat(range(5), TOY_LIMIT).tolist()
+    assert both.name == f"{a.name} + {b.name}"
+    assert mixed([a]) is a
+    wide = load_dataset(log(tmp_path / "wide.npz", 2, 0, width=4))
+    with pytest.raises(UserError, match=r"mixes observations of 3 numbers .* and of 4 \("):
+        mixed([a, wide])
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ((0.5, None, None), (0.5, 0.1, 0.4)),
+        ((3, 1, 1), (0.6, 0.2, 0.2)),
+        ((0.5, 0.25, 0.25), (0.5, 0.25, 0.25)),
+    ],
+)
+def test_shares_of_a_batch(weights: tuple, shares: tuple) -> None:
+    rows = (100, 10, 40)
+    sampler = sampler_for([Part("x", weight) for weight in weights], rows)
+    assert isinstance(sampler, ShareSampler)
+    assert sampler.shares == pytest.approx(shares)
+    sampler._rng = torch.Generator().manual_seed(0)
+    index, _ = sampler.sample(torch.empty(150), 100_000)  # type: ignore[arg-type]
+    count = torch.bincount(index, minlength=150).double() / 100_000
+    for share, part in zip(shares, count.split(rows), strict=True):
+        assert part.sum().item() == pytest.approx(share, abs=0.006)
+        assert part.min() > 0.5 * share / len(part)
+    assert not isinstance(sampler_for([Part("x"), Part("y")], (1, 2)), ShareSampler)
+
+
+def test_a_run_on_several_datasets(tmp_path: Path, capfd) -> None:
+    good, poor = log(tmp_path / "good.npz", 10, 1), log(tmp_path / "poor.npz", 40, 0)
+    entries: list[str | dict[str, Any]] = [
+        {"path": good, "weight": 0.75, "filter": "best 50 %"}, poor,
+    ]  # fmt: skip
+    schedule = Schedule(2, 0, 1, evaluation_every=2)
+    data = ReplayDataModule(TOY, entries, schedule, batch_size=8)
+    assert data.dataset_name == f"{good} + {poor}"
+    dataset = data._load_dataset(*data.dataset_parts)
+    assert dataset.sources == ((good, 5 * TOY_LIMIT), (poor, 40 * TOY_LIMIT))
+    trainer, module, _ = tiny_run(tmp_path / "run", TOY, None, schedule=Schedule(0, 1, 1))
+    references = {"reference_min": 0.0, "reference_max": 10.0}
+    data = ReplayDataModule(TOY, entries, schedule, batch_size=8, **references)
+    trainer.fit(module, data)
+    batch = data.replay.sample(1, 4000)
+    drawn = (batch["observation"][..., 0] == 1).double().mean().item()
+    assert drawn == pytest.approx(0.75, abs=0.03)
+    words = ["fit", "--config", "quick", "--data.env_id", TOY, "--dry-run", "--data.dataset"]
+    words += [f"[{poor}, {{path: {good}, weight: 0.5}}]", "--alpha.kp", "0", "--alpha.kd", "0"]
+    assert main(words) == 0, capfd.readouterr().err
+    assert f"{poor} + {good}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([], "data.dataset is an empty list"),
+        ([{"weight": 1}], "has no path; give a file or a dataset's name"),
+        ([{"path": "x", "wieght": 1}], "has the key 'wieght'; did you mean 'weight'?"),
+        ([{"path": "x", "weight": 0}], "the weight of 'x' is 0; it must be a positive number"),
+        ([{"path": "x", "weight": float("nan")}], "it must be a positive number"),
+        ([{"path": "x", "weight": True}], "it must be a positive number"),
+        ([{"path": "x", "filter": "worst 5 %"}], "it must be success, or a share such as"),
+        ([{"path": "x", "filter": "best 0 %"}], "it must be success, or a share such as"),
+        ([{"path": "x", "weight": 1.0}, "y"], "add up to 1 and leave nothing for those without"),
+        ([3], "has the entry 3; it must be a name or a mapping"),
+    ],
+)
+def test_a_wrong_entry_is_one_sentence(entries: list, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parts_of(entries)
+    assert sentence in str(caught.value)
