@@ -70,7 +70,7 @@ class Eager:
 
     name = "eager"
 
-    def functions(self, method: Method) -> tuple[Step, Step]:
+    def _steps(self, method: Method) -> tuple[Step, Step]:
         """What makes every update's steps, and the delayed ones."""
         return method.update, method.delayed
 
@@ -80,7 +80,7 @@ class Eager:
 
     def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
         """Some of the G updates of ``work``."""
-        update, delayed = self.functions(work.method)
+        update, delayed = self._steps(work.method)
         for g in which:
             draws = {name: drawn[g] for name, drawn in work.draws.items()}
             arguments = work.state, work.batch[g], draws, work.dials, work.options
@@ -108,7 +108,7 @@ class Compiled(Eager):
         self._functions: tuple[Step, Step] | None = None
         self._tried: set[tuple[bool, bool]] = set()
 
-    def functions(self, method: Method) -> tuple[Step, Step]:
+    def _steps(self, method: Method) -> tuple[Step, Step]:
         """Compiled at the first call; an engine is a run's, which has one method."""
         if self._functions is None:
             update, delayed = method.update, method.delayed
@@ -127,7 +127,7 @@ class Compiled(Eager):
             # The very slices of the batch that follow: others would be compiled for, too.
             if wrong := prove(lambda: self.make(work, which, _ignore), work, which):
                 rank_zero_warn(f"the update is not compiled: {wrong}")
-                self.name, self._functions = "eager", super().functions(work.method)
+                self.name, self._functions = "eager", super()._steps(work.method)
             else:
                 rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
             self._tried |= kinds

@@ -100,6 +100,25 @@ def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) ->
     return TD3BC().delayed(state, batch[1:], draws, dials, options)
 
 
+def without_targets(state: Any, *rest: Any) -> Any:
+    """The delayed steps, but nothing follows."""
+    before = [weight.clone() for part in state.values() for weight in part.target]
+    metrics = TD3BC().delayed(state, *rest)
+    for weight, old in zip([w for p in state.values() for w in p.target], before, strict=True):
+        weight.copy_(old)
+    return metrics
+
+
+def without_one_member(state: Any, *rest: Any) -> Any:
+    """The critics' step, but one of the four stands still."""
+    before = [weight.detach().clone() for weight in state["critics"].weights]
+    metrics = TD3BC().update(state, *rest)
+    with torch.no_grad():
+        for weight, old in zip(state["critics"].weights, before, strict=True):
+            weight[2] = old[2]
+    return metrics
+
+
 @pytest.mark.parametrize(
     ("functions", "what"),
     [
@@ -107,6 +126,8 @@ def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) ->
         ((still, still), "the gradients of its actor differ"),
         ((TD3BC().update, still), "the gradients of its actor differ"),
         ((TD3BC().update, other_actor), "the gradients of its actor differ"),
+        ((TD3BC().update, without_targets), "the target of its actor differ"),
+        ((without_one_member, TD3BC().delayed), "the gradients of its actor differ"),
     ],
 )
 def test_an_engine_that_does_something_else_is_not_believed(functions: Any, what: str) -> None:

@@ -75,7 +75,7 @@ def test_every_key_is_on_its_page_with_a_meaning() -> None:
             assert row[3] or row[4], (group, row)  # what it means
             assert "see " not in row[4][:4], (group, row)
     row = next(row for row in groups["alpha"] if row[0] == "`ceiling`")
-    assert row[1:5] == ["`0.4`", "a number", "largest α; paper IV.A", "largest α."]
+    assert row[1:5] == ["`0.4`", "a number, 0 or more", "largest α; paper IV.A", "largest α."]
     assert row[5] == "[adroit](configs.md#adroit)"
 
 

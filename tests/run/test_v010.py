@@ -38,3 +38,18 @@ def test_a_run_of_version_0_1_0_goes_on(
                 assert float(mine[column]) == pytest.approx(float(value), rel=1e-3, abs=1e-5)
             except ValueError:
                 assert mine[column] == value, column
+
+
+@pytest.mark.parametrize("name", ["adaptive", "awac", "balanced", "replicas/replica_0"])
+def test_a_checkpoint_of_version_0_1_0_can_be_evaluated(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RUNS / name.partition("/")[0]
+    if "/" in name:
+        words = ["fit", "--trainer.default_root_dir", "run", "--ckpt_path", "last"]
+        shutil.copytree(folder, tmp_path / "run")
+        assert main([*words, "--schedule.online_env_steps", "26"]) == 0
+        folder = tmp_path / "run" / "replica_0"
+    assert main(["validate", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    assert "score" in capsys.readouterr().out
