@@ -12,7 +12,8 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, Weights
+from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value, Weights
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -29,17 +30,32 @@ class Shape:
     learning_rate: float
     actor_weight_decay: float
 
-    def actor(self, log_std_range: tuple[float, float] | None = None) -> Actor:
+    def actor(
+        self,
+        log_std_range: tuple[float, float] | None = None,
+        initialise: Initialisation | None = None,
+    ) -> Actor:
         """A deterministic actor, or a Gaussian one with the range of its log σ."""
-        spec, sizes = self.spec, self.actor_hidden_sizes
-        return Actor(spec.observation_size, spec.action_low, spec.action_high, sizes, log_std_range)
+        spec = self.spec
+        return Actor(
+            spec.observation_size,
+            spec.action_low,
+            spec.action_high,
+            self.actor_hidden_sizes,
+            log_std_range,
+            initialise,
+        )
 
-    def critics(self) -> CriticEnsemble:
+    def critics(self, initialise: Initialisation = small_normal) -> CriticEnsemble:
         """N critics."""
         spec = self.spec
         return CriticEnsemble(
-            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes
+            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes, initialise
         )
+
+    def value(self, initialise: Initialisation | None = None) -> Value:
+        """V(s), as wide as the critics."""
+        return Value(self.spec.observation_size, self.hidden_sizes, initialise)
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,12 @@ class Method(ABC):
 
     stacks = False
     """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
+
+    metrics: Sequence[str] = ()
+    """What its updates measure beside the columns that metrics.csv has for all."""
+
+    preparation: int = 0
+    """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
 
     @abstractmethod
     def parts(self, shape: Shape) -> dict[str, Trained]:
@@ -98,6 +120,17 @@ class Method(ABC):
         Returns: scalars by name, without gradient.
         """
 
+    def prepare(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The steps of an update of the :attr:`preparation`; as :meth:`update`."""
+        return {}
+
     def delayed(
         self,
         state: AgentState,
@@ -121,11 +154,11 @@ class Method(ABC):
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 
-    def turn(self, online_updates: int) -> dict[str, float]:
+    def turn(self, online_updates: int | None) -> dict[str, float]:
         """What its own dials, all but ``"alpha"``, stand at before a training step.
 
         Args:
-            online_updates: gradient updates made since the hand-over; 0 before it.
+            online_updates: gradient updates made since the hand-over; None before it.
         """
         return {}
 

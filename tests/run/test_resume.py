@@ -12,7 +12,7 @@ import torch
 from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.agent.methods import AWAC
+from adabc_lightning.agent.methods import AWAC, IQL, SPOT
 from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -44,6 +44,18 @@ def awac() -> dict[str, Any]:
     """Options of a tiny run of AWAC."""
     model = {"num_critics": 2, "policy_delay": 1, "actor_weight_decay": 0.1, "method": AWAC()}
     return {"data": EVERY_ROW, "model": model}
+
+
+def iql() -> dict[str, Any]:
+    """Options of a tiny run of IQL."""
+    model = {"num_critics": 2, "policy_delay": 1, "method": IQL(dropout=0.5)}
+    return {"data": EVERY_ROW, "model": model}
+
+
+def spot() -> dict[str, Any]:
+    """Options of a tiny run of SPOT: the first cut is in the VAE's stage, others in a cooling."""
+    method = SPOT(vae_updates=9, vae_width=8, weight=1.0, weight_end=0.5, cooling_updates=100)
+    return {"data": EVERY_ROW, "model": {"num_critics": 2, "method": method}}
 
 
 def balanced_replay(seed: int = 0) -> dict[str, Any]:
@@ -115,7 +127,7 @@ def test_resumed_equals_uncut(
     assert_equal(everything(trainer), expected)
 
 
-@pytest.fixture(scope="module", params=[awac, balanced_replay, compiled])
+@pytest.fixture(scope="module", params=[awac, iql, spot, balanced_replay, compiled])
 def uncut_method(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]]:
