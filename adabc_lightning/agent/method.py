@@ -12,7 +12,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.initialisation import Initialisation, small_normal
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, Weights
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -28,17 +30,34 @@ class Shape:
     actor_hidden_sizes: Sequence[int]
     learning_rate: float
     actor_weight_decay: float
+    critic_norm: Norm | None = None
 
-    def actor(self, log_std_range: tuple[float, float] | None = None) -> Actor:
+    def actor(
+        self,
+        log_std_range: tuple[float, float] | None = None,
+        initialise: Initialisation | None = None,
+    ) -> Actor:
         """A deterministic actor, or a Gaussian one with the range of its log σ."""
-        spec, sizes = self.spec, self.actor_hidden_sizes
-        return Actor(spec.observation_size, spec.action_low, spec.action_high, sizes, log_std_range)
+        spec = self.spec
+        return Actor(
+            spec.observation_size,
+            spec.action_low,
+            spec.action_high,
+            self.actor_hidden_sizes,
+            log_std_range,
+            initialise,
+        )
 
-    def critics(self) -> CriticEnsemble:
+    def critics(self, initialise: Initialisation = small_normal) -> CriticEnsemble:
         """N critics."""
         spec = self.spec
         return CriticEnsemble(
-            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes
+            self.num_critics,
+            spec.observation_size,
+            spec.action_size,
+            self.hidden_sizes,
+            initialise,
+            self.critic_norm,
         )
 
 
