@@ -78,22 +78,40 @@ def support_penalty(
     return (decoded_BA - action_BA).square().mean(-1) + beta * divergence_B
 
 
-def supported_actor_loss(
+def penalised_actor_loss(
     q_B: Tensor, normalizer: Tensor, penalty_B: Tensor, weight: Tensor | float
 ) -> Tensor:
-    """L = −mean_B Q / c + λ · mean_B n, c = mean_B|Q|   (SPOT, Wu et al. 2022, Eq. 11)
+    """L = −mean_B Q / c + λ · mean_B n, c = mean_B|Q|
+
+    SPOT, Wu et al. 2022, Eq. 11, with n how improbable an action is; ReBRAC, Tarasov et al. 2023,
+    Eq. 4, with n its squared distance from the data's.
 
     Args:
         q_B: value of the policy's actions.
         normalizer: c, no gradient flows through it.
-        penalty_B: n, how improbable the policy's actions are for the data.
+        penalty_B: n of the policy's actions.
         weight: λ ≥ 0.
     Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
     if q_B.shape != penalty_B.shape:
         raise ValueError(
-            f"supported_actor_loss: q {tuple(q_B.shape)} and penalty {tuple(penalty_B.shape)} "
+            f"penalised_actor_loss: q {tuple(q_B.shape)} and penalty {tuple(penalty_B.shape)} "
             "must be [B]"
         )
     return -q_B.mean(-1) / normalizer.detach() + weight * penalty_B.mean(-1)
+
+
+def squared_distance(action_BA: Tensor, other_BA: Tensor) -> Tensor:
+    """Σ_A (a − a′)², summed over the action dimensions   (ReBRAC, Tarasov et al. 2023)
+
+    Args:
+        action_BA, other_BA: in action limits.
+    Returns: ``[B]``.
+    Raises: ValueError: shapes disagree.
+    """
+    if action_BA.shape != other_BA.shape:
+        raise ValueError(
+            f"squared_distance: {tuple(action_BA.shape)} and {tuple(other_BA.shape)} must agree"
+        )
+    return (action_BA - other_BA).square().sum(-1)

@@ -51,3 +51,18 @@ def uniform_end(limit: float, hidden_bias: float | None = None) -> Initialisatio
                 nn.init.constant_(layer.bias, hidden_bias)
 
     return initialise
+
+
+def xavier(net: nn.Sequential) -> None:
+    """Uniform, ±√(6 / (fan_in + fan_out)) in all layers; zero bias (RLPD's code)."""
+    for layer in _linear(net):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+def orthogonal_small_end(net: nn.Sequential) -> None:
+    """Orthogonal, gain √2, in the last layer 0.01; zero bias (CQL's and Cal-QL's code)."""
+    layers = _linear(net)
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, 1e-2 if layer is layers[-1] else math.sqrt(2))
+        nn.init.zeros_(layer.bias)

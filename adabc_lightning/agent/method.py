@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import Initialisation, small_normal
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value, Weights
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -29,6 +30,7 @@ class Shape:
     actor_hidden_sizes: Sequence[int]
     learning_rate: float
     actor_weight_decay: float
+    critic_norm: Norm | None = None
 
     def actor(
         self,
@@ -50,7 +52,12 @@ class Shape:
         """N critics."""
         spec = self.spec
         return CriticEnsemble(
-            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes, initialise
+            self.num_critics,
+            spec.observation_size,
+            spec.action_size,
+            self.hidden_sizes,
+            initialise,
+            self.critic_norm,
         )
 
     def value(self, initialise: Initialisation | None = None) -> Value:
@@ -86,6 +93,9 @@ class Method(ABC):
 
     metrics: Sequence[str] = ()
     """What its updates measure beside the columns that metrics.csv has for all."""
+
+    columns: Sequence[str] = ()
+    """What its updates read of transitions beside the common fields; ``"next_action"``."""
 
     preparation: int = 0
     """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""

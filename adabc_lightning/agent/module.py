@@ -16,6 +16,7 @@ from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.numpy_policy import LivePolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Dials, Draws, Part, UpdateOptions
@@ -69,6 +70,8 @@ class OffToOnModule(LightningModule):
         method: its parts and gradient steps; None for TD3BC with the three above.
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.agent.losses`).
+        critic_norm: whether the critics' hidden layers are normalised (LayerNorm), ``"before"``
+            or ``"after"`` their activation; None for not.
         engine: how the updates run: see :func:`adabc_lightning.agent.engine.make_engine`.
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
@@ -101,6 +104,7 @@ class OffToOnModule(LightningModule):
         normalizer: str = "policy",
         method: Method | None = None,
         target_rule: TargetRule = minimum,
+        critic_norm: Norm | None = None,
         engine: str = "auto",
         matmul_precision: str = "highest",
         replicas: int = 1,
@@ -132,6 +136,8 @@ class OffToOnModule(LightningModule):
             if not low <= value <= high or value == float("inf"):  # also catches NaN
                 wanted = "0 or more" if high > 1 else f"between {low} and {high}"
                 raise UserError(f"model.{name} is {value}; it must be {wanted}")
+        if critic_norm not in (None, "before", "after"):
+            raise UserError(f"model.critic_norm is {critic_norm!r}; known: before, after, null")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         if matmul_precision not in _PRECISIONS:
@@ -181,7 +187,12 @@ class OffToOnModule(LightningModule):
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay = policy_delay
         self.alpha_offline, self.gamma, self.seed = alpha_offline, gamma, seed
-        self._constants = {"gamma": gamma, "tau": tau, "target_rule": target_rule}
+        self._constants = {
+            "gamma": gamma,
+            "tau": tau,
+            "target_rule": target_rule,
+            "critic_norm": critic_norm,
+        }
         self.shape = Shape(
             spec,
             num_critics,
@@ -190,6 +201,7 @@ class OffToOnModule(LightningModule):
             actor_hidden_sizes or hidden_sizes,
             learning_rate,
             actor_weight_decay,
+            critic_norm,
         )
         self._parts: dict[str, Trained] = {}
         with torch.random.fork_rng(devices=[]):

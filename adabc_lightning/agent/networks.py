@@ -13,11 +13,13 @@ from torch.autograd.function import once_differentiable
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.norm import Norm, normed_mlp, normed_net
 
 Weights = tuple[Tensor, ...]
 """Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
 
-A Gaussian actor's end with its log standard deviation ``[A]``."""
+A hidden layer that is normalised has scale and shift ``[*, H]`` behind them. A Gaussian actor's end
+with its log standard deviation ``[A]``."""
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 
@@ -62,17 +64,18 @@ class _ReluMLP(torch.autograd.Function):
         return tuple(grads)
 
 
-def mlp(x: Tensor, weights: Weights) -> Tensor:
+def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:
     """A ReLU network, or N of them side by side on the same input.
 
     Args:
         x: ``[B, I]``.
         weights: see :data:`Weights`; all members have the same shapes.
+        norm: where hidden layers are normalised, if they are.
     Returns: ``[B, H]`` for one network, ``[N, B, H]`` for N stacked ones.
     """
     if weights[0].dim() == x.dim() + 1:
         x = x.unsqueeze(-3).expand(*weights[0].shape[:-2], *x.shape[-2:])
-    return _ReluMLP.apply(x, *weights)
+    return _ReluMLP.apply(x, *weights) if norm is None else normed_mlp(x, weights, norm)
 
 
 def dropped_mlp(x: Tensor, weights: Weights, kept_BU: Tensor) -> Tensor:
@@ -101,12 +104,18 @@ def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tens
     return torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
 
 
-def q_values(observation_BO: Tensor, action_BA: Tensor, weights: Weights) -> Tensor:
+def q_values(
+    observation_BO: Tensor, action_BA: Tensor, weights: Weights, norm: Norm | None = None
+) -> Tensor:
     """Q_i(s, a) of every stacked member.
 
+    Args:
+        observation_BO, action_BA: s, a.
+        weights: of the members.
+        norm: ``model.critic_norm``, where their hidden layers are normalised.
     Returns: ``[N, B]``.
     """
-    return mlp(torch.cat([observation_BO, action_BA], -1), weights).squeeze(-1)
+    return mlp(torch.cat([observation_BO, action_BA], -1), weights, norm).squeeze(-1)
 
 
 def state_values(observation_BO: Tensor, weights: Weights) -> Tensor:
@@ -118,7 +127,7 @@ def state_values(observation_BO: Tensor, weights: Weights) -> Tensor:
 
 
 def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
-    """The tensors of an MLP's TensorDict in layer order (its keys are "0", "2", "4", …)."""
+    """The tensors of an MLP's TensorDict in layer order, which its keys number."""
     layers = sorted(parameters.keys(), key=int)
     return tuple(parameters.get((layer, name)) for layer in layers for name in ("weight", "bias"))
 
@@ -225,6 +234,7 @@ class CriticEnsemble(nn.Module):
         observation_size, action_size: O, A.
         hidden_sizes: units of each hidden layer.
         initialise: of each member's MLP.
+        norm: where hidden layers are normalised, if they are.
     """
 
     def __init__(
@@ -234,15 +244,20 @@ class CriticEnsemble(nn.Module):
         action_size: int,
         hidden_sizes: Sequence[int],
         initialise: Initialisation = small_normal,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
+        self.norm = norm
+        inputs = observation_size + action_size
         members = [
             MLP(
-                in_features=observation_size + action_size,
+                in_features=inputs,
                 out_features=1,
                 num_cells=list(hidden_sizes),
                 activation_class=nn.ReLU,
             )
+            if norm is None
+            else normed_net([inputs, *hidden_sizes, 1], norm)
             for _ in range(num_critics)
         ]
         for member in members:
@@ -256,4 +271,4 @@ class CriticEnsemble(nn.Module):
 
     def forward(self, observation_BO: Tensor, action_BA: Tensor) -> Tensor:
         """Q_i(s, a) as ``[N, B]``."""
-        return q_values(observation_BO, action_BA, self.weights)
+        return q_values(observation_BO, action_BA, self.weights, self.norm)

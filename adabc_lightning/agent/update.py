@@ -65,7 +65,7 @@ def ensemble_target(
     """
     assert critics.target is not None
     drawn = members(critics.target, subset_M)
-    next_q_MB = q_values(batch["next_observation"], next_action_BA, drawn)
+    next_q_MB = q_values(batch["next_observation"], next_action_BA, drawn, options.critic_norm)
     return td_target(
         batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
     )
@@ -83,7 +83,7 @@ def step_critics(
         options: constants.
     Returns: ``loss/critic``, ``q/mean`` and ``q/target``.
     """
-    q_NB = q_values(batch["observation"], batch["action"], critics.weights)
+    q_NB = q_values(batch["observation"], batch["action"], critics.weights, options.critic_norm)
     loss = critic_loss(q_NB, target_B)
     metrics = {
         "loss/critic": loss.detach(),

@@ -22,7 +22,8 @@ from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
-from adabc_lightning.data.transitions import Layout
+from adabc_lightning.data.successors import with_next_actions
+from adabc_lightning.data.transitions import EXTRA, Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.scores import Reference, reference_for
@@ -219,6 +220,7 @@ class ReplayDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
+            self._add_columns()
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
@@ -245,6 +247,20 @@ class ReplayDataModule(LightningDataModule):
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
+
+    def _add_columns(self) -> None:
+        """Those that the agent's method needs beside the common ones.
+
+        Raises: UserError: there is no such column.
+        """
+        method = self.agent.method
+        for name in method.columns:
+            if name not in EXTRA:
+                raise UserError(
+                    f"model.method {type(method).__name__} needs a column {name!r}; known: "
+                    f"{', '.join(EXTRA)}"
+                )
+        self.layout = replace(self.layout, extra=tuple(method.columns))
 
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
@@ -362,4 +378,6 @@ class ReplayDataModule(LightningDataModule):
             terminals_at_limit=self.terminals_at_limit,
         )
         check_task(dataset, self.spec)
+        if "next_action" in self.layout.extra:
+            dataset = with_next_actions(dataset, f"model.method {type(self.agent.method).__name__}")
         return dataset

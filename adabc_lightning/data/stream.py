@@ -81,7 +81,7 @@ class ExperienceStream:
         row = data.collector.step(data.agent.act, data.agent.exploration_scale())
         # Nothing is counted or kept of a step that failed: the run is still where it was before.
         data.batches += 1
-        data.replay.add(row)
+        data.replay.add(row, data.collector.continues)
         episodes = data.ranks.gather(data.collector.finished_episode)
         data.finished_episodes = [episode for episode in episodes if episode is not None]
         # Each rank has made a step, and G updates belong to each.

@@ -2,14 +2,16 @@
 
 A batch is one gather from one tensor instead of five;
 the named fields are views into it. Row: ``observation | action | reward |
-next_observation | terminated | online``.
+next_observation | terminated | online``, and behind them what a method needs beside these.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tensordict import TensorDict
 from torch import Tensor
+
+EXTRA = ("next_action",)
 
 
 @dataclass(frozen=True)
@@ -19,21 +21,27 @@ class Layout:
     Args:
         observation_size: O, length of a flat observation.
         action_size: A, length of an action.
+        extra: of :data:`EXTRA`, what a method needs beside the fields that all have.
     """
 
     observation_size: int
     action_size: int
+    extra: tuple[str, ...] = field(default=(), repr=False)  # fingerprints hold the rest alone
 
     @property
     def width(self) -> int:
-        """Columns of a row: 2·O + A + 3."""
+        """Columns of a row: 2·O + A + 3, and A + 1 more with ``next_action``."""
+        return self._common + len(self.extra) * (self.action_size + 1)
+
+    @property
+    def _common(self) -> int:
         return 2 * self.observation_size + self.action_size + 3
 
     @cached_property
     def columns(self) -> dict[str, slice | int]:
         """Field name → its column (scalars) or slice of columns (vectors)."""
         o, a = self.observation_size, self.action_size
-        return {
+        columns: dict[str, slice | int] = {
             "observation": slice(0, o),
             "action": slice(o, o + a),
             "reward": o + a,
@@ -41,6 +49,11 @@ class Layout:
             "terminated": 2 * o + a + 1,
             "online": 2 * o + a + 2,
         }
+        if "next_action" in self.extra:
+            start = self._common
+            columns["next_action"] = slice(start, start + a)
+            columns["next_action_known"] = start + a
+        return columns
 
     def unpack(self, rows: Tensor) -> TensorDict:
         """Named views of packed rows, no copy.
@@ -50,7 +63,9 @@ class Layout:
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
-            during fine-tuning), scalars as ``[...]``.
+            during fine-tuning), scalars as ``[...]``; with ``next_action`` in ``extra``
+            ``next_action [..., A]``, the action that followed, and ``next_action_known`` (0.0 where
+            none is known: at the end of an episode, and until it has been taken).
         """
         fields = {name: rows[..., column] for name, column in self.columns.items()}
         return TensorDict(fields, batch_size=rows.shape[:-1])

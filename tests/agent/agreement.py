@@ -17,8 +17,10 @@ LOW, HIGH = (-1.0, -0.5), (2.0, 0.25)  # neither symmetric nor the same in both 
 class Alone(OffToOnModule):
     """With the Adams that a trainer would have made."""
 
+    LOW, HIGH = LOW, HIGH
+
     def __init__(self, method: Method, **model: Any) -> None:
-        spec = EnvironmentSpec("Test-v0", O, LOW, HIGH, None)
+        spec = EnvironmentSpec("Test-v0", O, self.LOW, self.HIGH, None)
         two = {"num_critics": 2, "subset_size": 2, "hidden_sizes": (7, 6)}
         super().__init__(spec, method=method, **two | model)  # type: ignore[arg-type]
         self.double()

@@ -8,9 +8,10 @@ import torch
 from adabc_lightning.agent.constraints import (
     expectile_loss,
     exponential_advantage_loss,
+    penalised_actor_loss,
+    squared_distance,
     standard_divergence,
     support_penalty,
-    supported_actor_loss,
 )
 
 
@@ -100,12 +101,19 @@ def test_the_penalty_is_an_evidence_bound_but_for_factor_and_constant() -> None:
     torch.testing.assert_close(rest, rest[:1].expand(7))
 
 
-def test_supported_actor_loss() -> None:
+def test_penalised_actor_loss() -> None:
     # −(1 − 3)/2 / 2 + 0.5 · (4 + 2)/2 = 0.5 + 1.5
     q, penalty = torch.tensor([1.0, -3.0], requires_grad=True), torch.tensor([4.0, 2.0])
-    loss = supported_actor_loss(q, q.abs().mean(), penalty, 0.5)
+    loss = penalised_actor_loss(q, q.abs().mean(), penalty, 0.5)
     assert loss.item() == 2.0
     (gradient,) = torch.autograd.grad(loss, q)
     assert gradient.tolist() == [-0.25, -0.25]  # none through the normaliser
     with pytest.raises(ValueError, match="must be"):
-        supported_actor_loss(q, q.abs().mean(), torch.zeros(3), 0.5)
+        penalised_actor_loss(q, q.abs().mean(), torch.zeros(3), 0.5)
+
+
+def test_squared_distance() -> None:
+    a, b = torch.tensor([[1.0, -0.5], [0.0, 0.0]]), torch.tensor([[0.0, 0.5], [0.5, 0.5]])
+    assert squared_distance(a, b).tolist() == [2.0, 0.5]
+    with pytest.raises(ValueError, match="must agree"):
+        squared_distance(a, b[:1])

@@ -14,6 +14,7 @@ from test_resume import assert_equal
 import adabc_lightning
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import AlphaController
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.config_files import packaged_configs
 
 ASSETS = Path(adabc_lightning.__file__).parent / "assets"  # holds medium-replay
@@ -65,6 +66,8 @@ class Method(NamedTuple):
     rate: float = 3e-4
     parts: tuple[str, ...] = ("actor", "critics", "actor_target", "critics_target")
     words: tuple[str, ...] = ()
+    norm: str | None = None
+    noise: float = 0.1
 
 
 ALL = {"keep": 1.0, "capacity": None}
@@ -93,6 +96,15 @@ SPOT = {
 }
 SPOT_ADROIT = {"weight": 1.0, "weight_end": 0.5, "dropout": 0.0, "actor_learning_rate": 1e-4}
 SPOT_WORDS = ("--model.method.vae_updates", "1", "--model.method.vae_width", "8")
+REBRAC = {
+    "actor_weight": 0.05,
+    "actor_weight_end": 0.5,
+    "decay_updates": 1_000_000,
+    "critic_weight": 0.5,
+    "critic_weight_online": 0.0,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+}
 METHODS = {
     "redq_adaptive_bc": Method(adaptive=True),
     "td3_adaptive_bc": Method(2, 2, adaptive=True),
@@ -136,6 +148,30 @@ METHODS = {
         constants={**SPOT, **SPOT_ADROIT, "small_end": True},
         words=SPOT_WORDS,
     ),
+    "rebrac": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants=REBRAC,
+        hidden=[256] * 3,
+        norm="after",
+        rate=1e-3,
+        batch=1024,
+        noise=0.03,
+    ),
+    "rebrac_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants={**REBRAC, "actor_weight": 0.01, "critic_weight": 0.01},
+        hidden=[256] * 3,
+        norm="after",
+        noise=0.03,
+    ),
 }
 
 
@@ -166,6 +202,8 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert model["hidden_sizes"] == method.hidden
     assert model["policy_delay"] == method.delay
     assert model["actor_hidden_sizes"] == method.actor
+    assert model["critic_norm"] == method.norm
+    assert data["exploration_noise"] == method.noise
     assert model["actor_weight_decay"] == method.decay
     if method.kind is None:
         assert model["method"] is None
@@ -260,7 +298,7 @@ def test_every_method_trains_on_every_hopper_log(
         assert 99_000 < len(replay) <= 100_006
     else:
         assert len(replay) == 50_006
-    assert replay[:, -1].sum() == 6
+    assert replay[:, Layout(11, 3).columns["online"]].sum() == 6
 
     if log == "medium":
         capsys.readouterr()

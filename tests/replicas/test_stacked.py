@@ -2,17 +2,19 @@
 
 import pytest
 import torch
-from agreement import Alone, assert_same, random_batch
+from agreement import Alone, assert_same
+from test_rebrac import batch_of
 
 from adabc_lightning.agent.engine import Eager
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, IQL, SPOT, TD3BC
+from adabc_lightning.agent.methods import AWAC, IQL, SPOT, TD3BC, ReBRAC
 from adabc_lightning.replicas.stacked import Stacked, stackable
 
 METHODS = {
     "TD3BC": (TD3BC, {}),
     "AWAC": (AWAC, {}),
     "IQL": (lambda: IQL(dropout=0.25), {"policy_delay": 1}),
+    "ReBRAC": (lambda: ReBRAC(0.5, 0.5, 40, 0.5, 0.25), {"critic_norm": "after"}),
     "SPOT": (lambda: SPOT(weight=0.5, cooling_updates=40, vae_updates=6, vae_width=9), {}),
 }
 
@@ -35,7 +37,7 @@ def test_each_of_a_stack_equals_itself_alone(name: str, critics: int) -> None:
         if number == 4:
             for agent in (*together, *alone):
                 agent.hand_over()
-        batches = [torch.stack([random_batch(generator) for _ in range(4)]) for _ in alone]
+        batches = [torch.stack([batch_of(generator) for _ in range(4)]) for _ in alone]
         stacked(batches)
         for agent, batch in zip(alone, batches, strict=True):
             agent.training_step(batch, 0)

@@ -93,7 +93,7 @@ class IQL(Method):
         assert critics.target is not None
         observation_BO, action_BA = batch["observation"], batch["action"]
         drawn = members(critics.target, draws["subset"])
-        q_B = options.target_rule(q_values(observation_BO, action_BA, drawn))
+        q_B = options.target_rule(q_values(observation_BO, action_BA, drawn, options.critic_norm))
         advantage_B = q_B - state_values(observation_BO, value.weights)
         loss = expectile_loss(advantage_B, self.expectile)
         metrics = descend(value, loss, {"loss/value": loss.detach()}, options)

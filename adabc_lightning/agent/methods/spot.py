@@ -4,7 +4,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.constraints import supported_actor_loss
+from adabc_lightning.agent.constraints import penalised_actor_loss
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import uniform, uniform_end
 from adabc_lightning.agent.losses import behavior_cloning, smoothed_action
@@ -191,7 +191,7 @@ class SPOT(Method):
         unit_BA = self._act(observation_BO, actor.weights, draws, "kept")
         action_BA = unit_BA * (high - low) / 2 + (high + low) / 2
         first = first_member(frozen(critics.weights))
-        q_B = q_values(observation_BO, action_BA, first).squeeze(-2)
+        q_B = q_values(observation_BO, action_BA, first, options.critic_norm).squeeze(-2)
         penalty_B = action_penalty(
             observation_BO,
             unit_BA,
@@ -202,7 +202,7 @@ class SPOT(Method):
         normalizer = q_B.detach().abs().mean(-1)
         if options.average is not None:  # of the whole batch, not of this process's part
             (normalizer,) = options.average([normalizer])
-        loss = supported_actor_loss(q_B, normalizer, penalty_B, dials["support_weight"])
+        loss = penalised_actor_loss(q_B, normalizer, penalty_B, dials["support_weight"])
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(action_BA.detach(), batch["action"]),
