@@ -23,7 +23,7 @@ from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.successors import with_next_actions
-from adabc_lightning.data.transitions import EXTRA, Layout
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.scores import Reference, reference_for
@@ -33,6 +33,9 @@ from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
+
+EXTRAS = ("next_action",)
+"""Columns that a method may want beside the common ones."""
 
 
 class ReplayDataModule(LightningDataModule):
@@ -253,14 +256,16 @@ class ReplayDataModule(LightningDataModule):
 
         Raises: UserError: there is no such column.
         """
+        if self.trainer.lightning_module is None:  # type: ignore[union-attr]
+            return  # set up without an agent
         method = self.agent.method
         for name in method.columns:
-            if name not in EXTRA:
+            if name not in EXTRAS:
                 raise UserError(
                     f"model.method {type(method).__name__} needs a column {name!r}; known: "
-                    f"{', '.join(EXTRA)}"
+                    f"{', '.join(EXTRAS)}"
                 )
-        self.layout = replace(self.layout, extra=tuple(method.columns))
+        self.layout = replace(self.layout, extras=tuple(method.columns))
 
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
@@ -378,6 +383,6 @@ class ReplayDataModule(LightningDataModule):
             terminals_at_limit=self.terminals_at_limit,
         )
         check_task(dataset, self.spec)
-        if "next_action" in self.layout.extra:
+        if "next_action" in self.layout.extras:
             dataset = with_next_actions(dataset, f"model.method {type(self.agent.method).__name__}")
         return dataset

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, IQL, SPOT
+from adabc_lightning.agent.methods import AWAC, IQL, SPOT, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -22,7 +22,7 @@ from adabc_lightning.run.schedule import Schedule
 
 SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 CPU = torch.device("cpu")
-METHODS = [None, AWAC(), IQL(dropout=0.25), SPOT(vae_updates=7, vae_width=9)]
+METHODS = [None, AWAC(), IQL(dropout=0.25), SPOT(vae_updates=7, vae_width=9), ReBRAC()]
 
 
 class Standalone(OffToOnModule):
@@ -45,7 +45,7 @@ class Standalone(OffToOnModule):
 def train(agent: Standalone, steps: int = 3, updates: int = 5) -> list[Tensor]:
     """Odd chunks, so that the patterns of updates that move the actor change."""
     generator = torch.Generator().manual_seed(1)
-    layout = Layout(5, 2)
+    layout = Layout(5, 2, tuple(agent.method.columns))
     for _ in range(steps):
         rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=torch.float64)
         rows[..., layout.columns["terminated"]] = 0
