@@ -87,6 +87,13 @@ class Method(ABC):
     stacks = False
     """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
 
+    metrics: Sequence[str] = ()
+    """What its updates measure beside the columns that metrics.csv has for all."""
+
+    columns: Sequence[str] = ()
+    """What its batches have beside the columns that all have; see
+    :class:`adabc_lightning.data.transitions.Layout`."""
+
     @abstractmethod
     def parts(self, shape: Shape) -> dict[str, Trained]:
         """Its networks by name, made anew by PyTorch's generator; ``actor`` and ``critics`` among
@@ -129,14 +136,14 @@ class Method(ABC):
         return {}
 
     def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
-        """Which updates of a training step the delayed steps follow.
+        """Which updates the delayed steps follow.
 
         Args:
             first: number of the first one in the run, from 1 on.
-            count: G.
+            count: how many; once the hand-over is past G, those of one environment step.
             policy_delay: ``model.policy_delay``.
             online: whether the hand-over is past.
-        Returns: G answers.
+        Returns: as many answers.
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 

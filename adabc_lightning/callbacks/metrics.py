@@ -101,7 +101,11 @@ class Metrics(Callback):
         self._columns: Sequence[str] = COLUMNS
         self._lock = FolderLock("a run", "default_root_dir")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+    ) -> None:
         """Locks the folder, and starts the file or cuts it back to where the checkpoint was made.
 
         Raises: UserError: another run is at work in the folder, or was.
@@ -123,14 +127,14 @@ class Metrics(Callback):
                 "default_root_dir or go on with that run's checkpoint"
             )
         else:
+            self._columns = (*COLUMNS, *pl_module.method.metrics)
             text = io.StringIO()
-            csv.writer(text).writerow(COLUMNS)
+            csv.writer(text).writerow(self._columns)
             self._write_history(text, trainer)
             replace_text(self._path, text.getvalue())
             self._size = self._path.stat().st_size
 
-    @staticmethod
-    def _write_history(file: TextIO, trainer: Trainer) -> None:
+    def _write_history(self, file: TextIO, trainer: Trainer) -> None:
         """The evaluations before the checkpoint that a new folder's run starts from."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         history: list[dict[str, float]] = next(
@@ -138,7 +142,7 @@ class Metrics(Callback):
         )
         for point in history:
             row = {"phase": "online" if point["env_steps"] else "offline", **point}
-            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+            csv.writer(file).writerow([row.get(name, "") for name in self._columns])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the next run in."""

@@ -2,10 +2,10 @@
 
 A batch is one gather from one tensor instead of five;
 the named fields are views into it. Row: ``observation | action | reward |
-next_observation | terminated | online``.
+next_observation | terminated | online``, and ``mc_return`` where the method wants it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tensordict import TensorDict
@@ -19,20 +19,23 @@ class Layout:
     Args:
         observation_size: O, length of a flat observation.
         action_size: A, length of an action.
+        extras: further columns, a number each.
     """
 
     observation_size: int
     action_size: int
+    extras: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
 
     @property
     def width(self) -> int:
-        """Columns of a row: 2·O + A + 3."""
-        return 2 * self.observation_size + self.action_size + 3
+        """Columns of a row: 2·O + A + 3, and the extras."""
+        return 2 * self.observation_size + self.action_size + 3 + len(self.extras)
 
     @cached_property
     def columns(self) -> dict[str, slice | int]:
         """Field name → its column (scalars) or slice of columns (vectors)."""
         o, a = self.observation_size, self.action_size
+        behind = 2 * o + a + 3
         return {
             "observation": slice(0, o),
             "action": slice(o, o + a),
@@ -40,6 +43,7 @@ class Layout:
             "next_observation": slice(o + a + 1, 2 * o + a + 1),
             "terminated": 2 * o + a + 1,
             "online": 2 * o + a + 2,
+            **{name: behind + index for index, name in enumerate(self.extras)},
         }
 
     def unpack(self, rows: Tensor) -> TensorDict:
@@ -50,7 +54,7 @@ class Layout:
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
-            during fine-tuning), scalars as ``[...]``.
+            during fine-tuning) and the extras, scalars as ``[...]``.
         """
         fields = {name: rows[..., column] for name, column in self.columns.items()}
         return TensorDict(fields, batch_size=rows.shape[:-1])

@@ -1,6 +1,11 @@
 """The methods, a file each."""
 
 from adabc_lightning.agent.methods.awac import AWAC
+from adabc_lightning.agent.methods.cal_ql import CalQL
+from adabc_lightning.agent.methods.cql import CQL
+from adabc_lightning.agent.methods.rlpd import RLPD
+from adabc_lightning.agent.methods.sac import SAC
 from adabc_lightning.agent.methods.td3bc import TD3BC
+from adabc_lightning.agent.methods.wsrl import WSRL
 
-__all__ = ["AWAC", "TD3BC"]
+__all__ = ["AWAC", "CQL", "RLPD", "SAC", "TD3BC", "WSRL", "CalQL"]
