@@ -436,14 +436,14 @@ class ReplayDataModule(LightningDataModule):
             return ring
         return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
 
-    def _widen(self, extras: tuple[str, ...]) -> None:
+    def _widen(self, extra: tuple[str, ...]) -> None:
         """Makes room for the columns that the method wants.
 
         Raises: UserError: returns are wanted, but no episode is sure to end before an update.
         """
-        if not extras:
+        if not extra:
             return
-        self.layout = replace(self.layout, extras=extras)
+        self.layout = replace(self.layout, extra=extra)
         gamma, failure = self.agent.gamma, self.failure_reward
         if failure is not None and gamma == 1:
             raise UserError(

@@ -19,17 +19,17 @@ class Layout:
     Args:
         observation_size: O, length of a flat observation.
         action_size: A, length of an action.
-        extras: further columns, a number each.
+        extra: further columns, a number each.
     """
 
     observation_size: int
     action_size: int
-    extras: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
+    extra: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
 
     @property
     def width(self) -> int:
-        """Columns of a row: 2·O + A + 3, and the extras."""
-        return 2 * self.observation_size + self.action_size + 3 + len(self.extras)
+        """Columns of a row: 2·O + A + 3, and the extra."""
+        return 2 * self.observation_size + self.action_size + 3 + len(self.extra)
 
     @cached_property
     def columns(self) -> dict[str, slice | int]:
@@ -43,7 +43,7 @@ class Layout:
             "next_observation": slice(o + a + 1, 2 * o + a + 1),
             "terminated": 2 * o + a + 1,
             "online": 2 * o + a + 2,
-            **{name: behind + index for index, name in enumerate(self.extras)},
+            **{name: behind + index for index, name in enumerate(self.extra)},
         }
 
     def unpack(self, rows: Tensor) -> TensorDict:
@@ -54,7 +54,7 @@ class Layout:
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
-            during fine-tuning) and the extras, scalars as ``[...]``.
+            during fine-tuning) and the extra, scalars as ``[...]``.
         """
         fields = {name: rows[..., column] for name, column in self.columns.items()}
         return TensorDict(fields, batch_size=rows.shape[:-1])
