@@ -23,6 +23,8 @@ class Random(NamedTuple):
     """A."""
     rank: int = 0
     ranks: int = 1
+    online: bool = False
+    """Whether the hand-over is past."""
 
     def normal(self, *size: int) -> Tensor:
         """Standard normal ``[G, B, *size]``; ``size`` is A where none is given."""

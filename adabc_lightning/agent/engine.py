@@ -94,7 +94,7 @@ class Compiled(Eager):
         # Called a hundred times a second: their arguments pass through C++, not Python.
         torch._inductor.config.cpp_wrapper = True
         self._functions: tuple[Step, Step, Step] | None = None
-        self._tried: set[bool | None] = set()
+        self._tried: set[tuple[bool | None, bool]] = set()
 
     def functions(self, method: Method) -> tuple[Step, Step, Step]:
         """Compiled at their first calls; an engine is a run's, which has one method."""
@@ -108,7 +108,8 @@ class Compiled(Eager):
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """See :class:`Engine`; the first call compiles."""
-        if self._tried.issuperset(work.moves):
+        wanted = {(moves, work.options.online) for moves in work.moves}
+        if self._tried >= wanted:
             super().__call__(work, add)
             return
         start, before = time.perf_counter(), copied(work.state)
@@ -121,10 +122,11 @@ class Compiled(Eager):
             rank_zero_warn(f"the update is not compiled: {first_line(error)}")
             restore(work.state, before)
             self._functions = super().functions(work.method)
-            metrics, self._tried = [], {True, False, None}
+            metrics = []
+            self._tried = {(a, b) for a in (True, False, None) for b in (True, False)}
             super().__call__(work, lambda *metric: metrics.append(metric))
         else:
-            self._tried.update(work.moves)
+            self._tried |= wanted
             rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
         for metric in metrics:
             add(*metric)
@@ -133,7 +135,8 @@ class Compiled(Eager):
 class CudaGraph:
     """G updates as one CUDA graph: the host launches one thing, and waits for nothing.
 
-    A graph is captured for each pattern of updates that move the actor and each batch shape;
+    A graph is captured for each pattern of updates that move the actor, each batch shape, and each
+    side of the hand-over;
     the batch and the draws are copied into its own tensors, dials are read where they live.
     """
 
@@ -146,7 +149,7 @@ class CudaGraph:
         if self._graphs is None:
             self._eager(work, add)
             return
-        key = work.moves, tuple(work.batch.batch_size)
+        key = work.moves, work.options.online, tuple(work.batch.batch_size)
         if key not in self._graphs:
             before = copied(work.state)
             try:

@@ -95,7 +95,8 @@ class Method(ABC):
     """What its updates measure beside the columns that metrics.csv has for all."""
 
     columns: Sequence[str] = ()
-    """What its updates read of transitions beside the common fields; ``"next_action"``."""
+    """What its batches have beside the columns that all have; see
+    :class:`adabc_lightning.data.transitions.Layout`."""
 
     preparation: int = 0
     """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
@@ -153,14 +154,14 @@ class Method(ABC):
         return {}
 
     def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
-        """Which updates of a training step the delayed steps follow.
+        """Which updates the delayed steps follow.
 
         Args:
             first: number of the first one in the run, from 1 on.
-            count: G.
+            count: how many; once the hand-over is past G, those of one environment step.
             policy_delay: ``model.policy_delay``.
             online: whether the hand-over is past.
-        Returns: G answers.
+        Returns: as many answers.
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 

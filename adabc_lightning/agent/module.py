@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
+from adabc_lightning.agent.gaussian import SquashedActor
 from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.methods import TD3BC
@@ -210,6 +211,8 @@ class OffToOnModule(LightningModule):
                 self.add_part(name, part)
         self._of_method = tuple(self._parts)
         self._live_policy = LivePolicy(self.actor)
+        low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
+        self._half_A = (high_A - low_A) / 2
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
         for name, value in self.method.turn(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
@@ -277,6 +280,25 @@ class OffToOnModule(LightningModule):
         with torch.no_grad():
             action = self.actor(batch).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
+
+    def explore(
+        self, observation: np.ndarray, noise_A: np.ndarray, scale: float = 0.0
+    ) -> np.ndarray:
+        """The action of a standard normal draw, by the policy's own noise if it has one.
+
+        Args:
+            observation: ``[O]``, any float type.
+            noise_A: the draw ``[A]``, float64.
+            scale: σ of the noise on a deterministic policy's actions, in action limits.
+        Returns: ``[A]``, action units; noise on an action may lead out of the range.
+        """
+        if isinstance(self.actor, SquashedActor):
+            if self.device.type == "cpu":
+                return self._live_policy.sample(observation, noise_A)
+            return self.actor.explore(observation, noise_A)
+        own_A = self.exploration_scale()
+        sigma_A = scale * self._half_A if own_A is None else own_A * self._half_A
+        return self.act(observation) + sigma_A * noise_A
 
     def exploration_scale(self) -> np.ndarray | None:
         """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
@@ -397,12 +419,17 @@ class OffToOnModule(LightningModule):
             self._moves(num_updates),
         )
 
-    def _moves(self, count: int) -> tuple[bool | None, ...]:
-        """What follows each of the next updates; see :attr:`Work.moves`."""
-        done, method = self.gradient_updates, self.method
-        moves = method.moves(done + 1, count, self.policy_delay, self.online)
-        preparing = 0 if self.online else min(count, max(0, method.preparation - done))
-        return (None,) * preparing + moves[preparing:]
+    def _moves(self, updates: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates, asked environment step by step; see ``Work``."""
+        env_steps = self._ranks.count if self.online else 1
+        first, count = self.gradient_updates + 1, updates // env_steps
+        moves = tuple(
+            move
+            for start in range(first, first + updates, max(1, count))
+            for move in self.method.moves(start, count, self.policy_delay, self.online)
+        )
+        left = 0 if self.online else max(0, self.method.preparation - self.gradient_updates)
+        return (None,) * min(left, updates) + moves[left:]
 
     def _draw(self, updates: int, batch_size: int) -> Draws:
         random = Random(
@@ -412,6 +439,7 @@ class OffToOnModule(LightningModule):
             self.spec.action_size,
             self._ranks.rank,
             self._ranks.count,
+            self.online,
         )
         drawn = self.method.draw(random, self.shape)
         return {name: numbers.to(self.device) for name, numbers in drawn.items()}

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adabc_lightning.data.collector import Episode
+from adabc_lightning.data.collector import Episode, Explore
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
-from adabc_lightning.env.make import Policy
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.lock import FolderLock
 
@@ -58,12 +57,11 @@ class LogCollector:
         self._next = 0  # step of the episode at hand
         self._published = False
 
-    def step(self, policy: Policy, scale_A: np.ndarray | None = None) -> Tensor:
+    def step(self, explore: Explore) -> Tensor:
         """The log's next step; ``finished_episode`` is set when it is an episode's last.
 
         Args:
-            policy: not asked; the other process acts with what was published.
-            scale_A: likewise.
+            explore: not asked; the other process acts with what was published.
         Returns: the packed row ``[width]``, ``online`` set.
         Raises: EnvironmentFailure: no episode comes within the timeout, or a damaged one; the
             state is then that from before this step.

@@ -1,7 +1,8 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
+import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -20,9 +21,11 @@ from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.returns import Unfinished, episode_ends
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.successors import with_next_actions
+from adabc_lightning.data.symmetric import SymmetricRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env
@@ -34,7 +37,7 @@ from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
 
-EXTRAS = ("next_action",)
+EXTRA = ("mc_return", "next_action")
 """Columns that a method may want beside the common ones."""
 
 
@@ -52,6 +55,14 @@ class ReplayDataModule(LightningDataModule):
         replay_capacity: rows of the online ring, on all devices together, kept offline rows
             included; None for as many as the run can fill.
         exploration_noise: σ_expl in multiples of the action limit.
+        frozen_actions: how the agent acts in ``schedule.frozen_env_steps``: ``"policy"`` as ever,
+            ``"uniform"`` by uniform draws from the action range.
+        offline_fraction: share of each batch of fine-tuning that is offline rows, exactly; the
+            kept ones then lie beside the ring. None for one ring of both.
+        reward_scale, reward_shift: what is learnt from is scale · r + shift, per environment step;
+            returns are reported raw.
+        failure_reward: raw reward of a step that has not succeeded, where rewards are sparse:
+            for ``mc_return`` (:mod:`adabc_lightning.data.returns`); None where they are dense.
         reference_min, reference_max: raw returns that count as score 0 and 100; None takes
             D4RL's for its tasks (or the Minari dataset's own).
         download: whether a dataset of Minari or D4RL may be fetched.
@@ -72,6 +83,11 @@ class ReplayDataModule(LightningDataModule):
         batch_size: int = 256,
         replay_capacity: int | None = 250_000,
         exploration_noise: float = 0.1,
+        frozen_actions: Literal["policy", "uniform"] = "policy",
+        offline_fraction: float | None = None,
+        reward_scale: float = 1.0,
+        reward_shift: float = 0.0,
+        failure_reward: float | None = None,
         reference_min: float | None = None,
         reference_max: float | None = None,
         download: bool = False,
@@ -87,6 +103,30 @@ class ReplayDataModule(LightningDataModule):
             raise UserError(f"data.replay_capacity is {replay_capacity}; it must be 1 or more")
         if not 0 <= exploration_noise < float("inf"):  # also catches NaN
             raise UserError(f"data.exploration_noise is {exploration_noise}; it must be 0 or more")
+        if frozen_actions not in ("policy", "uniform"):
+            raise UserError(f"data.frozen_actions is {frozen_actions!r}; known: policy, uniform")
+        if frozen_actions == "uniform" and env_id.startswith(PREFIX):
+            raise UserError(
+                f"data.frozen_actions is uniform, but data.env_id is {env_id!r}, a log whose robot "
+                "acts with the policy; set it to policy"
+            )
+        if offline_fraction is not None:
+            if not 0 < offline_fraction < 1:
+                raise UserError(
+                    f"data.offline_fraction is {offline_fraction}; it must be above 0 and below 1, "
+                    "or null"
+                )
+            if dataset is None:
+                raise UserError(
+                    f"data.dataset is null but data.offline_fraction is {offline_fraction}; give "
+                    "a dataset or set it to null"
+                )
+            _check_share(offline_fraction, batch_size, 1)
+        if not 0 < reward_scale < float("inf"):
+            raise UserError(f"data.reward_scale is {reward_scale}; it must be above 0")
+        for name, number in (("reward_shift", reward_shift), ("failure_reward", failure_reward)):
+            if number is not None and not math.isfinite(number):
+                raise UserError(f"data.{name} is {number}; it must be a finite number")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise UserError(
                 f"data.max_episode_steps is {max_episode_steps}; it must be 1 or more, or null"
@@ -109,6 +149,10 @@ class ReplayDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.replay_capacity = replay_capacity
         self.exploration_noise = exploration_noise
+        self.frozen_actions, self.offline_fraction = frozen_actions, offline_fraction
+        self.reward_scale, self.reward_shift = reward_scale, reward_shift
+        self.failure_reward = failure_reward
+        self.unfinished: Unfinished | None = None
         self.download = download
         self.max_episode_steps = max_episode_steps
         self.step_timeout = step_timeout
@@ -192,6 +236,8 @@ class ReplayDataModule(LightningDataModule):
                 f"data.env_id is {self.env_id!r}, a log that one process follows; set "
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
+        if self.offline_fraction is not None:
+            _check_share(self.offline_fraction, self.batch_size, count)
         counts = {"data.batch_size": self.batch_size}
         if self.schedule.online_env_steps:  # before, nothing is counted in environment steps
             counts |= {
@@ -223,17 +269,20 @@ class ReplayDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
-            self._add_columns()
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
                 "the main thread only; set it to null here"
             )
+        if self.trainer is not None and self.agent is not None:
+            self._widen(tuple(self.agent.method.columns))
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
-                self.shares.dataset if self.shares else self._load_dataset(self.dataset_name)
+                self.shares.dataset
+                if self.shares
+                else self._prepared(self._load_dataset(self.dataset_name))
             )
             assert self.dataset is not None
             rows = self.dataset.rows
@@ -251,29 +300,12 @@ class ReplayDataModule(LightningDataModule):
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
 
-    def _add_columns(self) -> None:
-        """Those that the agent's method needs beside the common ones.
-
-        Raises: UserError: there is no such column.
-        """
-        if self.trainer.lightning_module is None:  # type: ignore[union-attr]
-            return  # set up without an agent
-        method = self.agent.method
-        for name in method.columns:
-            if name not in EXTRAS:
-                raise UserError(
-                    f"model.method {type(method).__name__} needs a column {name!r}; known: "
-                    f"{', '.join(EXTRAS)}"
-                )
-        self.layout = replace(self.layout, extras=tuple(method.columns))
-
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
             return LogCollector(self.log, self.layout, self._publish, self._idle, self.step_timeout)
         return Collector(
             self.make_env(),
             self.layout,
-            self.exploration_noise,
             self.seed,
             self.ranks.rank,
             self.step_timeout,
@@ -289,9 +321,11 @@ class ReplayDataModule(LightningDataModule):
         """The newest policy, for the process that acts."""
         assert self.log is not None
         agent, std = self.agent, self.agent.exploration_scale()
-        if std is None:
-            std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
-        policy = replace(StoredPolicy.of_actor(agent.actor.state_dict()), std=std)
+        policy = StoredPolicy.of_actor(agent.actor.state_dict())
+        if policy.head is None:
+            if std is None:
+                std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
+            policy = replace(policy, std=std)
         counters = episodes, self.env_steps, agent.gradient_updates
         self.log.write_policy(Publication(policy, *counters, finished))
 
@@ -316,14 +350,50 @@ class ReplayDataModule(LightningDataModule):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
         # The same rows were chosen on every rank; each goes on with its share of them.
+        mine, offline = rows[self.ranks.rank :: self.ranks.count], None
+        if self.offline_fraction is not None:
+            if not len(mine):
+                raise UserError(
+                    f"data.offline_fraction is {self.offline_fraction}, but downsampling keeps "
+                    "none of the offline transitions; set downsampling.keep to 1"
+                )
+            mine, offline = mine[:0], mine
         capacity = self.replay_capacity
         if capacity is None:
-            capacity = len(rows) + self.schedule.online_env_steps
-        self.replay = self.online_ring(
-            rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
-        )
+            # A batch is drawn from a ring that is not empty.
+            capacity = len(rows) * (offline is None) + self.schedule.online_env_steps
+        self.replay = self.online_ring(mine, self.ranks.share(capacity), offline)
         self.dataset = self.kept = None
         self.agent.hand_over()
+
+    def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
+        """How the agent acts at this point of fine-tuning.
+
+        Args:
+            observation: ``[O]``.
+            noise_A: standard normal draws.
+        Returns: ``[A]``, action units; it may lie outside the range.
+        """
+        if self.frozen_actions == "uniform" and self.env_steps < self.schedule.frozen_env_steps:
+            low_A, high_A = np.array(self.spec.action_low), np.array(self.spec.action_high)
+            share_A = [(1 + math.erf(noise / math.sqrt(2))) / 2 for noise in noise_A]
+            return low_A + (high_A - low_A) * share_A
+        return self.agent.explore(observation, noise_A, self.exploration_noise)
+
+    def keep(self, row: Tensor) -> None:
+        """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
+        self._scale(row)
+        if self.unfinished is None:
+            self.replay.add(row, self.collector.continues)
+            return
+        ended = self.collector.finished_episode is not None
+        for index, each in enumerate(self.unfinished.add(row, ended)):
+            self.replay.add(each, continues=index > 0)
+
+    def _scale(self, rows: Tensor) -> None:
+        if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
+            rows[..., self.layout.columns["reward"]] *= self.reward_scale
+            rows[..., self.layout.columns["reward"]] += self.reward_shift
 
     def teardown(self, stage: str) -> None:
         """Closes the training environment, or tells who acts for a log that this is the end."""
@@ -350,16 +420,79 @@ class ReplayDataModule(LightningDataModule):
         """See :func:`adabc_lightning.data.saved.restore`."""
         restore(self, state_dict)
 
-    def online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
-        """A ring to fine-tune from, of ``rows`` ``[T, width]``, the oldest first."""
-        return ReplayRing(
-            self.layout,
-            rows,
-            capacity,
-            self.replay.generator,
-            self.online_sampler,
-            self._device,
-        )
+    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
+        """A ring to fine-tune from.
+
+        Args:
+            rows: ``[T, width]``, the oldest first.
+            capacity: of the ring.
+            offline: ``[M, width]``, what lies beside it with ``offline_fraction``; None for rows
+                that are still to come.
+        """
+        generator = self.replay.generator
+        if self.offline_fraction is not None:
+            offline = rows[:0] if offline is None else offline
+            ring = SymmetricRing(
+                self.layout, offline, self.offline_fraction, capacity, generator, self._device
+            )
+            for row in rows:
+                ring.add(row)
+            return ring
+        return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
+
+    def _widen(self, extra: tuple[str, ...]) -> None:
+        """Makes room for the columns that the method wants.
+
+        Raises: UserError: there is no such column, or returns are wanted, but no episode is sure to
+            end before an update.
+        """
+        for name in extra:
+            if name not in EXTRA:
+                raise UserError(
+                    f"model.method {type(self.agent.method).__name__} needs a column {name!r}; "
+                    f"known: {', '.join(EXTRA)}"
+                )
+        self.layout = replace(self.layout, extra=extra)
+        if "mc_return" not in extra:
+            return
+        gamma, failure = self.agent.gamma, self.failure_reward
+        if failure is not None and gamma == 1:
+            raise UserError(
+                f"data.failure_reward is {failure} and model.gamma 1: an episode that fails for "
+                "ever has no finite return; set one of them otherwise"
+            )
+        if failure is not None:
+            failure = failure * self.reward_scale + self.reward_shift
+        self.unfinished = Unfinished(self.layout, gamma, failure)
+        steps, limit = self.schedule.frozen_env_steps, self.spec.max_episode_steps
+        if self.schedule.online_env_steps and (limit is None or steps < limit * self.ranks.count):
+            wanted = "data.max_episode_steps and as many"
+            if limit is not None:
+                wanted = f"{limit * self.ranks.count} or more"
+            raise UserError(
+                f"schedule.frozen_env_steps is {steps}; {type(self.agent.method).__name__} learns "
+                "from an episode when it has ended, so before the first update one must be over: "
+                f"set {wanted}"
+            )
+
+    def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
+        """With scaled rewards, and the columns that the method wants."""
+        self._scale(dataset.rows)
+        for name in self.layout.extra:
+            if name == "mc_return":
+                dataset = self._with_returns(dataset)
+            else:
+                why = f"model.method {type(self.agent.method).__name__}"
+                dataset = with_next_actions(dataset, why)
+        return dataset
+
+    def _with_returns(self, dataset: OfflineDataset) -> OfflineDataset:
+        assert self.unfinished is not None
+        rows = dataset.rows
+        return_T = self.unfinished.returns(rows, episode_ends(dataset, rows))
+        rows = torch.cat([rows, return_T.unsqueeze(1)], 1)
+        layout = replace(dataset.layout, extra=(*dataset.layout.extra, "mc_return"))
+        return replace(dataset, rows=rows, layout=layout)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
@@ -383,6 +516,18 @@ class ReplayDataModule(LightningDataModule):
             terminals_at_limit=self.terminals_at_limit,
         )
         check_task(dataset, self.spec)
-        if "next_action" in self.layout.extras:
-            dataset = with_next_actions(dataset, f"model.method {type(self.agent.method).__name__}")
         return dataset
+
+
+def _check_share(fraction: float, batch_size: int, ranks: int) -> None:
+    """Whether every rank's batches can have exactly that share of offline rows."""
+    each = batch_size // ranks
+    if (
+        not math.isclose(fraction * each, round(fraction * each))
+        or not 0 < round(fraction * each) < each
+    ):
+        where = f" on each of {ranks} devices" if ranks > 1 else ""
+        raise UserError(
+            f"data.offline_fraction is {fraction}, which of {each} transitions{where} is "
+            f"{fraction * each:g}; it must be a whole number of rows, 1 or more of each kind"
+        )

@@ -92,7 +92,7 @@ class ReplayRing:
             row: ``[width]``.
             continues: whether it followed the row added before it, whose next action is its own.
         """
-        if continues and self._newest is not None and "next_action" in self.layout.extras:
+        if continues and self._newest is not None and "next_action" in self.layout.extra:
             columns = self.layout.columns
             before = self.rows[self._newest]
             before[columns["next_action"]] = row[columns["action"]].to(self.device)
@@ -105,16 +105,22 @@ class ReplayRing:
         Returns: TensorDict ``[updates, batch_size]`` (see :meth:`Layout.unpack`), and the rows'
             ``index`` in storage order.
         """
-        nothing = self._nothing  # takes as long to make as a batch: once is enough
-        if not updates and nothing is not None and nothing.batch_size[1] == batch_size:
-            return nothing
+        if not updates:
+            return self._no_batch(batch_size)
         # One draw for all updates: a third of the cost of one draw each.
         rows, info = self._buffer.sample(updates * batch_size, return_info=True)
         batch = self.layout.unpack(rows.view(updates, batch_size, self.layout.width))
         batch["index"] = info["index"].view(updates, batch_size)
-        if not updates:
-            self._nothing = batch
         return batch
+
+    def _no_batch(self, batch_size: int) -> TensorDict:
+        """``[0, batch_size]``; takes as long to make as a batch: once is enough."""
+        nothing = self._nothing
+        if nothing is None or nothing.batch_size[1] != batch_size:
+            rows = torch.empty(0, batch_size, self.layout.width, device=self.device)
+            nothing = self._nothing = self.layout.unpack(rows)
+            nothing["index"] = torch.empty(0, batch_size, dtype=torch.int64)
+        return nothing
 
     def state_dict(self) -> dict[str, Any]:
         """Rows in storage order, cursor and generator: plain tensors and numbers.

@@ -78,6 +78,8 @@ def _collector(value: Any, where: str) -> None:
 
 
 _RING = {
+    "offline": tensor(2, torch.float32),  # beside the ring, where batches have a share of them
+    "pending": tensor(2, torch.float32),  # of the episode under way, where returns are wanted
     "rows": tensor(2, torch.float32),
     "capacity": count,
     "writer": record({"_cursor": count, "_write_count": count}),
@@ -234,10 +236,12 @@ def _check_run(content: Any) -> None:
             refuse(part["collector"]["env_steps"], f"{where}/collector/env_steps", f"{env_steps}")
     if env_steps:
         for where, part in [("ReplayDataModule", data), *others]:
-            record(_RING)(part["replay"], f"{where}/replay")
+            record(_RING, may_lack=["offline", "pending"])(part["replay"], f"{where}/replay")
             _check_ring(part["replay"], f"{where}/replay")
-            if part["replay"]["rows"].shape[1] != data["replay"]["rows"].shape[1]:
-                refuse(part["replay"]["rows"], f"{where}/replay/rows", "as wide as rank zero's")
+            for name in {"rows", "offline", "pending"} & part["replay"].keys():
+                if part["replay"][name].shape[1] != data["replay"]["rows"].shape[1]:
+                    whose = "as wide as rank zero's ring"
+                    refuse(part["replay"][name], f"{where}/replay/{name}", whose)
         kept = content["callbacks"].get("BalancedReplay", {}).get("offline_rows", 0)
         if kept and kept >= len(data["replay"]["rows"]):
             raise UserError(f"callbacks/BalancedReplay/offline_rows is {kept}, but the ring has "
@@ -247,7 +251,7 @@ def _check_run(content: Any) -> None:
 def _check_ring(ring: dict[str, Any], where: str) -> None:
     """Rows, cursor and capacity are those of one ring."""
     rows, capacity, written = len(ring["rows"]), ring["capacity"], ring["writer"]["_write_count"]
-    if not 0 < rows == min(written, capacity):
+    if rows + len(ring.get("pending", ())) == 0 or rows != min(written, capacity):
         raise UserError(
             f"{where} has {rows} rows and room for {capacity}, but {written} were written"
         )

@@ -15,6 +15,8 @@ class Schedule:
         offline_updates: gradient updates on the dataset before the hand-over.
         online_env_steps: environment steps of fine-tuning.
         updates_per_env_step: G, gradient updates after each environment step.
+        frozen_env_steps: of fine-tuning, how many environment steps come before its first update;
+            the agent acts and collects.
         evaluation_every: gradient updates (offline) or environment steps (online) between
             evaluations; the end of each phase is evaluated in any case.
         offline_chunk: offline updates handed to the trainer at once; it changes speed, and
@@ -25,11 +27,17 @@ class Schedule:
     offline_updates: int = 1_000_000
     online_env_steps: int = 250_000
     updates_per_env_step: int = 10
+    frozen_env_steps: int = 0
     evaluation_every: int = 5_000
     offline_chunk: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("offline_updates", "online_env_steps", "updates_per_env_step"):
+        for name in (
+            "offline_updates",
+            "online_env_steps",
+            "updates_per_env_step",
+            "frozen_env_steps",
+        ):
             if getattr(self, name) < 0:
                 raise UserError(f"schedule.{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("evaluation_every", "offline_chunk"):
@@ -60,6 +68,10 @@ class Schedule:
         to_evaluation = self.evaluation_every - gradient_updates % self.evaluation_every
         return min(self.offline_chunk, to_evaluation, self.offline_updates - gradient_updates)
 
+    def updates_after(self, env_steps: int) -> int:
+        """Gradient updates that follow the environment step that was just made."""
+        return 0 if env_steps <= self.frozen_env_steps else self.updates_per_env_step
+
     def evaluation_due(self, gradient_updates: int, env_steps: int) -> bool:
         """Whether the agent is evaluated at these counters, which were just reached."""
         if env_steps == 0:
@@ -84,4 +96,5 @@ class Schedule:
     @property
     def total_updates(self) -> int:
         """Gradient updates of both phases."""
-        return self.offline_updates + self.online_env_steps * self.updates_per_env_step
+        learning = max(0, self.online_env_steps - self.frozen_env_steps)
+        return self.offline_updates + learning * self.updates_per_env_step

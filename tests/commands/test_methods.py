@@ -68,6 +68,7 @@ class Method(NamedTuple):
     words: tuple[str, ...] = ()
     norm: str | None = None
     noise: float = 0.1
+    share: float | None = None
 
 
 ALL = {"keep": 1.0, "capacity": None}
@@ -160,6 +161,7 @@ METHODS = {
         rate=1e-3,
         batch=1024,
         noise=0.03,
+        share=0.5,
     ),
     "rebrac_adroit": Method(
         2,
@@ -171,6 +173,7 @@ METHODS = {
         hidden=[256] * 3,
         norm="after",
         noise=0.03,
+        share=0.5,
     ),
 }
 
@@ -204,6 +207,7 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert model["actor_hidden_sizes"] == method.actor
     assert model["critic_norm"] == method.norm
     assert data["exploration_noise"] == method.noise
+    assert data["offline_fraction"] == method.share
     assert model["actor_weight_decay"] == method.decay
     if method.kind is None:
         assert model["method"] is None
@@ -291,7 +295,10 @@ def test_every_method_trains_on_every_hopper_log(
     if method.online_alpha == 0:
         assert float(rows[-1]["control/alpha"]) == 0
 
-    replay = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]["rows"]
+    ring = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]
+    replay = ring["rows"]
+    if method.share:  # they lie beside the ring
+        replay = torch.cat([ring["offline"], replay])
     if not method.offline:
         assert len(replay) == 6
     elif method.keep == 1.0:
