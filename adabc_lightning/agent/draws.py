@@ -34,6 +34,10 @@ class Random(NamedTuple):
         """Uniform in [0, 1) ``[G, B, *size]``; ``size`` is A where none is given."""
         return self._mine(torch.rand(self._shape(size), generator=self.generator))
 
+    def kept(self, rate: float, units: int) -> Tensor:
+        """Dropout: 0 with probability ``rate``, else 1 / (1 − rate), ``[G, B, units]``."""
+        return (self.uniform(units) >= rate) / (1 - rate)
+
     def subset(self, count: int, of: int) -> Tensor:
         """``count`` different numbers below ``of``, ``[G, count]``; with both the same, in order.
 

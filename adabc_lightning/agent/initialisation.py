@@ -30,6 +30,29 @@ def orthogonal(net: nn.Sequential) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def uniform(net: nn.Sequential) -> None:
+    """PyTorch's own, which every layer has: uniform, ±1/√fan_in, weights and biases."""
+
+
+def uniform_end(limit: float, hidden_bias: float | None = None) -> Initialisation:
+    """Uniform, ±1/√fan_in, in the last layer ±``limit``, weights and biases.
+
+    Args:
+        limit: 1e-3 for actors and 3e-3 for critics in SPOT's, CORL's and ReBRAC's code.
+        hidden_bias: biases of the hidden layers; None for as their weights.
+    """
+
+    def initialise(net: nn.Sequential) -> None:
+        *hidden, last = _linear(net)
+        for parameter in last.parameters():
+            nn.init.uniform_(parameter, -limit, limit)
+        if hidden_bias is not None:
+            for layer in hidden:
+                nn.init.constant_(layer.bias, hidden_bias)
+
+    return initialise
+
+
 def xavier(net: nn.Sequential) -> None:
     """Uniform, ±√(6 / (fan_in + fan_out)) in all layers; zero bias (RLPD's code)."""
     for layer in _linear(net):

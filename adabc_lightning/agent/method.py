@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import Initialisation, small_normal
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, Weights
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value, Weights
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
@@ -60,6 +60,10 @@ class Shape:
             self.critic_norm,
         )
 
+    def value(self, initialise: Initialisation | None = None) -> Value:
+        """V(s), as wide as the critics."""
+        return Value(self.spec.observation_size, self.hidden_sizes, initialise)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -91,8 +95,11 @@ class Method(ABC):
     """What its updates measure beside the columns that metrics.csv has for all."""
 
     columns: Sequence[str] = ()
-    """What its batches have beside the columns that all have; see
-    :class:`adabc_lightning.data.transitions.Layout`."""
+    """What its updates read of transitions beside the common fields: ``"next_action"`` or
+    ``"mc_return"``."""
+
+    preparation: int = 0
+    """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
 
     @abstractmethod
     def parts(self, shape: Shape) -> dict[str, Trained]:
@@ -124,6 +131,17 @@ class Method(ABC):
         Returns: scalars by name, without gradient.
         """
 
+    def prepare(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The steps of an update of the :attr:`preparation`; as :meth:`update`."""
+        return {}
+
     def delayed(
         self,
         state: AgentState,
@@ -147,11 +165,11 @@ class Method(ABC):
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 
-    def turn(self, online_updates: int) -> dict[str, float]:
+    def turn(self, online_updates: int | None) -> dict[str, float]:
         """What its own dials, all but ``"alpha"``, stand at before a training step.
 
         Args:
-            online_updates: gradient updates made since the hand-over; 0 before it.
+            online_updates: gradient updates made since the hand-over; None before it.
         """
         return {}
 

@@ -159,6 +159,11 @@ class OffToOnModule(LightningModule):
                     f"default method; model.method is {type(method).__name__}, give it its own keys"
                 )
         self.method = method or TD3BC(target_noise, target_noise_clip, normalizer)
+        if policy_delay != 1 and type(self.method).delayed is Method.delayed:
+            raise UserError(
+                f"model.policy_delay is {policy_delay}, but of model.method "
+                f"{type(self.method).__name__} every step is made in every update; set it to 1"
+            )
         some_q_MB = torch.arange(3.0 * subset_size).view(subset_size, 3).square()
         try:
             value_B = target_rule(some_q_MB)
@@ -209,7 +214,7 @@ class OffToOnModule(LightningModule):
         low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
         self._half_A = (high_A - low_A) / 2
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
-        for name, value in self.method.turn(0).items():
+        for name, value in self.method.turn(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
         self.online = False
         self.online_updates = 0
@@ -247,6 +252,15 @@ class OffToOnModule(LightningModule):
                 raise UserError(
                     f"model.engine is {self.engine}, which runs on one device; on "
                     f"{self._ranks.count} set it to eager or auto"
+                )
+        if stage == "fit":
+            schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
+            preparation = self.method.preparation
+            if preparation and preparation >= schedule.offline_updates:
+                raise UserError(
+                    f"schedule.offline_updates is {schedule.offline_updates}, but the first "
+                    f"{preparation} updates of model.method {type(self.method).__name__} train "
+                    "neither actor nor critics; make it more, or those fewer (its own keys)"
                 )
         if self.trainer.precision != "32-true":
             raise UserError(
@@ -351,11 +365,17 @@ class OffToOnModule(LightningModule):
     @property
     def dials(self) -> Dials:
         """The live scalars that updates read."""
-        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(0))}
+        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(None))}
 
     def hand_over(self) -> None:
         """From now on it learns from its environment as well."""
         self.online = True
+        self._turn()
+
+    def _turn(self) -> None:
+        """Sets the method's own dials to where they stand at this point of the run."""
+        for name, value in self.method.turn(self.online_updates if self.online else None).items():
+            self.get_buffer(name).fill_(value)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
@@ -376,8 +396,7 @@ class OffToOnModule(LightningModule):
         self.gradient_updates += updates
         if self.online:
             self.online_updates += updates
-        for name, value in self.method.turn(self.online_updates).items():
-            self.get_buffer(name).fill_(value)
+        self._turn()
 
     def work(self, batch: TensorDict, state: AgentState) -> Work:
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
@@ -400,15 +419,18 @@ class OffToOnModule(LightningModule):
             self._moves(num_updates),
         )
 
-    def _moves(self, updates: int) -> tuple[bool, ...]:
-        """Which of the next updates the delayed steps follow, asked environment step by step."""
-        env_steps = self._ranks.count if self.online else 1
-        first, count = self.gradient_updates + 1, updates // env_steps
-        return tuple(
+    def _moves(self, count: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates; see :attr:`Work.moves`."""
+        done, method = self.gradient_updates, self.method
+        steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
+        each = count // steps
+        moves = tuple(
             move
-            for start in range(first, first + updates, max(1, count))
-            for move in self.method.moves(start, count, self.policy_delay, self.online)
+            for first in range(done + 1, done + 1 + count, each)
+            for move in method.moves(first, each, self.policy_delay, self.online)
         )
+        preparing = 0 if self.online else min(count, max(0, method.preparation - done))
+        return (None,) * preparing + moves[preparing:]
 
     def _draw(self, updates: int, batch_size: int) -> Draws:
         random = Random(
@@ -560,3 +582,4 @@ class OffToOnModule(LightningModule):
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
+        self._turn()

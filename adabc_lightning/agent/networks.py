@@ -78,6 +78,23 @@ def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:
     return _ReluMLP.apply(x, *weights) if norm is None else normed_mlp(x, weights, norm)
 
 
+def dropped_mlp(x: Tensor, weights: Weights, kept_BU: Tensor) -> Tensor:
+    """A ReLU network some of whose hidden units are dropped.
+
+    Args:
+        x: ``[B, I]``.
+        weights: of one network.
+        kept_BU: what each of its U hidden units is multiplied with, layer by layer: see
+            :meth:`adabc_lightning.agent.draws.Random.kept`.
+    Returns: ``[B, H]``.
+    """
+    widths = [bias.shape[-1] for bias in weights[1:-2:2]]
+    for layer, kept_BH in enumerate(kept_BU.split(widths, -1)):
+        weight, bias = weights[2 * layer : 2 * layer + 2]
+        x = (torch.matmul(x, weight.mT) + bias.unsqueeze(-2)).relu() * kept_BH
+    return torch.matmul(x, weights[-2].mT) + weights[-1].unsqueeze(-2)
+
+
 def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tensor) -> Tensor:
     """π(s): tanh scaled to the action range, per dimension.
 
@@ -99,6 +116,14 @@ def q_values(
     Returns: ``[N, B]``.
     """
     return mlp(torch.cat([observation_BO, action_BA], -1), weights, norm).squeeze(-1)
+
+
+def state_values(observation_BO: Tensor, weights: Weights) -> Tensor:
+    """V(s) of one network of the state alone.
+
+    Returns: ``[B]``.
+    """
+    return mlp(observation_BO, weights).squeeze(-1)
 
 
 def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
@@ -159,6 +184,41 @@ class Actor(nn.Module):
         """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``."""
         layers = tuple(self.net.parameters())
         return policy(observation_BO, layers, self.action_low, self.action_high)
+
+
+class Value(nn.Module):
+    """V(s): one network of the state alone.
+
+    Args:
+        observation_size: O.
+        hidden_sizes: units of each hidden layer.
+        initialise: of its MLP; None for PyTorch's default.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        hidden_sizes: Sequence[int],
+        initialise: Initialisation | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = MLP(
+            in_features=observation_size,
+            out_features=1,
+            num_cells=list(hidden_sizes),
+            activation_class=nn.ReLU,
+        )
+        if initialise is not None:
+            initialise(self.net)
+
+    @property
+    def weights(self) -> Weights:
+        """The live parameters, in layer order."""
+        return tuple(self.net.parameters())
+
+    def forward(self, observation_BO: Tensor) -> Tensor:
+        """V(s) as ``[B]``."""
+        return state_values(observation_BO, self.weights)
 
 
 class CriticEnsemble(nn.Module):

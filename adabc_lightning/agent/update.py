@@ -98,6 +98,13 @@ def frozen(weights: Weights) -> Weights:
     return tuple(weight.detach() for weight in weights)
 
 
+def first_member(weights: Weights) -> Weights:
+    """Weights ``[*, 1, …]`` of the first member of ``[*, N, …]``, as they are: without a copy."""
+    if weights[0].dim() == 3:
+        return tuple(weight[:1] for weight in weights)
+    return tuple(weight[:, :1] for weight in weights)  # replicas are stacked in front
+
+
 def members(weights: Weights, subset_M: Tensor) -> Weights:
     """Weights ``[*, M, …]`` of the drawn members of ``[*, N, …]``.
 
@@ -129,7 +136,8 @@ def step_adam(part: Part, gradients: tuple[Tensor, ...]) -> None:
             return
         adam(
             list(parameters),
-            list(gradients),
+            # Autograd may lay a gradient out transposed, which the fused kernel does not see.
+            [gradient.contiguous() for gradient in gradients],
             state.first_moments,
             state.second_moments,
             [],

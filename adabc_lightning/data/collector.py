@@ -58,6 +58,8 @@ class Collector:
         self.layout = layout
         self.env_steps = 0
         self.finished_episode: Episode | None = None
+        self.continues = False
+        """Whether the newest step followed the one before it in its episode."""
         self._reset_seed: int | None = stream_seed(seed, "environment", rank) % 2**31
         self._noise = np.random.default_rng(stream_seed(seed, "exploration", rank))
         space = env.action_space
@@ -105,7 +107,7 @@ class Collector:
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)
-        row = np.zeros(self.layout.width, np.float32)  # of the extra, until they are known
+        row = np.zeros(self.layout.width, np.float32)
         columns = self.layout.columns
         row[columns["observation"]] = self._observation
         row[columns["action"]] = action
@@ -116,6 +118,7 @@ class Collector:
         self.env_steps += self._ranks
         self._return += reward
         self._steps += 1
+        self.continues = self._steps > 1
         if terminated or truncated:
             self.finished_episode = Episode(self._return, self._steps)
             self._observation = None

@@ -49,6 +49,8 @@ class LogCollector:
         self._lock.take(exchange.policy_folder)
         self.env_steps = 0
         self.finished_episode: Episode | None = None
+        self.continues = False
+        """Whether the newest step followed the one before it in its episode."""
         self.episodes = 0
         """Whole episodes learnt from."""
         self._episode: LoggedEpisode | None = None
@@ -84,6 +86,7 @@ class LogCollector:
         row[columns["online"]] = 1.0
         self.env_steps += 1
         self._next += 1
+        self.continues = t > 0
         self.finished_episode = None
         if last:
             total = float(episode.rewards.sum(dtype=np.float64))

@@ -58,6 +58,7 @@ class ReplayRing:
         )
         self.device = torch.device(device)
         self._nothing: TensorDict | None = None
+        self._newest: int | None = None  # of the rows that were added
         if len(rows):
             self._buffer.extend(rows.to(device))
 
@@ -84,9 +85,19 @@ class ReplayRing:
             return torch.empty(0, self.layout.width, device=self.device)
         return self._buffer.storage[: len(self)]
 
-    def add(self, row: Tensor) -> None:
-        """Appends one row ``[width]``."""
-        self._buffer.add(row.to(self.device))
+    def add(self, row: Tensor, continues: bool = False) -> None:
+        """Appends one row.
+
+        Args:
+            row: ``[width]``.
+            continues: whether it followed the row added before it, whose next action is its own.
+        """
+        if continues and self._newest is not None and "next_action" in self.layout.extras:
+            columns = self.layout.columns
+            before = self.rows[self._newest]
+            before[columns["next_action"]] = row[columns["action"]].to(self.device)
+            before[columns["next_action_known"]] = 1.0
+        self._newest = int(self._buffer.add(row.to(self.device)))
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
         """Draws with replacement, independent for each update.
@@ -136,5 +147,6 @@ class ReplayRing:
         if state["capacity"] == len(rows) < self.capacity and writer["_cursor"] == 0:
             writer["_cursor"] = len(rows)  # it was full, now it is not
         self._buffer.writer.load_state_dict(writer)
+        self._newest = (writer["_cursor"] - 1) % len(rows) if len(rows) else None
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])

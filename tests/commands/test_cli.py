@@ -266,10 +266,13 @@ MISTAKES = [
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
-    ("--model.method foo", "(adabc_lightning.agent.methods has AWAC, TD3BC) or null"),
+    (
+        "--model.method foo",
+        "(adabc_lightning.agent.methods has AWAC, IQL, ReBRAC, SPOT, TD3BC) or null",
+    ),
     (
         "--model.method adabc_lightning.agent.methods.AWAK",
-        "methods has AWAC, TD3BC) or null",
+        "methods has AWAC, IQL, ReBRAC, SPOT, TD3BC) or null",
     ),
     ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1.0; it must"),
     ("--config method/awac --model.method.beta -1", "model.method.beta is -1.0; it must be"),

@@ -14,6 +14,7 @@ from test_resume import assert_equal
 import adabc_lightning
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import AlphaController
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.config_files import packaged_configs
 
 ASSETS = Path(adabc_lightning.__file__).parent / "assets"  # holds medium-replay
@@ -55,10 +56,55 @@ class Method(NamedTuple):
     adroit_alpha: float = 8.0
     adaptive: bool = False
     offline: bool = True
+    kind: str | None = None
+    constants: dict[str, Any] = {}
+    delay: int = 2
+    batch: int = 256
+    hidden: list[int] = [256, 256]
+    actor: list[int] | None = None
+    decay: float = 0.0
+    rate: float = 3e-4
+    parts: tuple[str, ...] = ("actor", "critics", "actor_target", "critics_target")
+    words: tuple[str, ...] = ()
+    norm: str | None = None
+    noise: float = 0.1
 
 
 ALL = {"keep": 1.0, "capacity": None}
 NONE = {"online_alpha": 0.0, "adroit_alpha": 0.0}
+IQL = {
+    "beta": 3.0,
+    "expectile": 0.7,
+    "largest_weight": 100.0,
+    "log_std_range": [-5.0, 2.0],
+    "dropout": 0.0,
+}
+IQL_PARTS = ("actor", "critics", "critics_target", "value")
+SPOT = {
+    "weight": 0.1,
+    "weight_end": 0.2,
+    "cooling_updates": 1_000_000,
+    "vae_updates": 100_000,
+    "vae_learning_rate": 1e-3,
+    "vae_beta": 0.5,
+    "vae_width": 750,
+    "dropout": 0.1,
+    "actor_learning_rate": None,
+    "small_end": False,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+}
+SPOT_ADROIT = {"weight": 1.0, "weight_end": 0.5, "dropout": 0.0, "actor_learning_rate": 1e-4}
+SPOT_WORDS = ("--model.method.vae_updates", "1", "--model.method.vae_width", "8")
+REBRAC = {
+    "actor_weight": 0.05,
+    "actor_weight_end": 0.5,
+    "decay_updates": 1_000_000,
+    "critic_weight": 0.5,
+    "critic_weight_online": 0.0,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+}
 METHODS = {
     "redq_adaptive_bc": Method(adaptive=True),
     "td3_adaptive_bc": Method(2, 2, adaptive=True),
@@ -69,7 +115,63 @@ METHODS = {
     "td3_bc": Method(2, 2, **ALL),
     "td3_ft": Method(2, 2, **ALL, **NONE),
     "balanced_replay": Method(10, 10, GROUPS, **ALL, **NONE),
-    "awac": Method(2, 2, **ALL, **NONE),
+    "awac": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="AWAC",
+        constants={"beta": 2.0},
+        delay=1,
+        batch=1024,
+        actor=[256] * 4,
+        decay=1e-4,
+    ),
+    "iql": Method(2, 2, **ALL, **NONE, kind="IQL", constants=IQL, delay=1, parts=IQL_PARTS),
+    "iql_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="IQL",
+        constants={**IQL, "beta": 0.5, "dropout": 0.1},
+        delay=1,
+        parts=IQL_PARTS,
+    ),
+    "spot": Method(2, 2, **ALL, **NONE, kind="SPOT", constants=SPOT, words=SPOT_WORDS),
+    "spot_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="SPOT",
+        constants={**SPOT, **SPOT_ADROIT, "small_end": True},
+        words=SPOT_WORDS,
+    ),
+    "rebrac": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants=REBRAC,
+        hidden=[256] * 3,
+        norm="after",
+        rate=1e-3,
+        batch=1024,
+        noise=0.03,
+    ),
+    "rebrac_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants={**REBRAC, "actor_weight": 0.01, "critic_weight": 0.01},
+        hidden=[256] * 3,
+        norm="after",
+        noise=0.03,
+    ),
 }
 
 
@@ -93,18 +195,24 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
         main(["fit", "--config", task, "--config", f"method/{name}", "--print_config"])
     assert done.value.code == 0
     config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-    method, adroit, awac = METHODS[name], task == "adroit", name == "awac"
+    method, adroit = METHODS[name], task == "adroit"
     model, data, schedule = config["model"], config["data"], config["schedule"]
     assert (model["num_critics"], model["subset_size"]) == (method.critics, method.drawn)
     assert model["target_rule"] == f"adabc_lightning.agent.losses.{method.rule}"
-    assert model["hidden_sizes"] == [256, 256]
-    assert model["policy_delay"] == (1 if awac else 2)
-    assert model["actor_hidden_sizes"] == ([256] * 4 if awac else None)
-    assert model["actor_weight_decay"] == (1e-4 if awac else 0)
-    beta = {"class_path": "adabc_lightning.agent.methods.AWAC", "init_args": {"beta": 2.0}}
-    assert model["method"] == (beta if awac else None)
-    assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, 3e-4)
-    assert data["batch_size"] == (1024 if awac else 256)
+    assert model["hidden_sizes"] == method.hidden
+    assert model["policy_delay"] == method.delay
+    assert model["actor_hidden_sizes"] == method.actor
+    assert model["critic_norm"] == method.norm
+    assert data["exploration_noise"] == method.noise
+    assert model["actor_weight_decay"] == method.decay
+    if method.kind is None:
+        assert model["method"] is None
+    else:
+        assert model["method"]["class_path"] == f"adabc_lightning.agent.methods.{method.kind}"
+        own = {key: _plain(value) for key, value in model["method"]["init_args"].items()}
+        assert own == method.constants
+    assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, method.rate)
+    assert data["batch_size"] == method.batch
     assert data["replay_capacity"] == method.capacity
     assert data["dataset"] == ("hopper-medium-replay" if method.offline else None)
     assert schedule["offline_updates"] == (1_000_000 if method.offline else 0)
@@ -155,7 +263,7 @@ def test_every_method_trains_on_every_hopper_log(
         file.write(f"data: {{dataset: {path}}}\n")
     method = METHODS[name]
     run = ("--trainer.default_root_dir", "run")
-    fit("--config", "task", "--config", f"method/{name}", *run)
+    fit("--config", "task", "--config", f"method/{name}", *method.words, *run)
     checkpoints = Path("run/checkpoints")
     names = {"last.ckpt", "best.ckpt"}
     if method.offline:  # a second evaluation, and a hand-over
@@ -164,8 +272,8 @@ def test_every_method_trains_on_every_hopper_log(
     before = weights(checkpoints / "last.ckpt")
     fit("--ckpt_path", "last", "--schedule.online_env_steps", "6", *run)
     after = weights(checkpoints / "last.ckpt")
-    for network in ("actor.net", "critics", "actor_target", "critics_target"):
-        trained = [name for name in after if name.startswith(network) and "weight" in name]
+    for part in method.parts:
+        trained = [name for name in after if name.startswith(f"{part}.") and "weight" in name]
         assert trained
         assert not any(torch.equal(before[name], after[name]) for name in trained)
 
@@ -190,7 +298,7 @@ def test_every_method_trains_on_every_hopper_log(
         assert 99_000 < len(replay) <= 100_006
     else:
         assert len(replay) == 50_006
-    assert replay[:, -1].sum() == 6
+    assert replay[:, Layout(11, 3).columns["online"]].sum() == 6
 
     if log == "medium":
         capsys.readouterr()
