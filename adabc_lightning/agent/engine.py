@@ -122,8 +122,8 @@ class Compiled(Eager):
             rank_zero_warn(f"the update is not compiled: {first_line(error)}")
             restore(work.state, before)
             self._functions = super().functions(work.method)
-            metrics = []
-            self._tried = {(a, b) for a in (True, False, None) for b in (True, False)}
+            every = {(moves, side) for moves in (True, False, None) for side in (True, False)}
+            metrics, self._tried = [], every
             super().__call__(work, lambda *metric: metrics.append(metric))
         else:
             self._tried |= wanted

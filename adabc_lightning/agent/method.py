@@ -95,8 +95,8 @@ class Method(ABC):
     """What its updates measure beside the columns that metrics.csv has for all."""
 
     columns: Sequence[str] = ()
-    """What its batches have beside the columns that all have; see
-    :class:`adabc_lightning.data.transitions.Layout`."""
+    """What its updates read of transitions beside the common fields: ``"next_action"`` or
+    ``"mc_return"``."""
 
     preparation: int = 0
     """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""

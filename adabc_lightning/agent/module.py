@@ -419,17 +419,18 @@ class OffToOnModule(LightningModule):
             self._moves(num_updates),
         )
 
-    def _moves(self, updates: int) -> tuple[bool | None, ...]:
-        """What follows each of the next updates, asked environment step by step; see ``Work``."""
-        env_steps = self._ranks.count if self.online else 1
-        first, count = self.gradient_updates + 1, updates // env_steps
+    def _moves(self, count: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates; see :attr:`Work.moves`."""
+        done, method = self.gradient_updates, self.method
+        steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
+        each = count // steps
         moves = tuple(
             move
-            for start in range(first, first + updates, max(1, count))
-            for move in self.method.moves(start, count, self.policy_delay, self.online)
+            for first in range(done + 1, done + 1 + count, each)
+            for move in method.moves(first, each, self.policy_delay, self.online)
         )
-        left = 0 if self.online else max(0, self.method.preparation - self.gradient_updates)
-        return (None,) * min(left, updates) + moves[left:]
+        preparing = 0 if self.online else min(count, max(0, method.preparation - done))
+        return (None,) * preparing + moves[preparing:]
 
     def _draw(self, updates: int, batch_size: int) -> Draws:
         random = Random(

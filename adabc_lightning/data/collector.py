@@ -107,7 +107,7 @@ class Collector:
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)
-        row = np.zeros(self.layout.width, np.float32)  # of the extra, until they are known
+        row = np.zeros(self.layout.width, np.float32)
         columns = self.layout.columns
         row[columns["observation"]] = self._observation
         row[columns["action"]] = action

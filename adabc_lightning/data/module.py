@@ -21,11 +21,11 @@ from adabc_lightning.data.datasets import AtLimit, OfflineDataset, load_dataset
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.replay import ReplayRing
-from adabc_lightning.data.returns import Unfinished, episode_ends
+from adabc_lightning.data.returns import Unfinished, check_in_time, with_returns
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.successors import with_next_actions
-from adabc_lightning.data.symmetric import SymmetricRing
+from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env
@@ -37,7 +37,7 @@ from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
 
-EXTRA = ("mc_return", "next_action")
+EXTRAS = ("next_action", "mc_return")
 """Columns that a method may want beside the common ones."""
 
 
@@ -121,7 +121,7 @@ class ReplayDataModule(LightningDataModule):
                     f"data.dataset is null but data.offline_fraction is {offline_fraction}; give "
                     "a dataset or set it to null"
                 )
-            _check_share(offline_fraction, batch_size, 1)
+            check_share(offline_fraction, batch_size, 1)
         if not 0 < reward_scale < float("inf"):
             raise UserError(f"data.reward_scale is {reward_scale}; it must be above 0")
         for name, number in (("reward_shift", reward_shift), ("failure_reward", failure_reward)):
@@ -237,7 +237,7 @@ class ReplayDataModule(LightningDataModule):
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
         if self.offline_fraction is not None:
-            _check_share(self.offline_fraction, self.batch_size, count)
+            check_share(self.offline_fraction, self.batch_size, count)
         counts = {"data.batch_size": self.batch_size}
         if self.schedule.online_env_steps:  # before, nothing is counted in environment steps
             counts |= {
@@ -269,14 +269,13 @@ class ReplayDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
+            self._add_columns()
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
                 f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
                 "the main thread only; set it to null here"
             )
-        if self.trainer is not None and self.agent is not None:
-            self._widen(tuple(self.agent.method.columns))
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
@@ -299,6 +298,29 @@ class ReplayDataModule(LightningDataModule):
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
+
+    def _add_columns(self) -> None:
+        """Those that the agent's method needs beside the common ones.
+
+        Raises: UserError: there is no such column.
+        """
+        if self.trainer.lightning_module is None:  # type: ignore[union-attr]
+            return  # set up without an agent
+        method = self.agent.method
+        for name in method.columns:
+            if name not in EXTRAS:
+                raise UserError(
+                    f"model.method {type(method).__name__} needs a column {name!r}; known: "
+                    f"{', '.join(EXTRAS)}"
+                )
+        self.layout = replace(self.layout, extras=tuple(method.columns))
+        if "mc_return" in self.layout.extras:
+            failure = self.failure_reward
+            if failure is not None:
+                failure = failure * self.reward_scale + self.reward_shift
+            limit, schedule = self.spec.max_episode_steps, self.schedule
+            check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
+            self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
 
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
@@ -388,7 +410,7 @@ class ReplayDataModule(LightningDataModule):
             return
         ended = self.collector.finished_episode is not None
         for index, each in enumerate(self.unfinished.add(row, ended)):
-            self.replay.add(each, continues=index > 0)
+            self.replay.add(each, index > 0)
 
     def _scale(self, rows: Tensor) -> None:
         if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
@@ -432,67 +454,23 @@ class ReplayDataModule(LightningDataModule):
         generator = self.replay.generator
         if self.offline_fraction is not None:
             offline = rows[:0] if offline is None else offline
-            ring = SymmetricRing(
-                self.layout, offline, self.offline_fraction, capacity, generator, self._device
+            fraction = self.offline_fraction
+            return SymmetricRing(
+                self.layout, offline, fraction, rows, capacity, generator, self._device
             )
-            for row in rows:
-                ring.add(row)
-            return ring
         return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
 
-    def _widen(self, extra: tuple[str, ...]) -> None:
-        """Makes room for the columns that the method wants.
-
-        Raises: UserError: there is no such column, or returns are wanted, but no episode is sure to
-            end before an update.
-        """
-        for name in extra:
-            if name not in EXTRA:
-                raise UserError(
-                    f"model.method {type(self.agent.method).__name__} needs a column {name!r}; "
-                    f"known: {', '.join(EXTRA)}"
-                )
-        self.layout = replace(self.layout, extra=extra)
-        if "mc_return" not in extra:
-            return
-        gamma, failure = self.agent.gamma, self.failure_reward
-        if failure is not None and gamma == 1:
-            raise UserError(
-                f"data.failure_reward is {failure} and model.gamma 1: an episode that fails for "
-                "ever has no finite return; set one of them otherwise"
-            )
-        if failure is not None:
-            failure = failure * self.reward_scale + self.reward_shift
-        self.unfinished = Unfinished(self.layout, gamma, failure)
-        steps, limit = self.schedule.frozen_env_steps, self.spec.max_episode_steps
-        if self.schedule.online_env_steps and (limit is None or steps < limit * self.ranks.count):
-            wanted = "data.max_episode_steps and as many"
-            if limit is not None:
-                wanted = f"{limit * self.ranks.count} or more"
-            raise UserError(
-                f"schedule.frozen_env_steps is {steps}; {type(self.agent.method).__name__} learns "
-                "from an episode when it has ended, so before the first update one must be over: "
-                f"set {wanted}"
-            )
-
     def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
-        """With scaled rewards, and the columns that the method wants."""
+        """With scaled rewards, and the columns that the method needs."""
         self._scale(dataset.rows)
-        for name in self.layout.extra:
-            if name == "mc_return":
-                dataset = self._with_returns(dataset)
-            else:
-                why = f"model.method {type(self.agent.method).__name__}"
+        why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
+        for name in self.layout.extras:
+            if name == "next_action":
                 dataset = with_next_actions(dataset, why)
+            else:
+                assert self.unfinished is not None
+                dataset = with_returns(dataset, self.unfinished)
         return dataset
-
-    def _with_returns(self, dataset: OfflineDataset) -> OfflineDataset:
-        assert self.unfinished is not None
-        rows = dataset.rows
-        return_T = self.unfinished.returns(rows, episode_ends(dataset, rows))
-        rows = torch.cat([rows, return_T.unsqueeze(1)], 1)
-        layout = replace(dataset.layout, extra=(*dataset.layout.extra, "mc_return"))
-        return replace(dataset, rows=rows, layout=layout)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
@@ -517,17 +495,3 @@ class ReplayDataModule(LightningDataModule):
         )
         check_task(dataset, self.spec)
         return dataset
-
-
-def _check_share(fraction: float, batch_size: int, ranks: int) -> None:
-    """Whether every rank's batches can have exactly that share of offline rows."""
-    each = batch_size // ranks
-    if (
-        not math.isclose(fraction * each, round(fraction * each))
-        or not 0 < round(fraction * each) < each
-    ):
-        where = f" on each of {ranks} devices" if ranks > 1 else ""
-        raise UserError(
-            f"data.offline_fraction is {fraction}, which of {each} transitions{where} is "
-            f"{fraction * each:g}; it must be a whole number of rows, 1 or more of each kind"
-        )

@@ -92,7 +92,7 @@ class ReplayRing:
             row: ``[width]``.
             continues: whether it followed the row added before it, whose next action is its own.
         """
-        if continues and self._newest is not None and "next_action" in self.layout.extra:
+        if continues and self._newest is not None and "next_action" in self.layout.extras:
             columns = self.layout.columns
             before = self.rows[self._newest]
             before[columns["next_action"]] = row[columns["action"]].to(self.device)

@@ -6,6 +6,7 @@ of 0 or more that is a lower bound of its value, a loose one near its end; with 
 none.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from adabc_lightning.data.datasets import OfflineDataset
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
 
 GAP = 1e-6
 """A next observation that is further from the next row's observation ends an episode."""
@@ -64,17 +67,56 @@ def episode_ends(dataset: OfflineDataset, rows: Tensor) -> np.ndarray:
     return end_T
 
 
+def check_in_time(schedule: Schedule, limit: int | None, ranks: int, method: str) -> None:
+    """Whether each rank is sure to have finished an episode before the first update online.
+
+    Args:
+        schedule: of the run.
+        limit: of an episode, in environment steps; None for none.
+        ranks: processes that step at the same time.
+        method: who needs it, for the message.
+    Raises: UserError: it is not.
+    """
+    steps = schedule.frozen_env_steps
+    if not schedule.online_env_steps or (limit is not None and steps >= limit * ranks):
+        return
+    wanted = "data.max_episode_steps, and as many" if limit is None else f"{limit * ranks} or more"
+    raise UserError(
+        f"schedule.frozen_env_steps is {steps}; model.method {method} learns from an episode when "
+        f"it has ended, so one must be over before the first update: set {wanted}"
+    )
+
+
+def with_returns(dataset: OfflineDataset, unfinished: "Unfinished") -> OfflineDataset:
+    """The dataset with the column ``mc_return``.
+
+    Args:
+        dataset: of scaled rewards.
+        unfinished: computes the returns of online rows.
+    """
+    layout = replace(dataset.layout, extras=(*dataset.layout.extras, "mc_return"))
+    return_T = unfinished.returns(dataset.rows, episode_ends(dataset, dataset.rows))
+    rows = torch.cat([dataset.rows, return_T.unsqueeze(1)], 1)
+    return replace(dataset, layout=layout, rows=rows)
+
+
 class Unfinished:
     """The rows of the episode under way, whose returns are not known yet; one rank's.
 
     Args:
         layout: has the column.
         gamma, failure: see :func:`returns_to_go`.
+    Raises: UserError: γ is 1 and rewards are sparse.
     """
 
     def __init__(self, layout: Layout, gamma: float, failure: float | None) -> None:
         self._column: Any = layout.columns["mc_return"]
         self._reward: Any = layout.columns["reward"]
+        if failure is not None and gamma == 1:
+            raise UserError(
+                "data.failure_reward is given and model.gamma is 1: an episode that fails for ever "
+                "has no finite return; set data.failure_reward to null"
+            )
         self._gamma, self._failure = gamma, failure
         self.rows = torch.empty(0, layout.width)
 

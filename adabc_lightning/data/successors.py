@@ -24,7 +24,7 @@ def with_next_actions(dataset: OfflineDataset, why: str) -> OfflineDataset:
             "followed by the next step of its episode: all have one step, or next_observations are "
             "not the observations of the rows behind"
         )
-    layout = replace(dataset.layout, extra=(*dataset.layout.extra, "next_action"))
+    layout = replace(dataset.layout, extras=(*dataset.layout.extras, "next_action"))
     rows = torch.zeros(len(dataset.rows), layout.width)
     rows[:, : dataset.layout.width] = dataset.rows
     rows[:, layout.columns["next_action_known"]] = follows_T.to(rows.dtype)

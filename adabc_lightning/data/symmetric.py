@@ -1,5 +1,6 @@
 """Batches with an exact share of offline rows: RLPD's symmetric sampling (Ball et al. 2023)."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.errors import UserError
 
 
 class SymmetricRing(ReplayRing):
@@ -17,6 +19,7 @@ class SymmetricRing(ReplayRing):
         layout: columns of a row.
         offline: ``[M, width]`` rows that are kept, of which each batch has its share.
         fraction: of a batch that is offline rows; they come first in it.
+        rows: ``[T, width]`` rows of the ring to begin with, the oldest first.
         capacity: rows of the ring.
         generator: draws the samples.
         device: where the rows are kept and the batches made.
@@ -27,12 +30,12 @@ class SymmetricRing(ReplayRing):
         layout: Layout,
         offline: Tensor,
         fraction: float,
+        rows: Tensor,
         capacity: int,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
     ) -> None:
-        empty = torch.empty(0, layout.width)
-        super().__init__(layout, empty, capacity, generator, device=device)
+        super().__init__(layout, rows, capacity, generator, device=device)
         self.offline, self.fraction = offline.to(device), fraction
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
@@ -56,3 +59,20 @@ class SymmetricRing(ReplayRing):
         """The inverse of :meth:`state_dict`."""
         super().load_state_dict(state)
         self.offline = state["offline"].to(self.device)
+
+
+def check_share(fraction: float, batch_size: int, ranks: int) -> None:
+    """Whether every rank's batches can have exactly that share of offline rows.
+
+    Raises: UserError: they cannot.
+    """
+    each = batch_size // ranks
+    if (
+        not math.isclose(fraction * each, round(fraction * each))
+        or not 0 < round(fraction * each) < each
+    ):
+        where = f" on each of {ranks} devices" if ranks > 1 else ""
+        raise UserError(
+            f"data.offline_fraction is {fraction}, which of {each} transitions{where} is "
+            f"{fraction * each:g}; it must be a whole number of rows, 1 or more of each kind"
+        )

@@ -19,25 +19,25 @@ class Layout:
     Args:
         observation_size: O, length of a flat observation.
         action_size: A, length of an action.
-        extra: further fields, what a method needs beside those that all have: ``next_action``,
+        extras: further fields, what a method needs beside those that all have: ``next_action``,
             or others of a number each.
     """
 
     observation_size: int
     action_size: int
-    extra: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
+    extras: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
 
     @property
     def width(self) -> int:
-        """Columns of a row: 2·O + A + 3, and the extra ones."""
-        return self._common + sum(map(self._size, self.extra))
+        """Columns of a row: 2·O + A + 3, and the extras."""
+        return self._common + sum(map(self._size, self.extras))
 
     @property
     def _common(self) -> int:
         return 2 * self.observation_size + self.action_size + 3
 
-    def _size(self, name: str) -> int:
-        return self.action_size + 1 if name == "next_action" else 1
+    def _size(self, extra: str) -> int:
+        return self.action_size + 1 if extra == "next_action" else 1
 
     @cached_property
     def columns(self) -> dict[str, slice | int]:
@@ -52,7 +52,7 @@ class Layout:
             "online": 2 * o + a + 2,
         }
         behind = self._common
-        for name in self.extra:
+        for name in self.extras:
             if name == "next_action":
                 columns |= {name: slice(behind, behind + a), "next_action_known": behind + a}
             else:
@@ -68,7 +68,7 @@ class Layout:
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
-            during fine-tuning), scalars as ``[...]``; with ``next_action`` in ``extra``
+            during fine-tuning), scalars as ``[...]``; with ``next_action`` in ``extras``
             ``next_action [..., A]``, the action that followed, and ``next_action_known`` (0.0 where
             none is known: at the end of an episode, and until it has been taken).
         """

@@ -165,6 +165,6 @@ def test_a_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         tmp_path / "run", register_toy(), log, schedule=Schedule(4, 2), model={"method": Curious()}
     )
     with pytest.raises(
-        UserError, match=r"Curious needs a column 'weather'; known: mc_return, next_action"
+        UserError, match=r"Curious needs a column 'weather'; known: next_action, mc_return"
     ):
         trainer.fit(module, data)
