@@ -11,6 +11,7 @@ from jsonargparse._optionals import get_omegaconf_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
+from adabc_lightning.commands.method_keys import keys_of, unknown_key
 from adabc_lightning.errors import UserError, closest, nearest
 from adabc_lightning.run.allowed import refusal
 from adabc_lightning.run.moved import translated
@@ -37,6 +38,9 @@ PACKAGE = "adabc_lightning."
 
 class Parser(LightningArgumentParser):
     """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
+
+    method: str | None = None
+    """Dotted path of the class that the config files choose."""
 
     def keys(self) -> list[str]:
         """The keys a user may set, nested with dots, in the parser's order."""
@@ -101,6 +105,11 @@ class Parser(LightningArgumentParser):
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")
+            known = keys_of(self.method)
+            if wrong[1] == "model.method" and name not in (known or [name] * bool(self.method)):
+                raise UserError(unknown_key(name, self.method))
+            if said := re.search(rf"- ({re.escape(name)} is .*?; it must be .*?) - ", text):
+                raise UserError(f"{wrong[1]}.{said[1]}")
             raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
         if wrong and types.get(wrong[1]) is not None:
             value = _YAML.get(wrong[2], wrong[2])
@@ -149,6 +158,10 @@ class Parser(LightningArgumentParser):
         return f"{group} takes no value; it has keys: {', '.join(names)}"
 
 
+def _subclasses(kind: Any) -> list[Any]:
+    return [each for part in kind.__subclasses__() for each in (part, *_subclasses(part))]
+
+
 def _is_function(kind: Any) -> bool:
     return get_origin(kind) is Callable
 
@@ -176,7 +189,7 @@ def _alternatives(kind: Any) -> list[str]:
     if _is_function(kind):
         return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
     if isabstract(kind):
-        packaged = [part for part in kind.__subclasses__() if part.__module__.startswith(PACKAGE)]
+        packaged = [part for part in _subclasses(kind) if part.__module__.startswith(PACKAGE)]
         names = ", ".join(sorted(part.__name__ for part in packaged))
         where = packaged[0].__module__.rpartition(".")[0]
         return [f"the dotted path of a class ({where} has {names})"]

@@ -56,6 +56,7 @@ class Method(NamedTuple):
     adroit_alpha: float = 8.0
     adaptive: bool = False
     offline: bool = True
+    offline_updates: bool = True
     kind: str | None = None
     constants: dict[str, Any] = {}
     delay: int = 2
@@ -68,8 +69,11 @@ class Method(NamedTuple):
     words: tuple[str, ...] = ()
     norm: str | None = None
     noise: float = 0.1
-    share: float | None = None
     measured: tuple[str, ...] = ()
+    updates: int | None = None
+    frozen: int = 0
+    uniform: bool = False
+    fraction: float | None = None
 
 
 ALL = {"keep": 1.0, "capacity": None}
@@ -109,6 +113,23 @@ REBRAC = {
     "target_noise": 0.2,
     "target_noise_clip": 0.5,
 }
+SOFT = {"actor_learning_rate": 1e-4, "entropy_per_action": -1.0, "backup_entropy": False}
+SOFT |= {"actor_value": "minimum"}
+CQL = {
+    **SOFT,
+    "weight": 5.0,
+    "weight_online": None,
+    "samples": 10,
+    "temperature": 1.0,
+    "importance": True,
+    "floor": None,
+    "max_target_backup": True,
+    "target_gap": None,
+    "heads": None,
+}
+RLPD = {**SOFT, "actor_learning_rate": None, "entropy_per_action": -0.5}
+RLPD |= {"backup_entropy": True, "actor_value": "mean"}
+SOFT_PARTS = ("actor", "critics", "critics_target")
 METHODS = {
     "redq_adaptive_bc": Method(adaptive=True),
     "td3_adaptive_bc": Method(2, 2, adaptive=True),
@@ -178,7 +199,58 @@ METHODS = {
         rate=1e-3,
         batch=1024,
         noise=0.03,
-        share=0.5,
+        fraction=0.5,
+    ),
+    "rlpd": Method(
+        **ALL,
+        **NONE,
+        kind="RLPD",
+        constants=RLPD,
+        delay=1,
+        parts=SOFT_PARTS,
+        norm="before",
+        updates=20,
+        frozen=5000,
+        uniform=True,
+        fraction=0.5,
+        offline_updates=False,
+        words=("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
+    ),
+    "cql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="CQL",
+        constants={**CQL, "calibrate": False},
+        delay=1,
+        parts=SOFT_PARTS,
+    ),
+    "cal_ql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="CalQL",
+        constants=CQL,
+        delay=1,
+        parts=SOFT_PARTS,
+        frozen=1000,
+        fraction=0.5,
+        words=("--schedule.frozen_env_steps", "1", "--data.max_episode_steps", "1"),
+    ),
+    "wsrl": Method(
+        keep=0.0,
+        capacity=None,
+        **NONE,
+        kind="WSRL",
+        constants={**CQL, "heads": 2, "calibrate": False},
+        delay=1,
+        parts=SOFT_PARTS,
+        norm="before",
+        updates=4,
+        frozen=5000,
+        words=("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
     ),
     "rebrac_adroit": Method(
         2,
@@ -190,7 +262,7 @@ METHODS = {
         hidden=[256] * 3,
         norm="after",
         noise=0.03,
-        share=0.5,
+        fraction=0.5,
     ),
 }
 
@@ -224,7 +296,6 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert model["actor_hidden_sizes"] == method.actor
     assert model["critic_norm"] == method.norm
     assert data["exploration_noise"] == method.noise
-    assert data["offline_fraction"] == method.share
     assert model["actor_weight_decay"] == method.decay
     if method.kind is None:
         assert model["method"] is None
@@ -236,9 +307,13 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert data["batch_size"] == method.batch
     assert data["replay_capacity"] == method.capacity
     assert data["dataset"] == ("hopper-medium-replay" if method.offline else None)
-    assert schedule["offline_updates"] == (1_000_000 if method.offline else 0)
+    pretrains = method.offline and method.offline_updates
+    assert schedule["offline_updates"] == (1_000_000 if pretrains else 0)
     assert schedule["online_env_steps"] == 250_000
-    assert schedule["updates_per_env_step"] == (1 if adroit else 10)
+    assert schedule["updates_per_env_step"] == (method.updates or (1 if adroit else 10))
+    assert schedule["frozen_env_steps"] == method.frozen
+    assert data["frozen_actions"] == ("uniform" if method.uniform else "policy")
+    assert data["offline_fraction"] == method.fraction
     assert config["downsampling"]["keep"] == method.keep
 
     assert model["alpha_offline"] == (0 if not method.offline else 8 if adroit else 0.4)
@@ -287,7 +362,8 @@ def test_every_method_trains_on_every_hopper_log(
     fit("--config", "task", "--config", f"method/{name}", *method.words, *run)
     checkpoints = Path("run/checkpoints")
     names = {"last.ckpt", "best.ckpt"}
-    if method.offline:  # a second evaluation, and a hand-over
+    pretrains = method.offline and method.offline_updates
+    if pretrains:  # a second evaluation, and a hand-over
         names |= {"previous.ckpt", "pretrained.ckpt"}
     assert {checkpoint.name for checkpoint in checkpoints.iterdir()} == names
     before = weights(checkpoints / "last.ckpt")
@@ -300,12 +376,14 @@ def test_every_method_trains_on_every_hopper_log(
 
     with open("run/metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    offline = 4 if method.offline else 0
+    offline = 4 if pretrains else 0
+    frozen = 2 if method.frozen else 0  # updates that a frozen step does not bring
     # before the hand-over (a run from scratch evaluates its first policy) and every three steps
     counters = [(row["gradient_updates"], row["env_steps"]) for row in rows]
     # and what was measured at the hand-over
     evaluated = [("3", "0"), ("4", "0"), ("4", "0")] if offline else [("0", "0")]
-    assert counters == [*evaluated, (str(offline + 6), "3"), (str(offline + 12), "6")]
+    ends = (str(offline + 6 - frozen), "3"), (str(offline + 12 - frozen), "6")
+    assert counters == [*evaluated, *ends]
     losses = ["loss/critic"] + (["loss/density_ratio"] if name == "balanced_replay" else [])
     for row in rows[len(evaluated) :]:
         assert all(torch.tensor(float(row[loss])).isfinite() for loss in losses)
@@ -314,11 +392,8 @@ def test_every_method_trains_on_every_hopper_log(
     if method.online_alpha == 0:
         assert float(rows[-1]["control/alpha"]) == 0
 
-    ring = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]
-    replay = ring["rows"]
-    if method.share:  # they lie beside the ring
-        replay = torch.cat([ring["offline"], replay])
-    if not method.offline:
+    replay = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]["rows"]
+    if not method.offline or method.fraction is not None or method.keep == 0:
         assert len(replay) == 6
     elif method.keep == 1.0:
         assert 99_000 < len(replay) <= 100_006
