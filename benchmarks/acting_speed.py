@@ -45,6 +45,7 @@ def main() -> None:
         return bool(abs(values).max() <= stepping.LARGEST)
 
     act, finite, scale = agent.act, stepping.all_finite, agent.exploration_scale
+    half_A = 0.1 * (np.array(data.spec.action_high) - np.array(data.spec.action_low)) / 2
     ways = {
         "as it is": (act, finite, scale),
         "policy in PyTorch": (through_pytorch, finite, scale),
@@ -52,7 +53,7 @@ def main() -> None:
         "weights gathered": (act, finite, gathered),
         "none of the savings": (through_pytorch, compared, gathered),
     }
-    collectors = {name: Collector(data.make_env(), data.layout, 0.1, seed=0) for name in ways}
+    collectors = {name: Collector(data.make_env(), data.layout, seed=0) for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first warms up
@@ -60,7 +61,8 @@ def main() -> None:
             before, steps = time.process_time(), []
             for _ in range(STEPS):
                 start = time.perf_counter()
-                collectors[name].step(policy, scale_of())
+                scale_of()
+                collectors[name].step(lambda seen, noise, act=policy: act(seen) + half_A * noise)
                 steps.append(time.perf_counter() - start)
             if number:
                 cpu[name].append((time.process_time() - before) / STEPS)

@@ -56,12 +56,21 @@ def register_toy() -> str:
     return name
 
 
-def write_log(path: Path, observation_size: int, action_size: int, rows: int = 120) -> Path:
-    """A random D4RL v2-style log with episodes of 20 steps."""
+def write_log(
+    path: Path, observation_size: int, action_size: int, rows: int = 120, linked: bool = False
+) -> Path:
+    """A random D4RL v2-style log with episodes of 20 steps.
+
+    ``linked``: whether a next observation is the observation of the row behind.
+    """
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
-        file["observations"] = rng.standard_normal((rows, observation_size), dtype=np.float32)
-        file["next_observations"] = rng.standard_normal((rows, observation_size), dtype=np.float32)
+        observations = rng.standard_normal((rows, observation_size), dtype=np.float32)
+        others = rng.standard_normal((rows, observation_size), dtype=np.float32)
+        if linked:
+            inside = np.arange(1, rows) % 20 != 0
+            others[:-1][inside] = observations[1:][inside]
+        file["observations"], file["next_observations"] = observations, others
         file["actions"] = rng.uniform(-1, 1, (rows, action_size)).astype(np.float32)
         file["rewards"] = rng.standard_normal(rows, dtype=np.float32)
         file["terminals"] = np.arange(1, rows + 1) % 40 == 0

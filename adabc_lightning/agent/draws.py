@@ -23,6 +23,8 @@ class Random(NamedTuple):
     """A."""
     rank: int = 0
     ranks: int = 1
+    online: bool = False
+    """Whether the hand-over is past."""
 
     def normal(self, *size: int) -> Tensor:
         """Standard normal ``[G, B, *size]``; ``size`` is A where none is given."""
@@ -31,6 +33,10 @@ class Random(NamedTuple):
     def uniform(self, *size: int) -> Tensor:
         """Uniform in [0, 1) ``[G, B, *size]``; ``size`` is A where none is given."""
         return self._mine(torch.rand(self._shape(size), generator=self.generator))
+
+    def kept(self, rate: float, units: int) -> Tensor:
+        """Dropout: 0 with probability ``rate``, else 1 / (1 − rate), ``[G, B, units]``."""
+        return (self.uniform(units) >= rate) / (1 - rate)
 
     def subset(self, count: int, of: int) -> Tensor:
         """``count`` different numbers below ``of``, ``[G, count]``; with both the same, in order.

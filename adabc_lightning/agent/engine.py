@@ -1,6 +1,6 @@
 """How the G updates of a training step run: one by one, compiled, or as one CUDA graph.
 
-All three call the same two functions of a method (:mod:`adabc_lightning.agent.method`); an engine
+All three call the same functions of a method (:mod:`adabc_lightning.agent.method`); an engine
 changes how fast they run and their last bits, never what they compute. One that does not work here
 says so in one line and goes on as :class:`Eager`.
 """
@@ -35,7 +35,7 @@ AddMetric = Callable[[str, Tensor, int], None]
 """Takes a metric's name, its sum over some updates, and their number."""
 
 Step = Callable[[AgentState, TensorDict, Draws, Dials, UpdateOptions], Metrics]
-"""A method's :meth:`~adabc_lightning.agent.method.Method.update` or ``delayed``."""
+"""A method's :meth:`~adabc_lightning.agent.method.Method.update`, ``delayed`` or ``prepare``."""
 
 
 class Work(NamedTuple):
@@ -51,8 +51,8 @@ class Work(NamedTuple):
     dials: Dials
     """Read anew by each update."""
     options: UpdateOptions
-    moves: tuple[bool, ...]
-    """For each of the G updates whether the delayed steps follow."""
+    moves: tuple[bool | None, ...]
+    """For each of the G updates whether the delayed steps follow; None for one that prepares."""
 
 
 class Engine(Protocol):
@@ -70,9 +70,9 @@ class Eager:
 
     name = "eager"
 
-    def _steps(self, method: Method) -> tuple[Step, Step]:
-        """What makes every update's steps, and the delayed ones."""
-        return method.update, method.delayed
+    def _steps(self, method: Method) -> tuple[Step, Step, Step]:
+        """What makes every update's steps, the delayed ones, and those that prepare."""
+        return method.update, method.delayed, method.prepare
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """See :class:`Engine`."""
@@ -80,19 +80,20 @@ class Eager:
 
     def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
         """Some of the G updates of ``work``."""
-        update, delayed = self._steps(work.method)
+        update, delayed, prepare = self._steps(work.method)
         for g in which:
             draws = {name: drawn[g] for name, drawn in work.draws.items()}
             arguments = work.state, work.batch[g], draws, work.dials, work.options
-            metrics = update(*arguments)
-            if work.moves[g]:
+            moves = work.moves[g]
+            metrics = prepare(*arguments) if moves is None else update(*arguments)
+            if moves:
                 metrics = metrics | delayed(*arguments)
             for name, value in metrics.items():
                 add(name, value, 1)
 
 
 class Compiled(Eager):
-    """Losses, gradients, Adam and Polyak fused by ``torch.compile`` into two functions.
+    """Losses, gradients, Adam and Polyak fused by ``torch.compile`` into a function each.
 
     The compiled code is kept in PyTorch's cache (``TORCHINDUCTOR_CACHE_DIR``), so the next run
     starts in seconds. What it does is compared with the plain code before it is believed.
@@ -105,16 +106,16 @@ class Compiled(Eager):
         torch._dynamo.config.trace_autograd_ops = True
         # Called a hundred times a second: their arguments pass through C++, not Python.
         torch._inductor.config.cpp_wrapper = True
-        self._functions: tuple[Step, Step] | None = None
-        self._tried: set[tuple[bool, bool]] = set()
+        self._functions: tuple[Step, Step, Step] | None = None
+        self._tried: set[tuple[bool | None, bool]] = set()
 
-    def _steps(self, method: Method) -> tuple[Step, Step]:
-        """Compiled at the first call; an engine is a run's, which has one method."""
+    def _steps(self, method: Method) -> tuple[Step, Step, Step]:
+        """Each is compiled at its first call; an engine is a run's, which has one method."""
         if self._functions is None:
-            update, delayed = method.update, method.delayed
             self._functions = (
-                torch.compile(update, fullgraph=True, dynamic=False),
-                torch.compile(delayed, fullgraph=True, dynamic=False),
+                torch.compile(method.update, fullgraph=True, dynamic=False),
+                torch.compile(method.delayed, fullgraph=True, dynamic=False),
+                torch.compile(method.prepare, fullgraph=True, dynamic=False),
             )
         return self._functions
 

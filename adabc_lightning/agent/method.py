@@ -12,7 +12,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, Weights
+from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value, Weights
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -28,18 +30,39 @@ class Shape:
     actor_hidden_sizes: Sequence[int]
     learning_rate: float
     actor_weight_decay: float
+    critic_norm: Norm | None = None
 
-    def actor(self, log_std_range: tuple[float, float] | None = None) -> Actor:
+    def actor(
+        self,
+        log_std_range: tuple[float, float] | None = None,
+        initialise: Initialisation | None = None,
+    ) -> Actor:
         """A deterministic actor, or a Gaussian one with the range of its log σ."""
-        spec, sizes = self.spec, self.actor_hidden_sizes
-        return Actor(spec.observation_size, spec.action_low, spec.action_high, sizes, log_std_range)
+        spec = self.spec
+        return Actor(
+            spec.observation_size,
+            spec.action_low,
+            spec.action_high,
+            self.actor_hidden_sizes,
+            log_std_range,
+            initialise,
+        )
 
-    def critics(self) -> CriticEnsemble:
+    def critics(self, initialise: Initialisation = small_normal) -> CriticEnsemble:
         """N critics."""
         spec = self.spec
         return CriticEnsemble(
-            self.num_critics, spec.observation_size, spec.action_size, self.hidden_sizes
+            self.num_critics,
+            spec.observation_size,
+            spec.action_size,
+            self.hidden_sizes,
+            initialise,
+            self.critic_norm,
         )
+
+    def value(self, initialise: Initialisation | None = None) -> Value:
+        """V(s), as wide as the critics."""
+        return Value(self.spec.observation_size, self.hidden_sizes, initialise)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,16 @@ class Method(ABC):
 
     stacks = False
     """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
+
+    metrics: Sequence[str] = ()
+    """What its updates measure beside the columns that metrics.csv has for all."""
+
+    columns: Sequence[str] = ()
+    """What its updates read of transitions beside the common fields: ``"next_action"`` or
+    ``"mc_return"``."""
+
+    preparation: int = 0
+    """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
 
     @abstractmethod
     def parts(self, shape: Shape) -> dict[str, Trained]:
@@ -98,6 +131,17 @@ class Method(ABC):
         Returns: scalars by name, without gradient.
         """
 
+    def prepare(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The steps of an update of the :attr:`preparation`; as :meth:`update`."""
+        return {}
+
     def delayed(
         self,
         state: AgentState,
@@ -110,22 +154,22 @@ class Method(ABC):
         return {}
 
     def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
-        """Which updates of a training step the delayed steps follow.
+        """Which updates the delayed steps follow.
 
         Args:
             first: number of the first one in the run, from 1 on.
-            count: G.
+            count: how many; once the hand-over is past G, those of one environment step.
             policy_delay: ``model.policy_delay``.
             online: whether the hand-over is past.
-        Returns: G answers.
+        Returns: as many answers.
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 
-    def turn(self, online_updates: int) -> dict[str, float]:
+    def turn(self, online_updates: int | None) -> dict[str, float]:
         """What its own dials, all but ``"alpha"``, stand at before a training step.
 
         Args:
-            online_updates: gradient updates made since the hand-over; 0 before it.
+            online_updates: gradient updates made since the hand-over; None before it.
         """
         return {}
 

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
+from adabc_lightning.agent.gaussian import SquashedActor
 from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.numpy_policy import LivePolicy
 from adabc_lightning.agent.restoring import check_networks, fit_added_parts
 from adabc_lightning.agent.spec import EnvironmentSpec
@@ -72,6 +74,8 @@ class OffToOnModule(LightningModule):
         method: its parts and gradient steps; None for TD3BC with the three above.
         target_rule: what makes one target value of the drawn critics' (see
             :mod:`adabc_lightning.agent.losses`).
+        critic_norm: whether the critics' hidden layers are normalised (LayerNorm), ``"before"``
+            or ``"after"`` their activation; None for not.
         engine: how the updates run: see :func:`adabc_lightning.agent.engine.make_engine`.
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
@@ -104,6 +108,7 @@ class OffToOnModule(LightningModule):
         normalizer: str = "policy",
         method: Method | None = None,
         target_rule: TargetRule = minimum,
+        critic_norm: Norm | None = None,
         engine: str = "auto",
         matmul_precision: str = "highest",
         replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
@@ -119,6 +124,8 @@ class OffToOnModule(LightningModule):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
+        if critic_norm not in (None, "before", "after"):
+            raise UserError(f"model.critic_norm is {critic_norm!r}; known: before, after, null")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         if matmul_precision not in _PRECISIONS:
@@ -139,6 +146,11 @@ class OffToOnModule(LightningModule):
                     f"default method; model.method is {type(method).__name__}, give it its own keys"
                 )
         self.method = method or TD3BC(target_noise, target_noise_clip, normalizer)
+        if policy_delay != 1 and type(self.method).delayed is Method.delayed:
+            raise UserError(
+                f"model.policy_delay is {policy_delay}, but of model.method "
+                f"{type(self.method).__name__} every step is made in every update; set it to 1"
+            )
         some_q_MB = torch.arange(3.0 * subset_size).view(subset_size, 3).square()
         try:
             value_B = target_rule(some_q_MB)
@@ -163,7 +175,12 @@ class OffToOnModule(LightningModule):
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay = policy_delay
         self.alpha_offline, self.gamma, self.seed = alpha_offline, gamma, seed
-        self._constants = {"gamma": gamma, "tau": tau, "target_rule": target_rule}
+        self._constants = {
+            "gamma": gamma,
+            "tau": tau,
+            "target_rule": target_rule,
+            "critic_norm": critic_norm,
+        }
         self.shape = Shape(
             spec,
             num_critics,
@@ -172,6 +189,7 @@ class OffToOnModule(LightningModule):
             actor_hidden_sizes or hidden_sizes,
             learning_rate,
             actor_weight_decay,
+            critic_norm,
         )
         self._parts: dict[str, Trained] = {}
         with torch.random.fork_rng(devices=[]):
@@ -180,8 +198,10 @@ class OffToOnModule(LightningModule):
                 self.add_part(name, part)
         self._of_method = tuple(self._parts)
         self._live_policy = LivePolicy(self.actor)
+        low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
+        self._half_A = (high_A - low_A) / 2
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
-        for name, value in self.method.turn(0).items():
+        for name, value in self.method.turn(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
         self.online = False
         self.online_updates = 0
@@ -223,6 +243,15 @@ class OffToOnModule(LightningModule):
                     f"model.engine is {self.engine}, which runs on one device; on "
                     f"{self._ranks.count} set it to eager or auto"
                 )
+        if stage == "fit":
+            schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
+            preparation = self.method.preparation
+            if preparation and preparation >= schedule.offline_updates:
+                raise UserError(
+                    f"schedule.offline_updates is {schedule.offline_updates}, but the first "
+                    f"{preparation} updates of model.method {type(self.method).__name__} train "
+                    "neither actor nor critics; make it more, or those fewer (its own keys)"
+                )
         if self.trainer.precision != "32-true":
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
@@ -241,6 +270,25 @@ class OffToOnModule(LightningModule):
         with torch.no_grad():
             action = self.actor(batch).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
+
+    def explore(
+        self, observation: np.ndarray, noise_A: np.ndarray, scale: float = 0.0
+    ) -> np.ndarray:
+        """The action of a standard normal draw, by the policy's own noise if it has one.
+
+        Args:
+            observation: ``[O]``, any float type.
+            noise_A: the draw ``[A]``, float64.
+            scale: σ of the noise on a deterministic policy's actions, in action limits.
+        Returns: ``[A]``, action units; noise on an action may lead out of the range.
+        """
+        if isinstance(self.actor, SquashedActor):
+            if self.device.type == "cpu":
+                return self._live_policy.sample(observation, noise_A)
+            return self.actor.explore(observation, noise_A)
+        own_A = self.exploration_scale()
+        sigma_A = scale * self._half_A if own_A is None else own_A * self._half_A
+        return self.act(observation) + sigma_A * noise_A
 
     def exploration_scale(self) -> np.ndarray | None:
         """Standard deviation ``[A]`` with which a stochastic policy acts, in action limits."""
@@ -312,11 +360,17 @@ class OffToOnModule(LightningModule):
     @property
     def dials(self) -> Dials:
         """The live scalars that updates read."""
-        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(0))}
+        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(None))}
 
     def hand_over(self) -> None:
         """From now on it learns from its environment as well."""
         self.online = True
+        self._turn()
+
+    def _turn(self) -> None:
+        """Sets the method's own dials to where they stand at this point of the run."""
+        for name, value in self.method.turn(self.online_updates if self.online else None).items():
+            self.get_buffer(name).fill_(value)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> None:
         """One gradient update per slice of a ``[G, B]`` batch, in order.
@@ -347,8 +401,7 @@ class OffToOnModule(LightningModule):
         self.gradient_updates += updates
         if self.online:
             self.online_updates += updates
-        for name, value in self.method.turn(self.online_updates).items():
-            self.get_buffer(name).fill_(value)
+        self._turn()
 
     def work(self, batch: TensorDict, state: AgentState) -> Work:
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
@@ -368,10 +421,21 @@ class OffToOnModule(LightningModule):
                 online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
             ),
-            self.method.moves(
-                self.gradient_updates + 1, num_updates, self.policy_delay, self.online
-            ),
+            self._moves(num_updates),
         )
+
+    def _moves(self, count: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates; see :attr:`Work.moves`."""
+        done, method = self.gradient_updates, self.method
+        steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
+        each = count // steps
+        moves = tuple(
+            move
+            for first in range(done + 1, done + 1 + count, each)
+            for move in method.moves(first, each, self.policy_delay, self.online)
+        )
+        preparing = 0 if self.online else min(count, max(0, method.preparation - done))
+        return (None,) * preparing + moves[preparing:]
 
     def _draw(self, updates: int, batch_size: int) -> Draws:
         random = Random(
@@ -381,6 +445,7 @@ class OffToOnModule(LightningModule):
             self.spec.action_size,
             self._ranks.rank,
             self._ranks.count,
+            self.online,
         )
         drawn = self.method.draw(random, self.shape)
         return {name: numbers.to(self.device) for name, numbers in drawn.items()}
@@ -500,3 +565,4 @@ class OffToOnModule(LightningModule):
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
+        self._turn()

@@ -3,7 +3,6 @@
 Dimensions: B batch, N critics, O observation, A action, I and H layer in and out.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +13,14 @@ from torch.autograd.function import once_differentiable
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.bounds import inward
+from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.norm import Norm, normed_mlp, normed_net
 
 Weights = tuple[Tensor, ...]
 """Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
 
-A Gaussian actor's end with its log standard deviation ``[A]``."""
+A hidden layer that is normalised has scale and shift ``[*, H]`` behind them. A Gaussian actor's end
+with its log standard deviation ``[A]``."""
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 
@@ -64,17 +66,35 @@ class _ReluMLP(torch.autograd.Function):
         return tuple(grads)
 
 
-def mlp(x: Tensor, weights: Weights) -> Tensor:
+def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:
     """A ReLU network, or N of them side by side on the same input.
 
     Args:
         x: ``[B, I]``.
         weights: see :data:`Weights`; all members have the same shapes.
+        norm: where hidden layers are normalised, if they are.
     Returns: ``[B, H]`` for one network, ``[N, B, H]`` for N stacked ones.
     """
     if weights[0].dim() == x.dim() + 1:
         x = x.unsqueeze(-3).expand(*weights[0].shape[:-2], *x.shape[-2:])
-    return _ReluMLP.apply(x, *weights)
+    return _ReluMLP.apply(x, *weights) if norm is None else normed_mlp(x, weights, norm)
+
+
+def dropped_mlp(x: Tensor, weights: Weights, kept_BU: Tensor) -> Tensor:
+    """A ReLU network some of whose hidden units are dropped.
+
+    Args:
+        x: ``[B, I]``.
+        weights: of one network.
+        kept_BU: what each of its U hidden units is multiplied with, layer by layer: see
+            :meth:`adabc_lightning.agent.draws.Random.kept`.
+    Returns: ``[B, H]``.
+    """
+    widths = [bias.shape[-1] for bias in weights[1:-2:2]]
+    for layer, kept_BH in enumerate(kept_BU.split(widths, -1)):
+        weight, bias = weights[2 * layer : 2 * layer + 2]
+        x = (torch.matmul(x, weight.mT) + bias.unsqueeze(-2)).relu() * kept_BH
+    return torch.matmul(x, weights[-2].mT) + weights[-1].unsqueeze(-2)
 
 
 def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tensor) -> Tensor:
@@ -88,22 +108,36 @@ def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tens
     return action_BA.clamp(low_A, high_A)
 
 
-def q_values(observation_BO: Tensor, action_BA: Tensor, weights: Weights) -> Tensor:
+def q_values(
+    observation_BO: Tensor, action_BA: Tensor, weights: Weights, norm: Norm | None = None
+) -> Tensor:
     """Q_i(s, a) of every stacked member.
 
+    Args:
+        observation_BO, action_BA: s, a.
+        weights: of the members.
+        norm: ``model.critic_norm``, where their hidden layers are normalised.
     Returns: ``[N, B]``.
     """
-    return mlp(torch.cat([observation_BO, action_BA], -1), weights).squeeze(-1)
+    return mlp(torch.cat([observation_BO, action_BA], -1), weights, norm).squeeze(-1)
+
+
+def state_values(observation_BO: Tensor, weights: Weights) -> Tensor:
+    """V(s) of one network of the state alone.
+
+    Returns: ``[B]``.
+    """
+    return mlp(observation_BO, weights).squeeze(-1)
 
 
 def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
-    """The tensors of an MLP's TensorDict in layer order (its keys are "0", "2", "4", …)."""
+    """The tensors of an MLP's TensorDict in layer order, which its keys number."""
     layers = sorted(parameters.keys(), key=int)
     return tuple(parameters.get((layer, name)) for layer in layers for name in ("weight", "bias"))
 
 
 class Actor(nn.Module):
-    """The policy, PyTorch's default initialisation (as the authors' code has it).
+    """The policy.
 
     Args:
         observation_size: O.
@@ -112,6 +146,7 @@ class Actor(nn.Module):
         log_std_range: of a Gaussian policy's log standard deviation, which it then also learns,
             per action dimension, in action limits, the same in all states; None for a
             deterministic one.
+        initialise: of its MLP; None for PyTorch's default (as the authors' code has it).
     """
 
     action_low: Tensor
@@ -124,6 +159,7 @@ class Actor(nn.Module):
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
         log_std_range: tuple[float, float] | None = None,
+        initialise: Initialisation | None = None,
     ) -> None:
         super().__init__()
         self.net = MLP(
@@ -132,6 +168,8 @@ class Actor(nn.Module):
             num_cells=list(hidden_sizes),
             activation_class=nn.ReLU,
         )
+        if initialise is not None:
+            initialise(self.net)
         self.log_std = None
         if log_std_range is not None:
             self.log_std = nn.Parameter(torch.zeros(len(action_low)))
@@ -153,6 +191,41 @@ class Actor(nn.Module):
         return policy(observation_BO, layers, self.action_low, self.action_high)
 
 
+class Value(nn.Module):
+    """V(s): one network of the state alone.
+
+    Args:
+        observation_size: O.
+        hidden_sizes: units of each hidden layer.
+        initialise: of its MLP; None for PyTorch's default.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        hidden_sizes: Sequence[int],
+        initialise: Initialisation | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = MLP(
+            in_features=observation_size,
+            out_features=1,
+            num_cells=list(hidden_sizes),
+            activation_class=nn.ReLU,
+        )
+        if initialise is not None:
+            initialise(self.net)
+
+    @property
+    def weights(self) -> Weights:
+        """The live parameters, in layer order."""
+        return tuple(self.net.parameters())
+
+    def forward(self, observation_BO: Tensor) -> Tensor:
+        """V(s) as ``[B]``."""
+        return state_values(observation_BO, self.weights)
+
+
 class CriticEnsemble(nn.Module):
     """N independently initialised Q networks, stacked along the first dimension.
 
@@ -165,6 +238,8 @@ class CriticEnsemble(nn.Module):
         num_critics: N.
         observation_size, action_size: O, A.
         hidden_sizes: units of each hidden layer.
+        initialise: of each member's MLP.
+        norm: where hidden layers are normalised, if they are.
     """
 
     def __init__(
@@ -173,19 +248,25 @@ class CriticEnsemble(nn.Module):
         observation_size: int,
         action_size: int,
         hidden_sizes: Sequence[int],
+        initialise: Initialisation = small_normal,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
+        self.norm = norm
+        inputs = observation_size + action_size
         members = [
             MLP(
-                in_features=observation_size + action_size,
+                in_features=inputs,
                 out_features=1,
                 num_cells=list(hidden_sizes),
                 activation_class=nn.ReLU,
             )
+            if norm is None
+            else normed_net([inputs, *hidden_sizes, 1], norm)
             for _ in range(num_critics)
         ]
         for member in members:
-            member.apply(_initialise)
+            initialise(member)
         self.params = TensorDict.from_modules(*members, as_module=True)
 
     @property
@@ -195,14 +276,4 @@ class CriticEnsemble(nn.Module):
 
     def forward(self, observation_BO: Tensor, action_BA: Tensor) -> Tensor:
         """Q_i(s, a) as ``[N, B]``."""
-        return q_values(observation_BO, action_BA, self.weights)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Normal, std 1/(2·√fan_in), zero bias (authors' code).
-
-    They call ``trunc_normal_`` with its absolute bounds ±2, many std away: nothing is cut.
-    """
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=1 / (2 * math.sqrt(module.in_features)))
-        nn.init.zeros_(module.bias)
+        return q_values(observation_BO, action_BA, self.weights, self.norm)

@@ -11,6 +11,8 @@ from adabc_lightning.agent.bounds import inward
 if TYPE_CHECKING:
     from adabc_lightning.agent.networks import Actor
 
+_LOG_STD_MIN, _LOG_STD_MAX = -20.0, 2.0  # agent.gaussian's, which needs PyTorch
+
 
 @dataclass(frozen=True)
 class StoredPolicy:
@@ -19,26 +21,37 @@ class StoredPolicy:
     Args:
         layers: one by one: weight ``[H, I]``, bias ``[H]``.
         std: its own standard deviation ``[A]`` in action limits; None where it has none.
+        head: of a squashed Gaussian (:mod:`adabc_lightning.agent.gaussian`) weight ``[A, H]`` and
+            bias ``[A]`` of log σ(s), beside the last of ``layers``; None where σ is ``std``.
     """
 
     layers: tuple[np.ndarray, ...]
     std: np.ndarray | None = None
+    head: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of_actor(cls, state: Mapping[str, Any]) -> "StoredPolicy":
         """From the state of an actor, without its ``log_std``.
 
         Args:
-            state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]`` → tensor or array.
+            state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]``, and those of a
+                ``log_std_head``, if any → tensor or array.
         Raises: KeyError: a bias or a weight is missing.
         """
         numbers = {int(name.split(".")[1]) for name in state if name.startswith("net.")}
+        head = None
+        if "log_std_head.weight" in state:
+            head = (
+                _float32(state["log_std_head.weight"]),
+                _float32(state["log_std_head.bias"]),
+            )
         return cls(
             tuple(
                 _float32(state[f"net.{number}.{kind}"])
                 for number in sorted(numbers)
                 for kind in ("weight", "bias")
-            )
+            ),
+            head=head,
         )
 
 
@@ -70,9 +83,12 @@ class NumpyPolicy:
         self._low, self._high = low_A, high_A = inward(low, high)
         self._half, self._middle = (high_A - low_A) / 2, (high_A + low_A) / 2
         pairs = zip(policy.layers[::2], policy.layers[1::2], strict=True)
-        *self._hidden, self._output = [
-            (np.ascontiguousarray(weight.T) if copy else weight.T, bias) for weight, bias in pairs
-        ]
+
+        def turned(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.ascontiguousarray(weight.T) if copy else weight.T, bias
+
+        *self._hidden, self._output = [turned(*pair) for pair in pairs]
+        self._head = None if policy.head is None else turned(*policy.head)
 
     def __call__(self, observation_BO: np.ndarray) -> np.ndarray:
         """Actions within the bounds, ``[B, A]`` or ``[A]``.
@@ -80,18 +96,42 @@ class NumpyPolicy:
         Args:
             observation_BO: ``[B, O]`` or ``[O]``, float32.
         """
-        x = observation_BO
+        x = self._mean(self._features(observation_BO))
+        return self._in_box(np.tanh(x, out=x))
+
+    def sample(self, observation_BO: np.ndarray, noise_BA: np.ndarray) -> np.ndarray:
+        """Actions of a squashed Gaussian within the bounds, ``[B, A]`` or ``[A]``.
+
+        Args:
+            observation_BO: ``[B, O]`` or ``[O]``, float32.
+            noise_BA: standard normal draws ``[B, A]`` or ``[A]``.
+        """
+        assert self._head is not None
+        weight, bias = self._head
+        features = self._features(observation_BO)
+        log_std_BA = np.minimum(np.maximum(features @ weight + bias, _LOG_STD_MIN), _LOG_STD_MAX)
+        return self._in_box(np.tanh(self._mean(features) + np.exp(log_std_BA) * noise_BA))
+
+    def _in_box(self, unit_BA: np.ndarray) -> np.ndarray:
+        """Of [−1, 1] to the bounds."""
+        action_BA: np.ndarray = unit_BA * self._half + self._middle
+        np.maximum(action_BA, self._low, out=action_BA)  # rounding alone leaves the box
+        np.minimum(action_BA, self._high, out=action_BA)
+        return action_BA
+
+    def _features(self, x: np.ndarray) -> np.ndarray:
         for weight, bias in self._hidden:
             x = x @ weight
             x += bias
             np.maximum(x, 0, out=x)
+        return x
+
+    def _mean(self, x: np.ndarray) -> np.ndarray:
+        """Before the tanh."""
         weight, bias = self._output
         x = x @ weight
         x += bias
-        action_BA: np.ndarray = np.tanh(x, out=x) * self._half + self._middle
-        np.maximum(action_BA, self._low, out=action_BA)  # rounding alone leaves the box
-        np.minimum(action_BA, self._high, out=action_BA)
-        return action_BA
+        return x
 
 
 class LivePolicy:
@@ -108,6 +148,9 @@ class LivePolicy:
     def __init__(self, actor: "Actor") -> None:
         self._actor = actor
         layers = [module for module in actor.net.modules() if "weight" in module._parameters]
+        self._depth = 2 * len(layers)
+        if hasattr(actor, "log_std_head"):
+            layers.append(actor.log_std_head)
         self._places = [
             (layer._parameters, kind) for layer in layers for kind in ("weight", "bias")
         ]
@@ -119,11 +162,20 @@ class LivePolicy:
 
     def __call__(self, observation_O: np.ndarray) -> np.ndarray:
         """Action ``[A]`` in float32, action units, of an observation ``[O]`` of any float type."""
+        return self._newest()(observation_O.astype(np.float32))
+
+    def sample(self, observation_O: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
+        """The same of a squashed Gaussian with a standard normal draw ``[A]``."""
+        return self._newest().sample(observation_O.astype(np.float32), noise_A)
+
+    def _newest(self) -> NumpyPolicy:
         addresses = [parameters[kind].data_ptr() for parameters, kind in self._places]
         if addresses != self._addresses:
-            tensors = [parameters[kind] for parameters, kind in self._places]
-            policy = StoredPolicy(tuple(tensor.detach().numpy() for tensor in tensors))
+            arrays = [parameters[kind].detach().numpy() for parameters, kind in self._places]
+            weight_and_bias = arrays[self._depth :]
+            head = (weight_and_bias[0], weight_and_bias[1]) if weight_and_bias else None
+            policy = StoredPolicy(tuple(arrays[: self._depth]), head=head)
             low, high = self._actor.action_low.numpy(), self._actor.action_high.numpy()
             self._policy = NumpyPolicy(policy, low, high, copy=False)
             self._addresses = addresses
-        return self._policy(observation_O.astype(np.float32))
+        return self._policy

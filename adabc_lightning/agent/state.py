@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from adabc_lightning.agent.losses import TargetRule
 from adabc_lightning.agent.networks import Weights
+from adabc_lightning.agent.norm import Norm
 
 Draws = dict[str, Tensor]
 """The named random numbers of one update, or ``[G, …]`` those of G, on the agent's device."""
@@ -81,6 +82,8 @@ class UpdateOptions:
     target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
+    critic_norm: Norm | None = None
+    """Where the critics' hidden layers are normalised, if they are."""
     online: bool = False
     """Whether the hand-over is past."""
     average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None

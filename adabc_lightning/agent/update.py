@@ -65,7 +65,7 @@ def ensemble_target(
     """
     assert critics.target is not None
     drawn = members(critics.target, subset_M)
-    next_q_MB = q_values(batch["next_observation"], next_action_BA, drawn)
+    next_q_MB = q_values(batch["next_observation"], next_action_BA, drawn, options.critic_norm)
     return td_target(
         batch["reward"], batch["terminated"], next_q_MB, options.gamma, options.target_rule
     )
@@ -83,7 +83,7 @@ def step_critics(
         options: constants.
     Returns: ``loss/critic``, ``q/mean`` and ``q/target``.
     """
-    q_NB = q_values(batch["observation"], batch["action"], critics.weights)
+    q_NB = q_values(batch["observation"], batch["action"], critics.weights, options.critic_norm)
     loss = critic_loss(q_NB, target_B)
     metrics = {
         "loss/critic": loss.detach(),
@@ -96,6 +96,13 @@ def step_critics(
 def frozen(weights: Weights) -> Weights:
     """The same numbers, which no gradient reaches."""
     return tuple(weight.detach() for weight in weights)
+
+
+def first_member(weights: Weights) -> Weights:
+    """Weights ``[*, 1, …]`` of the first member of ``[*, N, …]``, as they are: without a copy."""
+    if weights[0].dim() == 3:
+        return tuple(weight[:1] for weight in weights)
+    return tuple(weight[:, :1] for weight in weights)  # replicas are stacked in front
 
 
 def members(weights: Weights, subset_M: Tensor) -> Weights:
@@ -129,7 +136,8 @@ def step_adam(part: Part, gradients: tuple[Tensor, ...]) -> None:
             return
         adam(
             list(parameters),
-            list(gradients),
+            # Autograd may lay a gradient out transposed, which the fused kernel does not see.
+            [gradient.contiguous() for gradient in gradients],
             state.first_moments,
             state.second_moments,
             [],

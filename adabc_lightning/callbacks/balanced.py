@@ -111,6 +111,11 @@ class BalancedReplay(Callback):
                 "Balanced Replay keeps one ring with priorities of its own, on one device; set "
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
+        if data.offline_fraction is not None:
+            raise UserError(
+                f"data.offline_fraction is {data.offline_fraction}, and Balanced Replay says which "
+                "rows are drawn, too; leave one of them out"
+            )
         if data.replay_capacity is not None:
             raise UserError(
                 f"data.replay_capacity is {data.replay_capacity}; Balanced Replay keeps every "

@@ -115,7 +115,11 @@ class Metrics(Callback):
         self._columns: Sequence[str] = COLUMNS
         self._lock = FolderLock("a run", "default_root_dir")
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+    ) -> None:
         """Locks the folder, and starts the file or cuts it back to where the checkpoint was made.
 
         Raises: UserError: another run is at work in the folder, or was.
@@ -131,15 +135,16 @@ class Metrics(Callback):
             os.truncate(self._path, self._size)
             with open(self._path, newline="") as file:  # a version before may have had others
                 self._columns, *rows = list(csv.reader(file)) or [list(COLUMNS)]
-            self._show_again(trainer, pl_module, rows[-1:])  # type: ignore[arg-type]
+            self._show_again(trainer, pl_module, rows[-1:])
         elif self._path.exists() and not self._size:
             raise UserError(
                 f"{self._path} exists and belongs to another run; choose another "
                 "default_root_dir or go on with that run's checkpoint"
             )
         else:
+            self._columns = (*COLUMNS, *pl_module.method.metrics)
             text = io.StringIO()
-            csv.writer(text).writerow(COLUMNS)
+            csv.writer(text).writerow(self._columns)
             self._write_history(text, trainer)
             replace_text(self._path, text.getvalue())
             self._size = self._path.stat().st_size
@@ -155,8 +160,7 @@ class Metrics(Callback):
                 kept = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
                 self._log(trainer, kept, values, step)
 
-    @staticmethod
-    def _write_history(file: TextIO, trainer: Trainer) -> None:
+    def _write_history(self, file: TextIO, trainer: Trainer) -> None:
         """The evaluations before the checkpoint that a new folder's run starts from."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         history: list[dict[str, float]] = next(
@@ -164,7 +168,7 @@ class Metrics(Callback):
         )
         for point in history:
             row = {"phase": "online" if point["env_steps"] else "offline", **point}
-            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+            csv.writer(file).writerow([row.get(name, "") for name in self._columns])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the next run in."""

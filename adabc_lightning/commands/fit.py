@@ -30,6 +30,7 @@ from adabc_lightning.callbacks import (
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.folder import ReplicaFolder, RunFolder
 from adabc_lightning.commands.messages import closing_line, episode_table, plan_text
+from adabc_lightning.commands.method_keys import check_keys, check_one_method, class_of
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
@@ -148,10 +149,17 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Names are checked first, file by file, so that a message can say where."""
         assert isinstance(parser, Parser)
+        check_one_method(self.files)
         contents = {path: load(path) for path in self.files}
         for path, content in contents.items():
             parser.check_names(content, str(path))
+            parser.method = class_of(content) or parser.method
+            check_keys(content, parser.method, str(path))
         parser.check_options(args)
+        for option, value in zip(args, [*args[1:], ""], strict=True):
+            key, given, inline = option.partition("=")
+            if key in ("--model.method", "--model.method.class_path"):
+                parser.method = inline if given else value
         # jsonargparse takes no file without a key in it; what is inherited is among the files.
         saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
         self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])

@@ -10,6 +10,7 @@ from jsonargparse._optionals import get_omegaconf_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
+from adabc_lightning.commands.method_keys import keys_of, unknown_key
 from adabc_lightning.errors import UserError, closest, nearest
 from adabc_lightning.run.allowed import refusal
 from adabc_lightning.run.moved import translated
@@ -41,6 +42,9 @@ class Parser(LightningArgumentParser):
         if nested_key is None:
             self._own_key = getattr(class_type, "declared_key", "")
         return super().add_class_arguments(class_type, nested_key, **options)
+
+    method: str | None = None
+    """Dotted path of the class that the config files choose."""
 
     def keys(self) -> list[str]:
         """The keys a user may set, nested with dots, in the parser's order."""
@@ -109,6 +113,11 @@ class Parser(LightningArgumentParser):
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")
+            known = keys_of(self.method)
+            if wrong[1] == "model.method" and name not in (known or [name] * bool(self.method)):
+                raise UserError(unknown_key(name, self.method))
+            if said := re.search(rf"- ({re.escape(name)} is .*?; it must be .*?) - ", text):
+                raise UserError(f"{wrong[1]}.{said[1]}")
             raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
         if wrong and types.get(wrong[1]) is not None:
             if not self._own_key:

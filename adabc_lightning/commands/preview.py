@@ -117,7 +117,11 @@ def plan(
         "done": {"gradient_updates": agent.gradient_updates, "env_steps": online},
         **left,
         "updates_per_env_step": schedule.updates_per_env_step,
-        "online_updates": left["online_env_steps"] * schedule.updates_per_env_step,
+        "online_updates": schedule.updates_per_env_step
+        * min(
+            left["online_env_steps"],
+            max(0, schedule.online_env_steps - schedule.frozen_env_steps),
+        ),
         "batch_size": data.batch_size,
         "evaluations": evaluations,
         "episodes": 0 if evaluation is None else evaluation.episodes,

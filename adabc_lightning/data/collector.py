@@ -4,6 +4,7 @@ TorchRL's ``Collector`` is not used: it steps Hopper at a fifth of this loop's r
 state cannot be saved in the middle of an episode.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import gymnasium
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.make import Bookmark, Policy, get_state, set_state
+from adabc_lightning.env.make import Bookmark, get_state, set_state
 from adabc_lightning.env.saved import SavedEnvironment, Steps
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.saved import Count, Number, NumpyGenerator, tensor
 from adabc_lightning.run.seeding import stream_seed
+
+Explore = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""An observation ``[O]`` and a standard normal draw ``[A]`` → the action ``[A]``, action units."""
 
 
 class Episode(NamedTuple):
@@ -47,7 +51,6 @@ class Collector:
     Args:
         env: the training environment.
         layout: columns of a row.
-        exploration_noise: σ_expl in multiples of the action limit (half the range).
         seed: the run's seed.
         rank: global rank of the process.
         timeout: seconds that a step or reset may take, None for any.
@@ -58,7 +61,6 @@ class Collector:
         self,
         env: gymnasium.Env,
         layout: Layout,
-        exploration_noise: float,
         seed: int,
         rank: int = 0,
         timeout: float | None = None,
@@ -71,25 +73,24 @@ class Collector:
         self.layout = layout
         self.env_steps = 0
         self.finished_episode: Episode | None = None
+        self.continues = False
+        """Whether the newest step followed the one before it in its episode."""
         self._reset_seed: int | None = stream_seed(seed, "environment", rank) % 2**31
         self._noise = np.random.default_rng(stream_seed(seed, "exploration", rank))
         space = env.action_space
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
         self._low, self._high = inward(space.low, space.high)
-        self._limit = (self._high - self._low) / 2
-        self._sigma = exploration_noise * self._limit
         self._observation: np.ndarray | None = None
         self._return, self._steps = 0.0, 0
 
-    def step(self, policy: Policy, scale_A: np.ndarray | None = None) -> Tensor:
-        """Acts once: ``a ~ clip(π(s) + N(0, σ_expl), low, high)``.
+    def step(self, explore: Explore) -> Tensor:
+        """Acts once: ``a = clip(explore(s, ε), low, high)``, ε ~ N(0, 1).
 
         ``finished_episode`` is set when this step ended an episode, else None; the reset
         waits for the next call.
 
         Args:
-            policy: the newest policy.
-            scale_A: σ of a stochastic policy in action limits, in the place of σ_expl.
+            explore: the newest policy with its noise.
         Returns: the packed row ``[width]``, ``online`` set.
         Raises: NotFinite: the policy's action is no number.
             EnvironmentFailure: the environment raises, hangs or gives what none may give; the
@@ -102,7 +103,7 @@ class Collector:
         else:
             self._bookmark.set()
         try:
-            return self._step(policy, scale_A)
+            return self._step(explore)
         except EnvironmentFailure as failure:
             if not resets:
                 before = {**self.state_dict(), "env": self._bookmark.state(), "noise": noise_state}
@@ -110,19 +111,18 @@ class Collector:
             failure.add(f" (environment step {self.env_steps + 1:,} of the run)")
             raise
 
-    def _step(self, policy: Policy, scale_A: np.ndarray | None) -> Tensor:
+    def _step(self, explore: Explore) -> Tensor:
         if self._observation is None:
             self._observation = self._checked.reset(self._reset_seed)
             self._reset_seed = None
             self._return, self._steps = 0.0, 0
-        sigma = self._sigma if scale_A is None else scale_A * self._limit
-        noise = sigma * self._noise.standard_normal(self._sigma.shape)
+        noise_A = self._noise.standard_normal(self._low.shape)
         # Bounds by two functions: np.clip takes twice as long for a few numbers.
-        action = np.minimum(np.maximum(policy(self._observation) + noise, self._low), self._high)
+        action = np.minimum(np.maximum(explore(self._observation, noise_A), self._low), self._high)
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)
-        row = np.empty(self.layout.width, np.float32)
+        row = np.zeros(self.layout.width, np.float32)
         columns = self.layout.columns
         row[columns["observation"]] = self._observation
         row[columns["action"]] = action
@@ -133,6 +133,7 @@ class Collector:
         self.env_steps += self._ranks
         self._return += reward
         self._steps += 1
+        self.continues = self._steps > 1
         if terminated or truncated:
             self.finished_episode = Episode(self._return, self._steps)
             self._observation = None

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adabc_lightning.data.collector import Episode
+from adabc_lightning.data.collector import Episode, Explore
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
-from adabc_lightning.env.make import Policy
 from adabc_lightning.env.saved import Steps
 from adabc_lightning.errors import EnvironmentFailure, UserError, printable
 from adabc_lightning.run.lock import FolderLock
@@ -59,18 +58,19 @@ class LogCollector:
         self._lock.take(exchange.policy_folder)
         self.env_steps = 0
         self.finished_episode: Episode | None = None
+        self.continues = False
+        """Whether the newest step followed the one before it in its episode."""
         self.episodes = 0
         """Whole episodes learnt from."""
         self._episode: LoggedEpisode | None = None
         self._next = 0  # step of the episode at hand
         self._published = False
 
-    def step(self, policy: Policy, scale_A: np.ndarray | None = None) -> Tensor:
+    def step(self, explore: Explore) -> Tensor:
         """The log's next step; ``finished_episode`` is set when it is an episode's last.
 
         Args:
-            policy: not asked; the other process acts with what was published.
-            scale_A: likewise.
+            explore: not asked; the other process acts with what was published.
         Returns: the packed row ``[width]``, ``online`` set.
         Raises: EnvironmentFailure: no episode comes within the timeout, or a damaged one; the
             state is then that from before this step.
@@ -86,7 +86,7 @@ class LogCollector:
             raise failure from error
         t, columns = self._next, self.layout.columns
         last = t + 1 == len(episode.rewards)
-        row = np.empty(self.layout.width, np.float32)
+        row = np.zeros(self.layout.width, np.float32)
         row[columns["observation"]] = episode.observations[t]
         row[columns["action"]] = episode.actions[t]
         row[columns["reward"]] = episode.rewards[t]
@@ -95,6 +95,7 @@ class LogCollector:
         row[columns["online"]] = 1.0
         self.env_steps += 1
         self._next += 1
+        self.continues = t > 0
         self.finished_episode = None
         if last:
             total = float(episode.rewards.sum(dtype=np.float64))

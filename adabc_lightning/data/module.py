@@ -1,12 +1,14 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
+import math
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import gymnasium
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
@@ -25,8 +27,11 @@ from adabc_lightning.data.mixture import Part, filtered, mixed, parts_of, sample
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing, UniformSampler
+from adabc_lightning.data.returns import Unfinished, check_in_time, with_returns
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
+from adabc_lightning.data.successors import with_next_actions
+from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env, try_one_step
@@ -37,7 +42,10 @@ from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
-from adabc_lightning.run.types import NonNegative, Positive, Seconds, declared
+from adabc_lightning.run.types import NonNegative, Positive, Real, Seconds, declared
+
+EXTRAS = ("next_action", "mc_return")
+"""Columns that a method may want beside the common ones."""
 
 
 @declared("data")
@@ -57,6 +65,14 @@ class ReplayDataModule(LightningDataModule):
         replay_capacity: rows of the online ring, on all devices together, kept offline rows
             included; None for as many as the run can fill.
         exploration_noise: σ_expl in multiples of the action limit.
+        frozen_actions: how the agent acts in ``schedule.frozen_env_steps``: ``"policy"`` as ever,
+            ``"uniform"`` by uniform draws from the action range.
+        offline_fraction: share of each batch of fine-tuning that is offline rows, exactly; the
+            kept ones then lie beside the ring. None for one ring of both.
+        reward_scale, reward_shift: what is learnt from is scale · r + shift, per environment step;
+            returns are reported raw.
+        failure_reward: raw reward of a step that has not succeeded, where rewards are sparse:
+            for ``mc_return`` (:mod:`adabc_lightning.data.returns`); None where they are dense.
         reference_min, reference_max: raw returns that count as score 0 and 100; None takes
             D4RL's for its tasks (or the Minari dataset's own).
         download: whether a dataset of Minari or D4RL may be fetched.
@@ -84,6 +100,11 @@ class ReplayDataModule(LightningDataModule):
         batch_size: Positive = 256,
         replay_capacity: Positive | None = 250_000,
         exploration_noise: NonNegative = 0.1,
+        frozen_actions: Literal["policy", "uniform"] = "policy",
+        offline_fraction: Annotated[Real, Field(gt=0, lt=1)] | None = None,
+        reward_scale: Annotated[Real, Field(gt=0)] = 1.0,
+        reward_shift: Real = 0.0,
+        failure_reward: Real | None = None,
         reference_min: float | None = None,
         reference_max: float | None = None,
         download: bool = False,
@@ -98,6 +119,18 @@ class ReplayDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if frozen_actions == "uniform" and env_id.startswith(PREFIX):
+            raise UserError(
+                f"data.frozen_actions is uniform, but data.env_id is {env_id!r}, a log whose robot "
+                "acts with the policy; set it to policy"
+            )
+        if offline_fraction is not None:
+            if dataset is None:
+                raise UserError(
+                    f"data.dataset is null but data.offline_fraction is {offline_fraction}; give "
+                    "a dataset or set it to null"
+                )
+            check_share(offline_fraction, batch_size, 1)
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
         self.schedule = schedule or Schedule()
@@ -112,6 +145,10 @@ class ReplayDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.replay_capacity = replay_capacity
         self.exploration_noise = exploration_noise
+        self.frozen_actions, self.offline_fraction = frozen_actions, offline_fraction
+        self.reward_scale, self.reward_shift = reward_scale, reward_shift
+        self.failure_reward = failure_reward
+        self.unfinished: Unfinished | None = None
         self.download = download
         self.max_episode_steps = max_episode_steps
         self.step_timeout = step_timeout
@@ -198,6 +235,8 @@ class ReplayDataModule(LightningDataModule):
                 f"data.env_id is {self.env_id!r}, a log that one process follows; set "
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
+        if self.offline_fraction is not None:
+            check_share(self.offline_fraction, self.batch_size, count)
         counts = {"data.batch_size": self.batch_size}
         if self.schedule.online_env_steps:  # before, nothing is counted in environment steps
             counts |= {
@@ -232,6 +271,7 @@ class ReplayDataModule(LightningDataModule):
             # Found once: that takes longer than a step of some environments.
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
+            self._add_columns()
         self.check_devices(self.ranks.count)
         if self.step_timeout is not None and not self.log and not can_time_out():
             raise UserError(
@@ -249,7 +289,9 @@ class ReplayDataModule(LightningDataModule):
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
-                self.shares.dataset if self.shares else self._load_dataset(*self.dataset_parts)
+                self.shares.dataset
+                if self.shares
+                else self._prepared(self._load_dataset(*self.dataset_parts))
             )
             assert self.dataset is not None
             rows = self.dataset.rows
@@ -272,13 +314,35 @@ class ReplayDataModule(LightningDataModule):
             self.dataset = replace(self.dataset, rows=self.replay.rows)
         self.collector = self._make_collector()
 
+    def _add_columns(self) -> None:
+        """Those that the agent's method needs beside the common ones.
+
+        Raises: UserError: there is no such column.
+        """
+        if self.trainer.lightning_module is None:  # type: ignore[union-attr]
+            return  # set up without an agent
+        method = self.agent.method
+        for name in method.columns:
+            if name not in EXTRAS:
+                raise UserError(
+                    f"model.method {type(method).__name__} needs a column {name!r}; known: "
+                    f"{', '.join(EXTRAS)}"
+                )
+        self.layout = replace(self.layout, extras=tuple(method.columns))
+        if "mc_return" in self.layout.extras:
+            failure = self.failure_reward
+            if failure is not None:
+                failure = failure * self.reward_scale + self.reward_shift
+            limit, schedule = self.spec.max_episode_steps, self.schedule
+            check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
+            self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
+
     def _make_collector(self) -> Collector | LogCollector:
         if self.log is not None:
             return LogCollector(self.log, self.layout, self._publish, self.idle, self.step_timeout)
         return Collector(
             self.make_env(),
             self.layout,
-            self.exploration_noise,
             self.seed,
             self.ranks.rank,
             self.step_timeout,
@@ -294,9 +358,11 @@ class ReplayDataModule(LightningDataModule):
         """The newest policy, for the process that acts."""
         assert self.log is not None
         agent, std = self.agent, self.agent.exploration_scale()
-        if std is None:
-            std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
-        policy = replace(StoredPolicy.of_actor(agent.actor.state_dict()), std=std)
+        policy = StoredPolicy.of_actor(agent.actor.state_dict())
+        if policy.head is None:
+            if std is None:
+                std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
+            policy = replace(policy, std=std)
         counters = episodes, self.env_steps, agent.gradient_updates
         self.log.write_policy(Publication(policy, *counters, finished))
 
@@ -330,14 +396,50 @@ class ReplayDataModule(LightningDataModule):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
         # The same rows were chosen on every rank; each goes on with its share of them.
+        mine, offline = rows[self.ranks.rank :: self.ranks.count], None
+        if self.offline_fraction is not None:
+            if not len(mine):
+                raise UserError(
+                    f"data.offline_fraction is {self.offline_fraction}, but downsampling keeps "
+                    "none of the offline transitions; set downsampling.keep to 1"
+                )
+            mine, offline = mine[:0], mine
         capacity = self.replay_capacity
         if capacity is None:
-            capacity = len(rows) + self.schedule.online_env_steps
-        self.replay = self.online_ring(
-            rows[self.ranks.rank :: self.ranks.count], self.ranks.share(capacity)
-        )
+            # A batch is drawn from a ring that is not empty.
+            capacity = len(rows) * (offline is None) + self.schedule.online_env_steps
+        self.replay = self.online_ring(mine, self.ranks.share(capacity), offline)
         self.dataset = self.kept = None
         self.agent.hand_over()
+
+    def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
+        """How the agent acts at this point of fine-tuning.
+
+        Args:
+            observation: ``[O]``.
+            noise_A: standard normal draws.
+        Returns: ``[A]``, action units; it may lie outside the range.
+        """
+        if self.frozen_actions == "uniform" and self.env_steps < self.schedule.frozen_env_steps:
+            low_A, high_A = np.array(self.spec.action_low), np.array(self.spec.action_high)
+            share_A = [(1 + math.erf(noise / math.sqrt(2))) / 2 for noise in noise_A]
+            return low_A + (high_A - low_A) * share_A
+        return self.agent.explore(observation, noise_A, self.exploration_noise)
+
+    def keep(self, row: Tensor) -> None:
+        """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
+        self._scale(row)
+        if self.unfinished is None:
+            self.replay.add(row, self.collector.continues)
+            return
+        ended = self.collector.finished_episode is not None
+        for index, each in enumerate(self.unfinished.add(row, ended)):
+            self.replay.add(each, index > 0)
+
+    def _scale(self, rows: Tensor) -> None:
+        if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
+            rows[..., self.layout.columns["reward"]] *= self.reward_scale
+            rows[..., self.layout.columns["reward"]] += self.reward_shift
 
     def teardown(self, stage: str) -> None:
         """Closes the training environment, or tells who acts for a log that this is the end."""
@@ -364,16 +466,35 @@ class ReplayDataModule(LightningDataModule):
         """See :func:`adabc_lightning.data.saved.restore`."""
         restore(self, state_dict)
 
-    def online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
-        """A ring to fine-tune from, of ``rows`` ``[T, width]``, the oldest first."""
-        return ReplayRing(
-            self.layout,
-            rows,
-            capacity,
-            self.replay.generator,
-            self.online_sampler,
-            self._device,
-        )
+    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
+        """A ring to fine-tune from.
+
+        Args:
+            rows: ``[T, width]``, the oldest first.
+            capacity: of the ring.
+            offline: ``[M, width]``, what lies beside it with ``offline_fraction``; None for rows
+                that are still to come.
+        """
+        generator = self.replay.generator
+        if self.offline_fraction is not None:
+            offline = rows[:0] if offline is None else offline
+            fraction = self.offline_fraction
+            return SymmetricRing(
+                self.layout, offline, fraction, rows, capacity, generator, self._device
+            )
+        return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
+
+    def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
+        """With scaled rewards, and the columns that the method needs."""
+        self._scale(dataset.rows)
+        why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
+        for name in self.layout.extras:
+            if name == "next_action":
+                dataset = with_next_actions(dataset, why)
+            else:
+                assert self.unfinished is not None
+                dataset = with_returns(dataset, self.unfinished)
+        return dataset
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""

@@ -15,7 +15,7 @@ from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from adabc_lightning.data.priorities import SavedPriorities
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.run.saved import Count, Generator, Saved, disagree, shown, tensor
+from adabc_lightning.run.saved import Count, Generator, Saved, absent, disagree, shown, tensor
 
 
 class SavedDraws(Saved):
@@ -33,6 +33,10 @@ class SavedRing(SavedDraws):
     """Rows, cursor and capacity are those of one ring."""
 
     rows: Annotated[Tensor, tensor(2, torch.float32)]
+    offline: Annotated[Tensor, tensor(2, torch.float32)] = absent()
+    """Beside the ring, where batches have a share of them."""
+    pending: Annotated[Tensor, tensor(2, torch.float32)] = absent()
+    """Of the episode under way, where returns are wanted."""
     capacity: Count
     writer: _Writer
     sampler: SavedPriorities
@@ -40,7 +44,8 @@ class SavedRing(SavedDraws):
     @model_validator(mode="after")
     def _one_ring(self) -> "SavedRing":
         rows, capacity, written = len(self.rows), self.capacity, self.writer.written
-        if not 0 < rows == min(written, capacity):
+        waiting = 0 if self.pending is None else len(self.pending)
+        if rows + waiting == 0 or rows != min(written, capacity):
             disagree(
                 f"{{where}} has {rows} rows and room for {capacity}, but {written} were written"
             )
@@ -116,6 +121,7 @@ class ReplayRing:
         )
         self.device = torch.device(device)
         self._nothing: TensorDict | None = None
+        self._newest: int | None = None  # of the rows that were added
         if len(rows):
             self._buffer.extend(rows.to(device))
 
@@ -143,9 +149,19 @@ class ReplayRing:
             return torch.empty(0, self.layout.width, device=self.device)
         return self._buffer.storage[: len(self)]
 
-    def add(self, row: Tensor) -> None:
-        """Appends one row ``[width]``."""
-        self._buffer.add(row.to(self.device))
+    def add(self, row: Tensor, continues: bool = False) -> None:
+        """Appends one row.
+
+        Args:
+            row: ``[width]``.
+            continues: whether it followed the row added before it, whose next action is its own.
+        """
+        if continues and self._newest is not None and "next_action" in self.layout.extras:
+            columns = self.layout.columns
+            before = self.rows[self._newest]
+            before[columns["next_action"]] = row[columns["action"]].to(self.device)
+            before[columns["next_action_known"]] = 1.0
+        self._newest = int(self._buffer.add(row.to(self.device)))
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
         """Draws with replacement, independent for each update.
@@ -153,16 +169,22 @@ class ReplayRing:
         Returns: TensorDict ``[updates, batch_size]`` (see :meth:`Layout.unpack`), and the rows'
             ``index`` in storage order.
         """
-        nothing = self._nothing  # takes as long to make as a batch: once is enough
-        if not updates and nothing is not None and nothing.batch_size[1] == batch_size:
-            return nothing
+        if not updates:
+            return self._no_batch(batch_size)
         # One draw for all updates: a third of the cost of one draw each.
         rows, info = self._buffer.sample(updates * batch_size, return_info=True)
         batch = self.layout.unpack(rows.view(updates, batch_size, self.layout.width))
         batch["index"] = info["index"].view(updates, batch_size)
-        if not updates:
-            self._nothing = batch
         return batch
+
+    def _no_batch(self, batch_size: int) -> TensorDict:
+        """``[0, batch_size]``; takes as long to make as a batch: once is enough."""
+        nothing = self._nothing
+        if nothing is None or nothing.batch_size[1] != batch_size:
+            rows = torch.empty(0, batch_size, self.layout.width, device=self.device)
+            nothing = self._nothing = self.layout.unpack(rows)
+            nothing["index"] = torch.empty(0, batch_size, dtype=torch.int64)
+        return nothing
 
     def state_dict(self) -> dict[str, Any]:
         """Rows in storage order, cursor and generator: plain tensors and numbers.
@@ -189,5 +211,6 @@ class ReplayRing:
         if state["capacity"] == len(rows) < self.capacity and writer["_cursor"] == 0:
             writer["_cursor"] = len(rows)  # it was full, now it is not
         self._buffer.writer.load_state_dict(writer)
+        self._newest = (writer["_cursor"] - 1) % len(rows) if len(rows) else None
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])

@@ -12,6 +12,7 @@ from adabc_lightning.data.collector import Collector, SavedCollector
 from adabc_lightning.data.log import LogCollector, SavedLogCollector
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
+from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.saved import Origin, Steps
@@ -75,12 +76,16 @@ class SavedOnlineData(SavedData):
 
     @model_validator(mode="after")
     def _equally_wide(self) -> "SavedOnlineData":
-        for index, rank in enumerate(self.ranks or ()):
-            if rank.replay.rows.shape[1] != self.replay.rows.shape[1]:
-                disagree(
-                    f"{{where}}/ranks/{index}/replay/rows is {shown(rank.replay.rows)}; it must be "
-                    "as wide as rank zero's"
-                )
+        rings = [("", self.replay)]
+        rings += [(f"ranks/{index}/", rank.replay) for index, rank in enumerate(self.ranks or ())]
+        for place, ring in rings:
+            for name in ("rows", "offline", "pending"):
+                rows = getattr(ring, name)
+                if rows is not None and rows.shape[1] != self.replay.rows.shape[1]:
+                    disagree(
+                        f"{{where}}/{place}replay/{name} is {shown(rows)}; it must be as wide as "
+                        "rank zero's"
+                    )
         return self
 
 
@@ -102,6 +107,10 @@ class Owner(Protocol):
     dataset_name: str | None
     replay: ReplayRing
     replay_capacity: int | None
+    offline_fraction: float | None
+    reward_scale: float
+    reward_shift: float
+    unfinished: Unfinished | None
     collector: Collector | LogCollector
     ranks: Ranks
     schedule: Schedule
@@ -118,7 +127,7 @@ class Owner(Protocol):
     def check_devices(self, count: int, env_steps: int = 0) -> None:
         """Whether a run on ``count`` devices comes out even."""
 
-    def online_ring(self, rows: Tensor, capacity: int) -> ReplayRing:
+    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
         """A ring to fine-tune from, of ``rows`` ``[T, width]``."""
 
 
@@ -136,11 +145,14 @@ def content(data: Owner) -> dict[str, Any]:
     replay = (
         data.replay.state_dict() if online else {"generator": data.replay.generator.get_state()}
     )
+    if data.unfinished is not None and online:
+        replay["pending"] = data.unfinished.rows
     state = {
         "batches": data.batches,
         "seed": data.seed,
         "env_id": data.env_id,
         "max_episode_steps": data.max_episode_steps,
+        "reward": [data.reward_scale, data.reward_shift],
         "dataset": None if data.dataset is None else data.dataset.fingerprint(),
         "dataset_name": data.dataset_name,
         "collector": data.collector.state_dict(),
@@ -169,6 +181,12 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
             f"{data.env_id!r}; resume in the environment of the run"
         )
+    reward = [data.reward_scale, data.reward_shift]
+    if (theirs := state_dict.get("reward", [1.0, 0.0])) != reward:  # 0.1.0 had no others
+        raise UserError(
+            f"the checkpoint was trained with data.reward_scale and data.reward_shift {theirs}, "
+            f"not {reward}; resume with those of the run"
+        )
     data.batches = state_dict["batches"]
     # Rank zero's own, as in a run on one device, and those of the others.
     parts = [state_dict, *state_dict.get("ranks", ())]
@@ -190,6 +208,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             purpose = f"sampler after {env_steps} steps"
             data.replay.generator.set_state(torch_generator(data.seed, purpose, rank).get_state())
     elif not data.collector.load_state_dict(mine["collector"]):
+        exact = False
         rank_zero_warn(
             f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
             "a new episode starts"
@@ -206,7 +225,14 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
         if same_seed and mine is not None:
             data.replay.generator.set_state(mine["replay"]["generator"])
         return
-    _restore_ring(data, [part["replay"] for part in parts])
+    rings = [part["replay"] for part in parts]
+    _restore_ring(data, rings)
+    if data.unfinished is not None:
+        if mine is not None:
+            data.unfinished.rows = rings[rank].get("pending", data.unfinished.rows)
+        if not exact:  # another episode starts
+            for row in data.unfinished.finish():
+                data.replay.add(row)
     data.dataset = None
 
 
@@ -220,6 +246,12 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
         raise UserError(
             f"data.replay_capacity is {data.replay_capacity}, the checkpoint's ring has "
             f"{saved}; resume with the capacity of the run"
+        )
+    if ("offline" in rings[0]) != (data.offline_fraction is not None):
+        raise UserError(
+            f"data.offline_fraction is {data.offline_fraction}, the checkpoint's batches "
+            f"{'have' if 'offline' in rings[0] else 'do not have'} a share of offline rows; "
+            "resume with that of the run"
         )
     width = rings[0]["rows"].shape[-1]
     if width != data.layout.width:
@@ -247,7 +279,10 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
         saved = max(saved, len(rows) + left)
     if rank < len(rings):
         data.replay.generator.set_state(rings[rank]["generator"])
-    data.replay = data.online_ring(rows[rank::count], data.ranks.share(saved))
+    offline = None
+    if "offline" in rings[0]:
+        offline = torch.cat([ring["offline"] for ring in rings])[rank::count]
+    data.replay = data.online_ring(rows[rank::count], data.ranks.share(saved), offline)
 
 
 def _devices(count: int) -> str:

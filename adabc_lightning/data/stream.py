@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 from tensordict import TensorDict
+from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.collector import Collector, Episode
@@ -42,6 +44,12 @@ class Source(Protocol):
     def hand_over(self) -> None:
         """Opens the online ring."""
 
+    def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
+        """The action ``[A]`` at an observation ``[O]``, of a standard normal draw ``[A]``."""
+
+    def keep(self, row: Tensor) -> None:
+        """Adds a row ``[width]`` to the ring, at once or when its episode has ended."""
+
 
 class ExperienceStream:
     """Offline: a chunk of batches. Online: act → step → add, then the G batches to learn from.
@@ -78,12 +86,12 @@ class ExperienceStream:
             return data.replay.sample(schedule.next_chunk(gradient_updates), data.batch_share)
         if data.env_steps == 0:
             data.hand_over()
-        row = data.collector.step(data.agent.act, data.agent.exploration_scale())
+        row = data.collector.step(data.explore)
         # Nothing is counted or kept of a step that failed: the run is still where it was before.
         data.batches += 1
-        data.replay.add(row)
+        data.keep(row)
         episodes = data.ranks.gather(data.collector.finished_episode)
         data.finished_episodes = [episode for episode in episodes if episode is not None]
         # Each rank has made a step, and G updates belong to each.
-        updates = schedule.updates_per_env_step * data.ranks.count
+        updates = schedule.updates_after(data.env_steps) * data.ranks.count
         return data.replay.sample(updates, data.batch_share)

@@ -2,10 +2,10 @@
 
 A batch is one gather from one tensor instead of five;
 the named fields are views into it. Row: ``observation | action | reward |
-next_observation | terminated | online``.
+next_observation | terminated | online``, and behind them what a method needs beside these.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tensordict import TensorDict
@@ -19,21 +19,31 @@ class Layout:
     Args:
         observation_size: O, length of a flat observation.
         action_size: A, length of an action.
+        extras: further fields, what a method needs beside those that all have: ``next_action``,
+            or others of a number each.
     """
 
     observation_size: int
     action_size: int
+    extras: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
 
     @property
     def width(self) -> int:
-        """Columns of a row: 2·O + A + 3."""
+        """Columns of a row: 2·O + A + 3, and the extras."""
+        return self._common + sum(map(self._size, self.extras))
+
+    @property
+    def _common(self) -> int:
         return 2 * self.observation_size + self.action_size + 3
+
+    def _size(self, extra: str) -> int:
+        return self.action_size + 1 if extra == "next_action" else 1
 
     @cached_property
     def columns(self) -> dict[str, slice | int]:
         """Field name → its column (scalars) or slice of columns (vectors)."""
         o, a = self.observation_size, self.action_size
-        return {
+        columns: dict[str, slice | int] = {
             "observation": slice(0, o),
             "action": slice(o, o + a),
             "reward": o + a,
@@ -41,6 +51,14 @@ class Layout:
             "terminated": 2 * o + a + 1,
             "online": 2 * o + a + 2,
         }
+        behind = self._common
+        for name in self.extras:
+            if name == "next_action":
+                columns |= {name: slice(behind, behind + a), "next_action_known": behind + a}
+            else:
+                columns[name] = behind
+            behind += self._size(name)
+        return columns
 
     def unpack(self, rows: Tensor) -> TensorDict:
         """Named views of packed rows, no copy.
@@ -50,7 +68,9 @@ class Layout:
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
-            during fine-tuning), scalars as ``[...]``.
+            during fine-tuning), scalars as ``[...]``; with ``next_action`` in ``extras``
+            ``next_action [..., A]``, the action that followed, and ``next_action_known`` (0.0 where
+            none is known: at the end of an episode, and until it has been taken).
         """
         fields = {name: rows[..., column] for name, column in self.columns.items()}
         return TensorDict(fields, batch_size=rows.shape[:-1])

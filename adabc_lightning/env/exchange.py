@@ -57,7 +57,7 @@ class Publication(NamedTuple):
     """A policy and what it has learnt from."""
 
     policy: StoredPolicy
-    """Weights, and σ of the exploration noise in action limits."""
+    """Weights, and σ of the exploration noise in action limits or the layer that gives it."""
     episodes: int
     """How many episodes it has learnt from."""
     env_steps: int
@@ -148,7 +148,10 @@ class Exchange:
         """
         values: dict[str, Any] = publication._asdict()
         policy: StoredPolicy = values.pop("policy")
-        values["std"] = policy.std
+        if policy.std is not None:
+            values["std"] = policy.std
+        if policy.head is not None:
+            values["head_weight"], values["head_bias"] = policy.head
         values |= {f"layer_{i}": array for i, array in enumerate(policy.layers)}
         with replacing(self.policy_folder / "newest.npz") as file:
             np.savez(file, **values)
@@ -163,8 +166,13 @@ class Exchange:
             return None
         content = _arrays(path)
         try:
-            layers = [content[f"layer_{i}"] for i in range(len(content) - 5)]
-            policy = StoredPolicy(tuple(layers), content["std"])
+            count = sum(name.startswith("layer_") for name in content)
+            layers = tuple(content[f"layer_{i}"] for i in range(count))
+            if "head_weight" in content:
+                head = content["head_weight"], content["head_bias"]
+                policy = StoredPolicy(layers, head=head)
+            else:
+                policy = StoredPolicy(layers, content["std"])
             episodes, steps, updates = (int(content[name]) for name in Publication._fields[1:4])
             return Publication(policy, episodes, steps, updates, bool(content["finished"]))
         except KeyError as error:

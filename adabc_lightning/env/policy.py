@@ -116,16 +116,21 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
     """
     state = checkpoint.get("state_dict", {})
     actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
-             if re.fullmatch(r"actor\.net\.\d+\.(weight|bias)", name)}  # fmt: skip
+             if re.fullmatch(r"actor\.(net\.\d+|log_std_head)\.(weight|bias)", name)}  # fmt: skip
     try:
-        layers = StoredPolicy.of_actor(actor).layers
+        policy = StoredPolicy.of_actor(actor)
     except KeyError:
-        layers = ()
-    log_std = state.get("actor.log_std")
-    if not _is_chain(layers) or (log_std is not None and log_std.shape != layers[-1].shape):
+        policy = StoredPolicy(())
+    layers, log_std = policy.layers, state.get("actor.log_std")
+    if (
+        not _is_chain(layers)
+        or (log_std is not None and log_std.shape != layers[-1].shape)
+        or (policy.head is not None and not _is_chain((*layers[:-2], *policy.head)))
+        or (policy.head is not None and policy.head[1].shape != layers[-1].shape)
+    ):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
-        return StoredPolicy(layers)
+        return policy
     low, high = map(float, state.get("actor.log_std_range", (-10.0, 2.0)))  # 0.1.0 has no other
     return StoredPolicy(layers, log_std.float().clamp(low, high).exp().numpy())
 
@@ -158,9 +163,15 @@ def _facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         "seed": checkpoint["agent"].get("seed"),
         "gradient_updates": checkpoint["agent"]["gradient_updates"],
         "env_steps": data["collector"]["env_steps"],
-        "policy": "gaussian" if "actor.log_std" in checkpoint["state_dict"] else "deterministic",
+        "policy": _kind(checkpoint["state_dict"]),
         "evaluation": history[-1],
     }
+
+
+def _kind(state: Mapping[str, Any]) -> str:
+    if "actor.log_std_head.weight" in state:
+        return "squashed_gaussian"
+    return "gaussian" if "actor.log_std" in state else "deterministic"
 
 
 def run_folder(checkpoint: Path) -> Path | None:

@@ -35,21 +35,27 @@ class RobotPolicy:
         self.gradient_updates = publication.gradient_updates
         self._mean = NumpyPolicy(publication.policy, space.action_low, space.action_high)
         self._low, self._high = inward(space.action_low, space.action_high)
-        assert publication.policy.std is not None
-        self._sigma = publication.policy.std * (self._high - self._low) / 2
+        policy, self._sigma = publication.policy, None
+        if policy.head is None:
+            assert policy.std is not None
+            self._sigma = policy.std * (self._high - self._low) / 2
         self._generator = generator
 
     def __call__(self, observation: Any, noise: bool = True) -> np.ndarray:
-        """``clip(π(s) + N(0, σ), low, high)``.
+        """``clip(π(s) + N(0, σ), low, high)``; a squashed Gaussian's noise is inside its tanh.
 
         Args:
             observation: ``[O]``.
             noise: False for π(s) alone.
         Returns: float32 ``[A]``, action units.
         """
-        action = self._mean(np.asarray(observation, np.float32)[None])[0].astype(np.float64)
-        if noise:
-            action += self._sigma * self._generator.standard_normal(action.shape)
+        row = np.asarray(observation, np.float32)[None]
+        if noise and self._sigma is None:
+            action = self._mean.sample(row, self._generator.standard_normal(self._low.shape))[0]
+        else:
+            action = self._mean(row)[0].astype(np.float64)
+            if noise:
+                action += self._sigma * self._generator.standard_normal(action.shape)
         return np.clip(action, self._low, self._high).astype(np.float32)
 
 

@@ -185,9 +185,12 @@ class _Lanes:
         if noise is None and part.policy is not None and part.policy.std is not None:
             scale_A = part.policy.std
         self._sigma = scale_A * (self._high - self._low) / 2
-        self._policy = None
+        self._policy, self._samples = None, False
         if part.policy is not None:
             self._policy = NumpyPolicy(part.policy, self._low, self._high)
+            self._samples = noise is None and part.policy.head is not None
+            if self._samples:
+                self._sigma = np.ones_like(self._sigma)
         self._draws_LDA = np.zeros((width, _DRAWS, spec.action_size), np.float32)
         self._observation_LO = np.zeros((width, spec.observation_size), np.float32)
         self._row_L = np.arange(width)
@@ -242,7 +245,7 @@ class _Lanes:
         return [(lane.episode, lane.end(how, self._width)) for lane, how in ended]
 
     def _act(self, active: list[tuple[int, _Lane]]) -> np.ndarray:
-        """``clip(π(s) + N(0, σ), low, high)`` or uniform draws, ``[L, A]`` float32."""
+        """``clip(π(s) + N(0, σ), low, high)``, samples or uniform draws, ``[L, A]`` float32."""
         for row, lane in active:
             if lane.t % _DRAWS == 0:
                 shape = self._draws_LDA.shape[1:]
@@ -252,7 +255,10 @@ class _Lanes:
                     self._draws_LDA[row] = self._sigma * lane.generator.standard_normal(shape)
         action_LA = self._draws_LDA[self._row_L, [lane.t % _DRAWS for lane in self._lanes]]
         if self._policy is not None:
-            action_LA += self._policy(self._observation_LO)
+            if self._samples:
+                action_LA = self._policy.sample(self._observation_LO, action_LA)
+            else:
+                action_LA += self._policy(self._observation_LO)
             np.maximum(action_LA, self._low, out=action_LA)
             np.minimum(action_LA, self._high, out=action_LA)
         return action_LA

@@ -17,6 +17,8 @@ class Schedule:
         offline_updates: gradient updates on the dataset before the hand-over.
         online_env_steps: environment steps of fine-tuning.
         updates_per_env_step: G, gradient updates after each environment step.
+        frozen_env_steps: of fine-tuning, how many environment steps come before its first update;
+            the agent acts and collects.
         evaluation_every: gradient updates (offline) or environment steps (online) between
             evaluations; the end of each phase is evaluated in any case. A value that
             ``offline_chunk`` does not divide cuts chunks, and so changes the numbers as that does.
@@ -28,6 +30,7 @@ class Schedule:
     offline_updates: Count = 1_000_000
     online_env_steps: Count = 250_000
     updates_per_env_step: Count = 10
+    frozen_env_steps: Count = 0
     evaluation_every: Positive = 5_000
     offline_chunk: Positive = 20
 
@@ -57,6 +60,10 @@ class Schedule:
         to_evaluation = self.evaluation_every - gradient_updates % self.evaluation_every
         return min(self.offline_chunk, to_evaluation, self.offline_updates - gradient_updates)
 
+    def updates_after(self, env_steps: int) -> int:
+        """Gradient updates that follow the environment step that was just made."""
+        return 0 if env_steps <= self.frozen_env_steps else self.updates_per_env_step
+
     def evaluation_due(self, gradient_updates: int, env_steps: int) -> bool:
         """Whether the agent is evaluated at these counters, which were just reached."""
         if env_steps == 0:
@@ -81,4 +88,5 @@ class Schedule:
     @property
     def total_updates(self) -> int:
         """Gradient updates of both phases."""
-        return self.offline_updates + self.online_env_steps * self.updates_per_env_step
+        learning = max(0, self.online_env_steps - self.frozen_env_steps)
+        return self.offline_updates + learning * self.updates_per_env_step

@@ -76,7 +76,7 @@ def _alternatives(kind: Any, value: Any) -> list[str]:
     if is_function(kind):
         return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
     if isabstract(kind):
-        packaged = [part for part in kind.__subclasses__() if part.__module__.startswith(_PACKAGE)]
+        packaged = [part for part in _subclasses(kind) if part.__module__.startswith(_PACKAGE)]
         names = ", ".join(sorted(part.__name__ for part in packaged))
         where = packaged[0].__module__.rpartition(".")[0]
         return [f"the dotted path of a class ({where} has {names})"]
@@ -118,3 +118,7 @@ def _is_number(base: type, value: Any) -> bool:
         return True
     except (TypeError, ValueError):
         return False
+
+
+def _subclasses(kind: Any) -> list[Any]:
+    return [each for part in kind.__subclasses__() for each in (part, *_subclasses(part))]

@@ -1,5 +1,6 @@
 """AWAC against a plain one, and its exploration."""
 
+import functools
 from pathlib import Path
 
 import gymnasium
@@ -166,9 +167,16 @@ def test_a_temperature_that_is_none_is_refused(beta: float) -> None:
 @pytest.mark.parametrize("scale", [None, (0.1, 0.1), (0.3, 0.01)])
 def test_the_collector_acts_with_the_scale_it_is_given(scale: tuple[float, float] | None) -> None:
     env = gymnasium.make(register_toy())  # actions of ±1 and ±3
-    collector = Collector(env, Layout(3, 2), exploration_noise=0.2, seed=4)
-    scale_A = None if scale is None else np.array(scale, np.float32)
-    rows = torch.stack([collector.step(lambda _: np.zeros(2), scale_A) for _ in range(50)])
+    collector = Collector(env, Layout(3, 2), seed=4)
+    spec = EnvironmentSpec.of(env, register_toy())
+    module = OffToOnModule(spec, method=None if scale is None else AWAC(), hidden_sizes=(4,))
+    with torch.no_grad():
+        for parameter in module.actor.net.parameters():
+            parameter.zero_()
+        if scale is not None:
+            module.actor.log_std.copy_(torch.tensor(scale).log())
+    explore = functools.partial(module.explore, scale=0.2)
+    rows = torch.stack([collector.step(explore) for _ in range(50)])
     noise = np.random.default_rng(stream_seed(4, "exploration")).standard_normal((50, 2))
     expected = noise * np.array([1, 3]) * np.array(scale or (0.2, 0.2))
     expected = expected.clip([-1, -3], [1, 3])

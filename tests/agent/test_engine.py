@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, TD3BC
+from adabc_lightning.agent.methods import AWAC, IQL, SPOT, TD3BC, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -22,13 +22,18 @@ from adabc_lightning.run.schedule import Schedule
 
 SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 CPU = torch.device("cpu")
+METHODS = [None, AWAC(), IQL(dropout=0.25), SPOT(vae_updates=7, vae_width=9), ReBRAC()]
 
 
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
     def __init__(self, engine: Engine, method: Method | None = None) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), method=method, actor_weight_decay=0.1)
+        delay = 1 if isinstance(method, IQL) else 2
+        sizes = (12, 9)
+        super().__init__(
+            SPEC, 4, 2, sizes, method=method, actor_weight_decay=0.1, policy_delay=delay
+        )
         self.double()
         self._engine = engine
         self._adams = self.configure_optimizers()
@@ -45,7 +50,7 @@ def train(
 ) -> list[Tensor]:
     """Odd chunks, so that the patterns of updates that move the actor change."""
     generator = torch.Generator().manual_seed(1)
-    layout = Layout(5, 2)
+    layout = Layout(5, 2, tuple(agent.method.columns))
     for _ in range(steps):
         rows = torch.randn(updates, 8, layout.width, generator=generator, dtype=dtype)
         rows[..., layout.columns["terminated"]] = 0
@@ -57,7 +62,7 @@ def train(
     return [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
 
 
-@pytest.mark.parametrize("method", [None, AWAC()])
+@pytest.mark.parametrize("method", METHODS)
 def test_compiled_updates_agree_with_eager_ones(method: Method | None) -> None:
     eager, compiled = Standalone(Eager(), method), Standalone(Compiled(), method)
     for a, b in zip(train(eager), train(compiled), strict=True):
@@ -82,7 +87,7 @@ def test_what_cannot_be_compiled_goes_on_uncompiled() -> None:
         state["actor"].weights[0].detach().add_(1.0)  # what a failure left behind is undone
         broken()
 
-    engine._functions = half_done, broken
+    engine._functions = half_done, broken, broken
     agent = Standalone(engine)
     with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
         result = train(agent)
@@ -132,7 +137,7 @@ def without_one_member(state: Any, *rest: Any) -> Any:
 )
 def test_an_engine_that_does_something_else_is_not_believed(functions: Any, what: str) -> None:
     engine = Compiled()
-    engine._functions = functions
+    engine._functions = (*functions, TD3BC().prepare)
     agent = Standalone(engine).float()
     with pytest.warns(UserWarning, match=re.escape(f"the update is not compiled: {what}")):
         result = train(agent, dtype=torch.float32)
@@ -148,7 +153,7 @@ def test_one_that_rounds_otherwise_is_believed() -> None:
         return TD3BC().update(state, batch[order], draws, dials, options)
 
     engine = Compiled()
-    engine._functions = summed_otherwise, TD3BC().delayed
+    engine._functions = summed_otherwise, TD3BC().delayed, TD3BC().prepare
     train(Standalone(engine).float(), dtype=torch.float32)
     assert engine.name == "compiled"
 
@@ -171,7 +176,7 @@ def test_without_cuda_there_is_one_line_and_the_plain_update() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("method", [None, AWAC()])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_cuda_graph_agrees_with_eager_updates(method: Method | None) -> None:
     agents = [Standalone(engine, method).cuda() for engine in (Eager(), CudaGraph())]
     for agent in agents:

@@ -348,3 +348,17 @@ def test_actor_starts_as_pytorch_does() -> None:
     action = actor(100 * torch.randn(300, 30))  # saturated: the bounds, per dimension
     torch.testing.assert_close(action.amin(0), torch.tensor(LOW))
     torch.testing.assert_close(action.amax(0), torch.tensor(HIGH))
+
+
+def test_a_gradient_of_another_memory_layout_is_the_same_gradient() -> None:
+    """As autograd makes it of a batched product with a transposed weight."""
+    gradient = torch.arange(6.0).view(2, 3) - 2
+    results = []
+    for given in (gradient, gradient.T.contiguous().T):
+        weight = torch.ones(2, 3, requires_grad=True)
+        adam = AdamState.of(torch.optim.Adam([weight], lr=LR, fused=True), LR)
+        for scale in (1.0, 0.1):
+            step_adam(Part((weight,), adam), (scale * given,))
+        results.append(weight.detach())
+    assert torch.equal(*results)
+    assert results[0].unique().numel() > 2

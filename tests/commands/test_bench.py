@@ -5,13 +5,17 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent.engine import Eager
 from adabc_lightning.commands.bench.corl import CorlStyle
+from adabc_lightning.commands.bench.corl_iql import CorlIQL
 from adabc_lightning.commands.bench.grow import AXES
-from adabc_lightning.commands.bench.updates import Shapes, flops_per_update
+from adabc_lightning.commands.bench.overlays import model_of, names
+from adabc_lightning.commands.bench.updates import Packaged, Shapes, flops_per_update
 
 TINY = ["--rounds", "1", "--updates", "2", "--steps", "10", "--rows", "1000", "--no-compile"]
 SMALL = ["--num-critics", "3", "--batch-size", "8", "--hidden", "16", "--cpu"]
@@ -50,6 +54,51 @@ def test_two_critics_are_compared_with_corl(capsys: pytest.CaptureFixture[str]) 
     measured = json.loads(capsys.readouterr().out)["updates"]
     assert measured["CORL's style"]["to_corl_style"] == 1
     assert measured["eager"]["to_corl_style"] > 0
+
+
+def test_a_method_is_measured_beside_its_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
+    assert main([*words, "--method", "iql", "--num-critics", "2", "--json", "-"]) == 0
+    measured = json.loads(capsys.readouterr().out)["updates"]
+    assert set(measured) == {"eager", "CORL's style", "flops_per_update", "peak_flops_per_s"}
+    assert measured["eager"]["to_corl_style"] > 0
+    assert main([*words, "--method", "spot", "--num-critics", "3"]) == 0
+    assert "updates/s" in capsys.readouterr().out
+
+
+def test_every_method_has_its_shapes() -> None:
+    for name in names():
+        model = model_of(name, 4, 16)
+        assert set(model["hidden_sizes"]) == {16}
+        shapes = Shapes(3, 2, 4, 8, (16, 16), 50, name)
+        agent = Packaged(shapes, torch.device("cpu"), Eager())
+        before = agent.critics.weights[0].detach().clone()
+        agent.run(2)
+        assert not torch.equal(before, agent.critics.weights[0])  # past what prepares
+    assert len(model_of("awac", 4, 16)["actor_hidden_sizes"]) == 4
+    assert len(model_of("rebrac", 4, 16)["hidden_sizes"]) == 3
+    assert model_of("iql", 4, 16)["subset_size"] == 4  # all, as of its two
+    assert model_of("redq_ft", 4, 16)["subset_size"] == 2
+
+
+def test_corl_s_iql_is_iql() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    corl = CorlIQL((2, 1), (8, 8), rows=4, device=torch.device("cpu"))
+    corl.data[4][:] = 1  # all terminal: what is to be learnt are the rewards
+    corl.data[1].clamp_(-0.8, 0.8)
+    networks = corl.critic_1_target, corl.actor, corl.value
+    before = [copy.deepcopy(network) for network in networks]
+    for _ in range(1500):
+        losses = corl.update(16)
+    assert set(losses) == {"value", "critic", "actor"}
+    assert losses["critic"] < 0.01
+    q = corl.critic_2(torch.cat(corl.data[:2], 1))
+    torch.testing.assert_close(q, corl.data[2], atol=0.1, rtol=0)
+    assert corl.log_std.item() < -0.3  # what was done becomes probable
+    for network, old in zip(networks, before, strict=True):
+        pairs = zip(old.parameters(), network.parameters(), strict=True)
+        assert not any(torch.equal(a, b) for a, b in pairs)
 
 
 def test_corl_s_style_is_td3_bc() -> None:
@@ -107,6 +156,14 @@ def test_the_growth_is_measured_and_drawn(tmp_path: Path) -> None:
             ["grow", "--plot", "x.jpg"],
             "--plot is x.jpg; it must end in .svg, .png or .pdf",
         ),
+        (
+            ["updates", "--method", "iqll"],
+            "--method is 'iqll'; did you mean 'iql'?",
+        ),
+        (
+            ["loop", "--method", "iql"],
+            "--method is measured by updates alone: bench updates --method NAME",
+        ),
         (["--round", "1"], "there is no option --round; did you mean '--rounds'?"),
     ],
 )
@@ -128,3 +185,14 @@ def test_the_operations_are_those_of_the_matrix_products() -> None:
     inputs = 2 * 4 * (3 * 8 + 8 * 8)
     second = first + policy + 3 * critic + 3 * inputs + policy + 2 * 4 * 8 * 8
     assert flops_per_update(shapes) == (first + second) / 2
+
+
+def test_iql_multiplies_nothing_twice() -> None:
+    shapes = Shapes(2, 1, num_critics=3, batch_size=4, hidden=(8, 8), rows=10, method="iql")
+    critic = 2 * 4 * (3 * 8 + 8 * 8 + 8 * 1)
+    single = 2 * 4 * (2 * 8 + 8 * 8 + 8 * 1)  # the value, or the actor with its one action
+    middle = 2 * 4 * 8 * 8  # back to the inputs; the last layer is an outer product, not counted
+    value = 3 * critic + 2 * single + middle  # all targets, the value forward and back
+    again = 2 * single  # the new value, of both states
+    actor = 2 * single + middle
+    assert flops_per_update(shapes) == value + again + actor + 3 * (2 * critic + middle)

@@ -308,14 +308,34 @@ MISTAKES = [
     ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
-    ("--model.method foo", "(adabc_lightning.agent.methods has AWAC, TD3BC) or null"),
+    (
+        "--model.method foo",
+        "(adabc_lightning.agent.methods has AWAC, IQL, ReBRAC, SAC, SPOT, TD3BC) or null",
+    ),
     (
         "--model.method adabc_lightning.agent.methods.AWAK",
-        "methods has AWAC, TD3BC) or null",
+        "methods has AWAC, IQL, ReBRAC, SAC, SPOT, TD3BC) or null",
     ),
     ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1.0; it must"),
     ("--config method/awac --model.method.beta -1", "model.method.beta is -1.0; it must be"),
-    ("--config method/awac --model.method.bata 1", "model.method has no key 'bata'"),
+    (
+        "--config method/awac --model.method.bata 1",
+        "model.method has no key 'bata' with AWAC; did you mean 'beta'?",
+    ),
+    (
+        "--config method/cal_ql --model.method.wieght 1",
+        "model.method has no key 'wieght' with CalQL; did you mean 'weight'?",
+    ),
+    (
+        "--config method/rlpd --model.method.weight 1",
+        "model.method has no key 'weight' with RLPD; known: actor_learning_rate, ",
+    ),
+    ("--config method/cql --model.method.samples x", "model.method.samples is x; it must be a wh"),
+    ("--model.method.weight 1", "model.method has no key 'weight', as no method is named"),
+    (
+        "--config method/cql --config method/awac",
+        "--config method/cql and --config method/awac each choose a method; give one of them",
+    ),
     ("--model.target_rule foo", "model.target_rule must be the dotted path of a function, such as"),
     (
         "--model.target_rule adabc_lightning.agent.losses.foo",

@@ -14,6 +14,7 @@ from test_resume import assert_equal
 import adabc_lightning
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import AlphaController
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.config_files import packaged_configs
 
 ASSETS = Path(adabc_lightning.__file__).parent / "assets"  # holds medium-replay
@@ -55,10 +56,80 @@ class Method(NamedTuple):
     adroit_alpha: float = 8.0
     adaptive: bool = False
     offline: bool = True
+    offline_updates: bool = True
+    kind: str | None = None
+    constants: dict[str, Any] = {}
+    delay: int = 2
+    batch: int = 256
+    hidden: list[int] = [256, 256]
+    actor: list[int] | None = None
+    decay: float = 0.0
+    rate: float = 3e-4
+    parts: tuple[str, ...] = ("actor", "critics", "actor_target", "critics_target")
+    words: tuple[str, ...] = ()
+    norm: str | None = None
+    noise: float = 0.1
+    measured: tuple[str, ...] = ()
+    updates: int | None = None
+    frozen: int = 0
+    uniform: bool = False
+    fraction: float | None = None
 
 
 ALL = {"keep": 1.0, "capacity": None}
 NONE = {"online_alpha": 0.0, "adroit_alpha": 0.0}
+IQL = {
+    "beta": 3.0,
+    "expectile": 0.7,
+    "largest_weight": 100.0,
+    "log_std_range": [-5.0, 2.0],
+    "dropout": 0.0,
+}
+IQL_MEASURED = ("loss/value",)
+IQL_PARTS = ("actor", "critics", "critics_target", "value")
+SPOT = {
+    "weight": 0.1,
+    "weight_end": 0.2,
+    "cooling_updates": 1_000_000,
+    "vae_updates": 100_000,
+    "vae_learning_rate": 1e-3,
+    "vae_beta": 0.5,
+    "vae_width": 750,
+    "dropout": 0.1,
+    "actor_learning_rate": None,
+    "small_end": False,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+}
+SPOT_ADROIT = {"weight": 1.0, "weight_end": 0.5, "dropout": 0.0, "actor_learning_rate": 1e-4}
+SPOT_MEASURED = ("loss/vae", "loss/support")
+SPOT_WORDS = ("--model.method.vae_updates", "1", "--model.method.vae_width", "8")
+REBRAC = {
+    "actor_weight": 0.05,
+    "actor_weight_end": 0.5,
+    "decay_updates": 1_000_000,
+    "critic_weight": 0.5,
+    "critic_weight_online": 0.0,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+}
+SOFT = {"actor_learning_rate": 1e-4, "entropy_per_action": -1.0, "backup_entropy": False}
+SOFT |= {"actor_value": "minimum"}
+CQL = {
+    **SOFT,
+    "weight": 5.0,
+    "weight_online": None,
+    "samples": 10,
+    "temperature": 1.0,
+    "importance": True,
+    "floor": None,
+    "max_target_backup": True,
+    "target_gap": None,
+    "heads": None,
+}
+RLPD = {**SOFT, "actor_learning_rate": None, "entropy_per_action": -0.5}
+RLPD |= {"backup_entropy": True, "actor_value": "mean"}
+SOFT_PARTS = ("actor", "critics", "critics_target")
 METHODS = {
     "redq_adaptive_bc": Method(adaptive=True),
     "td3_adaptive_bc": Method(2, 2, adaptive=True),
@@ -69,7 +140,130 @@ METHODS = {
     "td3_bc": Method(2, 2, **ALL),
     "td3_ft": Method(2, 2, **ALL, **NONE),
     "balanced_replay": Method(10, 10, GROUPS, **ALL, **NONE),
-    "awac": Method(2, 2, **ALL, **NONE),
+    "awac": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="AWAC",
+        constants={"beta": 2.0},
+        delay=1,
+        batch=1024,
+        actor=[256] * 4,
+        decay=1e-4,
+    ),
+    "iql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="IQL",
+        constants=IQL,
+        delay=1,
+        parts=IQL_PARTS,
+        measured=IQL_MEASURED,
+    ),
+    "iql_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="IQL",
+        constants={**IQL, "beta": 0.5, "dropout": 0.1},
+        delay=1,
+        parts=IQL_PARTS,
+        measured=IQL_MEASURED,
+    ),
+    "spot": Method(
+        2, 2, **ALL, **NONE, kind="SPOT", constants=SPOT, words=SPOT_WORDS, measured=SPOT_MEASURED
+    ),
+    "spot_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="SPOT",
+        constants={**SPOT, **SPOT_ADROIT, "small_end": True},
+        words=SPOT_WORDS,
+        measured=SPOT_MEASURED,
+    ),
+    "rebrac": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants=REBRAC,
+        hidden=[256] * 3,
+        norm="after",
+        rate=1e-3,
+        batch=1024,
+        noise=0.03,
+        fraction=0.5,
+    ),
+    "rlpd": Method(
+        **ALL,
+        **NONE,
+        kind="RLPD",
+        constants=RLPD,
+        delay=1,
+        parts=SOFT_PARTS,
+        norm="before",
+        updates=20,
+        frozen=5000,
+        uniform=True,
+        fraction=0.5,
+        offline_updates=False,
+        words=("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
+    ),
+    "cql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="CQL",
+        constants={**CQL, "calibrate": False},
+        delay=1,
+        parts=SOFT_PARTS,
+    ),
+    "cal_ql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="CalQL",
+        constants=CQL,
+        delay=1,
+        parts=SOFT_PARTS,
+        frozen=1000,
+        fraction=0.5,
+        words=("--schedule.frozen_env_steps", "1", "--data.max_episode_steps", "1"),
+    ),
+    "wsrl": Method(
+        keep=0.0,
+        capacity=None,
+        **NONE,
+        kind="WSRL",
+        constants={**CQL, "heads": 2, "calibrate": False},
+        delay=1,
+        parts=SOFT_PARTS,
+        norm="before",
+        updates=4,
+        frozen=5000,
+        words=("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
+    ),
+    "rebrac_adroit": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="ReBRAC",
+        constants={**REBRAC, "actor_weight": 0.01, "critic_weight": 0.01},
+        hidden=[256] * 3,
+        norm="after",
+        noise=0.03,
+        fraction=0.5,
+    ),
 }
 
 
@@ -93,23 +287,33 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
         main(["fit", "--config", task, "--config", f"method/{name}", "--print_config"])
     assert done.value.code == 0
     config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-    method, adroit, awac = METHODS[name], task == "adroit", name == "awac"
+    method, adroit = METHODS[name], task == "adroit"
     model, data, schedule = config["model"], config["data"], config["schedule"]
     assert (model["num_critics"], model["subset_size"]) == (method.critics, method.drawn)
     assert model["target_rule"] == f"adabc_lightning.agent.losses.{method.rule}"
-    assert model["hidden_sizes"] == [256, 256]
-    assert model["policy_delay"] == (1 if awac else 2)
-    assert model["actor_hidden_sizes"] == ([256] * 4 if awac else None)
-    assert model["actor_weight_decay"] == (1e-4 if awac else 0)
-    beta = {"class_path": "adabc_lightning.agent.methods.AWAC", "init_args": {"beta": 2.0}}
-    assert model["method"] == (beta if awac else None)
-    assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, 3e-4)
-    assert data["batch_size"] == (1024 if awac else 256)
+    assert model["hidden_sizes"] == method.hidden
+    assert model["policy_delay"] == method.delay
+    assert model["actor_hidden_sizes"] == method.actor
+    assert model["critic_norm"] == method.norm
+    assert data["exploration_noise"] == method.noise
+    assert model["actor_weight_decay"] == method.decay
+    if method.kind is None:
+        assert model["method"] is None
+    else:
+        assert model["method"]["class_path"] == f"adabc_lightning.agent.methods.{method.kind}"
+        own = {key: _plain(value) for key, value in model["method"]["init_args"].items()}
+        assert own == method.constants
+    assert (model["gamma"], model["tau"], model["learning_rate"]) == (0.99, 0.005, method.rate)
+    assert data["batch_size"] == method.batch
     assert data["replay_capacity"] == method.capacity
     assert data["dataset"] == ("hopper-medium-replay" if method.offline else None)
-    assert schedule["offline_updates"] == (1_000_000 if method.offline else 0)
+    pretrains = method.offline and method.offline_updates
+    assert schedule["offline_updates"] == (1_000_000 if pretrains else 0)
     assert schedule["online_env_steps"] == 250_000
-    assert schedule["updates_per_env_step"] == (1 if adroit else 10)
+    assert schedule["updates_per_env_step"] == (method.updates or (1 if adroit else 10))
+    assert schedule["frozen_env_steps"] == method.frozen
+    assert data["frozen_actions"] == ("uniform" if method.uniform else "policy")
+    assert data["offline_fraction"] == method.fraction
     assert config["downsampling"]["keep"] == method.keep
 
     assert model["alpha_offline"] == (0 if not method.offline else 8 if adroit else 0.4)
@@ -155,42 +359,47 @@ def test_every_method_trains_on_every_hopper_log(
         file.write(f"data: {{dataset: {path}}}\n")
     method = METHODS[name]
     run = ("--trainer.default_root_dir", "run")
-    fit("--config", "task", "--config", f"method/{name}", *run)
+    fit("--config", "task", "--config", f"method/{name}", *method.words, *run)
     checkpoints = Path("run/checkpoints")
     names = {"last.ckpt", "best.ckpt"}
-    if method.offline:  # a second evaluation, and a hand-over
+    pretrains = method.offline and method.offline_updates
+    if pretrains:  # a second evaluation, and a hand-over
         names |= {"previous.ckpt", "pretrained.ckpt"}
     assert {checkpoint.name for checkpoint in checkpoints.iterdir()} == names
     before = weights(checkpoints / "last.ckpt")
     fit("--ckpt_path", "last", "--schedule.online_env_steps", "6", *run)
     after = weights(checkpoints / "last.ckpt")
-    for network in ("actor.net", "critics", "actor_target", "critics_target"):
-        trained = [name for name in after if name.startswith(network) and "weight" in name]
+    for part in method.parts:
+        trained = [name for name in after if name.startswith(f"{part}.") and "weight" in name]
         assert trained
         assert not any(torch.equal(before[name], after[name]) for name in trained)
 
     with open("run/metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    offline = 4 if method.offline else 0
+    offline = 4 if pretrains else 0
+    frozen = 2 if method.frozen else 0  # updates that a frozen step does not bring
     # before the hand-over (a run from scratch evaluates its first policy) and every three steps
     counters = [(row["gradient_updates"], row["env_steps"]) for row in rows]
     # and what was measured at the hand-over
     evaluated = [("3", "0"), ("4", "0"), ("4", "0")] if offline else [("0", "0")]
-    assert counters == [*evaluated, (str(offline + 6), "3"), (str(offline + 12), "6")]
+    ends = (str(offline + 6 - frozen), "3"), (str(offline + 12 - frozen), "6")
+    assert counters == [*evaluated, *ends]
     losses = ["loss/critic"] + (["loss/density_ratio"] if name == "balanced_replay" else [])
     for row in rows[len(evaluated) :]:
         assert all(torch.tensor(float(row[loss])).isfinite() for loss in losses)
+    for name_of_own in method.measured:
+        assert any(row[name_of_own] for row in rows)
     if method.online_alpha == 0:
         assert float(rows[-1]["control/alpha"]) == 0
 
     replay = torch.load(checkpoints / "last.ckpt")["ReplayDataModule"]["replay"]["rows"]
-    if not method.offline:
+    if not method.offline or method.fraction is not None or method.keep == 0:
         assert len(replay) == 6
     elif method.keep == 1.0:
         assert 99_000 < len(replay) <= 100_006
     else:
         assert len(replay) == 50_006
-    assert replay[:, -1].sum() == 6
+    assert replay[:, Layout(11, 3).columns["online"]].sum() == 6
 
     if log == "medium":
         capsys.readouterr()

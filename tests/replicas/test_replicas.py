@@ -19,7 +19,7 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.losses import minimum_of_group_means
-from adabc_lightning.agent.methods import AWAC, TD3BC
+from adabc_lightning.agent.methods import AWAC, IQL, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import BalancedReplay, Checkpointing
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
@@ -91,9 +91,10 @@ def assert_rows_close(ours: Path, theirs: Path) -> None:
         ({}, False),
         ({"num_critics": 4, "subset_size": 4, "target_rule": minimum_of_group_means}, False),
         ({"num_critics": 2, "method": AWAC(), "policy_delay": 1}, False),
+        ({"num_critics": 2, "method": IQL(dropout=0.5), "policy_delay": 1}, False),
         ({"method": Peculiar()}, True),
     ],
-    ids=["TD3BC", "groups", "AWAC", "one after the other"],
+    ids=["TD3BC", "groups", "AWAC", "IQL", "one after the other"],
 )
 def test_each_equals_a_single_run(model: dict[str, Any], exact: bool, tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)

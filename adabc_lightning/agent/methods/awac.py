@@ -102,8 +102,9 @@ class AWAC(Method):
         low, high = options.action_low, options.action_high
         with torch.no_grad():
             sampled_BA = self.sample(actor.weights, observation_BO, draws["policy_noise"], options)
-            value_B = options.target_rule(q_values(observation_BO, sampled_BA, critics.weights))
-            q_B = options.target_rule(q_values(observation_BO, action_BA, critics.weights))
+            weights, norm = critics.weights, options.critic_norm
+            value_B = options.target_rule(q_values(observation_BO, sampled_BA, weights, norm))
+            q_B = options.target_rule(q_values(observation_BO, action_BA, weights, norm))
         mean_BA = policy(observation_BO, actor.weights[:-1], low, high)
         half_A, middle_A = (high - low) / 2, (high + low) / 2
         # An action that is fixed has the likelihood 1, whatever it is.

@@ -98,11 +98,12 @@ class TD3BC(Method):
         policy_action_BA = policy(
             observation_BO, actor.weights, options.action_low, options.action_high
         )
-        q_NB = q_values(observation_BO, policy_action_BA, frozen(critics.weights))
+        weights, norm = frozen(critics.weights), options.critic_norm
+        q_NB = q_values(observation_BO, policy_action_BA, weights, norm)
         if self.normalizer == "policy":
             normalizer_q_B = q_NB.detach().mean(-2)
         else:
-            normalizer_q_B = q_values(observation_BO, action_BA, frozen(critics.weights)).mean(-2)
+            normalizer_q_B = q_values(observation_BO, action_BA, weights, norm).mean(-2)
         if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
             (mean,) = options.average([normalizer_q_B.abs().mean()])
             normalizer_q_B = mean.expand_as(normalizer_q_B)

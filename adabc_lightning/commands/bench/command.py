@@ -40,6 +40,9 @@ def parse(words: list[str]) -> Namespace:
     add("--batch-size", type=int, default=256, metavar="B", help="default: %(default)s")
     add("--hidden", type=int, default=256, metavar="H", help="units of each of the two hidden "
         "layers (default: %(default)s)")  # fmt: skip
+    add("--method", metavar="NAME", help="of updates: a packaged method's overlay, iql for "
+        "method/iql, alone or, with N = 2 and where one is known, beside a baseline (default: the "
+        "default method beside several)")  # fmt: skip
     add("--threads", type=int, help="of PyTorch (default: its own choice)")
     add("--precision", choices=("highest", "high", "medium"), default="highest",
         help="of float32 matrix products, torch.set_float32_matmul_precision "
@@ -60,6 +63,12 @@ def parse(words: list[str]) -> Namespace:
         if getattr(options, name) < 1:
             value = getattr(options, name)
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+    if options.method is not None:
+        from adabc_lightning.commands.bench.overlays import check
+
+        check(options.method)
+        if options.parts != ["updates"]:
+            raise UserError("--method is measured by updates alone: bench updates --method NAME")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads is {options.threads}; it must be 1 or more")
     if options.processor_time and options.threads != 1:
@@ -164,7 +173,7 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
         times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
         lines.append(
             f"{name:<24} {rate:8.1f} updates/s ({min(each):.1f} to {max(each):.1f}), "
-            f"{times}, {100 * share:3.0f} % of the products' peak"
+            f"{times}{', ' * bool(times)}{100 * share:3.0f} % of the products' peak"
         )
     lines.append(
         f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {shapes.hidden}: "
@@ -178,7 +187,7 @@ def _shapes(options: Namespace) -> Any:
 
     hidden = (options.hidden, options.hidden)
     sizes = {"num_critics": options.num_critics, "batch_size": options.batch_size}
-    return Shapes(**sizes, hidden=hidden, rows=options.rows)
+    return Shapes(**sizes, hidden=hidden, rows=options.rows, method=options.method)
 
 
 def _grow(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:

@@ -15,7 +15,8 @@ from torch import nn
 from adabc_lightning.commands.bench.authors import synthetic_columns
 
 
-def _network(sizes: tuple[int, ...], *last: nn.Module) -> nn.Sequential:
+def network(sizes: tuple[int, ...], *last: nn.Module) -> nn.Sequential:
+    """Linear layers of these sizes with ReLU between them, and what comes last."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -38,8 +39,8 @@ class CorlStyle:
         observation_size, action_size = sizes
         self.device = device
         critic = (observation_size + action_size, *hidden, 1)
-        self.actor = _network((observation_size, *hidden, action_size), nn.Tanh()).to(device)
-        self.critic_1, self.critic_2 = _network(critic).to(device), _network(critic).to(device)
+        self.actor = network((observation_size, *hidden, action_size), nn.Tanh()).to(device)
+        self.critic_1, self.critic_2 = network(critic).to(device), network(critic).to(device)
         self.actor_target = copy.deepcopy(self.actor)
         self.critic_1_target = copy.deepcopy(self.critic_1)
         self.critic_2_target = copy.deepcopy(self.critic_2)
@@ -89,12 +90,13 @@ class CorlStyle:
         self.actor_adam.zero_grad()
         loss.backward()
         self.actor_adam.step()
-        _follow(self.critic_1_target, self.critic_1)
-        _follow(self.critic_2_target, self.critic_2)
-        _follow(self.actor_target, self.actor)
+        follow(self.critic_1_target, self.critic_1)
+        follow(self.critic_2_target, self.critic_2)
+        follow(self.actor_target, self.actor)
         return losses
 
 
-def _follow(target: nn.Module, source: nn.Module) -> None:
+def follow(target: nn.Module, source: nn.Module) -> None:
+    """A target's step, tensor by tensor."""
     for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
         slow.data.copy_(0.995 * slow.data + 0.005 * fast.data)

@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,13 +107,14 @@ def acting(steps: int, rounds: int, accelerator: str, model: dict[str, Any]) -> 
     data = ReplayDataModule(schedule=Schedule(0, steps, 0))
     agent = OffToOnModule(data.spec, **model).to("cuda" if accelerator == "gpu" else "cpu")
     env, column = data.make_env(), data.layout.columns["action"]
-    collector = Collector(data.make_env(), data.layout, data.exploration_noise, data.seed, 0, None)
+    collector = Collector(data.make_env(), data.layout, data.seed, 0, None)
+    explore = partial(agent.explore, scale=data.exploration_noise)
     env.reset(seed=0)
     ours, alone = [], []
     for _ in range(rounds + 1):
         start, actions, ends = time.perf_counter(), [], []
         for _ in range(steps):
-            actions.append(collector.step(agent.act, agent.exploration_scale())[column])
+            actions.append(collector.step(explore)[column])
             ends.append(collector.finished_episode is not None)
         middle = time.perf_counter()
         same = [action.numpy() for action in actions]

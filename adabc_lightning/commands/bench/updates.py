@@ -15,10 +15,15 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.commands.bench.authors import AuthorsStyle
 from adabc_lightning.commands.bench.corl import CorlStyle
+from adabc_lightning.commands.bench.corl_iql import CorlIQL
+from adabc_lightning.commands.bench.overlays import model_of
 from adabc_lightning.commands.bench.plain import PlainAgent
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.replicas.stacked import Stacked
+
+BASELINES: dict[str, Callable[..., Any]] = {"iql": CorlIQL}
+"""Overlay → what it is compared with at two critics, made of sizes, hidden, rows and device."""
 
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""
@@ -34,6 +39,7 @@ class Shapes:
         batch_size: B.
         hidden: units of each hidden layer of the actor and the critics.
         rows: transitions to sample from.
+        method: overlay of a packaged method; None for the default one.
     """
 
     observation_size: int = 11
@@ -42,6 +48,18 @@ class Shapes:
     batch_size: int = 256
     hidden: tuple[int, ...] = (256, 256)
     rows: int = 1_000_000
+    method: str | None = None
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Keyword arguments of the module."""
+        if self.method is not None:
+            return model_of(self.method, self.num_critics, max(self.hidden))
+        return {
+            "num_critics": self.num_critics,
+            "subset_size": self.subset_size,
+            "hidden_sizes": self.hidden,
+        }
 
     @property
     def subset_size(self) -> int:
@@ -59,17 +77,14 @@ class Packaged(OffToOnModule):
     """The packaged training step without a trainer around it, sampling included."""
 
     def __init__(self, shapes: Shapes, device: torch.device, engine: Engine) -> None:
-        super().__init__(
-            shapes.spec,
-            num_critics=shapes.num_critics,
-            subset_size=shapes.subset_size,
-            hidden_sizes=shapes.hidden,
-        )
+        super().__init__(shapes.spec, **shapes.model)
+        self.gradient_updates = self.method.preparation  # what is measured comes after it
         self.to(device)
         self._adams = self.configure_optimizers()
         self._engine = engine
         self._batch_size = shapes.batch_size
-        layout = Layout(shapes.observation_size, shapes.action_size)
+        extras = tuple(self.method.columns)
+        layout = Layout(shapes.observation_size, shapes.action_size, extras)
         rows = torch.randn(shapes.rows, layout.width)
         rows[:, layout.columns["terminated"]] = rows[:, layout.columns["online"]] = 0
         generator = torch.Generator().manual_seed(0)
@@ -119,6 +134,16 @@ def contestants(
         name: Packaged(shapes, device, NAMED[name]()).run for name in engines
     }
     sizes = shapes.observation_size, shapes.action_size
+    if shapes.method is not None:
+        if shapes.num_critics == 2 and shapes.method in BASELINES:
+            baseline = BASELINES[shapes.method](sizes, shapes.hidden, shapes.rows, device)
+
+            def run_baseline(updates: int) -> None:
+                for _ in range(updates):
+                    baseline.update(shapes.batch_size)
+
+            running["CORL's style"] = run_baseline
+        return running
     authors = AuthorsStyle(
         sizes,
         shapes.hidden,

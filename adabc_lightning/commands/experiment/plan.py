@@ -195,7 +195,8 @@ class _Cell:
             "settings": self.settings,
         }
         schedule = self.config["schedule"]
-        updates = schedule["online_env_steps"] * schedule["updates_per_env_step"]
+        learning = max(0, schedule["online_env_steps"] - schedule.get("frozen_env_steps", 0))
+        updates = learning * schedule["updates_per_env_step"]
         label = f"{self.task} {self.variant.name} seed {seed}"
         return Job(label, folder, self._complete(words, seed, folder), record, updates, pretraining)
 

@@ -57,6 +57,9 @@ CHARTS = (
         ("loss/behavior_cloning",),
         note="squared distance from the data's actions",
     ),
+    Chart("Value loss", ("loss/value",)),
+    Chart("VAE loss", ("loss/vae",), note="before the critics learn"),
+    Chart("Support", ("loss/support",), note="improbability of the policy's actions"),
     Chart("Density ratio loss", ("loss/density_ratio",)),
     Chart(
         "Episode length",

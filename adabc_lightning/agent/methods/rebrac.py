@@ -1,0 +1,168 @@
+"""ReBRAC (Tarasov et al. 2023): TD3+BC with a penalty on actor and critic, each with its weight."""
+
+import torch
+from tensordict import TensorDict
+
+from adabc_lightning.agent.constraints import penalised_actor_loss, squared_distance
+from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.initialisation import uniform_end
+from adabc_lightning.agent.losses import behavior_cloning, minimum, smoothed_action, td_target
+from adabc_lightning.agent.method import Method, Shape, Trained
+from adabc_lightning.agent.networks import policy, q_values
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.update import descend, follow, frozen, members, step_critics
+from adabc_lightning.errors import UserError
+
+
+class ReBRAC(Method):
+    """As its authors' code, fine-tuning included; the critics' LayerNorm is ``model.critic_norm``.
+
+    The target of the critics loses β₂ times the squared distance of a′ from the action that
+    followed in the data, where one is known; the actor has β₁ times that of π(s) from a, both
+    summed over the action dimensions in action limits, and the smallest of all critics. Fine-tuning
+    lets β₁ fall linearly to a floor and takes another β₂. The actor's target follows the actor from
+    before its step. Adam goes on as it is at the hand-over. α has no part in it.
+
+    Args:
+        actor_weight: β₁.
+        actor_weight_end: floor of its decay in fine-tuning, a share of β₁; 1 for a β₁ that stays.
+        decay_updates: gradient updates of fine-tuning after which a decay without a floor would
+            end at 0.
+        critic_weight: β₂ in pre-training, units of Q.
+        critic_weight_online: β₂ in fine-tuning.
+        target_noise, target_noise_clip: σ_policy and its clip, in action limits.
+    Raises: UserError: a value outside its range.
+    """
+
+    stacks = True
+    columns = ("next_action",)
+
+    def __init__(
+        self,
+        actor_weight: float = 0.01,
+        actor_weight_end: float = 0.5,
+        decay_updates: int = 1_000_000,
+        critic_weight: float = 0.01,
+        critic_weight_online: float = 0.0,
+        target_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+    ) -> None:
+        for name, value in (
+            ("actor_weight", actor_weight),
+            ("critic_weight", critic_weight),
+            ("critic_weight_online", critic_weight_online),
+            ("target_noise", target_noise),
+        ):
+            if not 0 <= value < float("inf"):  # also catches NaN
+                raise UserError(f"model.method.{name} is {value}; it must be 0 or more")
+        if not 0 <= target_noise_clip <= float("inf"):
+            raise UserError(
+                f"model.method.target_noise_clip is {target_noise_clip}; it must be 0 or more"
+            )
+        if not 0 <= actor_weight_end <= 1:
+            raise UserError(
+                f"model.method.actor_weight_end is {actor_weight_end}; it must be between 0 and 1"
+            )
+        if decay_updates < 1:
+            raise UserError(f"model.method.decay_updates is {decay_updates}; it must be 1 or more")
+        self.actor_weight, self.actor_weight_end = actor_weight, actor_weight_end
+        self.decay_updates = decay_updates
+        self.critic_weight, self.critic_weight_online = critic_weight, critic_weight_online
+        self.target_noise, self.target_noise_clip = target_noise, target_noise_clip
+
+    def parts(self, shape: Shape) -> dict[str, Trained]:
+        """Actor and critics, each with a target; hidden biases start at 0.1."""
+        rate, decay = shape.learning_rate, shape.actor_weight_decay
+        actor = shape.actor(None, uniform_end(1e-3, hidden_bias=0.1))
+        return {
+            "actor": Trained(actor, rate, decay, target=True),
+            "critics": Trained(
+                shape.critics(uniform_end(3e-3, hidden_bias=0.1)), rate, target=True
+            ),
+        }
+
+    def draw(self, random: Random, shape: Shape) -> Draws:
+        """Noise of the target's action, and the critics drawn for the target."""
+        return {
+            "target_noise": random.normal(),
+            "subset": random.subset(shape.subset_size, shape.num_critics),
+        }
+
+    def turn(self, online_updates: int | None) -> dict[str, float]:
+        """β₁ and β₂; t updates after the hand-over β₁ · max(floor, 1 − t/T)."""
+        if online_updates is None:
+            return {"actor_weight": self.actor_weight, "critic_weight": self.critic_weight}
+        left = max(self.actor_weight_end, 1 - online_updates / self.decay_updates)
+        return {
+            "actor_weight": self.actor_weight * left,
+            "critic_weight": self.critic_weight_online,
+        }
+
+    def update(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """Moves every critic towards the shared target, less β₂ times the distance of a′."""
+        actor, critics = state["actor"], state["critics"]
+        assert actor.target is not None
+        assert critics.target is not None
+        low, high = options.action_low, options.action_high
+        next_observation_BO = batch["next_observation"]
+        with torch.no_grad():
+            next_action_BA = smoothed_action(
+                policy(next_observation_BO, actor.target, low, high),
+                draws["target_noise"],
+                self.target_noise,
+                self.target_noise_clip,
+                low,
+                high,
+            )
+            half_A = (high - low) / 2
+            distance_B = squared_distance(next_action_BA / half_A, batch["next_action"] / half_A)
+            weight = dials["critic_weight"].unsqueeze(-1)  # of each replica, where there are some
+            penalty_B = weight * batch["next_action_known"] * distance_B
+            drawn = members(critics.target, draws["subset"])
+            norm = options.critic_norm
+            next_q_MB = q_values(next_observation_BO, next_action_BA, drawn, norm)
+            target_B = td_target(
+                batch["reward"],
+                batch["terminated"],
+                next_q_MB - penalty_B.unsqueeze(-2),
+                options.gamma,
+                options.target_rule,
+            )
+        return step_critics(critics, batch, target_B, options)
+
+    def delayed(
+        self,
+        state: AgentState,
+        batch: TensorDict,
+        draws: Draws,
+        dials: Dials,
+        options: UpdateOptions,
+    ) -> Metrics:
+        """The targets take a step, the actor's towards the actor as it is; then moves the actor."""
+        actor, critics = state["actor"], state["critics"]
+        follow(actor, options)
+        follow(critics, options)
+        observation_BO, action_BA = batch["observation"], batch["action"]
+        low, high = options.action_low, options.action_high
+        policy_action_BA = policy(observation_BO, actor.weights, low, high)
+        weights = frozen(critics.weights)
+        q_B = minimum(q_values(observation_BO, policy_action_BA, weights, options.critic_norm))
+        half_A = (high - low) / 2
+        distance_B = squared_distance(policy_action_BA / half_A, action_BA / half_A)
+        normalizer = q_B.detach().abs().mean(-1)
+        if options.average is not None:  # of the whole batch, not of this process's part
+            (normalizer,) = options.average([normalizer])
+        loss = penalised_actor_loss(q_B, normalizer, distance_B, dials["actor_weight"])
+        metrics = {
+            "loss/actor": loss.detach(),
+            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA),
+            "q/policy": q_B.detach().mean(-1),
+        }
+        return descend(actor, loss, metrics, options)

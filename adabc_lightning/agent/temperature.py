@@ -1,0 +1,39 @@
+"""Scalars that are learnt: the entropy's weight, and the multiplier of a constraint."""
+
+import torch
+from torch import Tensor, nn
+
+from adabc_lightning.agent.networks import Weights
+
+
+class LogScalar(nn.Module):
+    """A positive number by its logarithm.
+
+    Args:
+        start: the logarithm's first value.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(start))
+
+    @property
+    def weights(self) -> Weights:
+        """The live logarithm, a scalar."""
+        return (self.log,)
+
+    def forward(self) -> Tensor:
+        """The number, a scalar."""
+        return self.log.exp()
+
+
+def temperature_loss(scale: Tensor, entropy: Tensor, target: float) -> Tensor:
+    """L = scale · (H − H̄): raises the temperature while the entropy is below its target.
+
+    Args:
+        scale: α (Haarnoja et al. 2018b, Eq. 18, RLPD) or log α (CQL's code); its gradient.
+        entropy: H, mean of −log π of the actor's step, no gradient.
+        target: H̄.
+    Returns: scalar.
+    """
+    return scale * (entropy.detach() - target)

@@ -1,0 +1,77 @@
+"""The keys of ``model.method``, which are those of the class that it names."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from adabc_lightning.errors import UserError, nearest
+
+_OURS = "adabc_lightning."
+OVERLAYS = "method"
+"""Folder of the configs that choose a method."""
+
+
+def check_one_method(files: Iterable[Path]) -> None:
+    """Refuses two overlays that each choose a method: the second would leave half of the first.
+
+    Raises: UserError: there are two.
+    """
+    chosen = dict.fromkeys(path.stem for path in files if path.parent.name == OVERLAYS)
+    if len(chosen) > 1:
+        first, second, *_ = chosen
+        raise UserError(
+            f"--config {OVERLAYS}/{first} and --config {OVERLAYS}/{second} each choose a method; "
+            "give one of them"
+        )
+
+
+def class_of(content: Mapping[str, Any]) -> str | None:
+    """The class that a config file's content names, by its dotted path; None where it has none."""
+    method = (content.get("model") or {}).get("method")
+    path = method.get("class_path") if isinstance(method, Mapping) else method
+    return path if isinstance(path, str) else None
+
+
+def check_keys(content: Mapping[str, Any], class_path: str | None, where: str) -> None:
+    """Refuses keys of another method in a config file.
+
+    Args:
+        content: of the file.
+        class_path: of the method, by this file or those before it.
+        where: the file's name, for the message.
+    Raises: UserError: the method has no such key.
+    """
+    method = (content.get("model") or {}).get("method")
+    given = method.get("init_args") if isinstance(method, Mapping) else None
+    known = keys_of(class_path)
+    for name in given if isinstance(given, Mapping) and known else ():
+        if str(name).removesuffix("+") not in known:
+            raise UserError(f"config {where}: {unknown_key(str(name), class_path)}")
+
+
+def unknown_key(name: str, class_path: str | None) -> str:
+    """That the method has no such key, and the nearest one."""
+    if class_path is None:
+        return (
+            f"model.method has no key {name!r}, as no method is named; give --config "
+            f"{OVERLAYS}/NAME first"
+        )
+    short = class_path.rpartition(".")[2]
+    known = keys_of(class_path)
+    hint = f"; {nearest(name, known)}" if known else ""
+    return f"model.method has no key {name!r} with {short}{hint}"
+
+
+def keys_of(class_path: str | None) -> list[str]:
+    """The keys of one of the package's methods; none of others, which are not imported for it."""
+    if class_path is None or not class_path.startswith(_OURS):
+        return []
+    module, _, name = class_path.rpartition(".")
+    try:
+        kind = getattr(import_module(module), name)
+        return list(ArgumentParser().add_class_arguments(kind, sub_configs=True))
+    except (ImportError, AttributeError, ValueError):
+        return []  # whoever makes it says what is wrong

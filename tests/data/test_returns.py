@@ -1,0 +1,229 @@
+"""Returns of episodes, scaled rewards, symmetric batches and frozen steps."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
+
+from adabc_lightning.agent.methods import RLPD, SAC, WSRL, CalQL
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.returns import episode_ends, returns_to_go
+from adabc_lightning.data.symmetric import check_share
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
+
+
+def test_literals() -> None:
+    # Two episodes: 1 + 0.5 (2 + 0.5 · 4) and 3; the second is one step.
+    returns = returns_to_go(np.array([1.0, 2.0, 4.0, 3.0]), np.array([0, 0, 1, 1]), 0.5)
+    assert returns.tolist() == [3.0, 4.0, 4.0, 3.0]
+
+
+def test_an_episode_of_failures_alone_fails_for_ever() -> None:
+    rewards, ends = np.array([-1.0, -1.0, -1.0, 0.0]), np.array([0, 1, 0, 1])
+    returns = returns_to_go(rewards, ends, 0.9, failure=-1.0)
+    assert returns == pytest.approx([-10, -10, -1, 0])
+    assert returns_to_go(rewards, ends, 0.9) == pytest.approx([-1.9, -1, -1, 0])
+
+
+def write(path: Path, **columns: Any) -> str:
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file[name] = np.asarray(values, np.float32)
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["terminal", "timeout", "gap", "nothing"])
+def test_an_episode_ends_by_terminal_timeout_or_gap(how: str, tmp_path: Path) -> None:
+    state = np.arange(5.0)[:, None]
+    flags = np.array([0, 0, 1, 0, 0])
+    observations = state + (10 * (np.arange(5) > 2)[:, None] if how == "gap" else 0)
+    dataset = load_dataset(
+        write(
+            tmp_path / "log.hdf5",
+            observations=observations,
+            next_observations=np.where(np.arange(5)[:, None] == 2, 3, observations + 1),
+            actions=np.zeros((5, 1)),
+            rewards=np.ones(5),
+            terminals=flags * (how == "terminal"),
+            timeouts=flags * (how == "timeout"),
+        )
+    )
+    expected = [False, False, how != "nothing", False, True]
+    assert episode_ends(dataset, dataset.rows).tolist() == expected
+
+
+class Watch(Callback):
+    """Keeps every batch, and the weights at it."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.batches.append((trainer.datamodule.env_steps, batch.clone()))
+        self.weights.append({n: t.clone() for n, t in pl_module.named_parameters()})
+
+
+def small(method: Any, **more: Any) -> dict[str, Any]:
+    return {"policy_delay": 1, "method": method, **more}
+
+
+def test_every_minibatch_has_as_many_rows_of_each_kind_and_the_actor_moves_once_a_step(
+    tmp_path: Path,
+) -> None:
+    watch = Watch()
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2),
+        schedule=Schedule(0, 12, 3, frozen_env_steps=2),
+        callbacks=[watch],
+        model=small(RLPD(), critic_norm="before"),
+        data={"offline_fraction": 0.25, "replay_capacity": None, "frozen_actions": "uniform"},
+        downsampling={"keep": 1.0},
+    )
+    trainer.fit(module, data)
+    learnt = [batch for _, batch in watch.batches if batch.batch_size[0]]
+    assert len(learnt) == 10
+    for batch in learnt:
+        assert (batch["online"].sum(1) == 6).all()  # of 8
+    assert len(data.replay) == 12
+    assert data.replay.rows[:, data.layout.columns["online"]].all()
+    steps = {name: int(module.part(name).adam.steps[0]) for name in module.trained_parts}
+    assert steps == {"actor": 10, "critics": 30, "temperature": 10}
+
+
+def test_the_first_steps_are_uniform_then_the_policy_samples(tmp_path: Path) -> None:
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        None,
+        schedule=Schedule(0, 600, 0, frozen_env_steps=300, evaluation_every=1000),
+        model=small(SAC()),
+        data={"replay_capacity": None, "frozen_actions": "uniform"},
+        downsampling={"keep": 1.0},
+    )
+    with torch.no_grad():
+        module.actor.log_std_head.weight.zero_()
+        module.actor.log_std_head.bias.fill_(-3)
+        for weight in module.actor.net.parameters():
+            weight.zero_()
+    trainer.fit(module, data)
+    actions = data.layout.unpack(data.replay.rows)["action"] / torch.tensor([1, 3])
+    uniform = actions[:300].flatten().sort().values
+    assert (uniform - torch.linspace(-1, 1, 600)).abs().max() < 0.1  # Kolmogorov and Smirnov's
+    assert actions[300:].std().item() == pytest.approx(np.exp(-3), rel=0.1)
+
+
+def test_frozen_steps_change_no_weight_and_the_ring_begins_empty(tmp_path: Path) -> None:
+    watch = Watch()
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2),
+        schedule=Schedule(4, 9, 2, frozen_env_steps=5, offline_chunk=4),
+        callbacks=[watch],
+        model=small(WSRL(samples=2), critic_norm="before"),
+        data={"replay_capacity": None},
+        downsampling={"keep": 0.0, "minimum": 0},
+    )
+    trainer.fit(module, data)
+    assert [env_steps for env_steps, _ in watch.batches] == [0, *range(1, 10)]
+    pretrained = watch.weights[0]
+    for weights in watch.weights[1:6]:
+        assert all(torch.equal(weights[name], pretrained[name]) for name in weights)
+    assert not any(
+        torch.equal(watch.weights[6][name], pretrained[name])
+        for name in ("critics.params.0.weight", "actor.net.0.weight", "temperature.log")
+    )
+    assert len(data.replay) == 9
+    assert module.gradient_updates == 4 + 2 * 4
+
+
+def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) -> None:
+    watch = Watch()
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2),
+        schedule=Schedule(1, 13, 1, frozen_env_steps=TOY_LIMIT),
+        callbacks=[watch],
+        model=small(CalQL(samples=2), gamma=0.5),
+        data={"replay_capacity": None, "reward_scale": 10.0, "reward_shift": -5.0},
+        downsampling={"keep": 1.0},
+    )
+    trainer.fit(module, data)
+    # Of 13 steps of episodes of 5, three are of an unfinished one.
+    assert len(data.replay) == 120 + 10
+    assert data.unfinished is not None
+    assert len(data.unfinished.rows) == 3
+    rows = data.layout.unpack(data.replay.rows)
+    raw = 1 - rows["next_observation"][120:, 0] ** 2
+    torch.testing.assert_close(rows["reward"][120:], 10 * raw - 5, rtol=1e-4, atol=1e-3)
+    reward, following = rows["reward"][120:125].tolist(), 0.0
+    for t in reversed(range(5)):
+        following = reward[t] + 0.5 * following
+        assert rows["mc_return"][120 + t].item() == pytest.approx(following, rel=1e-5)
+    # The log's observations jump, so each of its rows is an episode.
+    assert torch.equal(rows["mc_return"][:120], rows["reward"][:120])
+    episodes = [callback for callback in data.finished_episodes if callback.steps != TOY_LIMIT]
+    assert not episodes
+    assert [env_steps for env_steps, batch in watch.batches if batch.batch_size[0]][1] == 6
+
+
+@pytest.mark.parametrize(
+    ("schedule", "data", "said"),
+    [
+        (Schedule(1, 9, 1), {}, "frozen_env_steps is 0; model.method CalQL learns .* 5 or more"),
+        (
+            Schedule(1, 9, 1, frozen_env_steps=5),
+            {"failure_reward": 0.0},
+            "no finite return",
+        ),
+    ],
+)
+def test_returns_that_cannot_be_known_are_refused(
+    schedule: Schedule, data: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    trainer, module, datamodule = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2),
+        schedule=schedule,
+        model=small(CalQL(), gamma=1.0),
+        data=data,
+    )
+    with pytest.raises(UserError, match=said):
+        trainer.fit(module, datamodule)
+
+
+@pytest.mark.parametrize(("fraction", "ranks"), [(0.3, 1), (0.125, 2), (0.01, 1)])
+def test_a_share_that_is_no_whole_number_is_refused(fraction: float, ranks: int) -> None:
+    check_share(0.5, 8, 2)
+    with pytest.raises(UserError, match=r"data\.offline_fraction is"):
+        check_share(fraction, 8, ranks)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"offline_fraction": 1.0}, r"data\.offline_fraction is 1.0; it must be above 0 and below"),
+        ({"offline_fraction": 0.5, "dataset": None}, r"data\.dataset is null but data\.offline"),
+        ({"reward_scale": 0.0}, r"data\.reward_scale is 0.0"),
+        ({"reward_shift": float("nan")}, r"data\.reward_shift is nan"),
+        ({"frozen_actions": "none"}, r"data\.frozen_actions is 'none'; known: policy, uniform"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(data: dict[str, Any], said: str) -> None:
+    from adabc_lightning.data.module import ReplayDataModule
+
+    with pytest.raises(UserError, match=said):
+        ReplayDataModule(register_toy(), schedule=Schedule(0, 9, 1), **data)
