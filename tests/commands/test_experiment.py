@@ -33,6 +33,8 @@ COUNTS = {
     "small": (1 * 21 * 3, 1 * 5 * 3),
     "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
     "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
+    "methods --config small": (2 * 17 * 3, 2 * 11 * 3),
+    "mid": (5 * 3 * 3, 5 * 2 * 3),
 }
 TOY = """
 inherit: base.yaml
@@ -96,7 +98,8 @@ def config_of(words: list[str]) -> dict[str, Any]:
 def test_every_packaged_experiment_is_counted() -> None:
     assert set(packaged_experiments()) == {line.split()[0] for line in COUNTS}
     for name, about in packaged_experiments().items():
-        assert about.startswith("Small: " if name.startswith("small") else f"Fig. {name[-1]}: ")
+        kind = name.partition("_")[0].capitalize()
+        assert about.startswith(f"Fig. {name[-1]}: " if name.startswith("fig") else f"{kind}: ")
 
 
 @pytest.mark.parametrize("line", COUNTS)

@@ -1,0 +1,80 @@
+"""docs/methods.md, its picture and experiments/methods.yaml leave no method out."""
+
+import re
+import sys
+
+import pytest
+import yaml
+from paths import REPOSITORY
+
+from adabc_lightning.agent import methods
+from adabc_lightning.agent.method import Shape
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.commands.experiment.declaration import find_experiment, read
+from adabc_lightning.commands.experiment.plan import defaults
+from adabc_lightning.run.config_files import merged, resolve
+
+sys.path.insert(0, str(REPOSITORY / "docs" / "site"))
+
+import methods_picture
+
+OVERLAYS = {path.stem for path in REPOSITORY.glob("configs/method/*.yaml")}
+PAGE = (REPOSITORY / "docs/methods.md").read_text(encoding="utf-8")
+SHAPE = Shape(EnvironmentSpec("Toy-v0", 3, (-1.0,), (1.0,), 5), 2, 2, [4], [4], 1e-3, 0.0)
+FAMILIES = {
+    "REDQ+AdaptiveBC, TD3+BC, …": ["TD3BC"],
+    "CQL, Cal-QL": ["CQL", "CalQL"],
+    **{name: [name] for name in ("AWAC", "IQL", "SPOT", "ReBRAC", "RLPD", "WSRL")},
+}
+# What the protocol scales; everything else of a method is its overlay's.
+SIZES = {"data.batch_size", "model.hidden_sizes", "model.actor_hidden_sizes"} | {
+    f"model.method.init_args.{name}" for name in ("vae_width", "vae_updates")
+}
+
+
+def test_each_overlay_has_a_row_and_a_paragraph() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])]
+    assert sorted(named) == sorted(OVERLAYS)
+    linked = re.findall(r"\]\(\.\./configs/method/(\w+)\.yaml\)", PAGE)
+    assert sorted(linked) == sorted(OVERLAYS)
+
+
+def test_the_picture_is_the_script_s() -> None:
+    assert methods_picture.PICTURE.read_text(encoding="utf-8") == methods_picture.drawing()
+
+
+@pytest.mark.parametrize("family", methods_picture.FAMILIES, ids=lambda family: family.name)
+def test_the_picture_has_the_parts_that_a_method_states(family: methods_picture.Family) -> None:
+    for name in FAMILIES[family.name]:
+        parts = getattr(methods, name)().parts(SHAPE)
+        assert [step.part for step in family.steps if step.part not in parts] == []
+        assert {step.part for step in family.steps} == set(parts)
+        targets = {f"{part}′" for part, trained in parts.items() if trained.target}
+        read = {box for step in family.steps for box in step.reads if box.endswith("′")}
+        assert read <= targets
+
+
+def test_every_method_of_the_package_is_in_the_picture() -> None:
+    drawn = {name for names in FAMILIES.values() for name in names}
+    assert drawn == set(methods.__all__) - {"SAC"}  # the base of some
+    assert set(FAMILIES) == {family.name for family in methods_picture.FAMILIES}
+
+
+def test_the_experiment_has_every_method_once() -> None:
+    content = yaml.safe_load((REPOSITORY / "experiments/methods.yaml").read_text(encoding="utf-8"))
+    named = [variant["method"] for variant in content["variants"].values()]
+    assert sorted(named) == sorted(name for name in OVERLAYS if not name.endswith("_adroit"))
+
+
+@pytest.mark.parametrize("name", sorted(n for n in OVERLAYS if n.endswith("_adroit")))
+def test_on_the_pen_the_experiment_takes_adroit_s_values(name: str) -> None:
+    path = find_experiment("methods")
+    method = name.removesuffix("_adroit")
+    (variant,) = [v for v in read(path, defaults()).variants if v.method == method]
+    task = ["--config", "pen-expert", "--config", "small_adroit", "--config"]
+    options = variant.options_of("pen-expert")
+    sizes = {key: value for key, value in options.items() if key in SIZES}
+    run = merged(resolve("fit", [*task, f"method/{method}.yaml"])[0], options)
+    theirs = merged(resolve("fit", [*task, f"method/{name}.yaml"])[0], sizes)
+    assert run == theirs
