@@ -45,10 +45,10 @@ class Source(Protocol):
         """Opens the online ring."""
 
     def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
-        """The action of a standard normal draw."""
+        """The action ``[A]`` for an observation ``[O]`` and a standard normal draw ``[A]``."""
 
     def keep(self, row: Tensor) -> None:
-        """Adds a row to the ring, at once or when its episode has ended."""
+        """Adds a row ``[width]`` to the ring, at once or when its episode has ended."""
 
 
 class ExperienceStream:
