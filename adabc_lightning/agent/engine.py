@@ -65,7 +65,7 @@ class Eager:
     """One update after the other, as written: the inner loop of Algorithm 1."""
 
     def functions(self, method: Method) -> tuple[Step, Step, Step]:
-        """What makes every update's steps, the delayed ones, and those that prepare."""
+        """A :data:`Step` of every update, one of the delayed steps, one of those that prepare."""
         return method.update, method.delayed, method.prepare
 
     def __call__(self, work: Work, add: AddMetric) -> None:
@@ -97,7 +97,7 @@ class Compiled(Eager):
         self._tried: set[tuple[bool | None, bool]] = set()
 
     def functions(self, method: Method) -> tuple[Step, Step, Step]:
-        """Compiled at their first calls; an engine is a run's, which has one method."""
+        """Each :data:`Step` is compiled at its first call; a run has one engine and one method."""
         if self._functions is None:
             self._functions = (
                 torch.compile(method.update, fullgraph=True, dynamic=False),

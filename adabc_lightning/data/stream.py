@@ -45,7 +45,7 @@ class Source(Protocol):
         """Opens the online ring."""
 
     def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
-        """The action ``[A]`` for an observation ``[O]`` and a standard normal draw ``[A]``."""
+        """The action ``[A]`` at an observation ``[O]``, of a standard normal draw ``[A]``."""
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring, at once or when its episode has ended."""

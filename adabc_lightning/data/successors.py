@@ -3,40 +3,21 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.returns import episode_ends
 from adabc_lightning.errors import UserError
-
-_RELATIVE, _ABSOLUTE = 1e-5, 1e-6
-"""An observation is another one than the next of the row before beyond this."""
-
-
-def follows(dataset: OfflineDataset) -> Tensor:
-    """Whether each row is followed by the next step of its episode, ``[T]``.
-
-    Not behind a terminal, at the end of an episode, or across a gap: where the next row's
-    observation is another one than this row's next.
-    """
-    rows, columns = dataset.rows, dataset.layout.columns
-    follows_T = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    episode_T = dataset.episode_T.to(rows.device)
-    same_T = (episode_T[1:] == episode_T[:-1]) & (rows[:-1, columns["terminated"]] == 0)
-    next_TO, after_TO = rows[:-1, columns["next_observation"]], rows[1:, columns["observation"]]
-    close_T = torch.isclose(next_TO, after_TO, rtol=_RELATIVE, atol=_ABSOLUTE).all(1)
-    follows_T[:-1] = same_T & close_T
-    return follows_T
 
 
 def with_next_actions(dataset: OfflineDataset, why: str) -> OfflineDataset:
-    """The dataset with the column ``next_action``.
+    """The dataset with the column ``next_action``, known where an episode goes on.
 
     Args:
         dataset: rows of the common layout.
         why: who needs it, for the message.
     Raises: UserError: of no step is the next action known.
     """
-    follows_T = follows(dataset)
+    follows_T = torch.from_numpy(~episode_ends(dataset, dataset.rows))
     if not follows_T.any():
         raise UserError(
             f"dataset {dataset.name!r}: {why} needs the action that followed a step, and no row is "

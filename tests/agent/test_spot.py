@@ -1,16 +1,19 @@
 """SPOT against a plain one: its first stage, its cooling, and what it promises."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from agreement import HIGH, LOW, A, Alone, B, assert_same, fields_of, moved, random_batch
 from plain_spot import PlainSPOT
+from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.agent.methods import SPOT, TD3BC
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
 
 GAMMA, TAU, LR, ACTOR_LR, VAE_LR, BETA, SIGMA, CLIP = 0.9, 0.1, 3e-3, 2e-3, 4e-3, 0.75, 1.0, 1.25
 WEIGHT, END, COOLING = 0.5, 0.25, 40
@@ -165,6 +168,19 @@ def test_how_it_starts() -> None:
     observation, latent = len(module.networks("actor")[0][0][0]), 2 * A
     encoder = [(9, observation + A), (9, 9), (2 * latent, 9)]
     assert shapes == [*encoder, (9, observation + latent), (9, 9), (A, 9)]
+
+
+@pytest.mark.parametrize("offline_updates", [4, 3, 0])
+def test_a_pre_training_of_the_vae_alone_is_refused(offline_updates: int, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    schedule = Schedule(offline_updates, 2, 1)
+    model = {"method": SPOT(vae_updates=4)}
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), log, schedule=schedule, model=model
+    )
+    message = rf"offline_updates is {offline_updates}, but the first 4 updates of .* SPOT train"
+    with pytest.raises(UserError, match=message):
+        trainer.fit(module, data)
 
 
 @pytest.mark.parametrize(

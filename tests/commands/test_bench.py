@@ -185,3 +185,14 @@ def test_the_operations_are_those_of_the_matrix_products() -> None:
     inputs = 2 * 4 * (3 * 8 + 8 * 8)
     second = first + policy + 3 * critic + 3 * inputs + policy + 2 * 4 * 8 * 8
     assert flops_per_update(shapes) == (first + second) / 2
+
+
+def test_iql_multiplies_nothing_twice() -> None:
+    shapes = Shapes(2, 1, num_critics=3, batch_size=4, hidden=(8, 8), rows=10, method="iql")
+    critic = 2 * 4 * (3 * 8 + 8 * 8 + 8 * 1)
+    single = 2 * 4 * (2 * 8 + 8 * 8 + 8 * 1)  # the value, or the actor with its one action
+    middle = 2 * 4 * 8 * 8  # back to the inputs; the last layer is an outer product, not counted
+    value = 3 * critic + 2 * single + middle  # all targets, the value forward and back
+    again = 2 * single  # the new value, of both states
+    actor = 2 * single + middle
+    assert flops_per_update(shapes) == value + again + actor + 3 * (2 * critic + middle)

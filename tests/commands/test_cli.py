@@ -268,7 +268,7 @@ MISTAKES = [
     # methods
     (
         "--model.method foo",
-        "(adabc_lightning.agent.methods has AWAC, CQL, CalQL, IQL, RLPD, ReBRAC, SAC, ",
+        "(adabc_lightning.agent.methods has AWAC, CQL, CalQL, IQL, RLPD, ReBRAC, SAC, SPOT, TD3BC,",
     ),
     (
         "--model.method adabc_lightning.agent.methods.AWAK",

@@ -69,6 +69,7 @@ class Method(NamedTuple):
     words: tuple[str, ...] = ()
     norm: str | None = None
     noise: float = 0.1
+    measured: tuple[str, ...] = ()
     updates: int | None = None
     frozen: int = 0
     uniform: bool = False
@@ -84,6 +85,7 @@ IQL = {
     "log_std_range": [-5.0, 2.0],
     "dropout": 0.0,
 }
+IQL_MEASURED = ("loss/value",)
 IQL_PARTS = ("actor", "critics", "critics_target", "value")
 SPOT = {
     "weight": 0.1,
@@ -100,6 +102,7 @@ SPOT = {
     "target_noise_clip": 0.5,
 }
 SPOT_ADROIT = {"weight": 1.0, "weight_end": 0.5, "dropout": 0.0, "actor_learning_rate": 1e-4}
+SPOT_MEASURED = ("loss/vae", "loss/support")
 SPOT_WORDS = ("--model.method.vae_updates", "1", "--model.method.vae_width", "8")
 REBRAC = {
     "actor_weight": 0.05,
@@ -149,7 +152,17 @@ METHODS = {
         actor=[256] * 4,
         decay=1e-4,
     ),
-    "iql": Method(2, 2, **ALL, **NONE, kind="IQL", constants=IQL, delay=1, parts=IQL_PARTS),
+    "iql": Method(
+        2,
+        2,
+        **ALL,
+        **NONE,
+        kind="IQL",
+        constants=IQL,
+        delay=1,
+        parts=IQL_PARTS,
+        measured=IQL_MEASURED,
+    ),
     "iql_adroit": Method(
         2,
         2,
@@ -159,8 +172,11 @@ METHODS = {
         constants={**IQL, "beta": 0.5, "dropout": 0.1},
         delay=1,
         parts=IQL_PARTS,
+        measured=IQL_MEASURED,
     ),
-    "spot": Method(2, 2, **ALL, **NONE, kind="SPOT", constants=SPOT, words=SPOT_WORDS),
+    "spot": Method(
+        2, 2, **ALL, **NONE, kind="SPOT", constants=SPOT, words=SPOT_WORDS, measured=SPOT_MEASURED
+    ),
     "spot_adroit": Method(
         2,
         2,
@@ -169,6 +185,7 @@ METHODS = {
         kind="SPOT",
         constants={**SPOT, **SPOT_ADROIT, "small_end": True},
         words=SPOT_WORDS,
+        measured=SPOT_MEASURED,
     ),
     "rebrac": Method(
         2,
@@ -182,6 +199,7 @@ METHODS = {
         rate=1e-3,
         batch=1024,
         noise=0.03,
+        fraction=0.5,
     ),
     "rlpd": Method(
         **ALL,
@@ -244,6 +262,7 @@ METHODS = {
         hidden=[256] * 3,
         norm="after",
         noise=0.03,
+        fraction=0.5,
     ),
 }
 
@@ -368,6 +387,8 @@ def test_every_method_trains_on_every_hopper_log(
     losses = ["loss/critic"] + (["loss/density_ratio"] if name == "balanced_replay" else [])
     for row in rows[len(evaluated) :]:
         assert all(torch.tensor(float(row[loss])).isfinite() for loss in losses)
+    for name_of_own in method.measured:
+        assert any(row[name_of_own] for row in rows)
     if method.online_alpha == 0:
         assert float(rows[-1]["control/alpha"]) == 0
 

@@ -164,5 +164,7 @@ def test_a_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     trainer, module, data = tiny_run(
         tmp_path / "run", register_toy(), log, schedule=Schedule(4, 2), model={"method": Curious()}
     )
-    with pytest.raises(UserError, match=r"Curious needs a column 'weather'; known: next_action"):
+    with pytest.raises(
+        UserError, match=r"Curious needs a column 'weather'; known: next_action, mc_return"
+    ):
         trainer.fit(module, data)

@@ -23,7 +23,8 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent.methods import TD3BC
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.methods import IQL, SPOT, TD3BC, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -260,8 +261,9 @@ SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
-    def __init__(self, normalizer: str) -> None:
-        super().__init__(SPEC, 4, 2, (12, 9), method=TD3BC(normalizer=normalizer))
+    def __init__(self, method: Method) -> None:
+        delay = 1 if isinstance(method, IQL) else 2
+        super().__init__(SPEC, 4, 2, (12, 9), method=method, policy_delay=delay)
         self.double()
         self._adams = self.configure_optimizers()
 
@@ -269,15 +271,24 @@ class Standalone(OffToOnModule):
         return self._adams
 
 
-@pytest.mark.parametrize("normalizer", ["policy", "data"])
-def test_two_halves_of_a_batch_are_one_update(normalizer: str) -> None:
-    layout = Layout(5, 2)
+METHODS = [
+    TD3BC(normalizer="policy"),
+    TD3BC(normalizer="data"),
+    IQL(dropout=0.25),
+    SPOT(vae_updates=2, vae_width=9),
+    ReBRAC(),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_two_halves_of_a_batch_are_one_update(method: Method) -> None:
+    layout = Layout(5, 2, tuple(method.columns))
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(6, 8, layout.width, generator=generator, dtype=torch.float64)
     rows[..., layout.columns["terminated"]] = 0
-    whole = Standalone(normalizer)
+    whole = Standalone(method)
     whole.training_step(layout.unpack(rows), 0)
-    together, halves = Together(2), [Standalone(normalizer), Standalone(normalizer)]
+    together, halves = Together(2), [Standalone(method), Standalone(method)]
 
     def work(rank: int) -> None:
         halves[rank]._ranks = OneOf(rank, 2, together)

@@ -183,7 +183,9 @@ def test_a_ring_that_keeps_every_row_grows_with_a_longer_schedule(
     trainer.fit(module, data, ckpt_path=folder / f"cut{batches}.ckpt", weights_only=True)
     assert len(data.replay) == data.replay.capacity == 60 + 50
     saved = expected["ReplayDataModule"]["replay"]["rows"]
-    assert torch.equal(data.replay.rows[:100], saved)
+    common = data.layout.columns["online"] + 1  # the newest row's next action comes later
+    assert torch.equal(data.replay.rows[:100, :common], saved[:, :common])
+    assert torch.equal(data.replay.rows[:99], saved[:99])
     assert data.layout.unpack(data.replay.rows)["online"].tolist() == [0.0] * 60 + [1.0] * 50
 
 
