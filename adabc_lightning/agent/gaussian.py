@@ -91,5 +91,6 @@ def sample(mean_BA: Tensor, log_std_BA: Tensor, noise_BA: Tensor) -> tuple[Tenso
 
 
 def scaled(unit_BA: Tensor, low_A: Tensor, high_A: Tensor) -> Tensor:
-    """An action ``[B, A]`` in action limits as one in action units."""
-    return unit_BA * ((high_A - low_A) / 2) + (high_A + low_A) / 2
+    """An action ``[B, A]`` in action limits as one in action units, within the bounds."""
+    action_BA = unit_BA * ((high_A - low_A) / 2) + (high_A + low_A) / 2
+    return action_BA.clamp(low_A, high_A)  # rounding alone leaves the box

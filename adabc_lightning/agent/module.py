@@ -1,13 +1,11 @@
 """The LightningModule: an agent's parts, optimisers and dials, and the loop over G updates."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
-from lightning import LightningModule
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
@@ -16,14 +14,16 @@ from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
 from adabc_lightning.agent.gaussian import SquashedActor
 from adabc_lightning.agent.losses import TargetRule, minimum
-from adabc_lightning.agent.method import Method, Shape, Trained
+from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.numpy_policy import LivePolicy
+from adabc_lightning.agent.parts import Parts
 from adabc_lightning.agent.restoring import check_networks, fit_added_parts
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.state import AdamState, AgentState, Dials, Draws, Part, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Dials, Draws, UpdateOptions
+from adabc_lightning.agent.target_rules import check_target_rule
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
@@ -52,7 +52,7 @@ class Timeline(Protocol):
 
 
 @declared("model")
-class OffToOnModule(LightningModule):
+class OffToOnModule(Parts):
     """One agent: what its method states, as Lightning trains it.
 
     Args:
@@ -151,26 +151,7 @@ class OffToOnModule(LightningModule):
                 f"model.policy_delay is {policy_delay}, but of model.method "
                 f"{type(self.method).__name__} every step is made in every update; set it to 1"
             )
-        some_q_MB = torch.arange(3.0 * subset_size).view(subset_size, 3).square()
-        try:
-            value_B = target_rule(some_q_MB)
-            shape = value_B.shape
-        except ValueError as error:
-            raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
-        except (TypeError, AttributeError) as error:
-            raise UserError(f"model.target_rule does not work: {error}") from error
-        if shape != (3,):
-            raise UserError(
-                f"model.target_rule makes {list(shape)} of values of shape [{subset_size}, 3]; "
-                "it must make one value per transition, [3]"
-            )
-        ordered = not torch.allclose(value_B, target_rule(some_q_MB.roll(1, 0)))
-        if ordered and subset_size < num_critics:
-            raise UserError(
-                "model.target_rule tells critics apart by their order, which a random subset "
-                f"({subset_size} of {num_critics}) does not keep; set model.subset_size to "
-                "model.num_critics"
-            )
+        check_target_rule(target_rule, subset_size, num_critics)
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.policy_delay = policy_delay
@@ -191,12 +172,11 @@ class OffToOnModule(LightningModule):
             actor_weight_decay,
             critic_norm,
         )
-        self._parts: dict[str, Trained] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
             for name, part in self.method.parts(self.shape).items():
                 self.add_part(name, part)
-        self._of_method = tuple(self._parts)
+        self.of_method = tuple(self.trained)
         self._live_policy = LivePolicy(self.actor)
         low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
         self._half_A = (high_A - low_A) / 2
@@ -217,8 +197,6 @@ class OffToOnModule(LightningModule):
         self._ranks = Ranks()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
 
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
@@ -302,60 +280,6 @@ class OffToOnModule(LightningModule):
     def running_engine(self) -> Engine:
         """What makes the updates, from the start of a fit on."""
         return self._engine
-
-    def add_part(self, name: str, part: Trained) -> None:
-        """One more network, as an attribute of that name, and its target as ``NAME_target``.
-
-        Callbacks may add what they train beside the method from the hand-over on, before the
-        optimisers are made: it is saved, resumed, moved and watched like the others.
-
-        Args:
-            name: no attribute's yet.
-            part: the network.
-        Raises: UserError: there is such a part, of an earlier fit.
-        """
-        if hasattr(self, name):
-            raise UserError(
-                f"this module has a part {name} from an earlier fit; make a new one and give "
-                "fit(..., ckpt_path=...) to go on"
-            )
-        self._parts[name] = part
-        self.add_module(name, part.network)
-        if part.target:
-            self.add_module(f"{name}_target", copy.deepcopy(part.network).requires_grad_(False))
-
-    @property
-    def _added(self) -> list[str]:
-        return [name for name in self.trained_parts if name not in self._of_method]
-
-    @property
-    def trained_parts(self) -> list[str]:
-        """Names of the parts that have an optimiser, in the optimisers' order."""
-        return [name for name, part in self._parts.items() if part.learning_rate is not None]
-
-    def part(self, name: str) -> Part:
-        """The live tensors of one part."""
-        trained = self._parts[name]
-        adam = target = None
-        if trained.learning_rate is not None:
-            adam = AdamState.of(self._optimizer(name), trained.learning_rate, trained.weight_decay)
-        if trained.target:
-            target = self.get_submodule(f"{name}_target").weights
-        return Part(trained.network.weights, adam, target)  # type: ignore[arg-type]
-
-    def _optimizer(self, name: str) -> torch.optim.Optimizer:
-        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # one alone is no list
-        every = optimizers if isinstance(optimizers, list) else [optimizers]
-        return every[self.trained_parts.index(name)]
-
-    def share_steps(self, name: str, steps: Sequence[Tensor]) -> None:
-        """Lets a part's Adam count its steps in tensors (scalars) that others have as well."""
-        for state, shared in zip(self._optimizer(name).state.values(), steps, strict=True):
-            state["step"] = shared
-
-    def agent_state(self) -> AgentState:
-        """The live tensors that the method's updates read and write."""
-        return {name: self.part(name) for name in self._of_method}
 
     @property
     def dials(self) -> Dials:
@@ -450,55 +374,6 @@ class OffToOnModule(LightningModule):
         drawn = self.method.draw(random, self.shape)
         return {name: numbers.to(self.device) for name, numbers in drawn.items()}
 
-    def add_metric(self, name: str, total: Tensor, count: int = 1) -> None:
-        """Adds to a running sum on the device; nothing is fetched until someone asks.
-
-        Args:
-            name: of the metric.
-            total: scalar, the sum of ``count`` values.
-            count: how many values.
-        """
-        if name in self._sums:
-            self._sums[name] += total
-        else:
-            self._sums[name] = total.clone()
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    def share_metric(self, name: str, total: Tensor, count: int) -> None:
-        """Counts more values of a sum that somebody else keeps and adds to.
-
-        Args:
-            name: of the metric.
-            total: scalar, the sum by now; what the metric had is dropped.
-            count: how many values have come to it.
-        """
-        self._sums[name] = total
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    @property
-    def sums(self) -> dict[str, Tensor]:
-        """The sums (scalars, on the device) of the update metrics since they were last taken."""
-        return self._sums
-
-    def take_metrics(self) -> dict[str, float]:
-        """Means of the update metrics since the last call."""
-        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return means
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for each part that is trained (AdamW where it has a decay), default β and ε."""
-        trained = [self._parts[name] for name in self.trained_parts]
-        return [
-            torch.optim.AdamW(
-                part.network.weights,  # type: ignore[arg-type]
-                lr=part.learning_rate or 0.0,
-                weight_decay=part.weight_decay,
-                fused=True,
-            )
-            for part in trained
-        ]
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counter, generator and the metrics gathered so far; plain containers only."""
         if self._engine_made:
@@ -508,9 +383,8 @@ class OffToOnModule(LightningModule):
             "online_updates": self.online_updates,
             "seed": self.seed,
             "generator": self.generator.get_state(),
-            "sums": dict(self._sums),
-            "counts": dict(self._counts),
-            "added": self._added,
+            **self.sums_state(),
+            "added": self.added_parts,
             "engine": self._engine_before,
         }
 
@@ -520,17 +394,15 @@ class OffToOnModule(LightningModule):
         Raises: UserError: the checkpoint's networks have other shapes.
         """
         networks = self.state_dict()
-        trained = {name: self._parts[name].network.weights for name in self.trained_parts}
-        fit_added_parts(checkpoint, networks, self._added)
-        check_networks(checkpoint, networks, trained, self._added)  # type: ignore[arg-type]
+        fit_added_parts(checkpoint, networks, self.added_parts)
+        check_networks(checkpoint, networks, self.trained_weights, self.added_parts)
         agent = checkpoint["agent"]
         self.gradient_updates = agent["gradient_updates"]
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
         self._engine_before = agent.get("engine")  # 0.1.0 did not say
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
-        self._sums = {name: value.to(self.device) for name, value in agent["sums"].items()}
-        self._counts = dict(agent["counts"])
+        self.load_sums(agent)
         data = getattr(self._trainer, "datamodule", None)
         if data is not None and data.num_batches > data.batches:
             # Lightning takes the last batch of the schedule that was for the end of this one.
@@ -559,7 +431,6 @@ class OffToOnModule(LightningModule):
         before = self._engine_before if self._goes_on() else None
         known = before and before["device"] == self.device.type and before["name"]
         self._engine = make_engine(name, self.device, data.schedule.total_updates, known or None)
-        self.count(0)
         self._engine_made = True
         self._state = None  # the optimisers' may be those of a checkpoint now
         self.online = data.env_steps > 0

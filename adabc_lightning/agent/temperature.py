@@ -15,15 +15,16 @@ class LogScalar(nn.Module):
 
     def __init__(self, start: float = 0.0) -> None:
         super().__init__()
-        self.log = nn.Parameter(torch.tensor(start))
+        # Not a scalar: compiled updates would leave one as it is, without a word (torch 2.13).
+        self.log = nn.Parameter(torch.tensor([start]))
 
     @property
     def weights(self) -> Weights:
-        """The live logarithm, a scalar."""
+        """The live logarithm, ``[1]``."""
         return (self.log,)
 
     def forward(self) -> Tensor:
-        """The number, a scalar."""
+        """The number, ``[1]``."""
         return self.log.exp()
 
 
@@ -31,9 +32,9 @@ def temperature_loss(scale: Tensor, entropy: Tensor, target: float) -> Tensor:
     """L = scale · (H − H̄): raises the temperature while the entropy is below its target.
 
     Args:
-        scale: α (Haarnoja et al. 2018b, Eq. 18, RLPD) or log α (CQL's code); its gradient.
+        scale: α (Haarnoja et al. 2018b, Eq. 18, RLPD) or log α (CQL's code), ``[1]``.
         entropy: H, mean of −log π of the actor's step, no gradient.
         target: H̄.
     Returns: scalar.
     """
-    return scale * (entropy.detach() - target)
+    return scale.squeeze(-1) * (entropy.detach() - target)

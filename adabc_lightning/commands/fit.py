@@ -156,7 +156,7 @@ class CommandLine(LightningCLI):
             parser.method = class_of(content) or parser.method
             check_keys(content, parser.method, str(path))
         parser.check_options(args)
-        for option, value in zip(args, [*args[1:], ""], strict=True):
+        for option, value in zip(args, [*args[1:], ""], strict=False):
             key, given, inline = option.partition("=")
             if key in ("--model.method", "--model.method.class_path"):
                 parser.method = inline if given else value

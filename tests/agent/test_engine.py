@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, IQL, SPOT, TD3BC, ReBRAC
+from adabc_lightning.agent.methods import AWAC, IQL, RLPD, SPOT, TD3BC, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -23,6 +23,7 @@ from adabc_lightning.run.schedule import Schedule
 SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 CPU = torch.device("cpu")
 METHODS = [None, AWAC(), IQL(dropout=0.25), SPOT(vae_updates=7, vae_width=9), ReBRAC()]
+METHODS += [RLPD()]
 
 
 class Standalone(OffToOnModule):
@@ -32,7 +33,14 @@ class Standalone(OffToOnModule):
         delay = 1 if isinstance(method, IQL) else 2
         sizes = (12, 9)
         super().__init__(
-            SPEC, 4, 2, sizes, method=method, actor_weight_decay=0.1, policy_delay=delay
+            SPEC,
+            4,
+            2,
+            sizes,
+            method=method,
+            actor_weight_decay=0.1,
+            policy_delay=delay,
+            critic_norm="before" if isinstance(method, RLPD) else None,
         )
         self.double()
         self._engine = engine

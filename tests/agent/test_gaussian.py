@@ -80,7 +80,7 @@ def test_at_the_bounds_density_and_gradient_are_finite(mean: float) -> None:
 
 
 def test_temperature_rises_below_its_target() -> None:
-    scale = torch.tensor(0.5, requires_grad=True)
+    scale = torch.tensor([0.5], requires_grad=True)
     loss = temperature_loss(scale, torch.tensor(-3.0), -1.0)
     assert loss.item() == pytest.approx(0.5 * (-3 + 1))
     (grad,) = torch.autograd.grad(loss, scale)

@@ -77,10 +77,10 @@ def assert_agree(module: OffToOnModule, agent: PlainSoft) -> None:
     ]
     ours = [*module.actor.weights, *module.critics.weights, *module.critics_target.weights]
     theirs = [*agent.actor_parameters(), *stacked[0], *stacked[1]]
-    ours += module.temperature.weights
+    ours.append(module.temperature.log[0])
     theirs.append(agent.log_alpha)
     if hasattr(module, "multiplier"):
-        ours += module.multiplier.weights
+        ours.append(module.multiplier.log[0])
         theirs.append(agent.log_multiplier)
     for weight, parameter in zip(ours, theirs, strict=True):
         torch.testing.assert_close(weight, parameter, atol=1e-9, rtol=0)

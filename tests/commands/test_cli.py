@@ -310,11 +310,11 @@ MISTAKES = [
     # methods
     (
         "--model.method foo",
-        "(adabc_lightning.agent.methods has AWAC, IQL, ReBRAC, SAC, SPOT, TD3BC) or null",
+        "(adabc_lightning.agent.methods has AWAC, CQL, CalQL, IQL, RLPD, ReBRAC, SAC, SPOT, TD3BC,",
     ),
     (
         "--model.method adabc_lightning.agent.methods.AWAK",
-        "methods has AWAC, IQL, ReBRAC, SAC, SPOT, TD3BC) or null",
+        "SAC, SPOT, TD3BC, WSRL) or null",
     ),
     ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1.0; it must"),
     ("--config method/awac --model.method.beta -1", "model.method.beta is -1.0; it must be"),

@@ -19,6 +19,7 @@ from tiny import TOY_LIMIT, Toy, tiny_run, write_log
 from adabc_lightning import Robot
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.control import next_alpha, next_return_average
+from adabc_lightning.agent.methods import SAC
 from adabc_lightning.callbacks import AlphaController, Evaluation
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.exchange import Exchange
@@ -60,9 +61,11 @@ def start(tmp_path: Path, name: str = "run", **options: Any) -> tuple:
     )
 
 
-def fit_beside(robot: Robot, tmp_path: Path, name: str = "run", **options: Any) -> tuple:
+def fit_beside(
+    robot: Robot, tmp_path: Path, name: str = "run", model: Any = None, **options: Any
+) -> tuple:
     """A whole run, with the robot in a thread of its own."""
-    trainer, module, data = start(tmp_path, name)
+    trainer, module, data = start(tmp_path, name, model=model)
     returns: list[float] = []
     thread = threading.Thread(target=lambda: returns.extend(act(robot)))
     thread.start()
@@ -350,3 +353,15 @@ def test_the_robot_needs_no_pytorch() -> None:
     code = "import sys, adabc_lightning; adabc_lightning.Robot; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
+
+
+def test_a_squashed_policy_is_sampled_by_the_robot(robot: Robot, tmp_path: Path) -> None:
+    model = {"method": SAC(), "policy_delay": 1, "learning_rate": 0.0}
+    _, module, data, _ = fit_beside(robot, tmp_path, model=model)
+    rows = data.layout.unpack(data.replay.rows[-4:])  # of the last episode
+    episode = robot.episodes - 1
+    noise = np.random.default_rng([robot.seed, episode]).standard_normal((TOY_LIMIT, 2))
+    told = robot.exchange.read_episode(episode, robot.space)
+    expected = [module.explore(o, n) for o, n in zip(told.observations, noise, strict=False)]
+    np.testing.assert_allclose(told.actions, expected[: len(told.actions)], atol=1e-5)
+    assert rows["online"].all()

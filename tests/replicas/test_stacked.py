@@ -7,7 +7,7 @@ from test_rebrac import batch_of
 
 from adabc_lightning.agent.engine import Eager
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, IQL, SPOT, TD3BC, ReBRAC
+from adabc_lightning.agent.methods import AWAC, IQL, RLPD, SPOT, TD3BC, WSRL, CalQL, ReBRAC
 from adabc_lightning.replicas.stacked import Stacked, stackable
 
 METHODS = {
@@ -15,6 +15,9 @@ METHODS = {
     "AWAC": (AWAC, {}),
     "IQL": (lambda: IQL(dropout=0.25), {"policy_delay": 1}),
     "ReBRAC": (lambda: ReBRAC(0.5, 0.5, 40, 0.5, 0.25), {"critic_norm": "after"}),
+    "RLPD": (RLPD, {"policy_delay": 1, "critic_norm": "before"}),
+    "CalQL": (lambda: CalQL(samples=2, target_gap=0.5), {"policy_delay": 1}),
+    "WSRL": (lambda: WSRL(samples=2, heads=1), {"policy_delay": 1, "critic_norm": "before"}),
     "SPOT": (lambda: SPOT(weight=0.5, cooling_updates=40, vae_updates=6, vae_width=9), {}),
 }
 
@@ -38,6 +41,8 @@ def test_each_of_a_stack_equals_itself_alone(name: str, critics: int) -> None:
             for agent in (*together, *alone):
                 agent.hand_over()
         batches = [torch.stack([batch_of(generator) for _ in range(4)]) for _ in alone]
+        for batch in batches:
+            batch["mc_return"] = batch["reward"] + 0.1
         stacked(batches)
         for agent, batch in zip(alone, batches, strict=True):
             agent.training_step(batch, 0)

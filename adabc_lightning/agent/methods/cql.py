@@ -147,7 +147,7 @@ class CQL(SAC):
         with torch.no_grad():  # before any of them moves
             target_B = self._target(state, batch, draws, options)
             action_BKA, log_density_BK = self._samples(state, batch, draws, options)
-            alpha = temperature.weights[0].exp()
+            alpha = temperature.weights[0].exp().squeeze(-1)
         metrics, entropy = self.step_actor(state, batch, draws, options)
         loss = temperature_loss(temperature.weights[0], entropy, self.target_entropy(options))
         measured = {"temperature/value": alpha, "temperature/entropy": entropy}
@@ -222,7 +222,7 @@ class CQL(SAC):
         weight: Tensor | float = self.weight_online if options.online else self.weight
         metrics, multiplier = {}, state.get("multiplier")
         if multiplier is not None and self.target_gap is not None:
-            factor = multiplier.weights[0].exp().clamp(0, _LARGEST_MULTIPLIER)
+            factor = multiplier.weights[0].exp().squeeze(-1).clamp(0, _LARGEST_MULTIPLIER)
             excess = gap.detach() - self.target_gap
             # Its own loss before it moves, and before the critics do.
             metrics = descend(multiplier, -factor * weight * excess, {}, options)

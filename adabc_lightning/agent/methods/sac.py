@@ -125,7 +125,7 @@ class SAC(Method):
         """Y − γ (1 − d) α log π(a′|s′), ``[B]``; y itself without ``backup_entropy``."""
         if not self.backup_entropy:
             return target_B
-        alpha = state["temperature"].weights[0].exp().unsqueeze(-1)
+        alpha = state["temperature"].weights[0].exp()
         return target_B - options.gamma * (1 - batch["terminated"]) * alpha * log_prob_B
 
     def delayed(
@@ -138,7 +138,7 @@ class SAC(Method):
     ) -> Metrics:
         """Moves the actor up the critics' value and its entropy, then the temperature."""
         temperature = state["temperature"]
-        alpha = temperature.weights[0].detach().exp()
+        alpha = temperature.weights[0].detach().exp().squeeze(-1)
         metrics, entropy = self.step_actor(state, batch, draws, options)
         loss = temperature_loss(temperature.weights[0].exp(), entropy, self.target_entropy(options))
         measured = {"temperature/value": alpha, "temperature/entropy": entropy}
@@ -149,7 +149,7 @@ class SAC(Method):
     ) -> tuple[Metrics, Tensor]:
         """The actor's step down α log π − Q; its metrics, and the entropy −mean log π of before."""
         actor, critics = state["actor"], state["critics"]
-        alpha = state["temperature"].weights[0].detach().exp().unsqueeze(-1)
+        alpha = state["temperature"].weights[0].detach().exp()
         observation_BO = batch["observation"]
         action_BA, log_prob_B = self.act(
             actor.weights, observation_BO, draws["policy_noise"], options
