@@ -78,6 +78,11 @@ def write_log(
     return path
 
 
+def told(text: str) -> list[str]:
+    """The lines of a text but for those about the log: its rows do not follow each other."""
+    return [line for line in text.splitlines() if not line.startswith("warning: dataset ")]
+
+
 def shapes(env_id: str) -> tuple[int, int]:
     """Observation and action size of an environment; skips the test if it is not installed."""
     if env_id.startswith("AdroitHand"):

@@ -124,8 +124,6 @@ class OffToOnModule(Parts):
         for name, sizes in (("", hidden_sizes), ("actor_", actor_hidden_sizes or [1])):
             if not sizes or min(sizes) < 1:
                 raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
-        if critic_norm not in (None, "before", "after"):
-            raise UserError(f"model.critic_norm is {critic_norm!r}; known: before, after, null")
         if engine not in ("auto", *NAMED):
             raise UserError(f"model.engine is {engine!r}; {nearest(engine, ['auto', *NAMED])}")
         if matmul_precision not in _PRECISIONS:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from lightning import Callback
 from test_resume import assert_equal, everything
-from tiny import Toy, register_toy, tiny_run, write_log
+from tiny import Toy, register_toy, tiny_run, told, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import BalancedReplay, Guard
@@ -396,7 +396,7 @@ def test_a_learning_rate_of_a_million_is_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(tmp_path, register_toy(), "--model.learning_rate=1e6")) == 2
-    *before, said = capfd.readouterr().err.splitlines()
+    *before, said = told(capfd.readouterr().err)
     assert said.startswith("error: ")
     assert "at gradient update" in said
     assert "(pre-training, rows of" in said

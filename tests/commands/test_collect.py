@@ -212,10 +212,11 @@ def test_a_policy_acts_as_the_agent_does_plus_noise(
 
 def kept(name: str, limit: int | None, log_std: list[float] | None = None) -> None:
     """A checkpoint as a run in the toy environment keeps them, with a mean of 0."""
-    actor = Actor(3, [-1, -3], [1, 3], [4], gaussian=log_std is not None)
+    actor = Actor(3, [-1, -3], [1, 3], [4], None if log_std is None else (-10.0, 2.0))
     state = {f"actor.{key}": torch.zeros_like(t) for key, t in actor.state_dict().items()}
     if log_std is not None:
         state["actor.log_std"] = torch.tensor(log_std)
+        state["actor.log_std_range"] = actor.log_std_range
     data = {"env_id": register_toy(), "collector": {"env_steps": 0}, "max_episode_steps": limit}
     torch.save(
         {"agent": {"gradient_updates": 0}, "ReplayDataModule": data, "state_dict": state}, name

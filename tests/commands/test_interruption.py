@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_log
+from tiny import told, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.run.checkpoint_files import is_whole, newest
@@ -69,7 +69,7 @@ def assert_same(folder: Path, other: Path) -> None:
 
 def assert_clean(folder: Path, said: str, reason: str) -> None:
     """One line that says what to do; what is there is whole."""
-    (line,) = [line for line in said.splitlines() if "transitions) → " not in line]
+    (line,) = [line for line in told(said) if "transitions) → " not in line]
     assert line.startswith(f"error: {folder}/")
     assert f" cannot be written: {reason}; " in line
     assert line.endswith(f"on with --trainer.default_root_dir {folder} --ckpt_path last") or (
@@ -186,10 +186,9 @@ def test_a_second_run_in_a_folder_is_refused(
             before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
             assert fit(folder, log, *more) == 2
             after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-        said = capfd.readouterr().err
-        assert said.count("\n") == 1
+        (said,) = told(capfd.readouterr().err)
         assert f"error: a run is at work in {folder} (process {os.getpid()} on " in said
-        assert said.endswith("wait for it, or choose another --trainer.default_root_dir\n")
+        assert said.endswith("wait for it, or choose another --trainer.default_root_dir")
         assert before == after
 
 

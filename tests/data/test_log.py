@@ -199,7 +199,7 @@ def test_one_process_on_each_side(robot: Robot, tmp_path: Path) -> None:
         except UserError as error:
             failures.append(error)
 
-    data._idle = idle  # type: ignore[method-assign]
+    data.idle = idle  # type: ignore[method-assign]
     with pytest.raises(EnvironmentFailure):
         trainer.fit(module, data)
     assert "a training run is at work in" in str(failures[0])

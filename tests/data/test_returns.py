@@ -219,7 +219,7 @@ def test_a_share_that_is_no_whole_number_is_refused(fraction: float, ranks: int)
         ({"offline_fraction": 0.5, "dataset": None}, r"data\.dataset is null but data\.offline"),
         ({"reward_scale": 0.0}, r"data\.reward_scale is 0.0"),
         ({"reward_shift": float("nan")}, r"data\.reward_shift is nan"),
-        ({"frozen_actions": "none"}, r"data\.frozen_actions is 'none'; known: policy, uniform"),
+        ({"frozen_actions": "none"}, r"data\.frozen_actions is none; it must be policy or uniform"),
     ],
 )
 def test_wrong_settings_are_one_sentence(data: dict[str, Any], said: str) -> None:

@@ -41,8 +41,8 @@ def saturated(size: int, low: np.ndarray, high: np.ndarray) -> StoredPolicy:
 def test_rows_are_those_of_an_environment_that_shares_nothing() -> None:
     layout, rows = Layout(3, 1), []
     for kind in (Line, View):
-        collector = Collector(make_env(register(kind)), layout, 0.1, seed=0)
-        rows.append(torch.stack([collector.step(lambda o: np.zeros(1)) for _ in range(50)]))
+        collector = Collector(make_env(register(kind)), layout, seed=0)
+        rows.append(torch.stack([collector.step(lambda _, n: 0.1 * n) for _ in range(50)]))
     assert torch.equal(*rows)
     columns = layout.columns
     assert not torch.equal(

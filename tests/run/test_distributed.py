@@ -19,7 +19,7 @@ import pytest
 import torch
 from paths import REPOSITORY
 from test_resume import assert_equal
-from tiny import register_toy, tiny_run, write_log
+from tiny import register_toy, tiny_run, told, write_log
 from torch import Tensor
 
 from adabc_lightning.__main__ import main
@@ -120,7 +120,7 @@ def test_the_ranks_have_the_same_weights_and_rows_of_their_own(uncut: tuple[Path
     assert_equal(first["weights"], second["weights"])
     assert_equal(first["adams"], second["adams"])
     assert not torch.equal(first["rows"], second["rows"])
-    (line,) = said.splitlines()  # the other rank says nothing
+    (line,) = told(said)  # the other rank says nothing
     assert line.startswith(f"{folder.parent.parent}") or "InvertedPendulum-v5, on cpu × 2" in line
     saved = load(folder)
     assert saved["agent"]["gradient_updates"] == 10 + 40 * 2
@@ -188,7 +188,7 @@ def test_an_error_in_one_rank_is_one_line_and_the_end_of_all(log: Path, tmp_path
     process = start(log, folder, *TWO, *stuck, "--schedule.online_env_steps", "400")
     _, said = process.communicate(timeout=180)
     assert process.returncode == 2, said
-    started, error = said.splitlines()
+    started, error = told(said)
     assert "ranks_probe:Stuck-v0, on cpu × 2" in started
     assert error.startswith("error: rank 1: environment 'Stuck-v0' raised ValueError: the arm is ")
     assert "stuck in step 3 of an episode" in error
