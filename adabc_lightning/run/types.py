@@ -5,6 +5,7 @@ constraints included, before anything is made; :func:`declared` checks what Pyth
 Either way the refusal is :func:`adabc_lightning.run.words.wrong_value`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
@@ -21,7 +22,18 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_flag)]
+def _whole(value: Any) -> Any:
+    """Neither 2.0 nor a text such as 1_000, both of which pydantic would take; digits are a number.
+
+    jsonargparse may hand a command line's words on as they are.
+    """
+    digits = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value)
+    if isinstance(value, (float, str)) and not digits:
+        raise ValueError("no whole number")
+    return _no_flag(value)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Real = Annotated[float, BeforeValidator(_no_flag), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
 Count = Annotated[Whole, Field(ge=0)]

@@ -1,5 +1,6 @@
 """What a type annotation accepts, as the end of a sentence about a value that it does not."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from inspect import isabstract
 from types import NoneType, UnionType
@@ -110,14 +111,16 @@ def _limits(constraints: Iterable[Any]) -> str:
 
 
 def _is_number(base: type, value: Any) -> bool:
-    """Whether it is one of this type, or is spelt as one."""
+    """Whether a value is of the kind, or spelt as one, so that only its size is wrong."""
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    if base is int:  # neither 2.0 nor 1_000
+        return re.fullmatch(r"[-+]?[0-9]+", str(value)) is not None
     try:
-        number = float(value)
-        return not isinstance(value, bool) and (base is float or number.is_integer())
-    except OverflowError:  # an integer
-        return True
+        float(value)
     except (TypeError, ValueError):
         return False
+    return True
 
 
 def _subclasses(kind: Any) -> list[Any]:
