@@ -33,7 +33,7 @@ def curve_of(folder: Path) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
 
 def value(folder: Path, name: str) -> float:
     """One run's number of the column ``name``."""
-    pretrained, steps, scores, alpha = curve_of(folder)
+    pretrained, steps, scores, _ = curve_of(folder)
     every = np.append(pretrained, scores)
     if name == "after pre-training":
         return pretrained
