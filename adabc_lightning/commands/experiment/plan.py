@@ -22,8 +22,11 @@ from adabc_lightning.run.moved import named_as_before
 HAND_OVER = (  # the hand-over and what comes after it
     "schedule.online_env_steps",  # 0 in the pre-training itself
     "schedule.updates_per_env_step",
+    "schedule.frozen_env_steps",
     "data.replay_capacity",  # of the ring that opens at the hand-over
+    "data.offline_fraction",  # of the batches that it gives
     "data.exploration_noise",  # of the collector
+    "data.frozen_actions",
     "downsampling.",
     "alpha.",  # the controller of α_online; α_offline is the model's
 )
