@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 from adabc_lightning.run.versions import version
@@ -43,36 +44,6 @@ def versions() -> dict[str, str]:
     """Of this code, of Python and of the libraries that numbers depend on."""
     own = {"source": source_revision(), "python": platform.python_version()}
     return own | {name: version(name) for name in LIBRARIES}
-
-
-def outcomes(history: list[dict[str, float]], offline_updates: int, online_env_steps: int) -> dict:
-    """What a run's evaluations amount to.
-
-    Args:
-        history: evaluations in order, each with ``gradient_updates``, ``env_steps``,
-            ``eval/return`` and, where references are known, ``eval/score``.
-        offline_updates, online_env_steps: lengths of the phases.
-    Returns: for scores and for returns each: ``pretrained`` (at the hand-over), ``final``,
-        ``best`` and ``online_mean`` (of fine-tuning), and ``dip``: ``pretrained`` minus the worst
-        evaluation of the first fifth of fine-tuning (the first one, where that fifth has none);
-        negative when even that is better. None for what has not happened yet.
-    """
-    summary: dict[str, dict[str, float | None]] = {}
-    for unit, key in (("score", "eval/score"), ("return", "eval/return")):
-        before = [p[key] for p in history if key in p and p["env_steps"] == 0]
-        online = [p for p in history if key in p and p["env_steps"] > 0]
-        complete = any(p["gradient_updates"] >= offline_updates for p in history)
-        pretrained = before[-1] if before and complete else None
-        after = [p[key] for p in online]
-        early = [p[key] for p in online if p["env_steps"] <= online_env_steps / 5] or after[:1]
-        summary[unit] = {
-            "pretrained": pretrained,
-            "final": [None, *before, *after][-1],
-            "best": max(after or before, default=None),
-            "dip": pretrained - min(early) if early and pretrained is not None else None,
-            "online_mean": sum(after) / len(after) if after else None,
-        }
-    return summary
 
 
 class _Seconds(Saved):

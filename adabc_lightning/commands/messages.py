@@ -8,6 +8,7 @@ import numpy as np
 
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.limits import amount
+from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -15,12 +16,10 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
     """What became of a run: scores, or returns where no references are known, and its folder.
 
     Args:
-        history: evaluations in order, as :func:`~adabc_lightning.callbacks.summary.outcomes`.
+        history: evaluations in order, as :func:`~adabc_lightning.run.outcomes.outcomes`.
         schedule: the run's timeline.
         folder: the run's folder.
     """
-    from adabc_lightning.callbacks.summary import outcomes  # Lightning, which rollout does not need
-
     unit = "score" if any("eval/score" in point for point in history) else "return"
     summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
     values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}

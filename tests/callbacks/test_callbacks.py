@@ -13,56 +13,8 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, Summary
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.callbacks.summary import outcomes
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
-
-
-def point(updates: int, steps: int, score: float) -> dict[str, float]:
-    """One evaluation."""
-    return {
-        "gradient_updates": updates,
-        "env_steps": steps,
-        "eval/return": 30 * score,
-        "eval/score": score,
-    }
-
-
-def test_outcomes_of_a_whole_run() -> None:
-    history = [
-        point(50, 0, 30.0),
-        point(100, 0, 20.0),  # the hand-over: not the best of pre-training, the last
-        point(200, 10, 14.0),
-        point(300, 20, 9.0),  # the worst of the first fifth
-        point(400, 30, 2.0),  # later than the first fifth of 100 steps: no dip
-        point(1100, 100, 75.0),
-    ]
-    both = outcomes(history, offline_updates=100, online_env_steps=100)
-    assert both["score"] == {
-        "pretrained": 20.0,
-        "final": 75.0,
-        "best": 75.0,
-        "dip": 11.0,
-        "online_mean": 25.0,
-    }
-    assert both["return"]["dip"] == 330.0
-
-
-def test_the_dip_of_a_run_that_only_rises_is_negative() -> None:
-    history = [point(100, 0, 20.0), point(200, 10, 30.0)]
-    assert outcomes(history, 100, 100)["score"]["dip"] == -10.0
-
-
-def test_outcomes_say_nothing_of_what_has_not_happened() -> None:
-    score = outcomes([point(50, 0, 30.0)], 100, 100)["score"]
-    assert score == {
-        "pretrained": None,
-        "final": 30.0,
-        "best": 30.0,
-        "dip": None,
-        "online_mean": None,
-    }
-    assert set(outcomes([], 100, 100)["score"].values()) == {None}
 
 
 @pytest.fixture(scope="module")

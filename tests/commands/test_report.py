@@ -13,14 +13,15 @@ from paths import REPOSITORY
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.callbacks.summary import outcomes, source_revision
+from adabc_lightning.callbacks.summary import source_revision
 from adabc_lightning.commands.report.across import comparisons, improvement
 from adabc_lightning.commands.report.runs import benchmark, find_runs, mixed_sources, panels
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import merged
+from adabc_lightning.run.outcomes import outcomes
 
-NAMES = ("pretrained", "final", "best", "dip", "online_mean")
+NAMES = ("pretrained", "final", "best", "online_mean", "dip", "drawdown")
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +149,18 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"| {mean:.1f} ± {error:.1f} |" in line
 
 
+def test_falls_of_a_run_of_an_earlier_version(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    names = ("drawdown", "swing", "kept")
+    expected = {u: {n: summary[u].pop(n) for n in names} for u in ("score", "return")}
+    assert expected["score"]["drawdown"] > 0
+    (folder / "summary.json").write_text(json.dumps(summary))
+    ((run,), _) = find_runs([folder])
+    for unit, values in expected.items():
+        assert {name: run.summary[unit][name] for name in names} == pytest.approx(values)
+
+
 def test_files_are_the_same_every_time(tmp_path: Path) -> None:
     for name, seed in (("demo0", 0), ("demo1", 1), ("other", 0)):
         options = {"alpha.kp": 0} if name == "other" else {}
@@ -166,12 +179,15 @@ def test_runs_of_one_config_are_one_row(tmp_path: Path, capsys: pytest.CaptureFi
     other = write_run(tmp_path / "other", 0, options={"alpha.initial": 0.2})
     assert main(["report", *folders, str(other), folders[0], "--each"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index("|" + " --- |" * 9) + 1
-    names = [line.split(" | ")[0] for line in lines[start:]]
+    start, falls = (lines.index("|" + " --- |" * columns) + 1 for columns in (8, 5))
     seeds = [f"| – seed {seed}" for seed in range(3)]
-    assert names == ["| demo", *seeds, "| other", "| – seed 0"]
+    for first in (start, falls):
+        names = [line.split(" | ")[0] for line in lines[first : first + 6]]
+        assert names == ["| demo", *seeds, "| other", "| – seed 0"]
     score = json.loads((tmp_path / "demo1" / "summary.json").read_text())["score"]
     assert f" {score['final']:.1f} |" in lines[start + 2]
+    assert f" {score['drawdown']:.1f} |" in lines[falls + 2]
+    assert lines[falls + 2].endswith(f" {score['kept']:.2f} |")
     assert lines[start].startswith("| demo | 3 |")
     assert sorted(path.name for path in Path("report").iterdir()) == [
         *("curves.svg", "table.csv", "table.md"),

@@ -91,6 +91,12 @@ def parser() -> Options:
         help=f"runs at the same time (default: the number of cores, {cores()}; with --engine ray "
         "as many as the cluster takes)",
     )
+    add(
+        "--replicas",
+        action="store_true",
+        help="train all seeds of a task and variant in one process (model.replicas), where small "
+        "networks make that faster; in folders OUT/TASK/VARIANT/seeds/replica_S",
+    )
     add("--only", choices=STAGES, help="only the pre-trainings, or only the runs")
     add(
         "--index",
@@ -140,7 +146,8 @@ def main(words: list[str]) -> None:
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
         raise UserError(f"--out: {out} is no folder, nor can one be made there")
     check_options(options)
-    jobs = plan(chosen, Choice(out, options.scale, options.config, options.data_dir))
+    choice = Choice(out, options.scale, options.config, options.data_dir, replicas=options.replicas)
+    jobs = plan(chosen, choice)
     picked = pick(jobs, options.only, options.index)
     if options.dry_run:
         folders = {job.folder for job in picked}
@@ -240,11 +247,12 @@ def _tasks(text: str) -> list[str]:
 
 def describe(jobs: list[Job]) -> str:
     """How many jobs there are, and how much work is left."""
-    kinds = [job.record["kind"] for job in jobs]
+    kinds = [record["kind"] for job in jobs for record in job.records.values()]
     left = unfinished(jobs)
+    count = sum(len(job.records) for job in left)
     return (
         f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs; "
-        f"{len(left)} of them left, {sum(job.updates for job in left):,} gradient updates"
+        f"{count} of them left, {sum(job.updates for job in left):,} gradient updates"
     )
 
 

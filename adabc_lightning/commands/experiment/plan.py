@@ -22,8 +22,11 @@ from adabc_lightning.run.moved import named_as_before
 HAND_OVER = (  # the hand-over and what comes after it
     "schedule.online_env_steps",  # 0 in the pre-training itself
     "schedule.updates_per_env_step",
+    "schedule.frozen_env_steps",
     "data.replay_capacity",  # of the ring that opens at the hand-over
+    "data.offline_fraction",  # of the batches that it gives
     "data.exploration_noise",  # of the collector
+    "data.frozen_actions",
     "downsampling.",
     "alpha.",  # the controller of α_online; α_offline is the model's
 )
@@ -50,17 +53,19 @@ class Choice:
         scale: factor of the schedule's lengths and of the evaluation interval.
         overlays: configs between the tasks' and the methods'.
         data_dir: folder of datasets of one's own, ``hopper_medium.hdf5`` for ``hopper-medium``.
+        replicas: whether all seeds of a task and variant train in one process, where they can.
     """
 
     out: Path
     scale: float = 1.0
     overlays: list[str] = field(default_factory=list)
     data_dir: Path | None = None
+    replicas: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """One ``fit``: a pre-training or a run.
+    """One ``fit``: a pre-training or a run, of one seed or of several replicas.
 
     Args:
         label: for people.
@@ -69,6 +74,7 @@ class Job:
         record: what it is, for ``experiment.json``; two jobs are the same if theirs are equal.
         updates: gradient updates it makes.
         needs: the pre-training it continues.
+        replicas: the records of the replicas; empty where it is of one seed.
     """
 
     label: str
@@ -77,6 +83,14 @@ class Job:
     record: dict[str, Any]
     updates: int
     needs: "Job | None" = None
+    replicas: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def records(self) -> dict[Path, dict[str, Any]]:
+        """The record of each seed by its folder, which is like that of a single run."""
+        if not self.replicas:
+            return {self.folder: self.record}
+        return {self.folder / f"replica_{i}": record for i, record in enumerate(self.replicas)}
 
 
 @cache
@@ -109,7 +123,7 @@ def among(key: str, names: tuple[str, ...]) -> bool:
 def plan(declaration: Declaration, choice: Choice) -> list[Job]:
     """Every job in an order in which each can start once those before it are done.
 
-    Seed by seed, so that an experiment cut short has whole comparisons.
+    Seed by seed, so that an experiment cut short has whole comparisons; with replicas task by task.
 
     Raises: UserError: a config is missing or broken, or two tasks have one name.
     """
@@ -118,14 +132,19 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
         for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
+    alone = [range(seed, seed + 1) for seed in range(declaration.seeds)]
+    together = [range(declaration.seeds)]
+    if choice.replicas:
+        order = [(s, cell) for cell in cells for s in (together if cell.replicable else alone)]
+    else:
+        order = [(s, cell) for s in alone for cell in cells]
     jobs: dict[Path, Job] = {}
-    for seed in range(declaration.seeds):
-        for cell in cells:
-            pretraining = cell.pretraining(seed)
-            if pretraining is not None:  # the first variant's command stands for all that share it
-                pretraining = jobs.setdefault(pretraining.folder, pretraining)
-            run = cell.run(seed, pretraining)
-            jobs[run.folder] = run
+    for seeds, cell in order:
+        pretraining = cell.pretraining(seeds)
+        if pretraining is not None:  # the first variant's command stands for all that share it
+            pretraining = jobs.setdefault(pretraining.folder, pretraining)
+        run = cell.run(seeds, pretraining)
+        jobs[run.folder] = run
     return list(jobs.values())
 
 
@@ -167,22 +186,29 @@ class _Cell:
         self.settings = settings(self.config)
         self.recipe = settings(self.config, AFTER_PRETRAINING)
 
-    def pretraining(self, seed: int) -> Job | None:
+    @property
+    def replicable(self) -> bool:
+        """Whether its seeds can train in one process: on one device, and not for a robot's log."""
+        trainer = self.config.get("trainer") or {}
+        devices = (trainer.get("devices", 1), trainer.get("num_nodes", 1))
+        log = str(self.config["data"]["env_id"]).startswith("log:")
+        return not log and all(str(count) == "1" for count in devices)
+
+    def pretraining(self, seeds: range) -> Job | None:
         """None where the method starts from nothing."""
         updates = self.config["schedule"]["offline_updates"]
         if not updates:
             return None
         recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
         digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
-        folder = self.out / "pretrained" / self.task / f"{digest}-seed{seed}"
-        record = {"kind": "pretraining", "task": self.task, "seed": seed, "settings": self.recipe}
-        label = f"{self.task} pre-training {digest} seed {seed}"
-        words = self._complete(self.pretraining_words, seed, folder)
-        return Job(label, folder, words, record, updates)
+        folder = self.out / "pretrained" / self.task / f"{digest}-{_folder(seeds)}"
+        record = {"kind": "pretraining", "task": self.task, "settings": self.recipe}
+        label = f"{self.task} pre-training {digest}"
+        return _job(label, folder, self.pretraining_words, record, updates, seeds)
 
-    def run(self, seed: int, pretraining: Job | None) -> Job:
+    def run(self, seeds: range, pretraining: Job | None) -> Job:
         """The fine-tuning, or the whole run where there is no pre-training."""
-        folder = self.out / self.task / slug(self.variant.name) / f"seed{seed}"
+        folder = self.out / self.task / slug(self.variant.name) / _folder(seeds)
         words = self.words
         if pretraining is not None:
             words = [*words, "--ckpt_path", str(checkpoint(pretraining))]
@@ -191,19 +217,50 @@ class _Cell:
             "experiment": self.experiment,
             "task": self.task,
             "variant": self.variant.name,
-            "seed": seed,
             "settings": self.settings,
         }
         schedule = self.config["schedule"]
         learning = max(0, schedule["online_env_steps"] - schedule.get("frozen_env_steps", 0))
         updates = learning * schedule["updates_per_env_step"]
-        label = f"{self.task} {self.variant.name} seed {seed}"
-        return Job(label, folder, self._complete(words, seed, folder), record, updates, pretraining)
+        label = f"{self.task} {self.variant.name}"
+        return _job(label, folder, words, record, updates, seeds, pretraining)
 
-    @staticmethod
-    def _complete(words: list[str], seed: int, folder: Path) -> list[str]:
-        seeded = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
-        return [*words, *seeded]
+
+def _folder(seeds: range) -> str:
+    """Its name: ``seed3``, or ``seeds`` for that of all replicas."""
+    return f"seed{seeds[0]}" if len(seeds) == 1 else "seeds"
+
+
+def _job(
+    label: str,
+    folder: Path,
+    words: list[str],
+    record: dict[str, Any],
+    updates: int,
+    seeds: range,
+    needs: Job | None = None,
+) -> Job:
+    """A job of one seed, or of as many replicas.
+
+    Args:
+        label, words, record: without the seeds.
+        updates: of one seed.
+    """
+    own = ["--seed_everything", str(seeds[0]), "--trainer.default_root_dir", str(folder)]
+    records = [{**record, "seed": seed} for seed in seeds]
+    if len(seeds) == 1:
+        return Job(f"{label} seed {seeds[0]}", folder, [*words, *own], records[0], updates, needs)
+    count = len(seeds)
+    settings = dict(sorted({**record["settings"], "model.replicas": count}.items()))
+    return Job(
+        f"{label} seeds {seeds[0]} to {seeds[-1]}",
+        folder,
+        [*words, "--model.replicas", str(count), *own],
+        {**records[0], "settings": settings},
+        updates * count,
+        needs,
+        tuple(records),
+    )
 
 
 def checkpoint(pretraining: Job) -> Path:

@@ -26,9 +26,9 @@ POLL_SECONDS = 0.1
 
 def finished(job: Job) -> bool:
     """Whether nothing is left to do."""
-    done = load_json(job.folder / "summary.json").get("finished", False)
+    done = all(load_json(folder / "summary.json").get("finished", False) for folder in job.records)
     needed = (checkpoint(job), job.folder / MARK)  # here, or in the run store
-    return bool(done) and (job.record["kind"] == "run" or any(p.is_file() for p in needed))
+    return done and (job.record["kind"] == "run" or any(p.is_file() for p in needed))
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
@@ -58,6 +58,7 @@ def check(jobs: list[Job]) -> None:
     Raises: UserError: a folder holds something else, or a damaged file.
     """
     for job in jobs:
+        _refuse_the_other_way(job)
         record = translated(load_json(job.folder / RECORD))
         if record and record != job.record:
             old, new = record.get("settings", {}), job.record["settings"]
@@ -74,6 +75,17 @@ def check(jobs: list[Job]) -> None:
             raise UserError(f"{job.folder} holds a run {what}; choose another --out")
 
 
+def _refuse_the_other_way(job: Job) -> None:
+    """Raises: UserError: the same seeds lie there, made with ``--replicas`` or without."""
+    recipe = job.folder.name.rpartition("seed")[0]  # of a pre-training
+    other, how = ("seed[0-9]*", "without") if job.replicas else ("seeds", "with")
+    for folder in job.folder.parent.glob(f"{recipe}{other}"):
+        if (folder / RECORD).is_file():
+            raise UserError(
+                f"{folder} was run {how} --replicas; do as then, or choose another --out"
+            )
+
+
 def adopt(jobs: list[Job]) -> None:
     """Takes over, after :func:`check`, what was run by hand with a command of ``--dry-run``."""
     for job in jobs:
@@ -83,7 +95,8 @@ def adopt(jobs: list[Job]) -> None:
 
 
 def _record(job: Job) -> None:
-    replace_text(job.folder / RECORD, json.dumps(job.record, indent=2) + "\n")
+    for folder, record in {**job.records, job.folder: job.record}.items():
+        replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 class Engine(Protocol):
@@ -127,7 +140,8 @@ def prepare(job: Job, patience: float = 0.0) -> list[str]:
         lock.take(job.folder, patience)
         words = command_line(job)
         if "last" not in words:
-            _clear(job.folder)
+            for folder in {job.folder, *job.records}:
+                _clear(folder)
         _record(job)
     return words
 
@@ -273,11 +287,17 @@ def _clear(folder: Path) -> None:
 
 
 def _scores(job: Job) -> str:
-    score = load_json(job.folder / "summary.json").get("score", {})
-    shown = [(name, score.get(name)) for name in ("pretrained", "final", "best")]
+    """Of several seeds the means."""
+    summaries = [load_json(folder / "summary.json").get("score", {}) for folder in job.records]
+    names = {"pretrained": "pretrained", "final": "final", "best": "best"}
     if job.record["kind"] == "pretraining":
-        shown = [("score", score.get("pretrained"))]
-    return "".join(f"{name} {value:.1f}, " for name, value in shown if value is not None)
+        names = {"score": "pretrained"}
+    shown = {shown: [scores.get(name) for scores in summaries] for shown, name in names.items()}
+    return "".join(
+        f"{name} {sum(values) / len(values):.1f}, "
+        for name, values in shown.items()
+        if None not in values
+    )
 
 
 def say(text: str) -> None:

@@ -187,8 +187,8 @@ def _place(trial: Trial) -> Iterator[tuple[Job, Callable[[], None]]]:
         wanted = [f"{name}/{file}" for file in store.names(name)]
         if job.needs is not None:
             needed = job.needs.folder.relative_to(scratch).as_posix()
-            kept = checkpoint(job.needs).name
-            files = [f for f in store.names(needed) if is_small(f) or f.endswith(f"/{kept}")]
+            kept = checkpoint(job.needs).relative_to(job.needs.folder).as_posix()
+            files = [f for f in store.names(needed) if is_small(f) or f == kept]
             wanted += [f"{needed}/{file}" for file in files]
         if store.has(f"{name}.log"):
             wanted.append(f"{name}.log")

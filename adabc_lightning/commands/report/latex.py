@@ -4,11 +4,15 @@ import re
 
 from adabc_lightning.commands.report.runs import Panel
 from adabc_lightning.commands.report.table import (
+    FALLS,
     FIELDS,
+    KEPT,
+    falls,
     iqm_text,
     plus_minus,
     reach_heading,
     reach_text,
+    share,
 )
 
 _SPECIAL = {
@@ -39,7 +43,21 @@ def to_latex(panels: list[Panel], rows: list[dict[str, object]]) -> str:
                 _line([curve.label, str(row["seeds"]), *cells, reach_text(row), iqm_text(row)])
             )
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+        if falls(table):
+            lines += _falls(panel, table)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _falls(panel: Panel, table: list[dict[str, object]]) -> list[str]:
+    """The second table, of what was lost."""
+    heads = ["variant", *FALLS.values(), KEPT]
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escaped(panel.title)}: falls}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule"]
+    lines += [_line(heads), r"\midrule"]
+    for curve, row in zip(panel.curves, table, strict=True):
+        cells = [plus_minus(row[field], row[f"{field}_stderr"]) for field in FALLS]
+        lines.append(_line([curve.label, *cells, share(row["worst_kept"])]))
+    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
 
 
 def escaped(text: str) -> str:

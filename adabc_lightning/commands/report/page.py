@@ -14,13 +14,17 @@ from adabc_lightning.commands.report.reach import steps_to
 from adabc_lightning.commands.report.runs import Panel, Run, find_runs, mixed_sources, panels
 from adabc_lightning.commands.report.series import points_for, section
 from adabc_lightning.commands.report.table import (
+    FALLS,
     FIELDS,
+    KEPT,
+    falls,
     iqm_text,
     number,
     plus_minus,
     reach_heading,
     reach_text,
     rows,
+    share,
 )
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
@@ -30,10 +34,13 @@ MOST_COMPARED = 30  # curves of a matrix
 NOTE = """\
 Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Table: mean over seeds
 ± standard error; dip: after pre-training minus the worst evaluation of the first fifth of
-fine-tuning; steps to: median over seeds of the environment steps until an evaluation reaches that
-score (0: the pre-trained policy does). Curves: mean over seeds with its 95 % bootstrap interval,
-thin: the seeds. Losses and Q: means since the point before. Different datasets are different
-benchmarks: their numbers do not compare."""
+fine-tuning; drawdown: the largest fall below the best evaluation until then; swing: the mean change
+from one evaluation to the next, from the first on that has four fifths of the run's best; worst
+final / best: of the seed that keeps the smallest share of its best; these three count the
+pre-trained policy, too; steps to: median over seeds of the environment steps until an evaluation
+reaches that score (0: the pre-trained policy does). Curves: mean over seeds with its 95 % bootstrap
+interval, thin: the seeds. Losses and Q: means since the point before. Different datasets are
+different benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""
@@ -129,6 +136,8 @@ def _warnings(run: Run) -> list[str]:
 def _section(panel: Panel, table: list[dict[str, object]]) -> str:
     single = len(panel.curves) == 1 and len(panel.curves[0].runs) == 1
     numbers = _tiles(panel, table[0]) if single else _table(panel, table)
+    if not single and falls(table):
+        numbers += _falls(panel, table)
     return f"""<section class="panel"><h2>{escape(panel.title)}</h2>
 {numbers}
 <div class="legend"></div><div class="charts"></div>
@@ -142,7 +151,7 @@ def _tiles(panel: Panel, row: dict[str, object]) -> str:
     values = values_by_field(run, panel.unit)
     cells = [
         (name, _cell("dd", values[field], number(values[field]) or "–", field))
-        for field, name in FIELDS.items()
+        for field, name in {**FIELDS, **FALLS}.items()
     ]
     shown = reach_text(row) or "–"
     cells.append((reach_heading(row), _cell("dd", row["steps_to_level"], shown, "reach")))
@@ -180,6 +189,37 @@ def _table(panel: Panel, table: list[dict[str, object]]) -> str:
     )
 
 
+def _falls(panel: Panel, table: list[dict[str, object]]) -> str:
+    """The second table, of what was lost; narrow, so that a phone shows all of it."""
+    lines = []
+    for place, (curve, row) in enumerate(zip(panel.curves, table, strict=True)):
+        cells = [
+            _cell("td", row[field], plus_minus(row[field], row[f"{field}_stderr"]), field)
+            for field in FALLS
+        ]
+        cells.append(_cell("td", row["worst_kept"], share(row["worst_kept"]), "kept"))
+        alone = _of(curve.runs[0]) if len(curve.runs) == 1 else ""
+        lines.append(
+            f'<tr data-curve="{place}" {alone}><th scope="row">{escape(curve.label)}</th>'
+            f"{''.join(cells)}</tr>"
+        )
+        for run in curve.runs if len(curve.runs) > 1 else []:
+            values = run.summary[panel.unit]
+            cells = [
+                _cell("td", values.get(field), number(values.get(field)), field) for field in FALLS
+            ]
+            cells.append(_cell("td", values.get("kept"), share(values.get("kept")), "kept"))
+            lines.append(
+                f'<tr class="seed" {_of(run)}><th scope="row">seed {run.summary["seed"]}</th>'
+                f"{''.join(cells)}</tr>"
+            )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *FALLS.values(), KEPT])
+    return (
+        f'<div class="wide"><table><caption>falls, {panel.unit}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
 def _seed(run: Run, unit: str, level: Any, has_iqm: bool) -> str:
     values = values_by_field(run, unit)
     cells = [_cell("td", values[field], number(values[field]), field) for field in FIELDS]
@@ -195,7 +235,7 @@ def _seed(run: Run, unit: str, level: Any, has_iqm: bool) -> str:
 
 def values_by_field(run: Run, unit: str) -> dict[str, float | None]:
     """The numbers of one run's ``summary.json``."""
-    return {field: run.summary[unit].get(field) for field in FIELDS}
+    return {field: run.summary[unit].get(field) for field in (*FIELDS, *FALLS)}
 
 
 def _cell(tag: str, value: object, text: str, field: str) -> str:

@@ -17,6 +17,7 @@ from adabc_lightning.commands.experiment.results import RECORD, SCORES, load_jso
 from adabc_lightning.data import d4rl
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import load
+from adabc_lightning.run.outcomes import falls
 
 # Keys that tell runs of one method apart without changing it.
 NOT_THE_METHOD = ("seed_everything", "ckpt_path", "logging", "trainer")
@@ -252,6 +253,11 @@ def _read(folder: Path) -> Run | None:
     run = Run(folder, summary, config, record)
     if not run.evaluations():
         raise UserError(f"{folder / 'metrics.csv'} holds no evaluation")
+    for unit in ("score", "return"):
+        if "drawdown" not in summary[unit]:  # of an earlier version
+            rows = run.evaluations(*(name for name in (f"eval/{unit}",) if name in run.metrics))
+            after = [r[f"eval/{unit}"] for r in rows if r["env_steps"] and f"eval/{unit}" in r]
+            summary[unit] |= falls(summary[unit].get("pretrained"), after)
     return run
 
 

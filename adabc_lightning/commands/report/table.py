@@ -15,22 +15,26 @@ FIELDS = {
     "pretrained": "after pre-training",
     "final": "final",
     "best": "best",
-    "dip": "dip",
     "online_mean": "mean of fine-tuning",
 }
+FALLS = {"dip": "dip", "drawdown": "drawdown", "swing": "swing"}  # in a table of their own
+KEPT = "worst final / best"
 REPETITIONS = 2_000  # bootstrap resamples of an interval
 NOTE = f"""\
 Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
-standard error of the mean. *dip*: after pre-training minus the worst evaluation of the first fifth
-of fine-tuning. *IQM*: interquartile mean over seeds of the mean of fine-tuning, with a 95 %
-stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable); below four seeds
-nothing is cut off, and it is the mean. *steps to*: median over seeds of the environment steps until
-an evaluation reaches the score (0: the pre-trained policy does; never: fewer than half do); unless
-`--reach` names one, it is the highest multiple of 10 that half of the table's runs reach. Different
-datasets are different benchmarks: their numbers do not compare. Tasks of one benchmark with the
-same variants and seeds have a table over all of them: the IQM over runs and tasks, and *P*, the
-probability that a run of the first variant has a higher mean of fine-tuning than one of the row's
-on the same task.
+standard error of the mean. *IQM*: interquartile mean over seeds of the mean of fine-tuning, with a
+95 % stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable); below four
+seeds nothing is cut off, and it is the mean. *steps to*: median over seeds of the environment steps
+until an evaluation reaches the score (0: the pre-trained policy does; never: fewer than half do);
+unless `--reach` names one, it is the highest multiple of 10 that half of the table's runs reach.
+What was lost has a table of its own. *dip*: after pre-training minus the worst evaluation of the
+first fifth of fine-tuning. *drawdown*: the largest fall below the best evaluation until then.
+*swing*: the mean change from one evaluation to the next, up or down, from the first on that has
+four fifths of the run's best. *{KEPT}*: of the seed that keeps the smallest share of its best.
+These three count the pre-trained policy's evaluation, too. Different datasets are different
+benchmarks: their numbers do not compare. Tasks of one benchmark with the same variants and seeds
+have a table over all of them: the IQM over runs and tasks, and *P*, the probability that a run of
+the first variant has a higher mean of fine-tuning than one of the row's on the same task.
 """
 
 
@@ -116,9 +120,11 @@ def rows(
                 "unfinished": curve.unfinished,
                 "unit": panel.unit,
             }
-            for field in FIELDS:
+            for field in (*FIELDS, *FALLS):
                 numbers = statistic(values_of(curve, panel.unit, field))
                 row |= {field: numbers.mean, f"{field}_stderr": numbers.error}
+            kept = [k for k in values_of(curve, panel.unit, "kept") if k is not None]
+            row |= {"worst_kept": min(kept, default=None)}
             when = Reached(None, 0) if aim is None else reached(curve, panel.unit, aim)
             row |= {"level": aim, "steps_to_level": when.median, "reached_level": when.count}
             if intervals:
@@ -164,10 +170,31 @@ def to_markdown(
             if each:
                 lines += [_run_line(curve, i, panel.unit) for i in range(len(curve.runs))]
         lines.append("")
+        if falls(rows):
+            lines += _falls(panel, rows, each)
     lines += across
     if any(panel.unit == "return" for panel in panels):
         lines.append("Without reference returns there are no scores: such tables hold raw returns.")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def falls(table: list[dict[str, object]]) -> bool:
+    """Whether a panel's rows know of any fine-tuning that could have fallen."""
+    return any(row["drawdown"] is not None for row in table)
+
+
+def _falls(panel: Panel, table: list[dict[str, object]], each: bool) -> list[str]:
+    """The lines of the second table, of what was lost."""
+    names = ["variant", *FALLS.values(), KEPT]
+    lines = [_line(names), _line(["---"] * len(names))]
+    for curve, row in zip(panel.curves, table, strict=True):
+        cells = [plus_minus(row[field], row[f"{field}_stderr"]) for field in FALLS]
+        lines.append(_line([curve.label, *cells, share(row["worst_kept"])]))
+        for run in curve.runs if each else []:
+            values = run.summary[panel.unit]
+            cells = [*(number(values.get(field)) for field in FALLS), share(values.get("kept"))]
+            lines.append(_line([f"– seed {run.summary['seed']}", *cells]))
+    return [*lines, ""]
 
 
 def _run_line(curve: Curve, index: int, unit: str) -> str:
@@ -184,6 +211,11 @@ def _line(cells: list[str]) -> str:
 def number(value: object) -> str:
     """One decimal, a true minus sign; empty for what is not known."""
     return "" if value is None else f"{round(float(value), 1) + 0.0:.1f}".replace("-", "−")  # type: ignore[arg-type]
+
+
+def share(value: object) -> str:
+    """Two decimals; empty for what is not known."""
+    return "" if value is None else f"{round(float(value), 2) + 0.0:.2f}".replace("-", "−")  # type: ignore[arg-type]
 
 
 def plus_minus(mean: object, error: object) -> str:

@@ -1,0 +1,205 @@
+"""``experiment --replicas``: all seeds of a cell in one process, and the same rows as without."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import signal
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from test_experiment import TOY, toy_experiment
+
+from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks import Checkpointing
+from adabc_lightning.commands.experiment import command
+from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.runner import prepare
+from adabc_lightning.commands.report.runs import find_runs, panels
+
+CELL = """
+seeds: 2
+tasks: [toy]
+variants:
+  adaptive: {}
+"""
+NOT_THE_NUMBERS = ("seconds", "folder")  # columns of results.csv
+
+
+class InProcess:
+    """An engine that runs each job here and now, for want of seconds to start processes."""
+
+    busy, room = False, True
+
+    def __init__(self, *_: object) -> None:
+        self.over: list[tuple[Job, bool]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, job: Job) -> None:
+        try:
+            well = main(prepare(job)) == 0
+        except SystemExit:
+            well = False
+        self.over.append((job, well))
+
+    def ended(self) -> list[tuple[Job, bool]]:
+        over, self.over = self.over, []
+        return over
+
+    def stop(self) -> None:
+        raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a task, an experiment of one cell and what it makes without replicas."""
+    folder = tmp_path_factory.mktemp("replicas")
+    toy_experiment(folder, pair=CELL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(command, "Processes", InProcess)
+        assert main(["experiment", "pair", "--out", "single"]) == 0
+        assert main(["experiment", "pair", "--out", "all", "--replicas"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(command, "Processes", InProcess)
+
+
+def rows_of(path: str | Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_close(ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> None:
+    """Rows whose numbers agree within float error."""
+    assert len(ours) == len(theirs)
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row.keys() == expected.keys()
+        for name, value in row.items():
+            try:
+                wanted: Any = pytest.approx(float(expected[name]), rel=1e-4, abs=1e-5)
+                assert float(value) == wanted, name
+            except ValueError:
+                assert value == expected[name], name
+
+
+def test_rows_are_those_of_single_runs() -> None:
+    ours, theirs = rows_of("all/results.csv"), rows_of("single/results.csv")
+    assert [row["seed"] for row in ours] == ["0", "1"]
+    assert [row["folder"] for row in ours] == [f"toy/adaptive/seeds/replica_{i}" for i in (0, 1)]
+    for mine, its in zip(ours, theirs, strict=True):
+        assert_close(*(rows_of(f"{out}/{row['folder']}/metrics.csv")
+                       for out, row in (("all", mine), ("single", its))))  # fmt: skip
+        records = [json.loads(Path(out, row["folder"], "experiment.json").read_text())
+                   for out, row in (("all", mine), ("single", its))]  # fmt: skip
+        assert records[0] == records[1]
+        for row in (mine, its):
+            for name in NOT_THE_NUMBERS:
+                del row[name]
+    assert_close(ours, theirs)
+    # One process made the pre-trainings of all, which are each their own.
+    (folder,) = (path for path in Path("all/pretrained/toy").iterdir() if path.is_dir())
+    (alone, _) = sorted(path for path in Path("single/pretrained/toy").iterdir() if path.is_dir())
+    assert folder.name == alone.name.replace("seed0", "seeds")
+    for seed in (0, 1):
+        single = alone.with_name(alone.name.replace("seed0", f"seed{seed}"))
+        assert_close(
+            rows_of(folder / f"replica_{seed}/metrics.csv"), rows_of(single / "metrics.csv")
+        )
+
+
+def test_the_report_has_the_same_curves() -> None:
+    (ours,), (theirs,) = (panels(find_runs([Path(out)])[0]) for out in ("all", "single"))
+    assert ours.title == theirs.title
+    for panel in (ours, theirs):
+        (curve,) = panel.curves
+        assert curve.label == "adaptive"
+        assert [run.summary["seed"] for run in curve.runs] == [0, 1]
+
+
+def test_goes_on_with_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Checkpointing._asked
+
+    def ask(self: Checkpointing, data: Any) -> int | None:
+        return signal.SIGTERM if data.env_steps == 6 else asked(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpointing, "_asked", ask)
+        with pytest.raises(SystemExit) as ended:
+            main(["experiment", "pair", "--out", "cut", "--replicas"])
+        assert ended.value.code == 1
+    assert main(["experiment", "pair", "--out", "cut", "--replicas", "--dry-run"]) == 0
+    *commands, about = capsys.readouterr().out.splitlines()[-2:]
+    last = "--trainer.default_root_dir cut/toy/adaptive/seeds --ckpt_path last"
+    assert commands == [f"python -m adabc_lightning fit {last}"]
+    assert about == "# 2 pre-trainings, 2 runs; 2 of them left, 16 gradient updates"
+    assert main(["experiment", "pair", "--out", "cut", "--replicas"]) == 0
+    for seed in (0, 1):  # bit for bit
+        cut, uncut = (Path(out, f"toy/adaptive/seeds/replica_{seed}") for out in ("cut", "all"))
+        assert (cut / "metrics.csv").read_text() == (uncut / "metrics.csv").read_text()
+    before = {p: p.stat().st_mtime_ns for p in Path("cut").rglob("*/*") if p.is_file()}
+    assert main(["experiment", "pair", "--out", "cut", "--replicas"]) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("all", r"all/pretrained/toy/\w+-seeds was run with --replicas; do as then, or choose"),
+        ("single --replicas", r"single/pretrained/toy/\w+-seed\d was run without --replicas; do"),
+        ("all --replicas --seeds 3", r"-seeds holds a run with other model.replicas; choose"),
+    ],
+)
+def test_other_runs_are_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "pair", "--out", *words.split()]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert re.search(said, message)
+
+
+def test_a_config_that_has_changed_since(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("all", "changed")
+    config = Path("changed/toy/adaptive/seeds/config.yaml")
+    config.write_text(config.read_text().replace("num_critics: 3", "num_critics: 4"))
+    assert main(["experiment", "pair", "--out", "changed", "--replicas"]) == 2
+    said = "changed/toy/adaptive/seeds holds a run with other model.num_critics than planned; remo"
+    assert said in capsys.readouterr().err
+
+
+def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever cannot be replicated runs singly; of one seed there is nothing to replicate."""
+
+    def plan(words: str) -> list[str]:
+        assert main(["experiment", *shlex.split(words), "--replicas", "--dry-run"]) == 0
+        *commands, _ = capsys.readouterr().out.splitlines()
+        return [
+            f"{words[words.index('--trainer.default_root_dir') + 1]}"
+            f" {words[words.index('--model.replicas') + 1] if '--model.replicas' in words else 1}"
+            for words in map(shlex.split, commands)
+            if "--ckpt_path" in words
+        ]
+
+    Path("e.yaml").write_text(
+        "seeds: 2\ntasks: [toy, robot]\nvariants:\n"
+        "  a: {options: {alpha.kp: 0}}\n  two: {options: {trainer.devices: 2}}\n"
+    )
+    Path("robot.yaml").write_text(TOY.replace("InvertedPendulum-v5", "log:folder"))
+    assert plan("e --out o") == [
+        *("o/toy/a/seeds 2", "o/toy/two/seed0 1", "o/toy/two/seed1 1"),
+        *("o/robot/a/seed0 1", "o/robot/a/seed1 1", "o/robot/two/seed0 1", "o/robot/two/seed1 1"),
+    ]
+    assert plan("pair --out o --seeds 1") == ["o/toy/adaptive/seed0 1"]
+    assert plan("pair --out o --seeds 3") == ["o/toy/adaptive/seeds 3"]
