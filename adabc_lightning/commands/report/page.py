@@ -36,11 +36,11 @@ Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Tabl
 ± standard error; dip: after pre-training minus the worst evaluation of the first fifth of
 fine-tuning; drawdown: the largest fall below the best evaluation until then; swing: the mean change
 from one evaluation to the next, from the first on that has four fifths of the run's best; worst
-final / best: of the seed that keeps the smallest share of its best; these three count the
-pre-trained policy, too; steps to: median over seeds of the environment steps until an evaluation
-reaches that score (0: the pre-trained policy does). Curves: mean over seeds with its 95 % bootstrap
-interval, thin: the seeds. Losses and Q: means since the point before. Different datasets are
-different benchmarks: their numbers do not compare."""
+kept: the final evaluation as a share of the run's best, of the seed with the smallest; these three
+count the pre-trained policy, too; steps to: median over seeds of the environment steps until an
+evaluation reaches that score (0: the pre-trained policy does). Curves: mean over seeds with its
+95 % bootstrap interval, thin: the seeds. Losses and Q: means since the point before. Different
+datasets are different benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""

@@ -18,7 +18,7 @@ FIELDS = {
     "online_mean": "mean of fine-tuning",
 }
 FALLS = {"dip": "dip", "drawdown": "drawdown", "swing": "swing"}  # in a table of their own
-KEPT = "worst final / best"
+KEPT = "worst kept"
 REPETITIONS = 2_000  # bootstrap resamples of an interval
 NOTE = f"""\
 Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
@@ -30,11 +30,12 @@ unless `--reach` names one, it is the highest multiple of 10 that half of the ta
 What was lost has a table of its own. *dip*: after pre-training minus the worst evaluation of the
 first fifth of fine-tuning. *drawdown*: the largest fall below the best evaluation until then.
 *swing*: the mean change from one evaluation to the next, up or down, from the first on that has
-four fifths of the run's best. *{KEPT}*: of the seed that keeps the smallest share of its best.
-These three count the pre-trained policy's evaluation, too. Different datasets are different
-benchmarks: their numbers do not compare. Tasks of one benchmark with the same variants and seeds
-have a table over all of them: the IQM over runs and tasks, and *P*, the probability that a run of
-the first variant has a higher mean of fine-tuning than one of the row's on the same task.
+four fifths of the run's best. *{KEPT}*: the final evaluation as a share of the run's best, of the
+seed with the smallest. These three count the pre-trained policy's evaluation, too. Different
+datasets are different benchmarks: their numbers do not compare. Tasks of one benchmark with the
+same variants and seeds have a table over all of them: the IQM over runs and tasks, and *P*, the
+probability that a run of the first variant has a higher mean of fine-tuning than one of the row's
+on the same task.
 """
 
 
