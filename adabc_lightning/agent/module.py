@@ -178,6 +178,9 @@ class OffToOnModule(Parts):
         self._live_policy = LivePolicy(self.actor)
         low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
         self._half_A = (high_A - low_A) / 2
+        free_A = self.actor.action_low < self.actor.action_high
+        self._free_actions: Tensor | None
+        self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
         for name, value in self.method.turn(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
@@ -340,6 +343,7 @@ class OffToOnModule(Parts):
                 **self._constants,  # type: ignore[arg-type]
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
+                free_actions=self._free_actions,
                 online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
             ),
