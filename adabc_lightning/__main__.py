@@ -13,6 +13,7 @@ from adabc_lightning.errors import UserError, nearest, one_line
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
 from adabc_lightning.run.output import Answering, lasting, open_streams
+from adabc_lightning.run.threads import Neighbours
 
 USAGE = """\
 usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
@@ -145,6 +146,7 @@ def _execute(arguments: list[str]) -> int:
     dry = command == "fit" and "--dry-run" in words
     words = [word for word in words if not (dry and word == "--dry-run")]
     files, options = resolve(command, words)
+    neighbours = Neighbours()  # seen during the seconds that importing takes
     gc.disable()  # a quarter of the time that importing PyTorch takes
     from adabc_lightning.run.runtime import tune
 
@@ -153,7 +155,7 @@ def _execute(arguments: list[str]) -> int:
 
     gc.enable()
     line = shlex.join(["python", "-m", "adabc_lightning", *arguments])
-    run(command, files, options, line, dry=dry)
+    run(command, files, options, line, dry=dry, neighbours=neighbours)
     return 0
 
 

@@ -190,8 +190,8 @@ class OffToOnModule(Parts):
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
         self._engine_made = False
-        self._engine_before: dict[str, str] | None = None
-        """Name and device of what makes the updates, or made them before a checkpoint."""
+        self._engine_before: dict[str, Any] | None = None
+        """Name, device and threads of what makes the updates, or made them before a checkpoint."""
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -379,7 +379,11 @@ class OffToOnModule(Parts):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counter, generator and the metrics gathered so far; plain containers only."""
         if self._engine_made:
-            self._engine_before = {"name": self._engine.name, "device": self.device.type}
+            self._engine_before = {
+                "name": self._engine.name,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            }
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
             "online_updates": self.online_updates,
