@@ -12,7 +12,8 @@ from adabc_lightning import __version__
 from adabc_lightning.errors import UserError, nearest, one_line
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
-from adabc_lightning.run.output import lasting, open_streams
+from adabc_lightning.run.output import Answering, lasting, open_streams
+from adabc_lightning.run.threads import Neighbours
 
 USAGE = """\
 usage: python -m adabc_lightning COMMAND [--config NAME]... [--KEY VALUE]...
@@ -97,13 +98,17 @@ def main(arguments: list[str] | None = None) -> int:
         about what the user gave, or 141 where nobody reads what is printed.
     """
     open_streams()
-    with lasting("stderr"):
+    with lasting("stderr"), lasting("stdout", Answering):
         return _main(sys.argv[1:] if arguments is None else arguments)
 
 
 def _main(arguments: list[str]) -> int:
     try:
-        status = _execute(arguments)
+        try:
+            status = _execute(arguments)
+        except SystemExit:  # of a library that has printed what it was asked for
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return status
     except UserError as error:
@@ -141,6 +146,7 @@ def _execute(arguments: list[str]) -> int:
     dry = command == "fit" and "--dry-run" in words
     words = [word for word in words if not (dry and word == "--dry-run")]
     files, options = resolve(command, words)
+    neighbours = Neighbours()  # seen during the seconds that importing takes
     gc.disable()  # a quarter of the time that importing PyTorch takes
     from adabc_lightning.run.runtime import tune
 
@@ -149,7 +155,7 @@ def _execute(arguments: list[str]) -> int:
 
     gc.enable()
     line = shlex.join(["python", "-m", "adabc_lightning", *arguments])
-    run(command, files, options, line, dry=dry)
+    run(command, files, options, line, dry=dry, neighbours=neighbours)
     return 0
 
 

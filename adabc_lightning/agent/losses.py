@@ -113,9 +113,17 @@ def critic_loss(q_NB: Tensor, target_B: Tensor) -> Tensor:
     return (q_NB - target_B.unsqueeze(-2)).square().mean((-2, -1))
 
 
-def behavior_cloning(policy_action_BA: Tensor, action_BA: Tensor) -> Tensor:
+def behavior_cloning(
+    policy_action_BA: Tensor, action_BA: Tensor, free_A: Tensor | None = None
+) -> Tensor:
     """mean((π(s) − a)²) over batch and action dimensions   (the BC term of Eqs. 1 and 4)
 
+    Args:
+        policy_action_BA: π(s).
+        action_BA: the data's actions.
+        free_A: which dimensions can vary: an action that is fixed is no distance and has no share
+            of the mean, so that α weighs the same with and without it. None: all.
+    Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
     if policy_action_BA.shape != action_BA.shape:
@@ -123,7 +131,10 @@ def behavior_cloning(policy_action_BA: Tensor, action_BA: Tensor) -> Tensor:
             f"behavior_cloning: policy actions {tuple(policy_action_BA.shape)} and data actions "
             f"{tuple(action_BA.shape)} must agree"
         )
-    return (policy_action_BA - action_BA).square().mean((-2, -1))
+    square_BA = (policy_action_BA - action_BA).square()
+    if free_A is None:
+        return square_BA.mean((-2, -1))
+    return torch.where(free_A, square_BA, 0).sum(-1).mean(-1) / free_A.sum()
 
 
 def actor_loss(
@@ -132,6 +143,7 @@ def actor_loss(
     policy_action_BA: Tensor,
     action_BA: Tensor,
     alpha: Tensor | float,
+    free_A: Tensor | None = None,
 ) -> Tensor:
     """Normalised value of the policy against α times its distance from the data.
 
@@ -145,6 +157,7 @@ def actor_loss(
         policy_action_BA: π(s).
         action_BA: the data's actions.
         alpha: weight of the behaviour-cloning term, ≥ 0.
+        free_A: see :func:`behavior_cloning`.
     Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
@@ -154,7 +167,8 @@ def actor_loss(
             f"actions {tuple(action_BA.shape)} must be [N, B], [B] and [B, A]"
         )
     normalizer = normalizer_q_B.detach().abs().mean(-1)
-    return -q_NB.mean((-2, -1)) / normalizer + alpha * behavior_cloning(policy_action_BA, action_BA)
+    distance = behavior_cloning(policy_action_BA, action_BA, free_A)
+    return -q_NB.mean((-2, -1)) / normalizer + alpha * distance
 
 
 def gaussian_log_prob(action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor) -> Tensor:

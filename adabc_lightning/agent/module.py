@@ -178,6 +178,9 @@ class OffToOnModule(Parts):
         self._live_policy = LivePolicy(self.actor)
         low_A, high_A = (np.array(end, np.float32) for end in (spec.action_low, spec.action_high))
         self._half_A = (high_A - low_A) / 2
+        free_A = self.actor.action_low < self.actor.action_high
+        self._free_actions: Tensor | None
+        self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
         self.register_buffer("alpha", torch.tensor(float(alpha_offline)))
         for name, value in self.method.turn(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
@@ -187,8 +190,8 @@ class OffToOnModule(Parts):
         self.matmul_precision = matmul_precision
         self._engine: Engine = Eager()
         self._engine_made = False
-        self._engine_before: dict[str, str] | None = None
-        """Name and device of what makes the updates, or made them before a checkpoint."""
+        self._engine_before: dict[str, Any] | None = None
+        """Name, device and threads of what makes the updates, or made them before a checkpoint."""
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -340,6 +343,7 @@ class OffToOnModule(Parts):
                 **self._constants,  # type: ignore[arg-type]
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
+                free_actions=self._free_actions,
                 online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
             ),
@@ -375,7 +379,11 @@ class OffToOnModule(Parts):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counter, generator and the metrics gathered so far; plain containers only."""
         if self._engine_made:
-            self._engine_before = {"name": self._engine.name, "device": self.device.type}
+            self._engine_before = {
+                "name": self._engine.name,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            }
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
             "online_updates": self.online_updates,

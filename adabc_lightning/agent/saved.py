@@ -48,10 +48,11 @@ class AgentProgress(Saved):
 
 
 class Engine(Saved):
-    """What made the updates, and on which kind of device."""
+    """What made the updates, on which kind of device, and with how many threads of the CPU."""
 
     name: Text
     device: Text
+    threads: Count = absent()  # in checkpoints of earlier versions
 
 
 class AgentCounters(AgentProgress):

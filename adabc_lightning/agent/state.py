@@ -82,6 +82,8 @@ class UpdateOptions:
     target_rule: TargetRule
     action_low: Tensor
     action_high: Tensor
+    free_actions: Tensor | None = None
+    """Which action dimensions ``[A]`` can vary; None: all."""
     critic_norm: Norm | None = None
     """Where the critics' hidden layers are normalised, if they are."""
     online: bool = False

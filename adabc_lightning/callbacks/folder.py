@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
@@ -13,6 +14,7 @@ from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, TensorBoard, finish_loggers, make_loggers
+from adabc_lightning.run.threads import Threads
 from adabc_lightning.run.yaml_core import load_yaml
 
 
@@ -46,11 +48,19 @@ class RunFolder(Callback):
         logging: which loggers to start.
         lock: of the folder; whoever made it releases it.
         resumes: whether the folder's own run goes on.
+        threads: of the CPU and why so many; None where nobody has chosen them.
     """
 
-    def __init__(self, config: str, logging: Logging, lock: FolderLock, resumes: bool) -> None:
+    def __init__(
+        self,
+        config: str,
+        logging: Logging,
+        lock: FolderLock,
+        resumes: bool,
+        threads: Threads | None = None,
+    ) -> None:
         self.config, self.logging = config, logging
-        self.lock, self.resumes = lock, resumes
+        self.lock, self.resumes, self.threads = lock, resumes, threads
         self._card: dict[str, Any] | None = None
         self.begun = False  # whether all that a checkpoint holds was taken
 
@@ -72,7 +82,8 @@ class RunFolder(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         line = (
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
-            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}; {folder}"
+            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}"
+            f"{self._threads(pl_module)}; {folder}"
         )
         print(one_line(line), file=sys.stderr)
         step = pl_module.gradient_updates + data.env_steps if self.resumes else None
@@ -88,6 +99,14 @@ class RunFolder(Callback):
                 self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
             except Exception as error:  # a run never fails for its logger
                 warn(f"Weights & Biases has no card of the dataset: {error}")
+
+    def _threads(self, pl_module: LightningModule) -> str:
+        """What is said of them; where several processes share the cores, Lightning has shared."""
+        if self.threads is None or pl_module.device.type != "cpu":
+            return ""
+        count = torch.get_num_threads()
+        same = count == self.threads.count
+        return f", {self.threads if same else Threads(count, 'its share')}"
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the loggers write what they still hold."""

@@ -49,6 +49,7 @@ from adabc_lightning.run.moved import translated_word
 from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.threads import Neighbours, Threads, settle
 
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
 _ONE_PASS: dict[str, tuple[Any, ...]] = {
@@ -74,6 +75,7 @@ class CommandLine(LightningCLI):
         lock: for the run's folder.
         line: the command line as it was given, for ``summary.json``.
         dry: only plan; nothing is locked, fetched or written.
+        neighbours: who tells how many cores are free; None leaves the threads as they are.
     Raises: UserError: anything wrong with what the user gave.
     """
 
@@ -81,6 +83,8 @@ class CommandLine(LightningCLI):
     replicas: Replicas | None = None  # where several agents are trained
     follows = False  # whether this process is another than rank zero of several
     planned_devices = 1  # of a dry run
+    threads: Threads | None = None  # where they were chosen here
+    _had_threads: int | None = None  # those of the run that goes on
 
     def __init__(
         self,
@@ -91,7 +95,9 @@ class CommandLine(LightningCLI):
         line: str = "",
         *,
         dry: bool = False,
+        neighbours: Neighbours | None = None,
     ) -> None:
+        self.neighbours = neighbours
         self.command, self.files, self.lock, self.line, self.dry = command, files, lock, line, dry
         # Before a class is imported, whatever part of the config names it.
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
@@ -200,7 +206,25 @@ class CommandLine(LightningCLI):
         count = self.config.model.replicas
         with _muted(self.follows):
             self.checkpoint = checkpoint_to_resume(
-                self.folder, self.config.ckpt_path, check_run, count
+                self.folder, self.config.ckpt_path, self._check, count
+            )
+            if self.neighbours is not None:
+                self._settle(self.neighbours)
+
+    def _check(self, content: Any) -> None:
+        """See :func:`check_run`; takes note of the threads that its numbers may depend on."""
+        check_run(content)
+        engine = content.get("replicas", [content])[0]["agent"].get("engine")
+        self._had_threads = (engine or {}).get("threads")
+
+    def _settle(self, neighbours: Neighbours) -> None:
+        """Chooses the threads; a run that goes on keeps those that it had."""
+        had = self._had_threads if self.resumes else None
+        self.threads = settle(neighbours, had)
+        if had and self.threads.count != had:
+            warn(
+                f"this run had {had} threads and goes on with {self.threads}: the last bits of its "
+                "numbers may differ from those of an uncut run"
             )
 
     def instantiate_classes(self) -> None:
@@ -250,7 +274,9 @@ class CommandLine(LightningCLI):
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
         extra: list[Callback] = [Summary(self.line)]
-        self.run_folder = RunFolder(text, self.config_init.logging, self.lock, self.resumes)
+        self.run_folder = RunFolder(
+            text, self.config_init.logging, self.lock, self.resumes, self.threads
+        )
         if self.command == "fit":
             extra.append(self.run_folder)
         if options.enable_progress_bar is not False:
@@ -371,12 +397,20 @@ class CommandLine(LightningCLI):
 
 
 def run(
-    command: str, files: list[Path], options: list[str], line: str = "", *, dry: bool = False
+    command: str,
+    files: list[Path],
+    options: list[str],
+    line: str = "",
+    *,
+    dry: bool = False,
+    neighbours: Neighbours | None = None,
 ) -> None:
     """Executes ``fit`` or ``validate``; arguments and errors as :class:`CommandLine`."""
     quieten()
     with FolderLock("a run", "--trainer.default_root_dir") as lock:
-        command_line = CommandLine(command, files, options, lock, line, dry=dry)
+        command_line = CommandLine(
+            command, files, options, lock, line, dry=dry, neighbours=neighbours
+        )
         getattr(command_line, command)()
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from adabc_lightning.errors import UserError
+
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -28,7 +30,7 @@ class Lasting:
         try:
             return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: the object was closed
-            self._lead_nowhere(error)
+            self._failed(error)
             return len(text)
 
     def flush(self) -> None:
@@ -36,28 +38,41 @@ class Lasting:
         try:
             self._stream.flush()
         except (OSError, ValueError) as error:
-            self._lead_nowhere(error)
+            self._failed(error)
 
-    def _lead_nowhere(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         if isinstance(error, OSError):  # else its number may be another file's by now
             with suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
+class Answering(Lasting):
+    """A text stream for the answer of a command, which is worth nothing if nobody gets it."""
+
+    def _failed(self, error: Exception) -> None:
+        """Raises: UserError: it cannot be written, but for a pipe that nobody reads any more."""
+        if isinstance(error, BrokenPipeError) or not isinstance(error, OSError):
+            raise error
+        super()._failed(error)
+        raise UserError(f"standard output cannot be written: {error.strerror}")
+
+
 @contextmanager
-def lasting(name: str) -> Iterator[None]:
-    """Makes ``sys.stdout`` or ``sys.stderr`` a :class:`Lasting` stream.
+def lasting(name: str, kind: type[Lasting] = Lasting) -> Iterator[None]:
+    """Makes ``sys.stdout`` or ``sys.stderr`` a :class:`Lasting` stream, or an :class:`Answering`.
 
     Args:
         name: ``"stdout"`` or ``"stderr"``.
+        kind: what it becomes.
     """
     before = getattr(sys, name)
-    stream = Lasting(before)
+    stream = kind(before)
     setattr(sys, name, stream)
     try:
         yield
     finally:
-        stream.flush()
+        with suppress(UserError, BrokenPipeError):  # what ends it has been said
+            stream.flush()
         setattr(sys, name, before)
 
 

@@ -4,12 +4,14 @@ import ctypes
 import os
 import sys
 
+from adabc_lightning.run.threads import spin_less
+
 # glibc's mallopt parameters and the values that keep freed tensors inside the process.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def tune() -> None:
-    """Allocator, denormals and NumPy's threads.
+    """Allocator, denormals, NumPy's threads, and how PyTorch's wait for each other.
 
     * glibc gives large tensors back to the kernel at each free and pays for every page again
       at the next allocation; docs/performance.md has what keeping them is worth.
@@ -18,6 +20,7 @@ def tune() -> None:
     """
     # NumPy acts on one observation, or a few: threads cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    spin_less()
     if sys.platform == "linux":
         try:
             libc = ctypes.CDLL("libc.so.6")

@@ -89,6 +89,23 @@ def test_critic_loss_and_gradient() -> None:
     assert q_NB.grad.tolist() == [[-0.5, -1.0], [0.5, 0.5]]  # 2 · error / 4
 
 
+def test_fixed_actions_have_no_share_of_behavior_cloning() -> None:
+    policy_action_BA = torch.tensor([[1.0, 0.5, -1.0], [2.0, 0.5, 0.0]], requires_grad=True)
+    action_BA = torch.tensor([[0.0, 0.5, 0.0], [2.0, 0.7, 0.0]])
+    free_A = torch.tensor([True, False, True])
+    loss = behavior_cloning(policy_action_BA, action_BA, free_A)
+    assert loss.item() == 0.5  # (1 + 0 + 1 + 0) / (2 rows × 2 actions that can vary)
+    loss.backward()
+    assert torch.equal(policy_action_BA.grad, torch.tensor([[0.5, 0, -0.5], [0, 0, 0]]))
+    without = behavior_cloning(policy_action_BA[:, ::2], action_BA[:, ::2])
+    assert torch.equal(loss, without)
+    q_NB, one_B = torch.full((2, 2), 3.0), torch.ones(2)
+    whole = actor_loss(q_NB, one_B, policy_action_BA, action_BA, 0.4, free_A)
+    assert whole.item() == pytest.approx(-3 + 0.4 * 0.5)
+    replicas = behavior_cloning(policy_action_BA.expand(4, 2, 3), action_BA.expand(4, 2, 3), free_A)
+    assert torch.equal(replicas, loss.expand(4))
+
+
 def test_behavior_cloning_and_gradient() -> None:
     policy_action_BA = torch.tensor([[1.0, 0.0], [0.0, -1.0]], requires_grad=True)
     loss = behavior_cloning(policy_action_BA, torch.tensor([[0.0, 0.0], [2.0, 0.0]]))

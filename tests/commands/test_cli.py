@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     said, *more = result.stderr.splitlines()
     assert not more, result.stderr
-    assert said.startswith("hopper-medium-replay (99,970 transitions) → Hopper-v5, on cpu; ")
+    assert said.startswith("hopper-medium-replay (99,970 transitions) → Hopper-v5, on cpu, 1 ")
     (folder,) = (home / "runs").iterdir()
     assert folder.name.startswith("Hopper-v5-seed0-")
     assert result.stdout.startswith("score: pretrained ")

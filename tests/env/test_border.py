@@ -154,6 +154,8 @@ def test_a_run_with_fixed_actions(tmp_path: Path) -> None:
     values = measure(module, batch, None)
     free = (module.actor(batch["observation"]) - batch["action"])[:, :1].detach()
     own = behavior_cloning(free / 0.2, torch.zeros_like(free)).sqrt()
+    options = module.work(batch.unsqueeze(0), module.agent_state()).options
+    assert options.free_actions.tolist() == [True, False, False]  # those that α weighs
     assert values["diagnostics/action_distance"] == pytest.approx(float(own), rel=1e-4)
     assert 0 <= values["diagnostics/saturated"] <= 1
 

@@ -108,6 +108,44 @@ def test_a_stream_that_fails_leads_nowhere_from_then_on(monkeypatch: pytest.Monk
     assert Lasting(pipe).write("closed") == 6
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full disk")
+@pytest.mark.parametrize(
+    "line", ["--version", "fit --help", "fit --print_config", "inspect log.hdf5", "bench --help"]
+)
+def test_an_answer_that_cannot_be_written_is_said_in_one_line(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        try:
+            status: Any = main(line.split())
+        except SystemExit as ended:
+            status = ended.code
+        assert sys.stdout is full
+    assert status == 2
+    said = "error: standard output cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("line", ["--version", "fit --print_config"])
+def test_a_reader_that_has_gone_is_said_by_the_status(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    own = os.dup(1)
+    try:
+        os.dup2(writer, 1)
+        with open(writer, "w") as pipe:
+            monkeypatch.setattr(sys, "stdout", pipe)
+            assert main(line.split()) == 128 + signal.SIGPIPE
+            os.dup2(1, writer)  # what is left in it goes where the rest went
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+    assert capsys.readouterr().err == ""
+
+
 class Asks(Callback):
     """Signals the process as often as is said, at one update, and once more when it is stopped."""
 

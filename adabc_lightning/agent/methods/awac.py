@@ -118,7 +118,9 @@ class AWAC(Method):
         loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(mean_BA.detach(), action_BA),
+            "loss/behavior_cloning": behavior_cloning(
+                mean_BA.detach(), action_BA, options.free_actions
+            ),
             "q/policy": value_B.mean(-1),
         }
         metrics = descend(actor, loss, metrics, options)

@@ -132,6 +132,8 @@ class IQL(Method):
         policy_action_BA = mean_BA.detach() * half_A + middle_A
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(policy_action_BA, action_BA),
+            "loss/behavior_cloning": behavior_cloning(
+                policy_action_BA, action_BA, options.free_actions
+            ),
         }
         return descend(actor, loss, metrics, options)

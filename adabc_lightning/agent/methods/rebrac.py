@@ -162,7 +162,9 @@ class ReBRAC(Method):
         loss = penalised_actor_loss(q_B, normalizer, distance_B, dials["actor_weight"])
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA),
+            "loss/behavior_cloning": behavior_cloning(
+                policy_action_BA.detach(), action_BA, options.free_actions
+            ),
             "q/policy": q_B.detach().mean(-1),
         }
         return descend(actor, loss, metrics, options)

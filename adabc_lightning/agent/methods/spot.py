@@ -205,7 +205,9 @@ class SPOT(Method):
         loss = penalised_actor_loss(q_B, normalizer, penalty_B, dials["support_weight"])
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(action_BA.detach(), batch["action"]),
+            "loss/behavior_cloning": behavior_cloning(
+                action_BA.detach(), batch["action"], options.free_actions
+            ),
             "loss/support": penalty_B.detach().mean(-1),
             "q/policy": q_B.detach().mean(-1),
         }

@@ -107,10 +107,11 @@ class TD3BC(Method):
         if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
             (mean,) = options.average([normalizer_q_B.abs().mean()])
             normalizer_q_B = mean.expand_as(normalizer_q_B)
-        loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, dials["alpha"])
+        free_A = options.free_actions
+        loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, dials["alpha"], free_A)
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA),
+            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA, free_A),
             "q/policy": q_NB.detach().mean((-2, -1)),
         }
         metrics = descend(actor, loss, metrics, options)

@@ -21,6 +21,7 @@ from adabc_lightning.commands.doctor.rendering import rendering, simulation
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
+from adabc_lightning.run.threads import Neighbours
 
 EPILOG = """\
 --config and --KEY VALUE are those of fit; without them it looks at the defaults (Hopper, the
@@ -90,13 +91,14 @@ def examine(
         files, keys: the chosen config.
         report: gets the plan, the speed and the seconds of the run.
     """
+    neighbours = Neighbours()
     yield from machine()
     yield from packages()
     yield simulation()
     if bad := importable():
         yield bad
         return
-    yield accelerators()
+    yield accelerators(neighbours)
     wanted = last_value(keys, "--logging.wandb") or merged(files, {})["logging"]["wandb"]
     yield weights_and_biases(str(wanted))
     yield rendering()

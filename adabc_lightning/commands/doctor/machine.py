@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from adabc_lightning.commands.doctor.finding import Finding
-from adabc_lightning.commands.experiment.command import cores
+from adabc_lightning.run.threads import Neighbours, cores, settle
 
 LITTLE_MEMORY, LITTLE_DISK = 2e9, 1e9  # bytes; a run of the paper's size takes about a third
 PACKAGE = "adabc_lightning"
@@ -108,8 +108,12 @@ def packages() -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def accelerators() -> Finding:
-    """What Lightning would choose, and what it would leave unused."""
+def accelerators(neighbours: Neighbours) -> Finding:
+    """What Lightning would choose, and what it would leave unused.
+
+    Args:
+        neighbours: made a while ago, for the threads that a run would take now.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -120,7 +124,7 @@ def accelerators() -> Finding:
         return Finding("accelerator", f"{', '.join(names)}; CUDA {torch.version.cuda}")
     if torch.backends.mps.is_available():
         return Finding("accelerator", "Apple's GPU (MPS)")
-    threads = f"runs use the CPU, {torch.get_num_threads()} threads"
+    threads = f"runs use the CPU, {settle(neighbours)}"
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return Finding(
             "accelerator", f"an NVIDIA device that torch {torch.__version__} cannot use; {threads}",

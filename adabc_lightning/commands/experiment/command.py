@@ -24,6 +24,7 @@ from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.threads import cores
 
 STAGES = ("pretrainings", "runs")
 EPILOG = """\
@@ -41,13 +42,6 @@ experiment was planned counts as failed.
 
 experiments (a file of your own works, too; look at experiments/fig1.yaml):
 """
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def parser() -> Options:
