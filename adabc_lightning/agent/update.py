@@ -98,6 +98,16 @@ def frozen(weights: Weights) -> Weights:
     return tuple(weight.detach() for weight in weights)
 
 
+def as_one(per_update: Tensor, batch_dims: int) -> Tensor:
+    """``[*, G·B, …]`` of what G updates have, ``[G, *, B, …]``.
+
+    Args:
+        per_update: a field of G batches, or a draw of G updates.
+        batch_dims: how many dimensions ``[G, *, B]`` are.
+    """
+    return per_update.movedim(0, batch_dims - 2).flatten(batch_dims - 2, batch_dims - 1)
+
+
 def first_member(weights: Weights) -> Weights:
     """Weights ``[*, 1, …]`` of the first member of ``[*, N, …]``, as they are: without a copy."""
     if weights[0].dim() == 3:
