@@ -20,10 +20,12 @@ from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Updat
 from adabc_lightning.agent.temperature import LogScalar
 from adabc_lightning.agent.update import descend, follow, members
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import AboveZero, NonNegative, Positive, Real, declared
 
 _LARGEST_MULTIPLIER = 1e6  # young-geng/CQL
 
 
+@declared("model.method")
 class CQL(SAC):
     """SAC whose critics are pushed down at sampled actions and up at the data's.
 
@@ -55,33 +57,22 @@ class CQL(SAC):
 
     def __init__(
         self,
-        weight: float = 5.0,
-        weight_online: float | None = None,
-        samples: int = 10,
-        temperature: float = 1.0,
+        weight: NonNegative = 5.0,
+        weight_online: NonNegative | None = None,
+        samples: Positive = 10,
+        temperature: AboveZero = 1.0,
         importance: bool = True,
-        floor: float | None = None,
+        floor: Real | None = None,
         max_target_backup: bool = False,
-        target_gap: float | None = None,
-        heads: int | None = None,
+        target_gap: Real | None = None,
+        heads: Positive | None = None,
         calibrate: bool = False,
-        actor_learning_rate: float | None = None,
-        entropy_per_action: float = -1.0,
+        actor_learning_rate: NonNegative | None = None,
+        entropy_per_action: Real = -1.0,
         backup_entropy: bool = False,
         actor_value: Literal["minimum", "mean"] = "minimum",
     ) -> None:
         super().__init__(actor_learning_rate, entropy_per_action, backup_entropy, actor_value)
-        for name, value in (("weight", weight), ("weight_online", weight_online)):
-            if value is not None and not 0 <= value < float("inf"):
-                raise UserError(f"model.method.{name} is {value}; it must be 0 or more")
-        for name, count in (("samples", samples), ("heads", heads)):
-            if count is not None and count < 1:
-                raise UserError(f"model.method.{name} is {count}; it must be 1 or more")
-        if not 0 < temperature < float("inf"):
-            raise UserError(f"model.method.temperature is {temperature}; it must be above 0")
-        for name, value in (("floor", floor), ("target_gap", target_gap)):
-            if value is not None and not math.isfinite(value):
-                raise UserError(f"model.method.{name} is {value}; it must be a number, or null")
         self.weight = weight
         self.weight_online = weight if weight_online is None else weight_online
         self.samples, self.temperature, self.importance = samples, temperature, importance

@@ -15,9 +15,10 @@ from adabc_lightning.agent.networks import Weights, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.temperature import LogScalar, SoftplusScalar, temperature_loss
 from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import NonNegative, Real, declared
 
 
+@declared("model.method")
 class SAC(Method):
     """The base of RLPD, CQL, Cal-QL and WSRL; α, the weight of cloning, has no part in it.
 
@@ -43,21 +44,11 @@ class SAC(Method):
 
     def __init__(
         self,
-        actor_learning_rate: float | None = None,
-        entropy_per_action: float = -1.0,
+        actor_learning_rate: NonNegative | None = None,
+        entropy_per_action: Real = -1.0,
         backup_entropy: bool = True,
         actor_value: Literal["minimum", "mean"] = "minimum",
     ) -> None:
-        if actor_learning_rate is not None and not 0 <= actor_learning_rate < float("inf"):
-            raise UserError(
-                f"model.method.actor_learning_rate is {actor_learning_rate}; it must be 0 or more"
-            )
-        if not -float("inf") < entropy_per_action < float("inf"):
-            raise UserError(
-                f"model.method.entropy_per_action is {entropy_per_action}; it must be a number"
-            )
-        if actor_value not in ("minimum", "mean"):
-            raise UserError(f"model.method.actor_value is {actor_value!r}; known: minimum, mean")
         self.actor_learning_rate, self.entropy_per_action = actor_learning_rate, entropy_per_action
         self.backup_entropy, self.actor_value = backup_entropy, actor_value
 

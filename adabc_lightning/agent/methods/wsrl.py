@@ -15,8 +15,10 @@ from adabc_lightning.agent.methods.sac import SAC
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.temperature import SoftplusScalar
 from adabc_lightning.agent.update import as_one
+from adabc_lightning.run.types import Positive, declared
 
 
+@declared("model.method")
 class WSRL(CQL):
     """CQL or Cal-QL before the hand-over, SAC without offline data after it.
 
@@ -37,7 +39,7 @@ class WSRL(CQL):
     entropy_weight = SoftplusScalar
 
     def __init__(
-        self, max_target_backup: bool = True, heads: int | None = 2, **options: Any
+        self, max_target_backup: bool = True, heads: Positive | None = 2, **options: Any
     ) -> None:
         super().__init__(max_target_backup=max_target_backup, heads=heads, **options)
 
