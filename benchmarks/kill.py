@@ -51,22 +51,32 @@ RUN = shlex.split(
     " --trainer.enable_progress_bar false"
 )
 PENDULUM = "--data.env_id InvertedPendulum-v5 --data.dataset {log4x1}"
+# What their overlays would set to the sources' sizes.
+OWN = f"{PENDULUM} --data.batch_size 8 --schedule.updates_per_env_step 2 --model.hidden_sizes [8]"
+FROZEN = "--schedule.frozen_env_steps 4"
 METHODS = {
     "redq_adaptive_bc": f"{PENDULUM} --data.replay_capacity 30 --alpha.kp 1e-3 --alpha.kd 1e-2",
     "td3_bc": "--data.env_id Hopper-v5 --data.dataset {log11x3}",
     "awac": PENDULUM,
     "balanced_replay": PENDULUM,
     "redq_scratch": "--data.env_id InvertedPendulum-v5 --schedule.offline_updates 0",
+    "iql": f"{OWN} --model.method.dropout 0.1",
+    "cql": f"{OWN} --model.method.samples 2 --model.method.target_gap 0.5",
+    # In episodes of four steps: most kills are amid one whose returns are not known yet.
+    "cal_ql": f"{OWN} {FROZEN} --model.method.samples 2 --data.max_episode_steps 4",
+    "spot": f"{OWN} --model.method.vae_updates 7 --model.method.vae_width 8"
+    " --model.method.cooling_updates 60",
+    "rebrac": f"{OWN.replace('log4x1', 'linked4x1')} --model.method.decay_updates 60",
+    "rlpd": f"{OWN} {FROZEN}",
+    "wsrl": f"{OWN} {FROZEN} --model.method.samples 2 --downsampling.minimum 0",
 }
 
 # What dies → where it dies: "before" and "after" a call, "amid" what it writes.
 MOMENTS = {
     "start": ("adabc_lightning.callbacks.folder:RunFolder.on_train_start", "before after"),
     "draw": ("adabc_lightning.data.replay:ReplayRing.sample", "after"),
-    "update": (
-        "adabc_lightning.agent.methods:TD3BC.update",
-        "before after",
-    ),  # after: before the actor
+    # After one: before the next part moves.
+    "gradient step": ("adabc_lightning.agent.update:step_adam", "before after"),
     "hand-over": ("adabc_lightning.data.module:ReplayDataModule.hand_over", "before after"),
     "amid hand-over": ("adabc_lightning.callbacks:Downsampling.on_hand_over", "before after"),
     "environment step": ("adabc_lightning.data.collector:Collector.step", "before after"),
@@ -272,9 +282,10 @@ class Harness:
         self.damaged = self.chains = 0
         self.wrong: list[str] = []
         self.uncut: dict[str, tuple[dict[str, Any], dict[str, int], float]] = {}
-        shapes = {"log4x1": (4, 1), "log11x3": (11, 3)}
+        shapes = {"log4x1": (4, 1), "log11x3": (11, 3), "linked4x1": (4, 1)}
         self.logs = {
-            name: write_log(folder / f"{name}.hdf5", *sizes) for name, sizes in shapes.items()
+            name: write_log(folder / f"{name}.hdf5", *sizes, linked=name.startswith("linked"))
+            for name, sizes in shapes.items()
         }
 
     def words(self, method: str, folder: Path) -> list[str]:

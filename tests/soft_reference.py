@@ -28,24 +28,31 @@ def net(sizes: Sequence[int], norm: bool = False) -> nn.Sequential:
 class PlainSoft:
     """An agent whose constants are what they are called.
 
-    Its networks take the package's weights by :meth:`load`.
+    Its networks take the package's weights by :meth:`load`. ``kind`` is the source whose policy and
+    temperature it has: "sac", "cql" with learnt scalars of log σ, or "wsrl" with a normalised actor
+    and a softplus.
     """
+
+    kind: str
 
     def __init__(self, **constants: Any) -> None:
         self.__dict__.update(constants)
         o, a = self.observation_size, self.action_size
         self.low, self.high = (torch.tensor(end, dtype=F64) for end in (self.low, self.high))
-        self.trunk = net([o, *self.hidden, 1])[:-1]
+        self.trunk = net([o, *self.hidden, 1], self.kind == "wsrl")[:-1]
         self.mean = nn.Linear(self.hidden[-1], a, dtype=F64)
         self.log_std = nn.Linear(self.hidden[-1], a, dtype=F64)
         self.critics = [net([o + a, *self.hidden, 1], self.norm) for _ in range(self.n)]
-        self.log_alpha = nn.Parameter(torch.zeros((), dtype=F64))
+        self.factor = nn.Parameter(torch.ones((), dtype=F64))
+        self.offset = nn.Parameter(-torch.ones((), dtype=F64))
+        start = math.log(math.e - 1) if self.kind == "wsrl" else 0.0
+        self.raw_alpha = nn.Parameter(torch.tensor(start, dtype=F64))
         self.log_multiplier = nn.Parameter(torch.ones((), dtype=F64))
 
     def load(self, actor: Sequence[Tensor], critics: Sequence[Tensor]) -> None:
         with torch.no_grad():
             for parameter, weight in zip(self.actor_parameters(), actor, strict=True):
-                parameter.copy_(weight)
+                parameter.copy_(weight.reshape(parameter.shape))
             for member, critic in enumerate(self.critics):
                 for parameter, weight in zip(critic.parameters(), critics, strict=True):
                     parameter.copy_(weight[member])
@@ -55,16 +62,25 @@ class PlainSoft:
         self.critic_adam = torch.optim.Adam(
             [p for critic in self.critics for p in critic.parameters()], self.lr, **plain
         )
-        self.alpha_adam = torch.optim.Adam([self.log_alpha], self.actor_lr, **plain)
+        self.alpha_adam = torch.optim.Adam([self.raw_alpha], self.actor_lr, **plain)
         self.multiplier_adam = torch.optim.Adam([self.log_multiplier], self.lr, **plain)
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        return [p for m in (self.trunk, self.mean, self.log_std) for p in m.parameters()]
+        layers = [p for m in (self.trunk, self.mean, self.log_std) for p in m.parameters()]
+        return [*layers, self.factor, self.offset] if self.kind == "cql" else layers
+
+    def alpha(self) -> Tensor:
+        raw = self.raw_alpha
+        return torch.log(1 + torch.exp(raw)) if self.kind == "wsrl" else torch.exp(raw)
 
     def action(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Action in action units, log-density of it in action limits."""
         features = self.trunk(observation)
-        mean, std = self.mean(features), self.log_std(features).clamp(-20, 2).exp()
+        mean, log_std = self.mean(features), self.log_std(features)
+        if self.kind == "cql":
+            log_std = self.factor * log_std + self.offset
+        smallest, largest = (1e-5, 10) if self.kind == "wsrl" else (math.exp(-20), math.exp(2))
+        std = log_std.exp().clamp(smallest, largest)
         normal = torch.distributions.Normal(mean, std)
         raw = mean + std * noise
         unit = torch.tanh(raw)
@@ -91,14 +107,14 @@ class PlainSoft:
                     best = torch.where(better, value, best)
                     log_prob_of_best = torch.where(better, log_prob, log_prob_of_best)
             if self.backup_entropy:
-                best = best - self.log_alpha.exp() * log_prob_of_best
+                best = best - self.alpha() * log_prob_of_best
             return batch["reward"] + self.gamma * (1 - batch["terminated"]) * best
 
     def actor_loss(self, batch: Any, noise: Tensor) -> tuple[Tensor, Tensor]:
         action, log_prob = self.action(batch["observation"], noise)
         q = self.values(self.critics, batch["observation"], action)
         value = q.mean(0) if self.actor_value == "mean" else q.amin(0)
-        return (self.log_alpha.exp().detach() * log_prob - value).mean(), log_prob.mean().detach()
+        return (self.alpha().detach() * log_prob - value).mean(), log_prob.mean().detach()
 
     def follow(self) -> None:
         with torch.no_grad():
@@ -122,7 +138,7 @@ class PlainSoft:
         loss, log_prob = self.actor_loss(batch, draws["policy_noise"])
         self.step(self.actor_adam, loss)
         wanted = self.entropy_per_action * self.action_size
-        self.step(self.alpha_adam, self.log_alpha.exp() * (-log_prob - wanted))
+        self.step(self.alpha_adam, self.alpha() * (-log_prob - wanted))
 
     def gaps(self, batch: Any, draws: dict[str, Tensor]) -> Tensor:
         """Of every critic (or the drawn ones) and row."""
@@ -158,7 +174,8 @@ class PlainSoft:
     def conservative(self, batch: Any, draws: dict[str, Tensor], weight: float) -> None:
         y = self.target(batch, draws["target_noise"], draws["subset"])
         actor_loss, log_prob = self.actor_loss(batch, draws["policy_noise"])
-        alpha_loss = -self.log_alpha * (log_prob + self.entropy_per_action * self.action_size)
+        scale = self.alpha() if self.kind == "wsrl" else self.raw_alpha
+        alpha_loss = -scale * (log_prob + self.entropy_per_action * self.action_size)
         q = self.values(self.critics, batch["observation"], batch["action"])
         gap = self.gaps(batch, draws)
         multiplier_loss = None
@@ -171,7 +188,7 @@ class PlainSoft:
         actor, critics = self.actor_parameters(), self.critic_adam.param_groups[0]["params"]
         gradients = [
             (self.actor_adam, actor, torch.autograd.grad(actor_loss, actor)),
-            (self.alpha_adam, [self.log_alpha], torch.autograd.grad(alpha_loss, self.log_alpha)),
+            (self.alpha_adam, [self.raw_alpha], torch.autograd.grad(alpha_loss, self.raw_alpha)),
             (self.critic_adam, critics, torch.autograd.grad(critic_loss, critics)),
         ]
         if multiplier_loss is not None:

@@ -48,6 +48,12 @@ class Random(NamedTuple):
         order_GN = torch.rand((self.updates, of), generator=self.generator)
         return order_GN.topk(count).indices
 
+    def with_replacement(self, count: int, of: int) -> Tensor:
+        """As :meth:`subset`, but one number may come more than once."""
+        if count == of:
+            return self.subset(count, of)
+        return torch.randint(of, (self.updates, count), generator=self.generator)
+
     def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return self.updates, self.batch_size * self.ranks, *(size or (self.action_size,))
 

@@ -86,6 +86,11 @@ class Eager:
             arguments = work.state, work.batch[g], draws, work.dials, work.options
             moves = work.moves[g]
             metrics = prepare(*arguments) if moves is None else update(*arguments)
+            if moves and work.method.gathers:
+                before = [i for i in range(g) if work.moves[i]]
+                since = slice(before[-1] + 1 if before else 0, g + 1)
+                draws = {name: drawn[since] for name, drawn in work.draws.items()}
+                arguments = work.state, work.batch[since], draws, work.dials, work.options
             if moves:
                 metrics = metrics | delayed(*arguments)
             for name, value in metrics.items():

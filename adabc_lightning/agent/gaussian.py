@@ -6,6 +6,7 @@ depend on the action's unit. Dimensions: B batch, A action; in front of them the
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,20 @@ from torch.nn.functional import softplus
 
 from adabc_lightning.agent.initialisation import Initialisation
 from adabc_lightning.agent.networks import Actor, Weights, mlp
+from adabc_lightning.agent.norm import Norm
 
-LOG_STD_RANGE = -20.0, 2.0
-"""Of log σ; what RLPD's and CQL's codes have."""
+
+class Form(NamedTuple):
+    """What a squashed Gaussian is beside its weights."""
+
+    log_std_range: tuple[float, float] = (-20.0, 2.0)
+    """Of log σ, in action limits before the tanh; what RLPD's and CQL's codes have."""
+    log_std_start: float = 0.0
+    """What log σ starts from."""
+    scalars: bool = False
+    """Whether log σ is c · x + o of the network's x, with c and o learnt (CQL's code)."""
+    norm: Norm | None = None
+    """Where hidden layers are normalised, if they are."""
 
 
 class SquashedActor(Actor):
@@ -25,8 +37,10 @@ class SquashedActor(Actor):
     Args:
         observation_size, action_low, action_high, hidden_sizes, initialise: see
             :class:`~adabc_lightning.agent.networks.Actor`.
-        log_std_bias: what log σ starts from, in action limits before the tanh.
+        form: what it is beside its weights.
     """
+
+    log_std_range: Tensor
 
     def __init__(
         self,
@@ -35,41 +49,54 @@ class SquashedActor(Actor):
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
         initialise: Initialisation | None = None,
-        log_std_bias: float = 0.0,
+        form: Form = Form(),  # noqa: B008  nothing changes it
     ) -> None:
         super().__init__(
-            observation_size, action_low, action_high, hidden_sizes, initialise=initialise
+            observation_size, action_low, action_high, hidden_sizes, None, initialise, form.norm
         )
+        self.form = form
         self.log_std_head = nn.Linear(hidden_sizes[-1], len(action_low))
         if initialise is not None:
             initialise(nn.Sequential(self.log_std_head))
-        nn.init.constant_(self.log_std_head.bias, log_std_bias)
+        nn.init.constant_(self.log_std_head.bias, 0.0 if form.scalars else form.log_std_start)
+        self.scalars = nn.ParameterList()
+        if form.scalars:
+            numbers = 1.0, form.log_std_start
+            self.scalars.extend(nn.Parameter(torch.tensor([number])) for number in numbers)
+        # With the weights, so that whoever reads them knows what they stand for.
+        self.register_buffer("log_std_range", torch.tensor(form.log_std_range))
 
     @property
     def weights(self) -> Weights:
-        """The live parameters: μ's layers in order, then weight and bias of log σ."""
-        return (*super().weights, *self.log_std_head.parameters())
+        """The live parameters: μ's layers in order, weight and bias of log σ, then c and o."""
+        return (*super().weights, *self.log_std_head.parameters(), *self.scalars)
 
     @torch.no_grad()
     def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
         """The action ``[A]`` for an observation ``[O]`` and a standard normal draw ``[A]``."""
         device = self.action_low.device
         observation_BO = torch.from_numpy(observation.astype(np.float32)[None]).to(device)
-        mean_BA, log_std_BA = mean_and_log_std(observation_BO, self.weights)
+        mean_BA, log_std_BA = mean_and_log_std(observation_BO, self.weights, self.form)
         noise_BA = torch.from_numpy(noise_A.astype(np.float32)[None]).to(device)
         unit_BA, _ = sample(mean_BA, log_std_BA, noise_BA)
         return scaled(unit_BA, self.action_low, self.action_high)[0].cpu().numpy()
 
 
-def mean_and_log_std(observation_BO: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    """μ(s) and log σ(s), before the tanh, of a :class:`SquashedActor`'s weights.
+def mean_and_log_std(observation_BO: Tensor, weights: Weights, form: Form) -> tuple[Tensor, Tensor]:
+    """μ(s) and log σ(s), before the tanh, of a :class:`SquashedActor`'s weights and form.
 
     Returns: ``[B, A]`` each.
     """
-    *trunk, weight, bias, std_weight, std_bias = weights
+    if form.scalars:
+        *layers, factor, offset = weights
+    else:
+        layers = list(weights)
+    *trunk, weight, bias, std_weight, std_bias = layers
     both = torch.cat([weight, std_weight], -2), torch.cat([bias, std_bias], -1)  # one product
-    mean_BA, log_std_BA = mlp(observation_BO, (*trunk, *both)).chunk(2, -1)
-    return mean_BA, log_std_BA.clamp(*LOG_STD_RANGE)
+    mean_BA, log_std_BA = mlp(observation_BO, (*trunk, *both), form.norm).chunk(2, -1)
+    if form.scalars:
+        log_std_BA = log_std_BA * factor.unsqueeze(-1) + offset.unsqueeze(-1)
+    return mean_BA, log_std_BA.clamp(*form.log_std_range)
 
 
 def sample(mean_BA: Tensor, log_std_BA: Tensor, noise_BA: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,18 @@ def xavier(net: nn.Sequential) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def orthogonal_small_hidden(net: nn.Sequential) -> None:
+    """Orthogonal, gain √2, in the last hidden layer 0.01; zero bias (WSRL's code).
+
+    Where that layer is normalised, the small gain is undone.
+    """
+    layers = _linear(net)
+    for layer in layers:
+        small = layer in layers[-2:-1]
+        nn.init.orthogonal_(layer.weight, 1e-2 if small else math.sqrt(2))
+        nn.init.zeros_(layer.bias)
+
+
 def orthogonal_small_end(net: nn.Sequential) -> None:
     """Orthogonal, gain √2, in the last layer 0.01; zero bias (CQL's and Cal-QL's code)."""
     layers = _linear(net)

@@ -98,6 +98,10 @@ class Method(ABC):
     """What its updates read of transitions beside the common fields: ``"next_action"`` or
     ``"mc_return"``."""
 
+    gathers = False
+    """Whether the delayed steps get the batches and draws of all updates since the last ones,
+    ``[G, …]``, and not those of the update that they follow alone."""
+
     preparation: int = 0
     """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
 
@@ -150,7 +154,7 @@ class Method(ABC):
         dials: Dials,
         options: UpdateOptions,
     ) -> Metrics:
-        """The steps that follow in every ``model.policy_delay``-th update; as :meth:`update`."""
+        """The steps that follow the updates that :meth:`moves` says; as :meth:`update`."""
         return {}
 
     def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:

@@ -97,13 +97,19 @@ def dropped_mlp(x: Tensor, weights: Weights, kept_BU: Tensor) -> Tensor:
     return torch.matmul(x, weights[-2].mT) + weights[-1].unsqueeze(-2)
 
 
-def policy(observation_BO: Tensor, weights: Weights, low_A: Tensor, high_A: Tensor) -> Tensor:
+def policy(
+    observation_BO: Tensor,
+    weights: Weights,
+    low_A: Tensor,
+    high_A: Tensor,
+    norm: Norm | None = None,
+) -> Tensor:
     """π(s): tanh scaled to the action range, per dimension.
 
     Returns: ``[B, A]`` within ``[low, high]``.
     """
     half = (high_A - low_A) / 2
-    action_BA = torch.tanh(mlp(observation_BO, weights)) * half + (high_A + low_A) / 2
+    action_BA = torch.tanh(mlp(observation_BO, weights, norm)) * half + (high_A + low_A) / 2
     # Rounding alone leaves the box. Not by minimum and maximum, which at a tie halve the gradient.
     return action_BA.clamp(low_A, high_A)
 
@@ -136,6 +142,14 @@ def _weights(parameters: TensorDict | TensorDictParams) -> Weights:
     return tuple(parameters.get((layer, name)) for layer in layers for name in ("weight", "bias"))
 
 
+def _net(sizes: Sequence[int], norm: Norm | None = None) -> nn.Sequential:
+    """Of so many inputs, units of each hidden layer, and outputs."""
+    if norm is not None:
+        return normed_net(sizes, norm)
+    inputs, *hidden, outputs = sizes
+    return MLP(inputs, outputs, num_cells=hidden, activation_class=nn.ReLU)
+
+
 class Actor(nn.Module):
     """The policy.
 
@@ -147,6 +161,7 @@ class Actor(nn.Module):
             per action dimension, in action limits, the same in all states; None for a
             deterministic one.
         initialise: of its MLP; None for PyTorch's default (as the authors' code has it).
+        norm: where hidden layers are normalised, if they are.
     """
 
     action_low: Tensor
@@ -160,14 +175,11 @@ class Actor(nn.Module):
         hidden_sizes: Sequence[int],
         log_std_range: tuple[float, float] | None = None,
         initialise: Initialisation | None = None,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
-        self.net = MLP(
-            in_features=observation_size,
-            out_features=len(action_low),
-            num_cells=list(hidden_sizes),
-            activation_class=nn.ReLU,
-        )
+        self.norm = norm
+        self.net = _net([observation_size, *hidden_sizes, len(action_low)], norm)
         if initialise is not None:
             initialise(self.net)
         self.log_std = None
@@ -188,7 +200,7 @@ class Actor(nn.Module):
     def forward(self, observation_BO: Tensor) -> Tensor:
         """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``."""
         layers = tuple(self.net.parameters())
-        return policy(observation_BO, layers, self.action_low, self.action_high)
+        return policy(observation_BO, layers, self.action_low, self.action_high, self.norm)
 
 
 class Value(nn.Module):
@@ -207,12 +219,7 @@ class Value(nn.Module):
         initialise: Initialisation | None = None,
     ) -> None:
         super().__init__()
-        self.net = MLP(
-            in_features=observation_size,
-            out_features=1,
-            num_cells=list(hidden_sizes),
-            activation_class=nn.ReLU,
-        )
+        self.net = _net([observation_size, *hidden_sizes, 1])
         if initialise is not None:
             initialise(self.net)
 
@@ -253,18 +260,8 @@ class CriticEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = norm
-        inputs = observation_size + action_size
-        members = [
-            MLP(
-                in_features=inputs,
-                out_features=1,
-                num_cells=list(hidden_sizes),
-                activation_class=nn.ReLU,
-            )
-            if norm is None
-            else normed_net([inputs, *hidden_sizes, 1], norm)
-            for _ in range(num_critics)
-        ]
+        sizes = [observation_size + action_size, *hidden_sizes, 1]
+        members = [_net(sizes, norm) for _ in range(num_critics)]
         for member in members:
             initialise(member)
         self.params = TensorDict.from_modules(*members, as_module=True)

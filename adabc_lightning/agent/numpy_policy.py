@@ -1,7 +1,7 @@
 """Policies outside of PyTorch: what collects data and robots act with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from adabc_lightning.agent.bounds import inward
 if TYPE_CHECKING:
     from adabc_lightning.agent.networks import Actor
 
-_LOG_STD_MIN, _LOG_STD_MAX = -20.0, 2.0  # agent.gaussian's, which needs PyTorch
+_EPSILON = 1e-6  # agent.norm's, which needs PyTorch
 
 
 @dataclass(frozen=True)
@@ -22,37 +22,76 @@ class StoredPolicy:
         layers: one by one: weight ``[H, I]``, bias ``[H]``.
         std: its own standard deviation ``[A]`` in action limits; None where it has none.
         head: of a squashed Gaussian (:mod:`adabc_lightning.agent.gaussian`) weight ``[A, H]`` and
-            bias ``[A]`` of log σ(s), beside the last of ``layers``; None where σ is ``std``.
+            bias ``[A]`` of log σ(s), beside the last of ``layers``, and where they are learnt the
+            factor and the offset ``[1]`` of what those give; None where σ is ``std``.
+        norms: scale and shift ``[H]`` of each hidden layer, where they are normalised before their
+            activation; none where they are not.
+        log_std_range: of a squashed Gaussian's log σ.
     """
 
     layers: tuple[np.ndarray, ...]
     std: np.ndarray | None = None
-    head: tuple[np.ndarray, np.ndarray] | None = None
+    head: tuple[np.ndarray, ...] | None = None
+    norms: tuple[np.ndarray, ...] = ()
+    log_std_range: tuple[float, float] = (-20.0, 2.0)
 
     @classmethod
     def of_actor(cls, state: Mapping[str, Any]) -> "StoredPolicy":
         """From the state of an actor, without its ``log_std``.
 
         Args:
-            state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]``, and those of a
-                ``log_std_head``, if any → tensor or array.
+            state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]``, those of layers that
+                normalise ``[H]``, and what a squashed Gaussian has beside → tensor or array.
         Raises: KeyError: a bias or a weight is missing.
         """
-        numbers = {int(name.split(".")[1]) for name in state if name.startswith("net.")}
-        head = None
-        if "log_std_head.weight" in state:
-            head = (
-                _float32(state["log_std_head.weight"]),
-                _float32(state["log_std_head.bias"]),
-            )
-        return cls(
-            tuple(
-                _float32(state[f"net.{number}.{kind}"])
-                for number in sorted(numbers)
-                for kind in ("weight", "bias")
-            ),
-            head=head,
-        )
+        numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("net.")})
+        places = [f"net.{number}" for number in numbers]
+        normalise = [place for place in places if state[f"{place}.weight"].ndim == 1]
+
+        def arrays(names: Sequence[str]) -> tuple[np.ndarray, ...]:
+            kinds = ("weight", "bias")
+            return tuple(_float32(state[f"{name}.{kind}"]) for name in names for kind in kinds)
+
+        layers = arrays([place for place in places if place not in normalise])
+        if "log_std_head.weight" not in state:
+            return cls(layers, norms=arrays(normalise))
+        scalars = tuple(_float32(state[n]) for n in ("scalars.0", "scalars.1") if n in state)
+        low, high = map(float, state["log_std_range"])
+        head = (*arrays(["log_std_head"]), *scalars)
+        return cls(layers, None, head, arrays(normalise), (low, high))
+
+    @property
+    def samples(self) -> bool:
+        """Whether it has noise of its own."""
+        return self.std is not None or self.head is not None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, arrays ``[*]``, for :meth:`of_arrays`."""
+        groups = {"layer": self.layers, "norm": self.norms, "head": self.head or ()}
+        named = {f"{name}_{i}": a for name, group in groups.items() for i, a in enumerate(group)}
+        if self.std is not None:
+            named["std"] = self.std
+        if self.head is not None:
+            named["log_std_range"] = np.array(self.log_std_range)
+        return named
+
+    @classmethod
+    def of_arrays(cls, named: Mapping[str, np.ndarray]) -> "StoredPolicy":
+        """The inverse of :meth:`arrays` for a policy with noise of its own.
+
+        Args:
+            named: arrays ``[*]``; others may be among them.
+        Raises: KeyError: one is missing.
+        """
+
+        def group(name: str) -> tuple[np.ndarray, ...]:
+            count = sum(each.startswith(f"{name}_") for each in named)
+            return tuple(named[f"{name}_{i}"] for i in range(count))
+
+        if "head_0" not in named:
+            return cls(group("layer"), named["std"], norms=group("norm"))
+        low, high = map(float, named["log_std_range"])
+        return cls(group("layer"), None, group("head"), group("norm"), (low, high))
 
 
 def _float32(numbers: Any) -> np.ndarray:
@@ -88,7 +127,10 @@ class NumpyPolicy:
             return np.ascontiguousarray(weight.T) if copy else weight.T, bias
 
         *self._hidden, self._output = [turned(*pair) for pair in pairs]
-        self._head = None if policy.head is None else turned(*policy.head)
+        self._norms = list(zip(policy.norms[::2], policy.norms[1::2], strict=True))
+        head = policy.head
+        self._head = None if head is None else (*turned(head[0], head[1]), *head[2:])
+        self._log_std_range = policy.log_std_range
 
     def __call__(self, observation_BO: np.ndarray) -> np.ndarray:
         """Actions within the bounds, ``[B, A]`` or ``[A]``.
@@ -107,9 +149,12 @@ class NumpyPolicy:
             noise_BA: standard normal draws ``[B, A]`` or ``[A]``.
         """
         assert self._head is not None
-        weight, bias = self._head
-        features = self._features(observation_BO)
-        log_std_BA = np.minimum(np.maximum(features @ weight + bias, _LOG_STD_MIN), _LOG_STD_MAX)
+        weight, bias, *scalars = self._head
+        features, (low, high) = self._features(observation_BO), self._log_std_range
+        log_std_BA = features @ weight + bias
+        if scalars:
+            log_std_BA = log_std_BA * scalars[0] + scalars[1]
+        log_std_BA = np.minimum(np.maximum(log_std_BA, np.float32(low)), np.float32(high))
         return self._in_box(np.tanh(self._mean(features) + np.exp(log_std_BA) * noise_BA))
 
     def _in_box(self, unit_BA: np.ndarray) -> np.ndarray:
@@ -120,9 +165,14 @@ class NumpyPolicy:
         return action_BA
 
     def _features(self, x: np.ndarray) -> np.ndarray:
-        for weight, bias in self._hidden:
+        for layer, (weight, bias) in enumerate(self._hidden):
             x = x @ weight
             x += bias
+            if self._norms:
+                scale, shift = self._norms[layer]
+                x -= x.mean(-1, keepdims=True)
+                x *= scale / np.sqrt(np.square(x).mean(-1, keepdims=True) + np.float32(_EPSILON))
+                x += shift
             np.maximum(x, 0, out=x)
         return x
 
@@ -147,13 +197,15 @@ class LivePolicy:
 
     def __init__(self, actor: "Actor") -> None:
         self._actor = actor
-        layers = [module for module in actor.net.modules() if "weight" in module._parameters]
-        self._depth = 2 * len(layers)
-        if hasattr(actor, "log_std_head"):
-            layers.append(actor.log_std_head)
-        self._places = [
-            (layer._parameters, kind) for layer in layers for kind in ("weight", "bias")
-        ]
+        pairs = [module._parameters for module in actor.net if "weight" in module._parameters]
+        layers, norms = ([p for p in pairs if p["weight"].dim() == dims] for dims in (2, 1))  # type: ignore[union-attr]
+        squashed: Any = actor if hasattr(actor, "log_std_head") else None
+        heads = [] if squashed is None else [squashed.log_std_head._parameters]
+        self._depths = 2 * len(layers), 2 * len(norms)
+        self._places = [(p, kind) for p in (*layers, *norms, *heads) for kind in ("weight", "bias")]
+        if squashed is not None:
+            scalars = squashed.scalars._parameters
+            self._places += [(scalars, name) for name in scalars]
         self._addresses: list[int] = []
 
     def __reduce__(self) -> Any:
@@ -172,9 +224,11 @@ class LivePolicy:
         addresses = [parameters[kind].data_ptr() for parameters, kind in self._places]
         if addresses != self._addresses:
             arrays = [parameters[kind].detach().numpy() for parameters, kind in self._places]
-            weight_and_bias = arrays[self._depth :]
-            head = (weight_and_bias[0], weight_and_bias[1]) if weight_and_bias else None
-            policy = StoredPolicy(tuple(arrays[: self._depth]), head=head)
+            first, second = self._depths[0], sum(self._depths)
+            layers, norms, head = arrays[:first], arrays[first:second], tuple(arrays[second:])
+            policy = StoredPolicy(tuple(layers), None, head or None, tuple(norms))
+            if head:
+                policy = replace(policy, log_std_range=self._actor.form.log_std_range)  # type: ignore[union-attr,arg-type]
             low, high = self._actor.action_low.numpy(), self._actor.action_high.numpy()
             self._policy = NumpyPolicy(policy, low, high, copy=False)
             self._addresses = addresses

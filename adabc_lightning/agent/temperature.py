@@ -1,7 +1,10 @@
 """Scalars that are learnt: the entropy's weight, and the multiplier of a constraint."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from adabc_lightning.agent.networks import Weights
 
@@ -23,16 +26,35 @@ class LogScalar(nn.Module):
         """The live logarithm, ``[1]``."""
         return (self.log,)
 
-    def forward(self) -> Tensor:
-        """The number, ``[1]``."""
-        return self.log.exp()
+    @staticmethod
+    def value(log: Tensor) -> Tensor:
+        """The number, ``[1]``, of :attr:`weights`."""
+        return log.exp()
+
+
+class SoftplusScalar(nn.Module):
+    """A positive number x = log(1 + exp(u)) that starts at 1 (WSRL's code)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.tensor([math.log(math.e - 1)]))  # as LogScalar, no scalar
+
+    @property
+    def weights(self) -> Weights:
+        """The live u, ``[1]``."""
+        return (self.raw,)
+
+    @staticmethod
+    def value(raw: Tensor) -> Tensor:
+        """The number, ``[1]``, of :attr:`weights`."""
+        return softplus(raw)
 
 
 def temperature_loss(scale: Tensor, entropy: Tensor, target: float) -> Tensor:
     """L = scale · (H − H̄): raises the temperature while the entropy is below its target.
 
     Args:
-        scale: α (Haarnoja et al. 2018b, Eq. 18, RLPD) or log α (CQL's code), ``[1]``.
+        scale: α (Haarnoja et al. 2018b, Eq. 18, RLPD, WSRL) or log α (CQL's code), ``[1]``.
         entropy: H, mean of −log π of the actor's step, no gradient.
         target: H̄.
     Returns: scalar.

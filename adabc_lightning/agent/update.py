@@ -5,14 +5,16 @@ decides an update comes in as an argument, and the only thing written is the par
 passed, in place. That is what lets the tests replay it against a plain reference.
 """
 
+from typing import Protocol
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torch.optim.adam import adam
 
-from adabc_lightning.agent.losses import critic_loss, td_target
+from adabc_lightning.agent.losses import critic_loss, smoothed_action, td_target
 from adabc_lightning.agent.networks import Weights, q_values
-from adabc_lightning.agent.state import AdamState, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.state import AdamState, Draws, Metrics, Part, UpdateOptions
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
@@ -41,6 +43,36 @@ def follow(part: Part, options: UpdateOptions) -> None:
     """θ̄ ← θ̄ + τ (θ − θ̄): the part's target takes a step towards it (Polyak)."""
     assert part.target is not None
     torch._foreach_lerp_(part.target, part.weights, options.tau)
+
+
+class Smoothing(Protocol):
+    """A method whose target's action is smoothed."""
+
+    target_noise: float
+    """σ_policy, in action limits."""
+    target_noise_clip: float
+    """In action limits."""
+
+
+def smoothed(action_BA: Tensor, draws: Draws, method: Smoothing, options: UpdateOptions) -> Tensor:
+    """:func:`~adabc_lightning.agent.losses.smoothed_action` of a target policy's action.
+
+    Args:
+        action_BA: action units.
+        draws: of this update; ``target_noise``.
+        method: its two constants.
+        options: constants.
+    Returns: ``[B, A]``.
+    """
+    noise, clip = method.target_noise, method.target_noise_clip
+    low, high = options.action_low, options.action_high
+    return smoothed_action(action_BA, draws["target_noise"], noise, clip, low, high)
+
+
+def mean_size(q_B: Tensor, options: UpdateOptions) -> Tensor:
+    """mean_B|Q| of the whole batch, not of this process's part alone; scalar, no gradient."""
+    size = q_B.detach().abs().mean(-1)
+    return size if options.average is None else options.average([size])[0]
 
 
 @torch.no_grad()
@@ -96,6 +128,16 @@ def step_critics(
 def frozen(weights: Weights) -> Weights:
     """The same numbers, which no gradient reaches."""
     return tuple(weight.detach() for weight in weights)
+
+
+def as_one(per_update: Tensor, batch_dims: int) -> Tensor:
+    """``[*, G·B, …]`` of what G updates have, ``[G, *, B, …]``.
+
+    Args:
+        per_update: a field of G batches, or a draw of G updates.
+        batch_dims: how many dimensions ``[G, *, B]`` are.
+    """
+    return per_update.movedim(0, batch_dims - 2).flatten(batch_dims - 2, batch_dims - 1)
 
 
 def first_member(weights: Weights) -> Weights:

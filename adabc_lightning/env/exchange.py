@@ -147,12 +147,7 @@ class Exchange:
         Raises: UserError: it cannot be written.
         """
         values: dict[str, Any] = publication._asdict()
-        policy: StoredPolicy = values.pop("policy")
-        if policy.std is not None:
-            values["std"] = policy.std
-        if policy.head is not None:
-            values["head_weight"], values["head_bias"] = policy.head
-        values |= {f"layer_{i}": array for i, array in enumerate(policy.layers)}
+        values |= values.pop("policy").arrays()
         with replacing(self.policy_folder / "newest.npz") as file:
             np.savez(file, **values)
 
@@ -166,13 +161,7 @@ class Exchange:
             return None
         content = _arrays(path)
         try:
-            count = sum(name.startswith("layer_") for name in content)
-            layers = tuple(content[f"layer_{i}"] for i in range(count))
-            if "head_weight" in content:
-                head = content["head_weight"], content["head_bias"]
-                policy = StoredPolicy(layers, head=head)
-            else:
-                policy = StoredPolicy(layers, content["std"])
+            policy = StoredPolicy.of_arrays(content)
             episodes, steps, updates = (int(content[name]) for name in Publication._fields[1:4])
             return Publication(policy, episodes, steps, updates, bool(content["finished"]))
         except KeyError as error:

@@ -20,6 +20,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST, read_checkpoint
 from adabc_lightning.run.config_files import load
 
+_ACTOR = r"actor\.((net\.\d+|log_std_head)\.(weight|bias)|scalars\.[01]|log_std_range)"
 CARD = "policy.json"
 FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 """Format of ``export`` → the file beside the card."""
@@ -41,7 +42,7 @@ class Policy:
         action_high: Sequence[float] | np.ndarray,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        self.layers, self.card = policy.layers, dict(card or {})
+        self.layers, self.norms, self.card = policy.layers, policy.norms, dict(card or {})
         self.action_low, self.action_high = inward(action_low, action_high)
         self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
         self._act = NumpyPolicy(policy, self.action_low, self.action_high)
@@ -115,18 +116,23 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
     Raises: UserError: there is none, or its layers do not fit together.
     """
     state = checkpoint.get("state_dict", {})
-    actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
-             if re.fullmatch(r"actor\.(net\.\d+|log_std_head)\.(weight|bias)", name)}  # fmt: skip
+    actor = {
+        name.removeprefix("actor."): tensor
+        for name, tensor in state.items()
+        if re.fullmatch(_ACTOR, name)
+    }
     try:
         policy = StoredPolicy.of_actor(actor)
     except KeyError:
         policy = StoredPolicy(())
-    layers, log_std = policy.layers, state.get("actor.log_std")
+    layers, norms, log_std = policy.layers, policy.norms, state.get("actor.log_std")
+    heads = [] if policy.head is None else [policy.head[:2]]
     if (
         not _is_chain(layers)
         or (log_std is not None and log_std.shape != layers[-1].shape)
-        or (policy.head is not None and not _is_chain((*layers[:-2], *policy.head)))
-        or (policy.head is not None and policy.head[1].shape != layers[-1].shape)
+        or not all(_is_chain((*layers[:-2], *head)) for head in heads)
+        or any(head[1].shape != layers[-1].shape for head in heads)
+        or (norms and [n.shape for n in norms] != [b.shape for b in layers[1:-2:2] for _ in "ab"])
     ):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if log_std is None:
@@ -206,7 +212,14 @@ def _read_onnx(file: Path) -> dict[str, Any]:
         ) from error
     try:
         graph = onnx.load(str(file)).graph
-        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        layers = [node for node in graph.node if node.op_type in ("Gemm", "LayerNormalization")]
+        # By what each layer reads: of equal tensors, as biases are at first, the file keeps one.
+        return {
+            f"net.{number}.{kind}": arrays[name]
+            for number, node in enumerate(layers)
+            for kind, name in zip(("weight", "bias"), node.input[1:], strict=True)
+        }
     except Exception as error:  # protobuf's, onnx's own, of all kinds
         raise UserError(f"{file} is no readable ONNX file; export it again") from error
 

@@ -39,7 +39,12 @@ Positive = Annotated[Whole, Field(ge=1)]
 Count = Annotated[Whole, Field(ge=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
-Seconds = Annotated[Real, Field(gt=0)]
+AboveZero = Annotated[Real, Field(gt=0)]
+Seconds = AboveZero
+Share = Annotated[Real, Field(ge=0, lt=1)]
+"""What may be none of it, but not all."""
+Limit = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
+"""Infinite for none."""
 Sizes = Annotated[Sequence[Positive], Field(min_length=1)]
 """Units of a network's hidden layers."""
 

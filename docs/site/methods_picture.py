@@ -1,4 +1,4 @@
-"""Draws docs/pictures/methods.svg: what each gradient step of each family of methods reads.
+"""Draws docs/pictures/method_NAME.svg: what each gradient step of a method reads and aims at.
 
 python docs/site/methods_picture.py
 """
@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-PICTURE = Path(__file__).resolve().parents[1] / "pictures" / "methods.svg"
-FILL = {  # of the boxes of a part; whatever is no part is white
-    "actor": "#e6f4e6",
-    "critics": "#e8eef8",
-    "value": "#fdf0de",
-    "temperature": "#fbe4e4",
-    "T": "#fbe4e4",
-    "vae": "#efe6f7",
+PICTURES = Path(__file__).resolve().parents[1] / "pictures"
+KINDS = {"T": "temperature"}
+"""Names in boxes that stand for a part."""
+COLOURS = {  # of a part's boxes, on a light screen and on a dark one
+    "actor": ("#e2f3e2", "#2c4a31"),
+    "critics": ("#e2eaf8", "#2b3f63"),
+    "value": ("#fdeed8", "#59431f"),
+    "temperature": ("#fbe0e0", "#5c2f33"),
+    "vae": ("#ece1f7", "#47355c"),
 }
+STYLE = """text{fill:#222}.card{fill:#fbfbfd;stroke:#ccc}.box{fill:#fff;stroke:#555}
+.line{stroke:#555;fill:none}.tip{fill:#555}.band{fill:#f0f0f4}
+%s@media(prefers-color-scheme:dark){text{fill:#eee}.card{fill:#1b1e25;stroke:#444}
+.box{fill:#2a2e38;stroke:#aaa}.line{stroke:#aaa}.tip{fill:#aaa}.band{fill:#262a33}
+%s}"""
 
 
 class Step(NamedTuple):
@@ -25,182 +31,230 @@ class Step(NamedTuple):
     """That it moves."""
     reads: tuple[str, ...]
     """Parts (with a prime: their targets) and what else."""
-    formula: str
-    """What it aims at."""
+    aims: tuple[str, ...]
+    """What it aims at, in lines of at most 54 characters."""
 
 
 class Family(NamedTuple):
-    """One panel: the steps of one update, in their order, and when the targets follow."""
+    """One picture: the steps of one update, in their order, and what the hand-over changes."""
 
+    file: str
     name: str
     steps: tuple[Step, ...]
     note: str
+    """When the targets follow."""
+    handover: tuple[str, ...]
 
 
+_SMOOTHED = Step("critics", ("actor′", "critics′"), ("towards r + γ min of M Q′(s′, a′ + noise)",))
+_ENTROPY = Step("temperature", ("actor",), ("entropy of π towards a target per action",))
 FAMILIES = (
     Family(
-        "REDQ+AdaptiveBC, TD3+BC, …",
+        "td3bc",
+        "REDQ+AdaptiveBC and its kin",
         (
-            Step("critics", ("actor′", "critics′"), "r + γ min of M drawn Q′(s′, a′ + noise)"),
-            Step("actor", ("critics", "a", "α"), "every 2nd: −mean Q/norm + α (π − a)²"),
+            _SMOOTHED,
+            Step(
+                "actor",
+                ("critics", "a", "α"),
+                ("up mean Q / mean |Q|, α towards a;", "in every 2nd update"),
+            ),
         ),
-        "both targets follow the actor's step",
+        "Both targets follow the actor's step.",
+        ("α: steered by returns, kept, or 0", "of the log 5 % stays, or all, or there is none"),
     ),
     Family(
+        "awac",
         "AWAC",
         (
-            Step("critics", ("actor", "critics′"), "r + γ min Q′(s′, a′), a′ of π itself"),
-            Step("actor", ("critics", "a"), "likelihood of a, times softmax(advantage / β)"),
+            Step("critics", ("actor", "critics′"), ("towards r + γ min Q′(s′, a′), a′ of π",)),
+            Step("actor", ("critics", "a"), ("likelihood of a up, × softmax(advantage / β)",)),
         ),
-        "both targets follow the actor's step",
+        "Both targets follow the actor's step.",
+        ("the steps stay; online rows join the log", "the policy's own σ explores"),
     ),
     Family(
+        "iql",
         "IQL",
         (
-            Step("value", ("critics′", "a"), "an expectile of min Q′(s, a)"),
-            Step("actor", ("value", "critics′", "a"), "likelihood of a, times exp(β advantage)"),
-            Step("critics", ("value",), "r + γ V(s′): no action but the data's"),
+            Step("value", ("critics′", "a"), ("towards an expectile of min Q′(s, a)",)),
+            Step(
+                "actor",
+                ("value", "critics′", "a"),
+                ("likelihood of a up, × exp(β advantage)",),
+            ),
+            Step("critics", ("value",), ("towards r + γ V(s′): no action but the data's",)),
         ),
-        "then the critics' target",
+        "Then the critics' target follows.",
+        ("the steps stay; online rows join the log", "the policy's own σ explores"),
     ),
     Family(
+        "cql",
+        "CQL",
+        (
+            Step("actor", ("critics", "T"), ("up min Q − T log π",)),
+            _ENTROPY,
+            Step(
+                "critics",
+                ("actor", "critics′"),
+                ("towards r + γ min Q′(s′, a′), best of 10 a′;", "sampled Q down, Q(s, a) up"),
+            ),
+        ),
+        "Each step from the same weights; then the target.",
+        ("the steps stay; online rows join the log",),
+    ),
+    Family(
+        "cal_ql",
+        "Cal-QL",
+        (
+            Step("actor", ("critics", "T"), ("up min Q − T log π",)),
+            _ENTROPY,
+            Step(
+                "critics",
+                ("actor", "critics′", "return"),
+                (
+                    "towards r + γ min Q′(s′, a′), best of 10 a′;",
+                    "sampled Q down, but not below the return,",
+                    "Q(s, a) up",
+                ),
+            ),
+        ),
+        "Each step from the same weights; then the target.",
+        ("half of each batch stays offline rows", "online rows count once their episode has ended"),
+    ),
+    Family(
+        "spot",
         "SPOT",
         (
-            Step("vae", ("a",), "first updates, alone: how a comes about"),
-            Step("critics", ("actor′", "critics′"), "r + γ min Q′(s′, a′ + noise)"),
-            Step("actor", ("critics", "vae", "λ"), "every 2nd: −Q₁/norm + λ · improbability"),
+            Step("vae", ("a",), ("first updates, alone: how a comes about",)),
+            _SMOOTHED,
+            Step(
+                "actor",
+                ("critics", "vae", "λ"),
+                (
+                    "up Q₁ / mean |Q₁|, λ towards what the VAE finds",
+                    "probable; in every 2nd update",
+                ),
+            ),
         ),
-        "both targets follow the actor's step",
+        "Both targets follow the actor's step.",
+        ("λ cools to a share of itself; the VAE stays", "online rows join the log"),
     ),
     Family(
+        "rebrac",
         "ReBRAC",
         (
             Step(
                 "critics",
                 ("actor′", "critics′", "next a", "β₂"),
-                "r + γ (min Q′(s′, a′ + noise) − β₂ (a′ − next a)²)",
+                (
+                    "towards r + γ (min Q′(s′, a′ + noise)",
+                    "− β₂ · squared distance of a′ from next a)",
+                ),
             ),
-            Step("actor", ("critics", "a", "β₁"), "every 2nd: −min Q/norm + β₁ (π − a)²"),
+            Step(
+                "actor",
+                ("critics", "a", "β₁"),
+                ("up min Q / mean |min Q|, β₁ towards a;", "in every 2nd update"),
+            ),
         ),
-        "both targets move just before the actor's step",
+        "Both targets move just before the actor's step.",
+        ("β₁ falls to a half, β₂ becomes 0", "half of each batch stays offline rows"),
     ),
     Family(
+        "rlpd",
         "RLPD",
         (
-            Step("critics", ("actor", "critics′", "T"), "r + γ (min of M drawn Q′ − T log π)"),
-            Step("actor", ("critics", "T"), "T log π − mean of all Q"),
-            Step("temperature", ("actor",), "entropy, −mean log π, towards −A/2"),
-        ),
-        "actor and temperature: once per environment step",
-    ),
-    Family(
-        "CQL, Cal-QL",
-        (
-            Step("actor", ("critics", "T"), "T log π − min of all Q"),
-            Step("temperature", ("actor",), "entropy, −mean log π, towards −A"),
             Step(
                 "critics",
-                ("actor", "critics′", "return"),
-                "r + γ min Q′(s′, a′); sampled Q down, Q(s, a) up",
+                ("actor", "critics′", "T"),
+                ("towards r + γ (min of M Q′(s′, a′) − T log π)",),
             ),
+            Step("actor", ("critics", "T"), ("up mean Q − T log π; once per environment step",)),
+            _ENTROPY,
         ),
-        "each from the same weights; return: Cal-QL alone",
+        "The critics' target follows in every update.",
+        ("there is no before: the log is half of each batch", "first 5,000 steps random"),
     ),
     Family(
+        "wsrl",
         "WSRL",
         (
-            Step("critics", ("actor", "critics′"), "r + γ min of M drawn Q′(s′, a′)"),
-            Step("actor", ("critics", "T"), "T log π − min of all Q"),
-            Step("temperature", ("actor",), "entropy, −mean log π, towards −A"),
+            Step("critics", ("actor", "critics′"), ("towards r + γ min of M Q′(s′, a′)",)),
+            Step("actor", ("critics", "T"), ("up min Q − T log π; once per environment step",)),
+            _ENTROPY,
         ),
-        "after the hand-over; before it as CQL or Cal-QL",
+        "The critics' target follows in every update.",
+        ("before: CQL's or Cal-QL's steps, on the log", "then 5,000 steps without update; no log"),
     ),
 )
-WIDTH, HEIGHT, GAP = 350, 264, 10
-COLUMNS = 3
+WIDTH, LEFT, LINE = 360, 14, 17
+MOVED = 116
 
 
-def drawing() -> str:
+def file(family: Family) -> Path:
+    """Where its picture is."""
+    return PICTURES / f"method_{family.file}.svg"
+
+
+def drawing(family: Family) -> str:
     """The picture as SVG."""
-    rows = -(-(len(FAMILIES) + 1) // COLUMNS)  # one panel is the key
-    width, height = COLUMNS * (WIDTH + GAP) + GAP, rows * (HEIGHT + GAP) + GAP
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12" role="img" '
-        'aria-label="What each gradient step of each method reads">',
-        '  <defs><marker id="a" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z" fill="#444"/></marker></defs>',
-        f'  <rect width="{width}" height="{height}" rx="10" fill="#fbfbfd"/>',
-    ]
-    for number, family in enumerate(FAMILIES):
-        lines += _panel(family, *_place(number))
-    return "\n".join([*lines, *_key(*_place(len(FAMILIES))), "</svg>", ""])
-
-
-def _place(number: int) -> tuple[int, int]:
-    row, column = divmod(number, COLUMNS)
-    return GAP + column * (WIDTH + GAP), GAP + row * (HEIGHT + GAP)
-
-
-def _panel(family: Family, left: int, top: int) -> list[str]:
-    lines = [
-        f'  <rect x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}" rx="8" fill="#fff" '
-        'stroke="#ccc"/>',
-        _text(left + 14, top + 24, family.name, 'font-size="14" font-weight="bold"'),
-    ]
-    for number, step in enumerate(family.steps):
-        y = top + 40 + 66 * number
-        x = left + 14
-        for name in step.reads:
-            box = _box(x, y, name, 20)
-            lines += box[1]
-            x += box[0] + 6
-        moved = _box(left + WIDTH - 116, y, f"{number + 1}  {step.part}", 20, 102, bold=True)
-        lines += moved[1]
-        lines.append(
-            f'  <path d="M{x - 2} {y + 10}H{left + WIDTH - 120}" stroke="#444" '
-            'stroke-width="1.5" marker-end="url(#a)"/>'
-        )
-        lines.append(_text(left + 14, y + 40, step.formula))
-    lines.append(_text(left + 14, top + HEIGHT - 14, family.note, 'font-style="italic"'))
-    return lines
-
-
-def _box(
-    x: int, y: int, name: str, height: int, width: int | None = None, bold: bool = False
-) -> tuple[int, list[str]]:
-    width = width or 7 * len(name) + 8
-    fill = FILL.get(name.split()[-1].rstrip("′"), "#fff")
-    dash = ' stroke-dasharray="4 2"' if name.endswith("′") else ""
-    weight = ' font-weight="bold"' if bold else ""
-    return width, [
-        f'  <rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5" fill="{fill}" '
-        f'stroke="#444"{dash}/>',
-        _text(x + width / 2, y + 14, name, f'text-anchor="middle"{weight}'),
-    ]
-
-
-def _key(left: int, top: int) -> list[str]:
-    words = (
-        "Right: the part that a step moves, steps in order.",
-        "Left: what it reads besides itself and the batch's",
-        "s, r, s′; critics also read a.",
-        "Dashed, with ′: the part's target network.",
-        "a: the action of the data; A: dimensions of actions.",
-        "Q: critics, V: value, π: actor, T: temperature;",
-        "norm: mean |Q|.",
+    lines, y = [_text(LEFT, 27, family.name, 'font-size="16" font-weight="bold"')], 44
+    for number, step in enumerate(family.steps, 1):
+        lines += _step(step, f"{number}  {step.part}", y)
+        y += 36 + LINE * len(step.aims)
+    lines.append(_text(LEFT, y + 6, family.note, 'font-style="italic"'))
+    y += 20
+    height = y + 36 + LINE * len(family.handover)
+    lines.append(
+        f'<rect class="band" x="1" y="{y}" width="{WIDTH - 2}" height="{height - y - 8}"/>'
     )
+    lines.append(_text(LEFT, y + 18, "At the hand-over", 'font-weight="bold"'))
+    y += 18 + LINE
+    lines += [_text(LEFT, y + LINE * i, words) for i, words in enumerate(family.handover)]
+    css = [
+        "".join(f".{part}{{fill:{colours[dark]}}}" for part, colours in COLOURS.items())
+        for dark in (0, 1)
+    ]
+    opening = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" font-family="sans-serif" font-size="13" role="img">',
+        f"<title>{escape(family.name)}: what each step reads, moves and aims at</title>",
+        f"<style>{STYLE % tuple(css)}</style>",
+        f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
+    ]
+    return "\n".join([*opening, *lines, "</svg>", ""])
+
+
+def _step(step: Step, moved: str, y: int) -> list[str]:
+    lines, x = [], LEFT
+    for name in step.reads:
+        width = 13 * len(name) // 2 + 10
+        lines += _box(x, y, name, width)
+        x += width + 4
+    end = WIDTH - LEFT - MOVED
+    assert x < end - 10, f"{step.reads} leave no room for an arrow"
+    lines.append(f'<path class="line" stroke-width="1.5" d="M{x} {y + 11}H{end - 7}"/>')
+    lines.append(f'<path class="tip" d="M{end - 8} {y + 6}l7 5l-7 5z"/>')
+    lines += _box(end, y, moved, MOVED, ' font-weight="bold"')
+    return lines + [_text(LEFT, y + 40 + LINE * i, words) for i, words in enumerate(step.aims)]
+
+
+def _box(x: int, y: int, name: str, width: int, style: str = "") -> list[str]:
+    part = name.split()[-1].rstrip("′")
+    kind = KINDS.get(part, part)
+    dash = ' stroke-dasharray="4 2"' if name.endswith("′") else ""
+    colour = f" {kind}" if kind in COLOURS else ""
     return [
-        _text(left + 14, top + 40 + 24 * i, line, 'fill="#444"') for i, line in enumerate(words)
+        f'<rect class="box{colour}" x="{x}" y="{y}" width="{width}" height="22" rx="5"{dash}/>',
+        _text(x + width / 2, y + 15.5, name, f'text-anchor="middle"{style}'),
     ]
 
 
 def _text(x: float, y: float, words: str, style: str = "") -> str:
-    colour = "" if "fill" in style else ' fill="#222"'
-    return (
-        f'  <text x="{x:g}" y="{y:g}"{colour}{" " + style if style else ""}>{escape(words)}</text>'
-    )
+    return f'<text x="{x:g}" y="{y:g}"{" " + style if style else ""}>{escape(words)}</text>'
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(drawing(), encoding="utf-8")
+    for each in FAMILIES:
+        file(each).write_text(drawing(each), encoding="utf-8")

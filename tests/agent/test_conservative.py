@@ -78,7 +78,7 @@ def test_sampled_values_are_those_of_each_action() -> None:
         ({"heads": 0}, "heads is 0"),
         ({"actor_learning_rate": -1.0}, "actor_learning_rate is -1"),
         ({"entropy_per_action": float("inf")}, "entropy_per_action is inf"),
-        ({"actor_value": "best"}, "actor_value is 'best'"),
+        ({"actor_value": "best"}, "actor_value is best"),
     ],
 )
 def test_what_is_no_setting_is_refused(options: dict[str, object], said: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import AWAC, IQL, RLPD, SPOT, TD3BC, ReBRAC
+from adabc_lightning.agent.methods import AWAC, CQL, IQL, RLPD, SPOT, TD3BC, WSRL, CalQL, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
@@ -23,14 +23,14 @@ from adabc_lightning.run.schedule import Schedule
 SPEC = EnvironmentSpec("test", 5, (-1.0, -0.5), (2.0, 0.25), 100)
 CPU = torch.device("cpu")
 METHODS = [None, AWAC(), IQL(dropout=0.25), SPOT(vae_updates=7, vae_width=9), ReBRAC()]
-METHODS += [RLPD()]
+METHODS += [RLPD(), CalQL(samples=2, target_gap=0.5), WSRL(samples=2, heads=2)]
 
 
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
     def __init__(self, engine: Engine, method: Method | None = None) -> None:
-        delay = 1 if isinstance(method, IQL) else 2
+        delay = 1 if isinstance(method, IQL | CQL) else 2
         sizes = (12, 9)
         super().__init__(
             SPEC,
@@ -40,9 +40,10 @@ class Standalone(OffToOnModule):
             method=method,
             actor_weight_decay=0.1,
             policy_delay=delay,
-            critic_norm="before" if isinstance(method, RLPD) else None,
+            critic_norm="before" if isinstance(method, RLPD | WSRL) else None,
         )
         self.double()
+        self.online = isinstance(method, RLPD | WSRL)
         self._engine = engine
         self._adams = self.configure_optimizers()
 

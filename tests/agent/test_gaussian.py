@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adabc_lightning.agent.gaussian import SquashedActor, mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import Form, SquashedActor, mean_and_log_std, sample, scaled
 from adabc_lightning.agent.methods import SAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
@@ -87,19 +87,53 @@ def test_temperature_rises_below_its_target() -> None:
     assert grad.item() == -2  # downhill is up
 
 
-@pytest.fixture
-def actor() -> SquashedActor:
+FORMS = [
+    Form(log_std_start=-0.5),
+    Form((-0.6, -0.4), -0.5, scalars=True),
+    Form((math.log(1e-5), math.log(10)), -0.5, norm="before"),
+]
+
+
+@pytest.fixture(params=FORMS)
+def actor(request: pytest.FixtureRequest) -> SquashedActor:
     torch.manual_seed(0)
-    return SquashedActor(3, LOW, HIGH, (8, 6), log_std_bias=-0.5)
+    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=request.param)
+    with torch.no_grad():
+        for parameter in (p for p in actor.parameters() if p.dim() == 1):
+            parameter += 0.1 * torch.randn_like(parameter)  # no scale is 1, no shift 0
+    return actor
 
 
 def test_without_noise_it_is_the_tanh_of_its_mean_in_action_units(actor: SquashedActor) -> None:
     observation = torch.randn(5, 3)
-    mean, log_std = mean_and_log_std(observation, actor.weights)
+    mean, log_std = mean_and_log_std(observation, actor.weights, actor.form)
     expected = scaled(mean.tanh(), actor.action_low, actor.action_high)
     torch.testing.assert_close(actor(observation), expected)
-    assert actor.log_std_head.bias.tolist() == [-0.5, -0.5]
-    assert ((log_std + 0.5).abs() > 0).any()
+    low, high = actor.form.log_std_range
+    assert ((low <= log_std) & (log_std <= high)).all()
+    assert actor.log_std_range.tolist() == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_log_sigma_starts_where_it_is_told(form: Form) -> None:
+    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=form)
+    with torch.no_grad():
+        actor.log_std_head.weight.zero_()
+    _, log_std = mean_and_log_std(torch.randn(5, 3), actor.weights, form)
+    torch.testing.assert_close(log_std, torch.full((5, 2), -0.5))
+
+
+def test_learnt_scalars_stretch_and_shift_log_sigma() -> None:
+    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=Form((-9, 9), -1.0, scalars=True))
+    observation = torch.randn(5, 3)
+    _, before = mean_and_log_std(observation, actor.weights, actor.form)
+    with torch.no_grad():
+        actor.scalars[0] += 1
+        actor.scalars[1] += 0.25
+    mean, after = mean_and_log_std(observation, actor.weights, actor.form)
+    torch.testing.assert_close(after, 2 * (before + 1) - 0.75)
+    torch.testing.assert_close(actor(observation), scaled(mean.tanh(), *(
+        actor.action_low, actor.action_high)))  # fmt: skip
 
 
 def test_numpy_pytorch_robot_and_file_sample_the_same_actions(
@@ -108,6 +142,8 @@ def test_numpy_pytorch_robot_and_file_sample_the_same_actions(
     rng = np.random.default_rng(0)
     observation = rng.standard_normal(3)
     stored = StoredPolicy.of_actor(actor.state_dict())
+    again = StoredPolicy.of_arrays(stored.arrays())
+    assert all(map(np.array_equal, again.arrays().values(), stored.arrays().values()))
     robot = Robot(tmp_path / "log", 3, LOW, HIGH, 5, seed=4)
     Exchange(tmp_path / "log").write_policy(Publication(stored, 0, 0, 0, False))
     policy = robot.ask()

@@ -117,7 +117,7 @@ def test_no_action_beside_the_data_s_is_evaluated() -> None:
         ({"beta": 0.0}, "beta is 0.0"),
         ({"beta": math.nan}, "beta is nan"),
         ({"largest_weight": math.inf}, "largest_weight is inf"),
-        ({"expectile": 1.0}, "expectile is 1.0; it must be between 0 and 1"),
+        ({"expectile": 1.0}, "expectile is 1.0; it must be above 0 and below 1"),
         ({"expectile": math.nan}, "expectile is nan"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": -0.1}, "dropout is -0.1"),

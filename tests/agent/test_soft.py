@@ -46,6 +46,8 @@ def plain_of(module: OffToOnModule, **constants: Any) -> PlainSoft:
     names = ("backup_entropy", "actor_value", "entropy_per_action")
     names += ("importance", "temperature", "floor", "target_gap", "calibrate")
     given = {name: getattr(method, name) for name in names if hasattr(method, name)}
+    kinds = {WSRL: "wsrl", CQL: "cql", CalQL: "cql"}
+    given["kind"] = kinds.get(type(method), "sac")
     sizes = {"observation_size": O, "action_size": A, "hidden": HIDDEN, "n": N}
     rates = {"gamma": GAMMA, "tau": TAU, "lr": LR, "actor_lr": ACTOR_LR}
     agent = PlainSoft(low=LOW, high=HIGH, **sizes, **rates, **given, **constants)
@@ -77,13 +79,13 @@ def assert_agree(module: OffToOnModule, agent: PlainSoft) -> None:
     ]
     ours = [*module.actor.weights, *module.critics.weights, *module.critics_target.weights]
     theirs = [*agent.actor_parameters(), *stacked[0], *stacked[1]]
-    ours.append(module.temperature.log[0])
-    theirs.append(agent.log_alpha)
+    ours.append(module.temperature.weights[0][0])
+    theirs.append(agent.raw_alpha)
     if hasattr(module, "multiplier"):
         ours.append(module.multiplier.log[0])
         theirs.append(agent.log_multiplier)
     for weight, parameter in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(weight, parameter, atol=1e-9, rtol=0)
+        torch.testing.assert_close(weight, parameter.reshape(weight.shape), atol=1e-9, rtol=0)
 
 
 CQL_OPTIONS: dict[str, dict[str, Any]] = {
@@ -137,8 +139,13 @@ def test_fifty_updates_agree_with_the_plain_reference(
                 agent.conservative(one, numbers, weight)
                 continue
             agent.soft_critics(one, numbers)
-            # Once per environment step, on its last batch; SAC in every update.
-            if type(method) is SAC or not online or g == 4:
+            # Once per environment step, on its last batch but for WSRL's; SAC in every update.
+            if isinstance(method, WSRL):
+                if g == 4:  # on all of its rows, one behind the other
+                    rows = {"observation": batch["observation"].reshape(5 * B, O)}
+                    noise = drawn[-1]["policy_noise"].reshape(5 * B, A)
+                    agent.soft_actor(rows, {"policy_noise": noise})
+            elif type(method) is SAC or not online or g == 4:
                 agent.soft_actor(one, numbers)
     assert module.gradient_updates == 50
     assert_agree(module, agent)

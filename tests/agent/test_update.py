@@ -323,6 +323,22 @@ def test_adam_step_is_pytorchs_to_the_last_bit() -> None:
         owner = restored
 
 
+def test_a_loss_twice_as_large_is_an_epsilon_half_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means and sums over two critics (docs/methods.md)."""
+    gradients = torch.randn(3, 7, generator=torch.Generator().manual_seed(0)) * 1e-7  # ε matters
+    found = {}
+    for factor, epsilon in ((1.0, 1e-8), (2.0, 2e-8), (2.0, 1e-8)):
+        monkeypatch.setattr("adabc_lightning.agent.update._EPSILON", epsilon)
+        weights = torch.zeros(7)
+        moments = [torch.zeros(7)], [torch.zeros(7)], [torch.zeros(())]
+        part = Part((weights,), AdamState(*moments, 1e-3))
+        for gradient in gradients:
+            step_adam(part, (factor * gradient,))
+        found[factor, epsilon] = weights
+    assert torch.equal(found[1.0, 1e-8], found[2.0, 2e-8])
+    assert not torch.equal(found[1.0, 1e-8], found[2.0, 1e-8])
+
+
 def test_critics_start_independent_and_normal() -> None:
     torch.manual_seed(10)
     critics = CriticEnsemble(3, 60, 4, (128, 128))

@@ -15,12 +15,14 @@ from tiny import register_toy, shapes, tiny_run, write_log
 
 import adabc_lightning
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent.methods import AWAC
+from adabc_lightning.agent.methods import AWAC, WSRL
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.commands.export import graph
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.env.make import make_env
-from adabc_lightning.env.policy import Policy, load_policy
+from adabc_lightning.env.policy import CARD, FILES, Policy, load_policy, stored_policy
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
@@ -113,6 +115,33 @@ def test_the_file_acts_as_the_module_without_this_package(
     assert hashlib.sha256(content).hexdigest() == card["sha256"]
     assert b"adabc" not in content  # nor the paths of the machine that wrote it
     assert str(REPOSITORY).encode() not in content
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_a_normalised_squashed_policy_is_the_module_s(
+    kind: str, observation_BO: np.ndarray, tmp_path: Path
+) -> None:
+    spec = EnvironmentSpec("Test-v0", 3, (-1.0, -3.0), (1.0, 3.0), None)
+    module = OffToOnModule(spec, hidden_sizes=(8, 6), policy_delay=1, method=WSRL())
+    with torch.no_grad():
+        for weight in module.actor.weights:  # no scale is 1, no shift 0
+            weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    expected = module.act(observation_BO)
+    state = {f"actor.{name}": tensor for name, tensor in module.actor.state_dict().items()}
+    stored = stored_policy({"state_dict": state}, Path("x"))
+    policy = Policy(stored, *np.array([spec.action_low, spec.action_high]))
+    np.testing.assert_allclose(policy(observation_BO) / LIMIT, expected / LIMIT, 0, TOLERANCE)
+    content = graph.export(policy, kind)
+    answered = graph.run(content, kind, observation_BO)
+    np.testing.assert_allclose(answered / LIMIT, expected / LIMIT, 0, TOLERANCE)
+    card = {"format": kind, "action": {"low": spec.action_low, "high": spec.action_high}}
+    (tmp_path / FILES[kind]).write_bytes(content)
+    (tmp_path / CARD).write_text(json.dumps(card))
+    loaded = load_policy(tmp_path)
+    np.testing.assert_allclose(loaded(observation_BO) / LIMIT, expected / LIMIT, 0, TOLERANCE)
+    state["actor.net.1.weight"] = torch.ones(7)
+    with pytest.raises(UserError, match="holds no actor"):
+        stored_policy({"state_dict": state}, Path("x"))
 
 
 def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture[str]) -> None:

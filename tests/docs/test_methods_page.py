@@ -2,6 +2,7 @@
 
 import re
 import sys
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -21,15 +22,14 @@ import methods_picture
 OVERLAYS = {path.stem for path in REPOSITORY.glob("configs/method/*.yaml")}
 PAGE = (REPOSITORY / "docs/methods.md").read_text(encoding="utf-8")
 SHAPE = Shape(EnvironmentSpec("Toy-v0", 3, (-1.0,), (1.0,), 5), 2, 2, [4], [4], 1e-3, 0.0)
-FAMILIES = {
-    "REDQ+AdaptiveBC, TD3+BC, …": ["TD3BC"],
-    "CQL, Cal-QL": ["CQL", "CalQL"],
-    **{name: [name] for name in ("AWAC", "IQL", "SPOT", "ReBRAC", "RLPD", "WSRL")},
+FAMILIES = {"td3bc": "TD3BC", "cal_ql": "CalQL", "rebrac": "ReBRAC"} | {
+    name.lower(): name for name in ("AWAC", "CQL", "IQL", "SPOT", "RLPD", "WSRL")
 }
 # What the protocol scales; everything else of a method is its overlay's.
 SIZES = {"data.batch_size", "model.hidden_sizes", "model.actor_hidden_sizes"} | {
     f"model.method.init_args.{name}" for name in ("vae_width", "vae_updates")
 }
+SIZES |= {"schedule.frozen_env_steps"}
 
 
 def test_each_overlay_has_a_row_and_a_paragraph() -> None:
@@ -40,25 +40,28 @@ def test_each_overlay_has_a_row_and_a_paragraph() -> None:
     assert sorted(linked) == sorted(OVERLAYS)
 
 
-def test_the_picture_is_the_script_s() -> None:
-    assert methods_picture.PICTURE.read_text(encoding="utf-8") == methods_picture.drawing()
+@pytest.mark.parametrize("family", methods_picture.FAMILIES, ids=lambda family: family.file)
+def test_a_picture_is_the_script_s_and_on_the_page(family: methods_picture.Family) -> None:
+    file = methods_picture.file(family)
+    content = file.read_text(encoding="utf-8")
+    assert content == methods_picture.drawing(family)
+    assert len(content.encode()) < 10_000
+    assert PAGE.count(f"](pictures/{file.name})") == 1
+    ElementTree.fromstring(content)
 
 
-@pytest.mark.parametrize("family", methods_picture.FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", methods_picture.FAMILIES, ids=lambda family: family.file)
 def test_the_picture_has_the_parts_that_a_method_states(family: methods_picture.Family) -> None:
-    for name in FAMILIES[family.name]:
-        parts = getattr(methods, name)().parts(SHAPE)
-        assert [step.part for step in family.steps if step.part not in parts] == []
-        assert {step.part for step in family.steps} == set(parts)
-        targets = {f"{part}′" for part, trained in parts.items() if trained.target}
-        read = {box for step in family.steps for box in step.reads if box.endswith("′")}
-        assert read <= targets
+    parts = getattr(methods, FAMILIES[family.file])().parts(SHAPE)
+    assert {step.part for step in family.steps} == set(parts)
+    targets = {f"{part}′" for part, trained in parts.items() if trained.target}
+    read = {box for step in family.steps for box in step.reads if box.endswith("′")}
+    assert read <= targets
 
 
-def test_every_method_of_the_package_is_in_the_picture() -> None:
-    drawn = {name for names in FAMILIES.values() for name in names}
-    assert drawn == set(methods.__all__) - {"SAC"}  # the base of some
-    assert set(FAMILIES) == {family.name for family in methods_picture.FAMILIES}
+def test_every_method_of_the_package_has_a_picture() -> None:
+    assert set(FAMILIES.values()) == set(methods.__all__) - {"SAC"}  # the base of some
+    assert set(FAMILIES) == {family.file for family in methods_picture.FAMILIES}
 
 
 def test_the_experiment_has_every_method_once() -> None:
@@ -74,7 +77,7 @@ def test_on_the_pen_the_experiment_takes_adroit_s_values(name: str) -> None:
     (variant,) = [v for v in read(path, defaults()).variants if v.method == method]
     task = ["--config", "pen-expert", "--config", "small_adroit", "--config"]
     options = variant.options_of("pen-expert")
-    sizes = {key: value for key, value in options.items() if key in SIZES}
-    run = merged(resolve("fit", [*task, f"method/{method}.yaml"])[0], options)
+    sizes = dict.fromkeys(SIZES)
+    run = merged(resolve("fit", [*task, f"method/{method}.yaml"])[0], {**options, **sizes})
     theirs = merged(resolve("fit", [*task, f"method/{name}.yaml"])[0], sizes)
     assert run == theirs

@@ -10,8 +10,9 @@ BENCHMARKS = REPOSITORY / "benchmarks"
 
 
 def test_killed_anywhere_and_resumed_equals_uncut() -> None:
-    moments = "checkpoint,row,hand-over,previous,evaluation,summary"
-    words = ["--kills", "6", "--most", "1", "--methods", "balanced_replay,awac"]
+    moments = "checkpoint,row,hand-over,previous,gradient step,evaluation,summary"
+    methods = "balanced_replay,iql,cql,cal_ql,spot,rebrac,rlpd,wsrl"  # each dies once
+    words = ["--kills", "8", "--most", "1", "--methods", methods]
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / "kill.py"), *words, "--moments", moments],
         capture_output=True,
@@ -19,7 +20,7 @@ def test_killed_anywhere_and_resumed_equals_uncut() -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "6 kills in 6 runs of 2 methods, " in result.stdout
+    assert "8 kills in 8 runs of 8 methods, " in result.stdout
     assert ", 0 differ; " in result.stdout
 
 

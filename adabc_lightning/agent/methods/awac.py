@@ -1,10 +1,8 @@
 """Advantage-weighted actor-critic (Nair et al. 2020)."""
 
 import math
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Weights, policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import descend, ensemble_target, follow, step_critics
-from adabc_lightning.run.types import Real, declared
+from adabc_lightning.run.types import AboveZero, declared
 
 _LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
 _LIKELIHOOD_1 = -0.5 * math.log(2 * math.pi)  # log σ of a normal whose density at its mean is 1
@@ -39,7 +37,7 @@ class AWAC(Method):
 
     stacks = True
 
-    def __init__(self, beta: Annotated[Real, Field(gt=0)] = 2.0) -> None:
+    def __init__(self, beta: AboveZero = 2.0) -> None:
         self.beta = beta
 
     def parts(self, shape: Shape) -> dict[str, Trained]:

@@ -10,26 +10,29 @@ from torch import Tensor
 
 from adabc_lightning.agent.conservative import calibrated, conservative_gap, sampled_values
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.gaussian import mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import Form, mean_and_log_std, sample, scaled
 from adabc_lightning.agent.initialisation import Initialisation, orthogonal_small_end
 from adabc_lightning.agent.losses import critic_loss
 from adabc_lightning.agent.method import Shape, Trained
 from adabc_lightning.agent.methods.sac import SAC
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
-from adabc_lightning.agent.temperature import LogScalar, temperature_loss
+from adabc_lightning.agent.temperature import LogScalar
 from adabc_lightning.agent.update import descend, follow, members
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import AboveZero, NonNegative, Positive, Real, declared
 
 _LARGEST_MULTIPLIER = 1e6  # young-geng/CQL
 
 
+@declared("model.method")
 class CQL(SAC):
     """SAC whose critics are pushed down at sampled actions and up at the data's.
 
     Every loss of an update is of the same weights (young-geng/CQL's order): actor, temperature,
     critics, then the targets; nothing is delayed. Losses are means over the critics, where that
-    code has sums; Adam is (almost) blind to the factor. Log σ starts at −1 by its bias.
+    code has sums; Adam is (almost) blind to the factor. Log σ is c · x − 1 of the network's x, with
+    c, at first 1, and the −1 learnt.
 
     Args:
         weight: w, of the regulariser.
@@ -50,37 +53,26 @@ class CQL(SAC):
     stacks = True
     metrics = (*SAC.metrics, "loss/conservative", "q/conservative_gap")
     initialise: Initialisation = staticmethod(orthogonal_small_end)
-    log_std_bias = -1.0
+    form = Form(log_std_start=-1.0, scalars=True)
 
     def __init__(
         self,
-        weight: float = 5.0,
-        weight_online: float | None = None,
-        samples: int = 10,
-        temperature: float = 1.0,
+        weight: NonNegative = 5.0,
+        weight_online: NonNegative | None = None,
+        samples: Positive = 10,
+        temperature: AboveZero = 1.0,
         importance: bool = True,
-        floor: float | None = None,
+        floor: Real | None = None,
         max_target_backup: bool = False,
-        target_gap: float | None = None,
-        heads: int | None = None,
+        target_gap: Real | None = None,
+        heads: Positive | None = None,
         calibrate: bool = False,
-        actor_learning_rate: float | None = None,
-        entropy_per_action: float = -1.0,
+        actor_learning_rate: NonNegative | None = None,
+        entropy_per_action: Real = -1.0,
         backup_entropy: bool = False,
         actor_value: Literal["minimum", "mean"] = "minimum",
     ) -> None:
         super().__init__(actor_learning_rate, entropy_per_action, backup_entropy, actor_value)
-        for name, value in (("weight", weight), ("weight_online", weight_online)):
-            if value is not None and not 0 <= value < float("inf"):
-                raise UserError(f"model.method.{name} is {value}; it must be 0 or more")
-        for name, count in (("samples", samples), ("heads", heads)):
-            if count is not None and count < 1:
-                raise UserError(f"model.method.{name} is {count}; it must be 1 or more")
-        if not 0 < temperature < float("inf"):
-            raise UserError(f"model.method.temperature is {temperature}; it must be above 0")
-        for name, value in (("floor", floor), ("target_gap", target_gap)):
-            if value is not None and not math.isfinite(value):
-                raise UserError(f"model.method.{name} is {value}; it must be a number, or null")
         self.weight = weight
         self.weight_online = weight if weight_online is None else weight_online
         self.samples, self.temperature, self.importance = samples, temperature, importance
@@ -113,10 +105,10 @@ class CQL(SAC):
             "uniform": random.uniform(*size),
             "current_noise": random.normal(*size),
             "next_noise": random.normal(*size),
-            "subset": random.subset(shape.subset_size, shape.num_critics),
+            "subset": self.some(random, shape.subset_size, shape.num_critics),
         }
         if self.heads is not None:
-            draws["heads"] = random.subset(self.heads, shape.num_critics)
+            draws["heads"] = self.some(random, self.heads, shape.num_critics)
         return draws
 
     def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
@@ -143,19 +135,19 @@ class CQL(SAC):
         options: UpdateOptions,
     ) -> Metrics:
         """Moves actor, temperature, critics and, if any, multiplier; each from the same weights."""
-        temperature = state["temperature"]
         with torch.no_grad():  # before any of them moves
             target_B = self._target(state, batch, draws, options)
             action_BKA, log_density_BK = self._samples(state, batch, draws, options)
-            alpha = temperature.weights[0].exp().squeeze(-1)
         metrics, entropy = self.step_actor(state, batch, draws, options)
-        loss = temperature_loss(temperature.weights[0], entropy, self.target_entropy(options))
-        measured = {"temperature/value": alpha, "temperature/entropy": entropy}
-        metrics |= descend(temperature, loss, measured, options)
+        metrics |= self.step_temperature(state["temperature"], entropy, options)
         sampled = action_BKA, log_density_BK if self.importance else None
         metrics |= self._step_critics(state, batch, draws, target_B, sampled, options)
         follow(state["critics"], options)
         return metrics
+
+    def entropy_scale(self, raw: Tensor) -> Tensor:
+        """Log α: young-geng/CQL."""
+        return raw
 
     def _target(
         self, state: AgentState, batch: TensorDict, draws: Draws, options: UpdateOptions
@@ -163,7 +155,7 @@ class CQL(SAC):
         """The critics' target ``[B]``; with ``max_target_backup`` that of the best action."""
         critics, next_BO = state["critics"], batch["next_observation"]
         assert critics.target is not None
-        mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights)
+        mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights, self.form)
         unit_BKA, log_prob_BK = sample(
             mean_BA.unsqueeze(-2), log_std_BA.unsqueeze(-2), draws["target_noise"]
         )
@@ -188,7 +180,7 @@ class CQL(SAC):
         flat_BK = torch.full_like(uniform_BKA[..., 0], -math.log(2) * uniform_BKA.shape[-1])
         densities = [flat_BK]
         for name, noise in (("observation", "current_noise"), ("next_observation", "next_noise")):
-            mean_BA, log_std_BA = mean_and_log_std(batch[name], actor)
+            mean_BA, log_std_BA = mean_and_log_std(batch[name], actor, self.form)
             unit_BKA, log_prob_BK = sample(
                 mean_BA.unsqueeze(-2), log_std_BA.unsqueeze(-2), draws[noise]
             )

@@ -1,6 +1,9 @@
 """Implicit Q-learning (Kostrikov et al. 2021)."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -13,8 +16,10 @@ from adabc_lightning.agent.networks import Weights, dropped_mlp, mlp, q_values, 
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.update import descend, follow, members, step_critics
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import AboveZero, Real, Share, declared
 
 
+@declared("model.method")
 class IQL(Method):
     """As its authors' JAX code: no action that is not in the data is ever evaluated.
 
@@ -39,24 +44,17 @@ class IQL(Method):
 
     def __init__(
         self,
-        beta: float = 3.0,
-        expectile: float = 0.7,
-        largest_weight: float = 100.0,
+        beta: AboveZero = 3.0,
+        expectile: Annotated[Real, Field(gt=0, lt=1)] = 0.7,
+        largest_weight: AboveZero = 100.0,
         log_std_range: tuple[float, float] = (-5.0, 2.0),
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
-        for name, value in (("beta", beta), ("largest_weight", largest_weight)):
-            if not 0 < value < float("inf"):
-                raise UserError(f"model.method.{name} is {value}; it must be above 0")
-        if not 0 < expectile < 1:
-            raise UserError(f"model.method.expectile is {expectile}; it must be between 0 and 1")
         if not -float("inf") < log_std_range[0] <= 0 <= log_std_range[1] < float("inf"):
             raise UserError(
                 f"model.method.log_std_range is {list(log_std_range)}; it must hold 0, from which "
                 "log σ starts"
             )
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.method.dropout is {dropout}; it must be 0 or more and below 1")
         self.beta, self.expectile, self.largest_weight = beta, expectile, largest_weight
         self.log_std_range, self.dropout = log_std_range, dropout
 

@@ -6,14 +6,23 @@ from tensordict import TensorDict
 from adabc_lightning.agent.constraints import penalised_actor_loss, squared_distance
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import uniform_end
-from adabc_lightning.agent.losses import behavior_cloning, minimum, smoothed_action, td_target
+from adabc_lightning.agent.losses import behavior_cloning, minimum, td_target
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
-from adabc_lightning.agent.update import descend, follow, frozen, members, step_critics
-from adabc_lightning.errors import UserError
+from adabc_lightning.agent.update import (
+    descend,
+    follow,
+    frozen,
+    mean_size,
+    members,
+    smoothed,
+    step_critics,
+)
+from adabc_lightning.run.types import Fraction, Limit, NonNegative, Positive, declared
 
 
+@declared("model.method")
 class ReBRAC(Method):
     """As its authors' code, fine-tuning included; the critics' LayerNorm is ``model.critic_norm``.
 
@@ -39,32 +48,14 @@ class ReBRAC(Method):
 
     def __init__(
         self,
-        actor_weight: float = 0.01,
-        actor_weight_end: float = 0.5,
-        decay_updates: int = 1_000_000,
-        critic_weight: float = 0.01,
-        critic_weight_online: float = 0.0,
-        target_noise: float = 0.2,
-        target_noise_clip: float = 0.5,
+        actor_weight: NonNegative = 0.01,
+        actor_weight_end: Fraction = 0.5,
+        decay_updates: Positive = 1_000_000,
+        critic_weight: NonNegative = 0.01,
+        critic_weight_online: NonNegative = 0.0,
+        target_noise: NonNegative = 0.2,
+        target_noise_clip: Limit = 0.5,
     ) -> None:
-        for name, value in (
-            ("actor_weight", actor_weight),
-            ("critic_weight", critic_weight),
-            ("critic_weight_online", critic_weight_online),
-            ("target_noise", target_noise),
-        ):
-            if not 0 <= value < float("inf"):  # also catches NaN
-                raise UserError(f"model.method.{name} is {value}; it must be 0 or more")
-        if not 0 <= target_noise_clip <= float("inf"):
-            raise UserError(
-                f"model.method.target_noise_clip is {target_noise_clip}; it must be 0 or more"
-            )
-        if not 0 <= actor_weight_end <= 1:
-            raise UserError(
-                f"model.method.actor_weight_end is {actor_weight_end}; it must be between 0 and 1"
-            )
-        if decay_updates < 1:
-            raise UserError(f"model.method.decay_updates is {decay_updates}; it must be 1 or more")
         self.actor_weight, self.actor_weight_end = actor_weight, actor_weight_end
         self.decay_updates = decay_updates
         self.critic_weight, self.critic_weight_online = critic_weight, critic_weight_online
@@ -113,13 +104,8 @@ class ReBRAC(Method):
         low, high = options.action_low, options.action_high
         next_observation_BO = batch["next_observation"]
         with torch.no_grad():
-            next_action_BA = smoothed_action(
-                policy(next_observation_BO, actor.target, low, high),
-                draws["target_noise"],
-                self.target_noise,
-                self.target_noise_clip,
-                low,
-                high,
+            next_action_BA = smoothed(
+                policy(next_observation_BO, actor.target, low, high), draws, self, options
             )
             half_A = (high - low) / 2
             distance_B = squared_distance(next_action_BA / half_A, batch["next_action"] / half_A)
@@ -156,10 +142,7 @@ class ReBRAC(Method):
         q_B = minimum(q_values(observation_BO, policy_action_BA, weights, options.critic_norm))
         half_A = (high - low) / 2
         distance_B = squared_distance(policy_action_BA / half_A, action_BA / half_A)
-        normalizer = q_B.detach().abs().mean(-1)
-        if options.average is not None:  # of the whole batch, not of this process's part
-            (normalizer,) = options.average([normalizer])
-        loss = penalised_actor_loss(q_B, normalizer, distance_B, dials["actor_weight"])
+        loss = penalised_actor_loss(q_B, mean_size(q_B, options), distance_B, dials["actor_weight"])
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(

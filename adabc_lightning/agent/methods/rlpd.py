@@ -3,8 +3,10 @@
 from typing import Literal
 
 from adabc_lightning.agent.methods.sac import SAC
+from adabc_lightning.run.types import NonNegative, Real, declared
 
 
+@declared("model.method")
 class RLPD(SAC):
     """SAC whose actor and temperature move once per environment step, however many the updates.
 
@@ -20,8 +22,8 @@ class RLPD(SAC):
 
     def __init__(
         self,
-        actor_learning_rate: float | None = None,
-        entropy_per_action: float = -0.5,
+        actor_learning_rate: NonNegative | None = None,
+        entropy_per_action: Real = -0.5,
         backup_entropy: bool = True,
         actor_value: Literal["minimum", "mean"] = "mean",
     ) -> None:

@@ -8,16 +8,17 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.gaussian import SquashedActor, mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import Form, SquashedActor, mean_and_log_std, sample, scaled
 from adabc_lightning.agent.initialisation import Initialisation, xavier
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Weights, q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
-from adabc_lightning.agent.temperature import LogScalar, temperature_loss
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.temperature import LogScalar, SoftplusScalar, temperature_loss
 from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import NonNegative, Real, declared
 
 
+@declared("model.method")
 class SAC(Method):
     """The base of RLPD, CQL, Cal-QL and WSRL; α, the weight of cloning, has no part in it.
 
@@ -37,25 +38,17 @@ class SAC(Method):
     stacks = True
     metrics: Sequence[str] = ("temperature/value", "temperature/entropy")
     initialise: Initialisation = staticmethod(xavier)
-    log_std_bias = 0.0
+    form = Form()
+    """Of the policy."""
+    entropy_weight: type[LogScalar] | type[SoftplusScalar] = LogScalar
 
     def __init__(
         self,
-        actor_learning_rate: float | None = None,
-        entropy_per_action: float = -1.0,
+        actor_learning_rate: NonNegative | None = None,
+        entropy_per_action: Real = -1.0,
         backup_entropy: bool = True,
         actor_value: Literal["minimum", "mean"] = "minimum",
     ) -> None:
-        if actor_learning_rate is not None and not 0 <= actor_learning_rate < float("inf"):
-            raise UserError(
-                f"model.method.actor_learning_rate is {actor_learning_rate}; it must be 0 or more"
-            )
-        if not -float("inf") < entropy_per_action < float("inf"):
-            raise UserError(
-                f"model.method.entropy_per_action is {entropy_per_action}; it must be a number"
-            )
-        if actor_value not in ("minimum", "mean"):
-            raise UserError(f"model.method.actor_value is {actor_value!r}; known: minimum, mean")
         self.actor_learning_rate, self.entropy_per_action = actor_learning_rate, entropy_per_action
         self.backup_entropy, self.actor_value = backup_entropy, actor_value
 
@@ -69,28 +62,32 @@ class SAC(Method):
             spec.action_high,
             shape.actor_hidden_sizes,
             self.initialise,
-            self.log_std_bias,
+            self.form,
         )
         critics = Trained(shape.critics(self.initialise), shape.learning_rate, target=True)
         return {
             "actor": Trained(actor, rate, shape.actor_weight_decay),
             "critics": critics,
-            "temperature": Trained(LogScalar(), rate),
+            "temperature": Trained(self.entropy_weight(), rate),
         }
+
+    def some(self, random: Random, count: int, of: int) -> Tensor:
+        """``count`` critics of so many, ``[G, count]``."""
+        return random.subset(count, of)
 
     def draw(self, random: Random, shape: Shape) -> Draws:
         """Noise of the target's action and of the policy's, and the critics of the target."""
         return {
             "target_noise": random.normal(),
             "policy_noise": random.normal(),
-            "subset": random.subset(shape.subset_size, shape.num_critics),
+            "subset": self.some(random, shape.subset_size, shape.num_critics),
         }
 
     def act(
         self, actor: Weights, observation_BO: Tensor, noise_BA: Tensor, options: UpdateOptions
     ) -> tuple[Tensor, Tensor]:
         """One action of the policy for each observation, ``[B, A]``, and its log π, ``[B]``."""
-        unit_BA, log_prob_B = sample(*mean_and_log_std(observation_BO, actor), noise_BA)
+        unit_BA, log_prob_B = sample(*mean_and_log_std(observation_BO, actor, self.form), noise_BA)
         return scaled(unit_BA, options.action_low, options.action_high), log_prob_B
 
     def update(
@@ -125,7 +122,7 @@ class SAC(Method):
         """Y − γ (1 − d) α log π(a′|s′), ``[B]``; y itself without ``backup_entropy``."""
         if not self.backup_entropy:
             return target_B
-        alpha = state["temperature"].weights[0].exp()
+        alpha = self.entropy_weight.value(*state["temperature"].weights)
         return target_B - options.gamma * (1 - batch["terminated"]) * alpha * log_prob_B
 
     def delayed(
@@ -137,19 +134,15 @@ class SAC(Method):
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the actor up the critics' value and its entropy, then the temperature."""
-        temperature = state["temperature"]
-        alpha = temperature.weights[0].detach().exp().squeeze(-1)
         metrics, entropy = self.step_actor(state, batch, draws, options)
-        loss = temperature_loss(temperature.weights[0].exp(), entropy, self.target_entropy(options))
-        measured = {"temperature/value": alpha, "temperature/entropy": entropy}
-        return metrics | descend(temperature, loss, measured, options)
+        return metrics | self.step_temperature(state["temperature"], entropy, options)
 
     def step_actor(
         self, state: AgentState, batch: TensorDict, draws: Draws, options: UpdateOptions
     ) -> tuple[Metrics, Tensor]:
         """The actor's step down α log π − Q; its metrics, and the entropy −mean log π of before."""
         actor, critics = state["actor"], state["critics"]
-        alpha = state["temperature"].weights[0].detach().exp()
+        alpha = self.entropy_weight.value(*frozen(state["temperature"].weights))
         observation_BO = batch["observation"]
         action_BA, log_prob_B = self.act(
             actor.weights, observation_BO, draws["policy_noise"], options
@@ -161,6 +154,15 @@ class SAC(Method):
         metrics = {"loss/actor": loss.detach(), "q/policy": value_B.detach().mean(-1)}
         return descend(actor, loss, metrics, options), -log_prob_B.detach().mean(-1)
 
-    def target_entropy(self, options: UpdateOptions) -> float:
-        """H̄ in nats."""
-        return self.entropy_per_action * options.action_low.shape[-1]
+    def step_temperature(self, part: Part, entropy: Tensor, options: UpdateOptions) -> Metrics:
+        """The temperature's step towards the wanted entropy; both of before."""
+        value = self.entropy_weight.value(*part.weights)
+        wanted = self.entropy_per_action * options.action_low.shape[-1]  # H̄ in nats
+        loss = temperature_loss(self.entropy_scale(*part.weights), entropy, wanted)
+        alpha = value.detach().squeeze(-1)
+        measured = {"temperature/value": alpha, "temperature/entropy": entropy}
+        return descend(part, loss, measured, options)
+
+    def entropy_scale(self, raw: Tensor) -> Tensor:
+        """What the temperature's loss multiplies, ``[1]``: α itself."""
+        return self.entropy_weight.value(raw)

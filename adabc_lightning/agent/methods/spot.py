@@ -7,7 +7,7 @@ from torch import Tensor
 from adabc_lightning.agent.constraints import penalised_actor_loss
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import uniform, uniform_end
-from adabc_lightning.agent.losses import behavior_cloning, smoothed_action
+from adabc_lightning.agent.losses import behavior_cloning
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Weights, dropped_mlp, mlp, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
@@ -17,12 +17,23 @@ from adabc_lightning.agent.update import (
     first_member,
     follow,
     frozen,
+    mean_size,
+    smoothed,
     step_critics,
 )
 from adabc_lightning.agent.vae import VAE, action_penalty
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import (
+    Count,
+    Fraction,
+    Limit,
+    NonNegative,
+    Positive,
+    Share,
+    declared,
+)
 
 
+@declared("model.method")
 class SPOT(Method):
     """As its authors' code: the first updates train the VAE alone, then it never changes again.
 
@@ -53,38 +64,19 @@ class SPOT(Method):
 
     def __init__(
         self,
-        weight: float = 0.1,
-        weight_end: float = 0.2,
-        cooling_updates: int = 1_000_000,
-        vae_updates: int = 100_000,
-        vae_learning_rate: float = 1e-3,
-        vae_beta: float = 0.5,
-        vae_width: int = 750,
-        dropout: float = 0.1,
-        actor_learning_rate: float | None = None,
+        weight: NonNegative = 0.1,
+        weight_end: Fraction = 0.2,
+        cooling_updates: Positive = 1_000_000,
+        vae_updates: Count = 100_000,
+        vae_learning_rate: NonNegative = 1e-3,
+        vae_beta: NonNegative = 0.5,
+        vae_width: Positive = 750,
+        dropout: Share = 0.1,
+        actor_learning_rate: NonNegative | None = None,
         small_end: bool = False,
-        target_noise: float = 0.2,
-        target_noise_clip: float = 0.5,
+        target_noise: NonNegative = 0.2,
+        target_noise_clip: Limit = 0.5,
     ) -> None:
-        rates = {"actor_learning_rate": actor_learning_rate or 0.0}
-        rates |= {"weight": weight, "vae_learning_rate": vae_learning_rate, "vae_beta": vae_beta}
-        for name, value in (rates | {"target_noise": target_noise}).items():
-            if not 0 <= value < float("inf"):  # also catches NaN
-                raise UserError(f"model.method.{name} is {value}; it must be 0 or more")
-        if not 0 <= target_noise_clip <= float("inf"):
-            raise UserError(
-                f"model.method.target_noise_clip is {target_noise_clip}; it must be 0 or more"
-            )
-        if not 0 <= weight_end <= 1:
-            raise UserError(f"model.method.weight_end is {weight_end}; it must be between 0 and 1")
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.method.dropout is {dropout}; it must be 0 or more and below 1")
-        counts = {"cooling_updates": cooling_updates, "vae_width": vae_width}
-        for name, value in counts.items():
-            if value < 1:
-                raise UserError(f"model.method.{name} is {value}; it must be 1 or more")
-        if vae_updates < 0:
-            raise UserError(f"model.method.vae_updates is {vae_updates}; it must be 0 or more")
         self.weight, self.weight_end, self.cooling_updates = weight, weight_end, cooling_updates
         self.preparation = vae_updates
         self.vae_learning_rate, self.vae_beta, self.vae_width = (
@@ -165,14 +157,8 @@ class SPOT(Method):
         low, high = options.action_low, options.action_high
         with torch.no_grad():
             unit_BA = self._act(batch["next_observation"], actor.target, draws, "target_kept")
-            next_action_BA = smoothed_action(
-                unit_BA * (high - low) / 2 + (high + low) / 2,
-                draws["target_noise"],
-                self.target_noise,
-                self.target_noise_clip,
-                low,
-                high,
-            )
+            target_action_BA = unit_BA * (high - low) / 2 + (high + low) / 2
+            next_action_BA = smoothed(target_action_BA, draws, self, options)
         target_B = ensemble_target(critics, batch, next_action_BA, draws["subset"], options)
         return step_critics(critics, batch, target_B, options)
 
@@ -199,10 +185,9 @@ class SPOT(Method):
             frozen(state["vae"].weights),
             self.vae_beta,
         )
-        normalizer = q_B.detach().abs().mean(-1)
-        if options.average is not None:  # of the whole batch, not of this process's part
-            (normalizer,) = options.average([normalizer])
-        loss = penalised_actor_loss(q_B, normalizer, penalty_B, dials["support_weight"])
+        loss = penalised_actor_loss(
+            q_B, mean_size(q_B, options), penalty_B, dials["support_weight"]
+        )
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(

@@ -4,15 +4,18 @@ import torch
 from tensordict import TensorDict
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.losses import (
-    actor_loss,
-    behavior_cloning,
-    smoothed_action,
-)
+from adabc_lightning.agent.losses import actor_loss, behavior_cloning
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
-from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics
+from adabc_lightning.agent.update import (
+    descend,
+    ensemble_target,
+    follow,
+    frozen,
+    smoothed,
+    step_critics,
+)
 from adabc_lightning.errors import UserError
 
 
@@ -73,14 +76,8 @@ class TD3BC(Method):
         assert actor.target is not None
         low, high = options.action_low, options.action_high
         with torch.no_grad():
-            next_action_BA = smoothed_action(
-                policy(batch["next_observation"], actor.target, low, high),
-                draws["target_noise"],
-                self.target_noise,
-                self.target_noise_clip,
-                low,
-                high,
-            )
+            target_action_BA = policy(batch["next_observation"], actor.target, low, high)
+            next_action_BA = smoothed(target_action_BA, draws, self, options)
         target_B = ensemble_target(critics, batch, next_action_BA, draws["subset"], options)
         return step_critics(critics, batch, target_B, options)
 

@@ -91,5 +91,6 @@ def _policies(source: "Source", own_std: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {"policy": source.name, **source.counters}
     if own_std and source.gaussian:
         ends = source.policies[0], source.policies[-1]
-        entry["std"] = [policy.std.tolist() for policy in ends if policy and policy.std is not None]
+        stds = [policy.std.tolist() for policy in ends if policy and policy.std is not None]
+        entry |= {"std": stds} if stds else {}  # a squashed Gaussian's depends on the state
     return entry

@@ -58,8 +58,8 @@ def make_dataset(
     digest = hashlib.sha256()
     for part in parts:
         if part.policy is not None:
-            for array in (*part.policy.layers, part.policy.std):
-                digest.update(b"" if array is None else array.tobytes())
+            for array in part.policy.arrays().values():
+                digest.update(array.tobytes())
     settings = {
         "--policy": [source.name for source in sources],
         "--from": options.start,

@@ -33,8 +33,8 @@ class Source:
 
     @property
     def gaussian(self) -> bool:
-        """Whether its policies have standard deviations of their own."""
-        return any(policy is not None and policy.std is not None for policy in self.policies)
+        """Whether its policies have noise of their own."""
+        return any(policy is not None and policy.samples for policy in self.policies)
 
 
 def read_source(name: str, start: int | None, stop: int | None) -> Source:

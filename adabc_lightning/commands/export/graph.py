@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adabc_lightning.agent.norm import EPSILON
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.errors import UserError
 
@@ -32,11 +33,13 @@ class PolicyGraph(nn.Module):
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        norms = list(zip(policy.norms[::2], policy.norms[1::2], strict=True))
         for weight, bias in zip(policy.layers[::2], policy.layers[1::2], strict=True):
-            linear = nn.Linear(weight.shape[1], weight.shape[0])
-            linear.weight = nn.Parameter(torch.from_numpy(weight.copy()), requires_grad=False)
-            linear.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
-            layers += [linear, nn.ReLU()]
+            layers.append(_with(nn.Linear(weight.shape[1], weight.shape[0]), weight, bias))
+            if norms:
+                scale, shift = norms.pop(0)
+                layers.append(_with(nn.LayerNorm(len(scale), EPSILON), scale, shift))
+            layers.append(nn.ReLU())
         self.net = nn.Sequential(*layers[:-1])
         low, high = torch.from_numpy(policy.action_low), torch.from_numpy(policy.action_high)
         self.register_buffer("low", low)
@@ -48,6 +51,14 @@ class PolicyGraph(nn.Module):
         """Actions ``[B, A]`` for observations ``[B, O]``."""
         action = torch.tanh(self.net(observation)) * self.scale + self.middle
         return action.clamp(self.low, self.high)
+
+
+def _with(layer: nn.Module, weight: np.ndarray, bias: np.ndarray) -> nn.Module:
+    """A layer with these numbers, ``[H, I]`` or ``[H]`` and ``[H]``."""
+    for name, numbers in (("weight", weight), ("bias", bias)):
+        tensor = torch.from_numpy(numbers.copy())
+        setattr(layer, name, nn.Parameter(tensor, requires_grad=False))
+    return layer
 
 
 def export(policy: Policy, kind: str) -> bytes:
