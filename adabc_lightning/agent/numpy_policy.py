@@ -21,6 +21,8 @@ class StoredPolicy:
     Args:
         layers: one by one: weight ``[H, I]``, bias ``[H]``.
         std: its own standard deviation ``[A]`` in action limits; None where it has none.
+        normalization: mean and scale ``[O]`` of :mod:`adabc_lightning.agent.normalization`; None:
+            observations go in as they are.
         head: of a squashed Gaussian (:mod:`adabc_lightning.agent.gaussian`) weight ``[A, H]`` and
             bias ``[A]`` of log σ(s), beside the last of ``layers``, and where they are learnt the
             factor and the offset ``[1]`` of what those give; None where σ is ``std``.
@@ -34,6 +36,7 @@ class StoredPolicy:
     head: tuple[np.ndarray, ...] | None = None
     norms: tuple[np.ndarray, ...] = ()
     log_std_range: tuple[float, float] = (-20.0, 2.0)
+    normalization: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of_actor(cls, state: Mapping[str, Any]) -> "StoredPolicy":
@@ -41,7 +44,8 @@ class StoredPolicy:
 
         Args:
             state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]``, those of layers that
-                normalise ``[H]``, and what a squashed Gaussian has beside → tensor or array.
+                normalise ``[H]``, ``observation_mean`` and ``observation_scale``, if any, and what
+                a squashed Gaussian has beside → tensor or array.
         Raises: KeyError: a bias or a weight is missing.
         """
         numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("net.")})
@@ -53,12 +57,15 @@ class StoredPolicy:
             return tuple(_float32(state[f"{name}.{kind}"]) for name in names for kind in kinds)
 
         layers = arrays([place for place in places if place not in normalise])
+        seen = None
+        if "observation_mean" in state:
+            seen = _float32(state["observation_mean"]), _float32(state["observation_scale"])
         if "log_std_head.weight" not in state:
-            return cls(layers, norms=arrays(normalise))
+            return cls(layers, norms=arrays(normalise), normalization=seen)
         scalars = tuple(_float32(state[n]) for n in ("scalars.0", "scalars.1") if n in state)
         low, high = map(float, state["log_std_range"])
         head = (*arrays(["log_std_head"]), *scalars)
-        return cls(layers, None, head, arrays(normalise), (low, high))
+        return cls(layers, None, head, arrays(normalise), (low, high), seen)
 
     @property
     def samples(self) -> bool:
@@ -68,6 +75,7 @@ class StoredPolicy:
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, arrays ``[*]``, for :meth:`of_arrays`."""
         groups = {"layer": self.layers, "norm": self.norms, "head": self.head or ()}
+        groups["normalization"] = self.normalization or ()
         named = {f"{name}_{i}": a for name, group in groups.items() for i, a in enumerate(group)}
         if self.std is not None:
             named["std"] = self.std
@@ -88,10 +96,13 @@ class StoredPolicy:
             count = sum(each.startswith(f"{name}_") for each in named)
             return tuple(named[f"{name}_{i}"] for i in range(count))
 
+        seen = None
+        if "normalization_0" in named:
+            seen = named["normalization_0"], named["normalization_1"]
         if "head_0" not in named:
-            return cls(group("layer"), named["std"], norms=group("norm"))
+            return cls(group("layer"), named["std"], norms=group("norm"), normalization=seen)
         low, high = map(float, named["log_std_range"])
-        return cls(group("layer"), None, group("head"), group("norm"), (low, high))
+        return cls(group("layer"), None, group("head"), group("norm"), (low, high), seen)
 
 
 def _float32(numbers: Any) -> np.ndarray:
@@ -131,6 +142,7 @@ class NumpyPolicy:
         head = policy.head
         self._head = None if head is None else (*turned(head[0], head[1]), *head[2:])
         self._log_std_range = policy.log_std_range
+        self._normalization = policy.normalization
 
     def __call__(self, observation_BO: np.ndarray) -> np.ndarray:
         """Actions within the bounds, ``[B, A]`` or ``[A]``.
@@ -165,6 +177,9 @@ class NumpyPolicy:
         return action_BA
 
     def _features(self, x: np.ndarray) -> np.ndarray:
+        if self._normalization is not None:
+            mean_O, scale_O = self._normalization
+            x = (x - mean_O) / scale_O
         for layer, (weight, bias) in enumerate(self._hidden):
             x = x @ weight
             x += bias
@@ -222,6 +237,9 @@ class LivePolicy:
 
     def _newest(self) -> NumpyPolicy:
         addresses = [parameters[kind].data_ptr() for parameters, kind in self._places]
+        normalization = self._actor.normalization
+        if normalization is not None:
+            addresses += [tensor.data_ptr() for tensor in normalization]
         if addresses != self._addresses:
             arrays = [parameters[kind].detach().numpy() for parameters, kind in self._places]
             first, second = self._depths[0], sum(self._depths)
@@ -229,6 +247,9 @@ class LivePolicy:
             policy = StoredPolicy(tuple(layers), None, head or None, tuple(norms))
             if head:
                 policy = replace(policy, log_std_range=self._actor.form.log_std_range)  # type: ignore[union-attr,arg-type]
+            if normalization is not None:
+                seen = normalization.mean.numpy(), normalization.scale.numpy()
+                policy = replace(policy, normalization=seen)
             low, high = self._actor.action_low.numpy(), self._actor.action_high.numpy()
             self._policy = NumpyPolicy(policy, low, high, copy=False)
             self._addresses = addresses

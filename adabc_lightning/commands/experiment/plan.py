@@ -27,6 +27,7 @@ HAND_OVER = (  # the hand-over and what comes after it
     "data.offline_fraction",  # of the batches that it gives
     "data.exploration_noise",  # of the collector
     "data.frozen_actions",
+    "data.reward_online",  # of its steps
     "downsampling.",
     "alpha.",  # the controller of α_online; α_offline is the model's
 )
