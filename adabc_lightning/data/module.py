@@ -1,6 +1,7 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
 import math
+import sys
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
+from tqdm import tqdm
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
@@ -25,6 +27,7 @@ from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.mixture import Part, filtered, mixed, parts_of, sampler_for
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.origins import in_words, kept_of_each
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing, UniformSampler
 from adabc_lightning.data.returns import Unfinished, check_in_time, with_returns
@@ -37,7 +40,7 @@ from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env, try_one_step
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.env.stepping import can_time_out
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
@@ -194,6 +197,8 @@ class ReplayDataModule(LightningDataModule):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        self.kept_of_each: list[dict[str, Any]] = []
+        """Of several datasets, from the hand-over on."""
         # Another one with the same dataset, of which the offline rows need be in memory once.
         self.shares: ReplayDataModule | None = None
         # A callback may put another one here before the online ring is made.
@@ -395,6 +400,7 @@ class ReplayDataModule(LightningDataModule):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
+        self._count_origins()
         # The same rows were chosen on every rank; each goes on with its share of them.
         mine, offline = rows[self.ranks.rank :: self.ranks.count], None
         if self.offline_fraction is not None:
@@ -411,6 +417,14 @@ class ReplayDataModule(LightningDataModule):
         self.replay = self.online_ring(mine, self.ranks.share(capacity), offline)
         self.dataset = self.kept = None
         self.agent.hand_over()
+
+    def _count_origins(self) -> None:
+        """Of several datasets, what is kept of each; the first replica says it."""
+        if self.dataset is None or not self.dataset.sources:
+            return
+        self.kept_of_each = kept_of_each(self.dataset.sources, self.dataset.episode_T, self.kept)
+        if self.shares is None and not self.ranks.rank:
+            tqdm.write(printable(in_words(self.kept_of_each)), file=sys.stderr)
 
     def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
         """How the agent acts at this point of fine-tuning.
@@ -513,7 +527,7 @@ class ReplayDataModule(LightningDataModule):
     def _offline_sampler(self) -> UniformSampler:
         if self.dataset is None or not self.dataset.sources:
             return UniformSampler()
-        return sampler_for(self.dataset_parts, [rows for _, rows in self.dataset.sources])
+        return sampler_for(self.dataset_parts, [origin.rows for origin in self.dataset.sources])
 
     def _load_dataset(self, *parts: Part | str) -> OfflineDataset:
         found = []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference
 
@@ -29,7 +30,7 @@ class OfflineDataset:
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
             the log has no such flags.
-        sources: of several datasets, each one's name and number of rows, in their order.
+        sources: of several datasets, what each one is called and holds, in their order.
     """
 
     name: str
@@ -44,7 +45,7 @@ class OfflineDataset:
     env_id: str | None = None
     unresolved: tuple[str, ...] = ()
     success_E: Tensor | None = None
-    sources: tuple[tuple[str, int], ...] = ()
+    sources: tuple[Origin, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
