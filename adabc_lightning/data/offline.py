@@ -58,11 +58,15 @@ class OfflineDataset:
         """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
 
         Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
-            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``.
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``; where it is known
+            which episodes succeeded also ``success [T]``, flagged in their last row.
         """
         rows, column = self.rows.numpy(), self.layout.columns
         terminal_T = rows[:, column["terminated"]] > 0
         ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
+        succeeded = {}
+        if self.success_E is not None:
+            succeeded = {"success": ends_T & self.success_E[self.episode_T].numpy()}
         return {
             "observations": rows[:, column["observation"]],
             "actions": rows[:, column["action"]],
@@ -70,4 +74,5 @@ class OfflineDataset:
             "next_observations": rows[:, column["next_observation"]],
             "terminals": terminal_T,
             "timeouts": ends_T & ~terminal_T,
+            **succeeded,
         }
