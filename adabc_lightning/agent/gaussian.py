@@ -55,6 +55,7 @@ class SquashedActor(Actor):
         """The action ``[A]`` for an observation ``[O]`` and a standard normal draw ``[A]``."""
         device = self.action_low.device
         observation_BO = torch.from_numpy(observation.astype(np.float32)[None]).to(device)
+        observation_BO = self.normalized(observation_BO)
         mean_BA, log_std_BA = mean_and_log_std(observation_BO, self.weights)
         noise_BA = torch.from_numpy(noise_A.astype(np.float32)[None]).to(device)
         unit_BA, _ = sample(mean_BA, log_std_BA, noise_BA)

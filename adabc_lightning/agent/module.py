@@ -244,7 +244,7 @@ class OffToOnModule(Parts):
             return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)
         with torch.no_grad():
-            action = self.actor(batch).cpu().numpy()
+            action = self.actor(self.actor.normalized(batch)).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
 
     def explore(

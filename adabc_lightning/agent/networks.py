@@ -15,6 +15,7 @@ from torchrl.modules import MLP
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.initialisation import Initialisation, small_normal
 from adabc_lightning.agent.norm import Norm, normed_mlp, normed_net
+from adabc_lightning.agent.normalization import Normalization
 
 Weights = tuple[Tensor, ...]
 """Layer by layer: weight ``[*, H, I]``, bias ``[*, H]``; ``*`` is nothing or the members N.
@@ -151,6 +152,8 @@ class Actor(nn.Module):
 
     action_low: Tensor
     action_high: Tensor
+    observation_mean: Tensor
+    observation_scale: Tensor
 
     def __init__(
         self,
@@ -180,13 +183,34 @@ class Actor(nn.Module):
         self.register_buffer("action_high", torch.from_numpy(high_A))
 
     @property
+    def normalization(self) -> Normalization | None:
+        """What observations go through before the policy sees them; None for nothing."""
+        if "observation_mean" not in self._buffers:
+            return None
+        return Normalization(self.observation_mean, self.observation_scale)
+
+    def normalize(self, normalization: Normalization) -> None:
+        """Keeps it with the weights, so that whoever reads them knows what they take."""
+        device = self.action_low.device
+        self.register_buffer("observation_mean", normalization.mean.clone().to(device))
+        self.register_buffer("observation_scale", normalization.scale.clone().to(device))
+
+    def normalized(self, observation_BO: Tensor) -> Tensor:
+        """Observations ``[*, O]`` of the environment as those that the networks take."""
+        normalization = self.normalization
+        return observation_BO if normalization is None else normalization(observation_BO)
+
+    @property
     def weights(self) -> Weights:
         """The live parameters: the layers in order, then the log standard deviation, if any."""
         layers = tuple(self.net.parameters())
         return layers if self.log_std is None else (*layers, self.log_std)
 
     def forward(self, observation_BO: Tensor) -> Tensor:
-        """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``."""
+        """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``.
+
+        They are those of a batch: normalised already, if they are.
+        """
         layers = tuple(self.net.parameters())
         return policy(observation_BO, layers, self.action_low, self.action_high)
 

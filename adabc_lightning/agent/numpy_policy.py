@@ -21,6 +21,8 @@ class StoredPolicy:
     Args:
         layers: one by one: weight ``[H, I]``, bias ``[H]``.
         std: its own standard deviation ``[A]`` in action limits; None where it has none.
+        normalization: mean and scale ``[O]`` of :mod:`adabc_lightning.agent.normalization`; None:
+            observations go in as they are.
         head: of a squashed Gaussian (:mod:`adabc_lightning.agent.gaussian`) weight ``[A, H]`` and
             bias ``[A]`` of log σ(s), beside the last of ``layers``; None where σ is ``std``.
     """
@@ -28,6 +30,7 @@ class StoredPolicy:
     layers: tuple[np.ndarray, ...]
     std: np.ndarray | None = None
     head: tuple[np.ndarray, np.ndarray] | None = None
+    normalization: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of_actor(cls, state: Mapping[str, Any]) -> "StoredPolicy":
@@ -35,7 +38,8 @@ class StoredPolicy:
 
         Args:
             state: ``net.LAYER.weight [H, I]`` and ``net.LAYER.bias [H]``, and those of a
-                ``log_std_head``, if any → tensor or array.
+                ``log_std_head`` and ``observation_mean`` and ``observation_scale``, if any →
+                tensor or array.
         Raises: KeyError: a bias or a weight is missing.
         """
         numbers = {int(name.split(".")[1]) for name in state if name.startswith("net.")}
@@ -45,6 +49,12 @@ class StoredPolicy:
                 _float32(state["log_std_head.weight"]),
                 _float32(state["log_std_head.bias"]),
             )
+        normalization = None
+        if "observation_mean" in state:
+            normalization = (
+                _float32(state["observation_mean"]),
+                _float32(state["observation_scale"]),
+            )
         return cls(
             tuple(
                 _float32(state[f"net.{number}.{kind}"])
@@ -52,6 +62,7 @@ class StoredPolicy:
                 for kind in ("weight", "bias")
             ),
             head=head,
+            normalization=normalization,
         )
 
 
@@ -89,6 +100,7 @@ class NumpyPolicy:
 
         *self._hidden, self._output = [turned(*pair) for pair in pairs]
         self._head = None if policy.head is None else turned(*policy.head)
+        self._normalization = policy.normalization
 
     def __call__(self, observation_BO: np.ndarray) -> np.ndarray:
         """Actions within the bounds, ``[B, A]`` or ``[A]``.
@@ -120,6 +132,9 @@ class NumpyPolicy:
         return action_BA
 
     def _features(self, x: np.ndarray) -> np.ndarray:
+        if self._normalization is not None:
+            mean_O, scale_O = self._normalization
+            x = (x - mean_O) / scale_O
         for weight, bias in self._hidden:
             x = x @ weight
             x += bias
@@ -151,7 +166,7 @@ class LivePolicy:
         self._depth = 2 * len(layers)
         if hasattr(actor, "log_std_head"):
             layers.append(actor.log_std_head)
-        self._places = [
+        self._places: list[tuple[dict[str, Any], str]] = [
             (layer._parameters, kind) for layer in layers for kind in ("weight", "bias")
         ]
         self._addresses: list[int] = []
@@ -170,11 +185,17 @@ class LivePolicy:
 
     def _newest(self) -> NumpyPolicy:
         addresses = [parameters[kind].data_ptr() for parameters, kind in self._places]
+        normalization = self._actor.normalization
+        if normalization is not None:
+            addresses += [tensor.data_ptr() for tensor in normalization]
         if addresses != self._addresses:
             arrays = [parameters[kind].detach().numpy() for parameters, kind in self._places]
             weight_and_bias = arrays[self._depth :]
             head = (weight_and_bias[0], weight_and_bias[1]) if weight_and_bias else None
-            policy = StoredPolicy(tuple(arrays[: self._depth]), head=head)
+            seen = None
+            if normalization is not None:
+                seen = normalization.mean.numpy(), normalization.scale.numpy()
+            policy = StoredPolicy(tuple(arrays[: self._depth]), head=head, normalization=seen)
             low, high = self._actor.action_low.numpy(), self._actor.action_high.numpy()
             self._policy = NumpyPolicy(policy, low, high, copy=False)
             self._addresses = addresses

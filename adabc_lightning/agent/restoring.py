@@ -56,6 +56,13 @@ def check_networks(
     Raises: UserError: they are not.
     """
     theirs = checkpoint["state_dict"]
+    normalized = "actor.observation_mean" in theirs, "actor.observation_mean" in networks
+    if normalized[0] != normalized[1]:
+        was, this = (str(each).lower() for each in normalized)
+        raise UserError(
+            f"the checkpoint was trained with data.normalize_observations {was}, not {this}; "
+            "resume with that of the run"
+        )
     for name, tensor in networks.items():
         part = name.split(".")[0].removesuffix("_target")
         if part in added and name not in theirs:

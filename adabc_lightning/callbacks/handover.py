@@ -34,7 +34,8 @@ def measure(
     Args:
         agent: its actor, without noise, and its N critics.
         batch: ``[B]`` transitions; None where there are no data.
-        visited_VO: states that the policy visited; None where it has not been run.
+        visited_VO: states that the policy visited, as the environment gave them; None where it
+            has not been run.
     Returns: of the batch ``q_gap``, mean Q of the policy's actions minus that of the data's, and
         ``disagreement_data`` and ``disagreement_policy``, the standard deviation over the critics
         for both kinds of actions, mean over the batch, all in units of Q; ``action_distance``, root
@@ -63,6 +64,7 @@ def measure(
             "saturated": share * float(at_limit_BA.float().mean()),
         }
     if visited_VO is not None:
+        visited_VO = agent.actor.normalized(visited_VO)
         q_NV = agent.critics(visited_VO, agent.actor(visited_VO))
         values["disagreement_online"] = float(q_NV.std(0, correction=0).mean())
     return {f"diagnostics/{name}": value for name, value in values.items()}

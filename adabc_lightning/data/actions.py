@@ -1,7 +1,9 @@
-"""Whether logged data and an environment are of one task."""
+"""Whether logged data and an environment are of one task, and their actions in one unit."""
 
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from adabc_lightning.agent.spec import EnvironmentSpec
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 # the range in more than MANY of the rows was logged in other units.
 FAR, MANY = 1e-3, 0.01
 ROUNDING = 1e-6  # of a number
+FACTORS = (  # thousandths, degrees, 16 and 8 bits with and without sign, percent, tenths, and back
+    *(1e-6, 1e-3, 1e-2, 1e-1, 10.0, 100.0, 1000.0, 1e6),
+    *(math.pi / 180, 180 / math.pi, 1 / 127, 1 / 255, 1 / 32767),
+)
+"""What logs in other units are multiplied with."""
+FILLED = 0.2  # of its range, that an action should use of it
 
 
 def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name: str) -> None:
@@ -44,15 +52,61 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         f"{spec.action_low[column]:.6g} to {spec.action_high[column]:.6g} is allowed"
     )
     if far > MANY * len(rows):
+        factor = fitting_factor(action_TA.numpy(), low_A.numpy(), high_A.numpy())
+        remedy = "scale them to its units, or clip them in the file"
+        if factor is not None:
+            remedy = (
+                f"they would fit times {factor:.6g}: if that is their unit, set data.action_scale "
+                "to it, otherwise scale or clip them in the file"
+            )
         raise UserError(
             f"dataset {name!r}: {far} of {len(rows)} actions lie outside the action space of "
-            f"{spec.env_id!r}, {furthest}; scale them to its units, or clip them in the file"
+            f"{spec.env_id!r}, {furthest}; {remedy}"
         )
     action_TA.copy_(torch.minimum(torch.maximum(action_TA, low_A), high_A))
     warn(
         f"dataset {name!r}: {outside} of {len(rows)} actions lay outside the action space and were "
         f"clipped; {furthest}"
     )
+
+
+def scale_actions(dataset: "OfflineDataset", factor: float) -> None:
+    """Multiplies the actions, in place.
+
+    Args:
+        dataset: as it was logged.
+        factor: ``data.action_scale``.
+    Raises: UserError: one is not finite any more.
+    """
+    action_TA = dataset.rows[:, dataset.layout.columns["action"]]
+    action_TA.mul_(factor)
+    if not torch.isfinite(action_TA).all():
+        raise UserError(
+            f"dataset {dataset.name!r}: an action times data.action_scale {factor} is not finite"
+        )
+
+
+def fitting_factor(action_TA: np.ndarray, low_A: np.ndarray, high_A: np.ndarray) -> float | None:
+    """A usual factor between units that brings actions to where they fill their range.
+
+    Args:
+        action_TA: logged ``[T, A]``, in whatever unit; an outlier here and there does not count.
+        low_A, high_A: bounds ``[A]``.
+    Returns: the largest of :data:`FACTORS` with which every dimension is in its range and one
+        fills a good part of it; None where none does.
+    """
+    ends = np.quantile(action_TA, (MANY, 1 - MANY), axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of each dimension on both sides, how much larger its actions may be.
+        room = np.where(ends < 0, low_A / ends, np.where(ends > 0, high_A / ends, np.inf))
+    most = float(room.min())
+    fitting = [factor for factor in FACTORS if factor <= most * (1 + FAR)]
+    if not fitting or not math.isfinite(most) or max(fitting) < FILLED * most:
+        return None
+    scaled = ends * max(fitting)
+    slack_A = FAR * (high_A - low_A)
+    fits = (scaled >= low_A - slack_A).all() and (scaled <= high_A + slack_A).all()
+    return max(fitting) if fits else None
 
 
 def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:

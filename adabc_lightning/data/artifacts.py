@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST
@@ -26,6 +27,7 @@ def dataset_card(dataset: OfflineDataset) -> dict[str, Any]:
         **_attributes(Path(dataset.name).expanduser()),
         "name": dataset.name,
         **({"sources": {o.name: o.rows for o in dataset.sources}} if dataset.sources else {}),
+        **({} if dataset.reward == LOGGED else {"reward_source": dataset.reward}),
         "env_id": dataset.env_id,
         "transitions": len(dataset.rows),
         "episodes": len(returns),

@@ -12,12 +12,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from adabc_lightning.data import d4rl
+from adabc_lightning.data.actions import scale_actions
 from adabc_lightning.data.formats.find import is_log, open_log
 from adabc_lightning.data.formats.minari import FILE as MINARI_FILE
 from adabc_lightning.data.formats.minari import open_arrow, open_minari
-from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit, pack
+from adabc_lightning.data.rewards import Reward, relabelled
 from adabc_lightning.errors import UserError, nearest, warn
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -63,13 +65,16 @@ def load_dataset(
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"max_episode_steps is {max_episode_steps}, but must be at least 1")
     reading = reading or Reading()
+    function = None if reading.reward in (None, LOGGED, SUCCESS) else Reward(reading.reward)
     try:
         with _opened(dataset, download, reading) as source:
             limit = max_episode_steps, terminals_at_limit
             found = pack(dataset, source, *limit, reading, BLOCK_ROWS)
             for sentence in source.notes:
                 warn(sentence)
-            return found
+        if reading.action_scale != 1:
+            scale_actions(found, reading.action_scale)
+        return found if function is None else relabelled(found, function)
     except UserError:
         raise
     except Exception as error:  # damaged bytes, no network: h5py and Minari raise all kinds

@@ -89,7 +89,7 @@ def _flags(
     """``terminals`` and maybe ``timeouts``, ``[T]`` bool, from whatever says so."""
     where, means = source.where, reading.done_means
     flags: dict[str, np.ndarray] = {
-        key: _flag(source, key, scalars[key])
+        key: flag(source, key, scalars[key])
         for key in ("terminals", "timeouts", "dones", "success")
         if key in scalars and (key != "success" or reading.success_terminates)
     }
@@ -128,8 +128,15 @@ def _flags(
     return flags
 
 
-def _flag(source: Source, key: str, flag_T: np.ndarray) -> np.ndarray:
-    """``[T]`` bool from whatever type the flags are stored in."""
+def flag(source: Source, key: str, flag_T: np.ndarray) -> np.ndarray:
+    """``[T]`` bool from whatever type the flags ``[T]`` are stored in.
+
+    Args:
+        source: the log, for the message.
+        key: what they flag.
+        flag_T: 0 or 1.
+    Raises: UserError: one is neither.
+    """
     wrong = np.flatnonzero((flag_T != 0) & (flag_T != 1))
     if len(wrong):
         row = wrong[0]

@@ -1,4 +1,4 @@
-"""What in a dataset makes training wrong: ends that are none, ends that are missing."""
+"""What in a dataset makes training wrong: ends that are none or missing, numbers out of scale."""
 
 import numpy as np
 
@@ -7,6 +7,9 @@ from adabc_lightning.data.packing import SUSPICIOUS_SHARE
 
 FEW = 5  # episodes: of fewer nothing is said
 COMMON = 0.1  # share of all episodes
+LARGE, SMALL = 100.0, 1e-3  # standard deviations of an observation that networks hardly learn from
+OFFSET = 100.0  # standard deviations, that a mean lies away from 0
+NAMED = 3  # columns in a sentence
 
 
 def faults(dataset: OfflineDataset, limit: int | None) -> list[str]:
@@ -21,6 +24,7 @@ def faults(dataset: OfflineDataset, limit: int | None) -> list[str]:
         *_limits_as_terminals(dataset, limit),
         *_too_long(dataset, limit),
         *_torn(dataset),
+        *_out_of_scale(dataset),
     ]
 
 
@@ -91,4 +95,27 @@ def _torn(dataset: OfflineDataset) -> list[str]:
         f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
         f"observation (the first in row {int(torn.argmax()):,}): ends of episodes are not "
         "flagged, or rows are missing or shuffled"
+    ]
+
+
+def _out_of_scale(dataset: OfflineDataset) -> list[str]:
+    """Observations that are far from order one; networks see them as they are."""
+    rows = dataset.rows[:, dataset.layout.columns["observation"]].cpu().numpy()
+    far = []
+    for i, column in enumerate(rows.T):
+        if f"observation_{i}" in dataset.unresolved:
+            continue  # said when it was read
+        mean, std = float(column.mean(dtype=np.float64)), float(column.std(dtype=np.float64))
+        largest = float(np.abs(column).max())
+        varies = std > 1e-6 * largest  # more than float32 rounds
+        offset = abs(mean) > 10 and abs(mean) > OFFSET * std
+        if largest > 10 * LARGE or std > LARGE or (varies and (std < SMALL or offset)):
+            far.append(f"observation_{i} (mean {mean:.4g}, standard deviation {std:.4g})")
+    if not far:
+        return []
+    more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
+    are = "is" if len(far) == 1 else "are"
+    return [
+        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: set "
+        "data.normalize_observations to true, or scale them in log and environment"
     ]

@@ -1,12 +1,12 @@
 """The offline rows of a run, from the value of ``data.dataset`` to what its method needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.data.formats.source import Reading
+from adabc_lightning.data.formats.source import LOGGED, Reading
 from adabc_lightning.data.mixture import Part, filtered, mixed, sampler_for
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
@@ -49,12 +49,24 @@ class Loading:
                 max_episode_steps=spec.max_episode_steps,
                 download=self.download,
                 terminals_at_limit=self.terminals_at_limit,
-                reading=self.reading,
+                reading=self._reading(part),
             )
             dataset = filtered(dataset, part.filter)
             check_task(dataset, spec)
             found.append(dataset)
         return mixed(found)
+
+    def _reading(self, part: Part) -> Reading:
+        return replace(
+            self.reading,
+            reward=part.reward or self.reading.reward,
+            action_scale=part.action_scale or self.reading.action_scale,
+        )
+
+    @property
+    def rewards(self) -> list[str]:
+        """Where each dataset's rewards come from, in order."""
+        return [self._reading(part).reward or LOGGED for part in self.parts]
 
     def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
         """What draws batches from these rows."""

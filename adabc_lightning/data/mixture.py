@@ -16,7 +16,7 @@ from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.errors import UserError, nearest
 
 _BEST = re.compile(r"best (\d{1,3}(?:\.\d+)?) ?%")
-_KEYS = ("path", "weight", "filter")
+_KEYS = ("path", "weight", "filter", "reward", "action_scale")
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class Part:
             they leave, by the number of its rows.
         filter: ``success``, the episodes with a step flagged so; ``best 10 %``, the tenth of them
             with the largest returns; None: all.
+        reward, action_scale: its own ``data.reward`` and ``data.action_scale``; None: the common
+            ones. A ``reward`` of ``logged`` is the file's own.
     """
 
     path: str
     weight: float | None = None
     filter: str | None = None
+    reward: str | None = None
+    action_scale: float | None = None
 
 
 def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Part]:
@@ -64,13 +68,18 @@ def _part(entry: str | Mapping[str, Any]) -> Part:
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"an entry of data.dataset has the key {key!r}; {nearest(key, _KEYS)}")
-    path, weight, chosen = (entry.get(key) for key in _KEYS)
+    path, weight, chosen, reward, scale = (entry.get(key) for key in _KEYS)
     if not isinstance(path, str):
         raise UserError("an entry of data.dataset has no path; give a file or a dataset's name")
-    if weight is not None:
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not is_number or not 0 < weight < math.inf:
-            raise UserError(f"the weight of {path!r} is {weight!r}; it must be a positive number")
+    for name, number in (("weight", weight), ("action_scale", scale)):
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if number is not None and not (is_number and 0 < number < math.inf):
+            raise UserError(f"the {name} of {path!r} is {number!r}; it must be a positive number")
+    if reward is not None and not isinstance(reward, str):
+        raise UserError(
+            f"the reward of {path!r} is {reward!r}; it must be a function as module:name, success "
+            "or logged"
+        )
     if chosen is not None:
         match = _BEST.fullmatch(chosen) if isinstance(chosen, str) else None
         if chosen != "success" and not (match and 0 < float(match[1]) <= 100):
@@ -78,7 +87,8 @@ def _part(entry: str | Mapping[str, Any]) -> Part:
                 f"the filter of {path!r} is {chosen!r}; it must be success, or a share such as "
                 "'best 10 %'"
             )
-    return Part(path, None if weight is None else float(weight), chosen)
+    weight, scale = (None if number is None else float(number) for number in (weight, scale))
+    return Part(path, weight, chosen, reward, scale)
 
 
 def filtered(dataset: OfflineDataset, chosen: str | None) -> OfflineDataset:
@@ -159,6 +169,7 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
         unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
         success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
         sources=tuple(Origin(d.name, len(d.rows), len(d.episode_return_E)) for d in datasets),
+        reward=" + ".join(dict.fromkeys(dataset.reward for dataset in datasets)),
     )
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 from tqdm import tqdm
 
+from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.acting import Acting
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
-from adabc_lightning.data.formats.source import DoneMeans, Reading
+from adabc_lightning.data.formats.source import LOGGED, SUCCESS, DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
@@ -23,6 +24,7 @@ from adabc_lightning.data.origins import in_words, kept_of_each
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.returns import Unfinished, check_in_time
+from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
@@ -62,16 +64,26 @@ class ReplayDataModule(Acting):
             kept ones then lie beside the ring. None for one ring of both.
         reward_scale, reward_shift: what is learnt from is scale · r + shift, per environment step;
             returns are reported raw.
+        reward: where the offline rows' rewards come from: None or ``"logged"`` for their log,
+            ``"success"`` for 1 at each step that it flags so and 0 elsewhere, or a function of
+            yours as ``module:name`` (:mod:`adabc_lightning.data.rewards`); before they are scaled.
+        reward_online: whether the rows of fine-tuning get that function's rewards, too. Returns and
+            scores, and α's with them, stay the environment's own.
         failure_reward: raw reward of a step that has not succeeded, where rewards are sparse:
             for ``mc_return`` (:mod:`adabc_lightning.data.returns`); None where they are dense.
         reference_min, reference_max: raw returns that count as score 0 and 100; None takes
             D4RL's for its tasks (or the Minari dataset's own).
+        normalize_observations: whether networks see (s − mean) / (std + 0.001), with mean and
+            standard deviation of the offline rows, as TD3+BC has it; fixed from then on, and in
+            every checkpoint and exported policy.
         download: whether a dataset of Minari or D4RL may be fetched.
         max_episode_steps: time limit in environment steps, in training, evaluation and the
             controller's first episode; None for the environment's own.
         step_timeout: seconds that one step or reset of an environment, or the next episode of a
             log, may take before the run is ended; None for any.
         terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
+        action_scale: what the dataset's actions are multiplied with, where they are logged in
+            another unit than the environment's: 0.01 for percent.
         observation_keys: which parts of the dataset's observations, where they have parts; None
             for all of one dimension, sorted by name.
         done_means: whether an array ``dones`` of the dataset flags terminals or timeouts.
@@ -95,13 +107,17 @@ class ReplayDataModule(Acting):
         offline_fraction: Annotated[Real, Field(gt=0, lt=1)] | None = None,
         reward_scale: Annotated[Real, Field(gt=0)] = 1.0,
         reward_shift: Real = 0.0,
+        reward: str | None = None,
+        reward_online: bool = False,
         failure_reward: Real | None = None,
         reference_min: float | None = None,
         reference_max: float | None = None,
+        normalize_observations: bool = False,
         download: bool = False,
         max_episode_steps: Positive | None = None,
         step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
+        action_scale: Annotated[Real, Field(gt=0)] = 1.0,
         observation_keys: list[str] | None = None,
         done_means: DoneMeans | None = None,
         success_terminates: bool = False,
@@ -118,6 +134,11 @@ class ReplayDataModule(Acting):
             check_share(offline_fraction, batch_size, 1)
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
+        if normalize_observations and dataset is None:
+            raise UserError(
+                "data.normalize_observations is true but data.dataset is null; mean and standard "
+                "deviation are those of a dataset, give one or set it to false"
+            )
         schedule = schedule or Schedule()
         if dataset is None and schedule.offline_updates:
             raise UserError(
@@ -125,13 +146,24 @@ class ReplayDataModule(Acting):
                 f"{schedule.offline_updates}; give a dataset or set it to 0"
             )
         keys = None if observation_keys is None else tuple(observation_keys)
-        reading = Reading(keys, done_means, success_terminates, max_time_gap, mask)
+        meanings = done_means, success_terminates, max_time_gap, mask
+        reading = Reading(keys, *meanings, reward, action_scale)
         self.loading = Loading(parts_of(dataset), download, terminals_at_limit, reading)
+        for name in {reward, *self.loading.rewards}:
+            check_reward(name)
+        if reward_online and reward in (None, LOGGED, SUCCESS):
+            raise UserError(
+                f"data.reward_online is true and data.reward is {reward or 'null'}; it must be a "
+                "function as module:name to be that of the environment's steps, too"
+            )
+        self.online_reward = Reward(reward) if reward_online and reward else None
         self.dataset_name = self.loading.name
         self.batch_size = batch_size
         self.replay_capacity, self.offline_fraction = replay_capacity, offline_fraction
         self.reward_scale, self.reward_shift = reward_scale, reward_shift
         self.failure_reward = failure_reward
+        self.normalize_observations = normalize_observations
+        self.normalization: Normalization | None = None
         self.unfinished: Unfinished | None = None
         self.batches = 0
         super().__init__(
@@ -215,6 +247,10 @@ class ReplayDataModule(Acting):
                 self.shares.dataset if self.shares else self._prepared(self.loading.load(self.spec))
             )
             assert self.dataset is not None
+            if self.shares is not None:
+                self.normalization = self.shares.normalization
+            if self.normalization is not None and self._has_agent:
+                self.agent.actor.normalize(self.normalization)
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
@@ -240,8 +276,8 @@ class ReplayDataModule(Acting):
 
         Raises: UserError: there is no such column.
         """
-        if self.trainer.lightning_module is None:  # type: ignore[union-attr]
-            return  # set up without an agent
+        if not self._has_agent:
+            return
         method = self.agent.method
         for name in method.columns:
             if name not in EXTRAS:
@@ -257,6 +293,11 @@ class ReplayDataModule(Acting):
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
             self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
+
+    @property
+    def _has_agent(self) -> bool:
+        """Or whether it is set up without one."""
+        return self.trainer is not None and self.trainer.lightning_module is not None
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
@@ -315,7 +356,10 @@ class ReplayDataModule(Acting):
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
+        if self.online_reward is not None:
+            row[self.layout.columns["reward"]] = self.online_reward.of_step(row, self.layout)
         self._scale(row)
+        self._normalize(row)
         if self.unfinished is None:
             self.replay.add(row, self.collector.continues)
             return
@@ -327,6 +371,12 @@ class ReplayDataModule(Acting):
         if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
             rows[..., self.layout.columns["reward"]] *= self.reward_scale
             rows[..., self.layout.columns["reward"]] += self.reward_shift
+
+    def _normalize(self, rows: Tensor) -> None:
+        """In place: the ring has what the networks take, and nobody else need think of it."""
+        if self.normalization is not None:
+            for name in ("observation", "next_observation"):
+                self.normalization.apply(rows[..., self.layout.columns[name]])
 
     def state_dict(self) -> dict[str, Any]:
         """See :func:`adabc_lightning.data.saved.content`."""
@@ -355,8 +405,12 @@ class ReplayDataModule(Acting):
         return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
 
     def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
-        """With scaled rewards, and the columns that the method needs."""
+        """With scaled rewards, observations as wanted, and the columns that the method needs."""
         self._scale(dataset.rows)
+        if self.normalize_observations:
+            column = dataset.layout.columns["observation"]
+            self.normalization = Normalization.of_rows(dataset.rows[:, column])
+            self._normalize(dataset.rows)
         why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
         return with_extras(dataset, self.layout.extras, why, self.unfinished)
 

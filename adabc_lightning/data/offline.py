@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference
@@ -31,6 +32,7 @@ class OfflineDataset:
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
             the log has no such flags.
         sources: of several datasets, what each one is called and holds, in their order.
+        reward: where the rewards come from, as ``data.reward`` says it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class OfflineDataset:
     unresolved: tuple[str, ...] = ()
     success_E: Tensor | None = None
     sources: tuple[Origin, ...] = ()
+    reward: str = LOGGED
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""

@@ -11,9 +11,10 @@ import torch
 
 from adabc_lightning.data.episodes import arrange, needs_no_terminals
 from adabc_lightning.data.formats.columns import check_needed, check_room
-from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import known_ends, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 
@@ -44,20 +45,23 @@ def pack(
     Raises: UserError: its contents are not what they should be.
     """
     where = source.where
-    check_needed(source, needs_no_terminals(source, reading))
+    check_needed(source, needs_no_terminals(source, reading), reading.reward)
     _name_unread(source)
     layout = Layout(source.widths["observations"], source.widths["actions"])
     if source.rows is not None:
         check_room(source.rows, layout.observation_size, layout.action_size, where)
     scalars = _scalars(source, block_rows)
-    total = len(scalars["rewards"])
+    total = len(next(iter(scalars.values())))
     if not total:
         shape = [0, layout.observation_size]
         raise UserError(
             f"{where}: 'observations' must be [rows, columns], not empty, but is {shape}"
         )
     check_room(total, layout.observation_size, layout.action_size, where)
-    reward_T = _finite(source, "rewards", scalars.pop("rewards"))
+    reward_T, stands_in = read_rewards(source, scalars, reading.reward)
+    scalars.pop("rewards", None)
+    if not stands_in:
+        _finite(source, "rewards", reward_T)
     steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
     success_T = scalars.get("success")
     del scalars
@@ -86,6 +90,8 @@ def pack(
     kept_K: np.ndarray = np.flatnonzero(has_next | terminal_S | follows_S).astype(_index(total))
     if len(kept_K) == 0:
         raise UserError(f"{where} has no step with a known next observation")
+    if reading.reward == SUCCESS:
+        _name_lost(source, reward_S, kept_K)
     episode_T = np.repeat(np.arange(len(start_E)), length_E)[kept_K]
 
     packed = np.zeros((len(kept_K), layout.width), np.float32)
@@ -119,6 +125,7 @@ def pack(
         env_id=source.env_id,
         unresolved=unresolved,
         success_E=success_E,
+        reward=reading.reward or LOGGED,
     )
 
 
@@ -157,6 +164,17 @@ def _name_unread(source: Source) -> None:
         source.notes.append(
             f"{source.where}: {name!r} looks like ends of episodes and is not read; names that "
             f"are: {known_ends()}"
+        )
+
+
+def _name_lost(source: Source, reward_S: np.ndarray, kept_K: np.ndarray) -> None:
+    """Success at the last step of an episode has no next observation, and is dropped with it."""
+    lost = int((reward_S > 0).sum() - (reward_S[kept_K] > 0).sum())
+    if lost:
+        source.notes.append(
+            f"{source.where}: {lost} of {int((reward_S > 0).sum())} steps with success are the "
+            "last of their episodes, have no next observation and are left out; log "
+            "next_observation, or set data.success_terminates to true, to learn from them"
         )
 
 

@@ -8,12 +8,16 @@ from pydantic import model_validator
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.collector import Collector, SavedCollector
+from adabc_lightning.data.formats.source import LOGGED
+from adabc_lightning.data.loading import Loading
 from adabc_lightning.data.log import LogCollector, SavedLogCollector
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import SavedOrigin
 from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
 from adabc_lightning.data.returns import Unfinished
+from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.saved import Origin, Steps
@@ -48,6 +52,13 @@ class _OnlineRank(_Rank):
     replay: SavedRing
 
 
+class SavedRewards(Saved):
+    """Where they come from: each dataset's, and those of the steps of fine-tuning."""
+
+    offline: Listing[Text]
+    online: Text | None
+
+
 class SavedData(Origin):
     """Before the hand-over the rows are the dataset's."""
 
@@ -55,6 +66,7 @@ class SavedData(Origin):
     seed: Count
     dataset: Text | None
     dataset_name: Text | None = absent()  # in checkpoints of earlier versions
+    rewards: SavedRewards = absent()  # the same
     collector: Annotated[Any, one_of(_collector)]
     replay: SavedDraws
     ranks: Listing[_Rank] = absent()  # those but rank zero, of a run on several devices
@@ -114,6 +126,9 @@ class Owner(Protocol):
     reward_scale: float
     reward_shift: float
     unfinished: Unfinished | None
+    loading: Loading
+    online_reward: Reward | None
+    normalization: Normalization | None
     collector: Collector | LogCollector
     ranks: Ranks
     schedule: Schedule
@@ -156,6 +171,7 @@ def content(data: Owner) -> dict[str, Any]:
         "env_id": data.env_id,
         "max_episode_steps": data.max_episode_steps,
         "reward": [data.reward_scale, data.reward_shift],
+        "rewards": _rewards(data),
         "dataset": None if data.dataset is None else data.dataset.fingerprint(),
         "dataset_name": data.dataset_name,
         "collector": data.collector.state_dict(),
@@ -192,6 +208,9 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             f"the checkpoint was trained with data.reward_scale and data.reward_shift {theirs}, "
             f"not {reward}; resume with those of the run"
         )
+    _check_rewards(data, state_dict)
+    fixed = data.agent.actor.normalization  # the checkpoint's, by now
+    data.normalization = None if fixed is None else Normalization(*(t.cpu() for t in fixed))
     data.batches = state_dict["batches"]
     # Rank zero's own, as in a run on one device, and those of the others.
     parts = [state_dict, *state_dict.get("ranks", ())]
@@ -240,6 +259,37 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             for row in data.unfinished.finish():
                 data.replay.add(row)
     data.dataset = None
+
+
+def _rewards(data: Owner) -> dict[str, Any]:
+    online = data.online_reward
+    return {"offline": data.loading.rewards, "online": None if online is None else online.name}
+
+
+def _check_rewards(data: Owner, state: dict[str, Any]) -> None:
+    """Raises: UserError: the rows of the checkpoint have rewards of other names than this run's."""
+    if "rewards" not in state:  # earlier versions took them from the log and the environment
+        logged = [LOGGED] * len(data.loading.parts)
+        theirs: dict[str, Any] = {"offline": logged, "online": None}
+    else:
+        theirs = state["rewards"]
+    ours, begun = _rewards(data), state["collector"]["env_steps"] > 0
+    same_data = state.get("dataset_name", data.dataset_name) == data.dataset_name
+    if same_data and theirs["offline"] != ours["offline"]:
+        raise UserError(
+            f"the checkpoint was trained with data.reward {_listed(theirs['offline'])}, not "
+            f"{_listed(ours['offline'])}; resume with that of the run"
+        )
+    if begun and theirs["online"] != ours["online"]:
+        raise UserError(
+            "the checkpoint's steps of fine-tuning have the rewards of "
+            f"{theirs['online'] or 'the environment'}, this run's would have those of "
+            f"{ours['online'] or 'the environment'}; resume with data.reward_online of the run"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(name[:100] for name in names) or "none"
 
 
 def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ there whole or not at all. Nothing here imports PyTorch.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from adabc_lightning.run.atomic import replace_text, replacing
 
 PREFIX = "log:"
 """What a ``data.env_id`` starts with that is a folder: ``log:FOLDER``."""
+_NORMALIZATION = "observation_mean", "observation_scale"
 FAR = 1e-3  # of the range: so far outside of it is an action in other units
 ROUNDING = 1e-6  # of a number: where the range is narrower, or none, no more than float32 rounds
 
@@ -152,6 +153,8 @@ class Exchange:
             values["std"] = policy.std
         if policy.head is not None:
             values["head_weight"], values["head_bias"] = policy.head
+        if policy.normalization is not None:
+            values |= dict(zip(_NORMALIZATION, policy.normalization, strict=True))
         values |= {f"layer_{i}": array for i, array in enumerate(policy.layers)}
         with replacing(self.policy_folder / "newest.npz") as file:
             np.savez(file, **values)
@@ -173,6 +176,9 @@ class Exchange:
                 policy = StoredPolicy(layers, head=head)
             else:
                 policy = StoredPolicy(layers, content["std"])
+            if _NORMALIZATION[0] in content:
+                mean, scale = (content[name] for name in _NORMALIZATION)
+                policy = replace(policy, normalization=(mean, scale))
             episodes, steps, updates = (int(content[name]) for name in Publication._fields[1:4])
             return Publication(policy, episodes, steps, updates, bool(content["finished"]))
         except KeyError as error:

@@ -6,7 +6,7 @@ Dimensions: B observations, O observation, A action, H units, I inputs of a laye
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST, read_checkpoint
 from adabc_lightning.run.config_files import load
 
+_OF_ACTOR = r"actor\.((net\.\d+|log_std_head)\.(weight|bias)|observation_(mean|scale))"
 CARD = "policy.json"
 FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 """Format of ``export`` → the file beside the card."""
@@ -42,6 +43,7 @@ class Policy:
         card: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers, self.card = policy.layers, dict(card or {})
+        self.normalization = policy.normalization
         self.action_low, self.action_high = inward(action_low, action_high)
         self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
         self._act = NumpyPolicy(policy, self.action_low, self.action_high)
@@ -116,7 +118,7 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
     """
     state = checkpoint.get("state_dict", {})
     actor = {name.removeprefix("actor."): tensor for name, tensor in state.items()
-             if re.fullmatch(r"actor\.(net\.\d+|log_std_head)\.(weight|bias)", name)}  # fmt: skip
+             if re.fullmatch(_OF_ACTOR, name)}  # fmt: skip
     try:
         policy = StoredPolicy.of_actor(actor)
     except KeyError:
@@ -129,10 +131,21 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
         or (policy.head is not None and policy.head[1].shape != layers[-1].shape)
     ):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
+    if policy.normalization is not None and not _normalizes(policy):
+        raise UserError(f"{path} has no sound observation_mean and observation_scale")
     if log_std is None:
         return policy
     low, high = map(float, state.get("actor.log_std_range", (-10.0, 2.0)))  # 0.1.0 has no other
-    return StoredPolicy(layers, log_std.float().clamp(low, high).exp().numpy())
+    return replace(policy, std=log_std.float().clamp(low, high).exp().numpy())
+
+
+def _normalizes(policy: StoredPolicy) -> bool:
+    """Whether each number of an observation has a mean and a positive scale."""
+    assert policy.normalization is not None
+    mean, scale = policy.normalization
+    size = policy.layers[0].shape[1:]
+    finite = np.isfinite(mean).all() and np.isfinite(scale).all()
+    return mean.shape == scale.shape == size and bool(finite) and bool((scale > 0).all())
 
 
 def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:

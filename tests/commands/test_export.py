@@ -19,6 +19,7 @@ from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.commands.export.names import action_names, observation_names
+from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.policy import Policy, load_policy
 from adabc_lightning.errors import UserError
@@ -48,7 +49,7 @@ assert not any(name.startswith("adabc_lightning.") for name in sys.modules)
 """
 
 
-@pytest.fixture(scope="module", params=["TD3BC", "AWAC"])
+@pytest.fixture(scope="module", params=["TD3BC", "AWAC", "normalised"])
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, OffToOnModule]:
@@ -62,9 +63,10 @@ def run(
         log,
         schedule=Schedule(6, 4, 1, evaluation_every=4),
         model=model if request.param == "AWAC" else {"hidden_sizes": (64, 64)},
+        data={"normalize_observations": request.param == "normalised"},
     )
     with torch.no_grad():
-        module.actor.weights[4 if request.param == "TD3BC" else 6].mul_(4)
+        module.actor.weights[6 if request.param == "AWAC" else 4].mul_(4)
     trainer.fit(module, data)
     return folder / "run", module
 
@@ -118,8 +120,14 @@ def test_the_file_acts_as_the_module_without_this_package(
 def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture[str]) -> None:
     folder, module = run
     card = export(f"--ckpt_path {folder}/checkpoints/last.ckpt --out out", capsys)
+    normalization = None
+    if "normalised" in str(folder):
+        seen = load_dataset(str(folder.parent / "log.hdf5")).columns()["observations"]
+        mean, scale = seen.mean(0, np.float64), seen.std(0, dtype=np.float64) + 1e-3
+        normalization = {"mean": pytest.approx(mean), "scale": pytest.approx(scale)}
     assert card["observation"] == {
-        "input": "observation", "shape": ["batch", 3], "dtype": "float32", "names": None
+        "input": "observation", "shape": ["batch", 3], "dtype": "float32", "names": None,
+        "normalization": normalization,
     }  # fmt: skip
     assert card["action"] == {
         "output": "action", "shape": ["batch", 2], "dtype": "float32",

@@ -202,7 +202,12 @@ SUSPICIONS = {
     "unused": (
         lambda: changed(actions=lambda a: a * (1, 0.01)),
         f"--env-id {TOY}",
-        "action_1 stays within 1.0 % of its range",
+        "action_1 stays within 1.0 % of its range; it may be logged in other units than the envi",
+    ),
+    "percent": (
+        lambda: changed(actions=lambda a: a * 0.01),
+        f"--env-id {TOY}",
+        "environment's; times 100, which data.action_scale does, all would fit",
     ),
     "stuck": (lambda: changed(actions=lambda a: a * (1, 0)), "", "action_1 is always 0"),
     "constant": (
@@ -217,7 +222,7 @@ SUSPICIONS = {
             observations=lambda o: o * (1, 1, 900), next_observations=lambda o: o * (1, 1, 900)
         ),
         "",
-        "observation_2 is large (standard deviation above 100",
+        "is far from order one, where networks learn: set data.normalize_observations to true",
     ),
     "other units": (
         episodes,

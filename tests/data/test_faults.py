@@ -1,5 +1,6 @@
 """What makes training wrong is said by ``fit`` before it trains, as ``inspect`` says it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,35 @@ def test_fit_says_what_inspect_says(case: str, tmp_path: Path, capfd) -> None:
     assert main(["inspect", path, "--env-id", TOY]) == 0
     printed = capfd.readouterr()
     assert not said or said in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x, None),
+        (lambda x: x * 300, r"\S+, standard deviation [23]\d\d"),
+        (lambda x: x / 5000, r"\S+, standard deviation 0.000[12]\d+"),
+        (lambda x: 500 + x, r"(499|500)\S*, standard deviation [01]\.\d+"),
+        (lambda x: x * 0 + 0.3, None),  # a constant is said elsewhere
+        (lambda x: x * 1e-9 + 0.3, None),  # no more than float32 rounds
+    ],
+)
+def test_observations_far_from_order_one_are_named(change, said, tmp_path: Path, capsys) -> None:
+    path = log(tmp_path / "a.npz", [TOY_LIMIT] * 8, set())
+    arrays = dict(np.load(path))
+    for name in ("observations", "next_observations"):
+        arrays[name][:, 1] = change(arrays[name][:, 1])
+    np.savez(path, **arrays)
+    found = [s for s in faults(load_dataset(path), TOY_LIMIT) if "order one" in s]
+    assert len(found) == (said is not None)
+    if said is None:
+        return
+    assert re.match(rf"observation_1 \(mean {said}\S* is far from order one", found[0]), found
+    assert "set data.normalize_observations to true, or scale" in found[0]
+    for on in (False, True):  # and a run that does so has nothing to say
+        trainer, module, data = tiny_run(
+            tmp_path / str(on), TOY, Path(path), schedule=Schedule(1, 0, 1),
+            data={"normalize_observations": on},
+        )  # fmt: skip
+        trainer.fit(module, data)
+        assert ("order one" in capsys.readouterr().err) is not on

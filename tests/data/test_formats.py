@@ -103,6 +103,15 @@ def test_ogbench_with_a_tasks_rewards(tmp_path: Path, capsys) -> None:
 def test_ogbench_without_rewards_says_so(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **ogbench(qpos=np.zeros((15, 2))))
     assert "has no 'rewards'; it has: actions, observations, qpos" in refused(tmp_path / "a.npz")
+    dataset = load(tmp_path / "a.npz", reward=f"{__name__}:third")
+    assert dataset.episode_length_E.tolist() == list(LENGTHS)
+    assert (len(dataset.rows), dataset.terminals) == (sum(LENGTHS), 0)
+    columns = dataset.columns()
+    assert (columns["rewards"] == columns["next_observations"][:, 2]).all()
+
+
+def third(observation, action, following):
+    return following[:, 2]
 
 
 def sb3(environments: int = 2) -> dict[str, np.ndarray]:

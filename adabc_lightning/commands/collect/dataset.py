@@ -58,7 +58,8 @@ def make_dataset(
     digest = hashlib.sha256()
     for part in parts:
         if part.policy is not None:
-            for array in (*part.policy.layers, part.policy.std):
+            normalization = part.policy.normalization or ()
+            for array in (*part.policy.layers, part.policy.std, *normalization):
                 digest.update(b"" if array is None else array.tobytes())
     settings = {
         "--policy": [source.name for source in sources],

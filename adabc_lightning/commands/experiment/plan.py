@@ -24,6 +24,7 @@ HAND_OVER = (  # the hand-over and what comes after it
     "schedule.updates_per_env_step",
     "data.replay_capacity",  # of the ring that opens at the hand-over
     "data.exploration_noise",  # of the collector
+    "data.reward_online",  # of its steps
     "downsampling.",
     "alpha.",  # the controller of α_online; α_offline is the model's
 )

@@ -35,6 +35,7 @@ def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:
             "shape": ["batch", sizes[0]],
             "dtype": "float32",
             "names": observations,
+            "normalization": _normalization(policy),
         },
         "action": {
             "output": "action",
@@ -50,6 +51,14 @@ def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:
         "versions": versions() | _format_versions(kind),
         "trained_with": _trained_with(run_folder(Path(facts["checkpoint"]))),
     }
+
+
+def _normalization(policy: Policy) -> dict[str, list[float]] | None:
+    """What the file does to its input first; None: nothing."""
+    if policy.normalization is None:
+        return None
+    mean, scale = policy.normalization
+    return {"mean": mean.tolist(), "scale": scale.tolist()}
 
 
 def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:

@@ -104,7 +104,11 @@ def _observations(policy: Policy) -> Any:
     import numpy as np
 
     shape = _CHECKED, policy.observation_size
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    drawn = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    if policy.normalization is None:
+        return drawn
+    mean, scale = policy.normalization
+    return mean + scale * drawn
 
 
 def _largest_difference(policy: Policy, action_BA: Any) -> float:

@@ -28,6 +28,8 @@ class PolicyGraph(nn.Module):
     high: Tensor
     scale: Tensor
     middle: Tensor
+    observation_mean: Tensor
+    observation_scale: Tensor
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -38,6 +40,9 @@ class PolicyGraph(nn.Module):
             linear.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
             layers += [linear, nn.ReLU()]
         self.net = nn.Sequential(*layers[:-1])
+        self.normalizes = policy.normalization is not None
+        for name, values in zip(("mean", "scale"), policy.normalization or (), strict=False):
+            self.register_buffer(f"observation_{name}", torch.from_numpy(values.copy()))
         low, high = torch.from_numpy(policy.action_low), torch.from_numpy(policy.action_high)
         self.register_buffer("low", low)
         self.register_buffer("high", high)
@@ -46,6 +51,8 @@ class PolicyGraph(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``[B, A]`` for observations ``[B, O]``."""
+        if self.normalizes:
+            observation = (observation - self.observation_mean) / self.observation_scale
         action = torch.tanh(self.net(observation)) * self.scale + self.middle
         return action.clamp(self.low, self.high)
 

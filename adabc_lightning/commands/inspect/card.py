@@ -6,6 +6,7 @@ import numpy as np
 
 from adabc_lightning.commands.collect.card import library_versions, return_statistics
 from adabc_lightning.commands.inspect.environment import Trial
+from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
 
 AT_BOUND = 1e-3  # of the range
@@ -53,6 +54,7 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
         "steps_max": int(lengths.max()),
         **return_statistics(returns),
         "return_median": float(np.median(returns)),
+        "reward_source": dataset.reward,
         "reward_min": float(rewards.min()),
         "reward_mean": float(rewards.mean(dtype=np.float64)),
         "reward_max": float(rewards.max()),
@@ -125,6 +127,7 @@ def file_card(card: dict[str, Any], trial: Trial | None) -> dict[str, Any]:
     about = {} if card["env_id"] is None else {"env_id": card["env_id"].rpartition(":")[2]}
     return {
         "description": f"{card['name']}, converted by adabc_lightning inspect",
+        **({} if card["reward_source"] == LOGGED else {"reward_source": card["reward_source"]}),
         **about,
         "max_episode_steps": -1 if limit is None else limit,
         **{name: card[name] for name in kept},
@@ -146,7 +149,8 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         f"{card['return_min']:.2f}, median {card['return_median']:.2f}, best "
         f"{card['return_max']:.2f}",
         f"rewards       per step {card['reward_min']:.4g} to {card['reward_max']:.4g}, mean "
-        f"{card['reward_mean']:.4g}",
+        f"{card['reward_mean']:.4g}"
+        + ("" if card["reward_source"] == LOGGED else f"; from {card['reward_source']}"),
         f"coverage      observations spread in {card['observation_directions']:.1f} of "
         f"{len(card['observation_min'])} directions, actions in {card['action_directions']:.1f} of "
         f"{len(card['action_min'])}; {100 * card['coverage']:.0f} % of the cells",

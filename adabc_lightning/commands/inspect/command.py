@@ -19,6 +19,7 @@ examples:
   inspect log.parquet --env-id my_pkg.envs:MyEnv-v0 --allow my_pkg --plot card.svg
   inspect log.npz --env-id Hopper-v5 --convert log.hdf5
   inspect teleop.npz script.csv
+  inspect log.csv --reward my_pkg.rewards:near_goal --allow my_pkg --convert relabelled.hdf5
   inspect demos.hdf5 --mask train --observation-keys object,robot0_eef_pos
 
 DATA is what data.dataset of fit takes: a file or folder in one of the layouts of
@@ -57,6 +58,9 @@ def parse(words: list[str]) -> Namespace:
         help="steps further apart by their times are of two episodes",
     )
     add("--mask", metavar="NAME", help="one of a robomimic file's masks")
+    add("--reward", metavar="REWARD", help="module:function, success or logged: data.reward of fit")
+    add("--action-scale", type=float, default=1.0, metavar="FACTOR",
+        help="what logged actions are multiplied with")  # fmt: skip
     add("--plot", type=Path, metavar="FILE", help="draw the card (.svg, .png or .pdf)")
     add("--convert", type=Path, metavar="TARGET", help="write the data as FILE.hdf5, as D4RL has "
         "it (v2), or as a Minari dataset such as mine/x-v0 (with --env-id)")  # fmt: skip
@@ -122,6 +126,8 @@ def main(words: list[str]) -> None:
         options.success_terminates,
         options.max_time_gap,
         options.mask,
+        options.reward,
+        options.action_scale,
     )
     datasets: list[OfflineDataset] = []
     for name in options.data:

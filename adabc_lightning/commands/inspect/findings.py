@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.commands.inspect.environment import Trial
+from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.faults import faults, terminal_episodes
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE
 
 SATURATED = 0.5  # share of rows at a bound
 UNUSED = 0.05  # share of the action range that the log stays within
-LARGE = 100.0  # standard deviation of an observation; networks see them as they are
 DUPLICATES = 0.05  # share of the rows
 OTHER_UNITS = 30.0  # ratio of the spreads of an observation in log and environment
 LOST = 0.01  # share of the steps
@@ -34,7 +34,7 @@ def findings(
         *_time_limits(dataset, limit),
         *_duplicates(dataset),
         *_rewards(dataset, card),
-        *_actions(card, trial),
+        *_actions(dataset, card, trial),
         *_observations(card, dataset.unresolved),
         *(_environment(dataset, trial) if trial else []),
     ]
@@ -100,8 +100,13 @@ def _rewards(dataset: OfflineDataset, card: dict[str, Any]) -> list[str]:
     return found
 
 
-def _actions(card: dict[str, Any], trial: Trial | None) -> list[str]:
+def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None) -> list[str]:
     found = []
+    factor = None
+    if trial is not None:
+        values = dataset.rows[:, dataset.layout.columns["action"]].numpy()
+        low_A, high_A = np.array(trial.spec.action_low), np.array(trial.spec.action_high)
+        factor = fitting_factor(values, low_A, high_A)
     for i, share in enumerate(card["action_at_bound"]):
         if share > SATURATED:
             bound = "a bound" if trial else "its smallest or largest value"
@@ -119,24 +124,25 @@ def _actions(card: dict[str, Any], trial: Trial | None) -> list[str]:
         elif trial is not None:
             width = trial.spec.action_high[i] - trial.spec.action_low[i]
             if high - low < UNUSED * width:
+                remedy = ""
+                if factor is not None and factor > 1:
+                    remedy = f"; times {factor:.6g}, which data.action_scale does, all would fit"
                 found.append(
                     f"action_{i} stays within {100 * (high - low) / width:.1f} % of its range; it "
-                    "may be logged in other units than the environment's"
+                    f"may be logged in other units than the environment's{remedy}"
                 )
     return found
 
 
 def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str]:
-    spread = zip(card["observation_std"], card["observation_min"], card["observation_max"],
-                 strict=True)  # fmt: skip
-    large, constant = [], []
-    for i, (std, low, high) in enumerate(spread):
+    constant = []
+    for i, (low, high) in enumerate(
+        zip(card["observation_min"], card["observation_max"], strict=True)
+    ):
         if f"observation_{i}" in unresolved:
             continue
         if low == high:
             constant.append(f"observation_{i}")
-        elif std > LARGE or max(-low, high) > 10 * LARGE:
-            large.append(f"observation_{i}")
     found = []
     if unresolved:
         found.append(
@@ -145,12 +151,6 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
         )
     if constant:
         found.append(f"{listed(constant)} never changes; leave it out where it says nothing")
-    if large:
-        found.append(
-            f"{listed(large)} is large (standard deviation above {LARGE:g}, or values above "
-            f"{10 * LARGE:g}): networks see observations as they are, so scale it to about 1, in "
-            "log and environment"
-        )
     return found
 
 

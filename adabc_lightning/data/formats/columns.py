@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.source import Reading, Source, slices
+from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source, slices
 from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign, listed
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, one_line
@@ -30,6 +30,20 @@ class Beside:
     def __getitem__(self, rows: slice) -> np.ndarray:
         parts = [np.asarray(column[rows]) for column in self.columns]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+class Behind:
+    """A column ``[T + 1]`` from its second row on; nothing is read yet.
+
+    Args:
+        column: the whole of it.
+    """
+
+    def __init__(self, column: Any) -> None:
+        self.column, self.shape, self.dtype = column, (column.shape[0] - 1,), column.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.column[rows.start + 1 : rows.stop + 1])
 
 
 def array_source(where: str, arrays: Mapping[str, Any], reading: Reading) -> Source:
@@ -153,12 +167,13 @@ def check_room(rows: int, observations: int, actions: int, where: str) -> None:
     check_memory(2 * rows * Layout(observations, actions).width, where)
 
 
-def check_needed(source: Source, optional: bool) -> None:
+def check_needed(source: Source, optional: bool, reward: str | None = None) -> None:
     """Refuses a log that lacks what every log needs.
 
     Args:
         source: the log.
         optional: ``terminals`` may be missing: what ends episodes is known from elsewhere.
+        reward: see ``data.reward``; only logged ones must be there.
     Raises: UserError: with the names of all there is.
     """
     words = {key: f"'{key}'" for key in ("observations", "actions", "rewards", "terminals")}
@@ -169,6 +184,13 @@ def check_needed(source: Source, optional: bool) -> None:
         if key in source.widths or key in source.scalars or (key == "terminals" and optional):
             continue
         more = ""
+        if key == "rewards":
+            if reward not in (None, LOGGED):
+                continue
+            more = (
+                f"; set data.reward to a function of yours, module:name, or to {SUCCESS} for its "
+                "flags of success"
+            )
         if key == "terminals" and "dones" in source.scalars:
             more = (
                 "; its 'dones' are ends of episodes, and only you know whether as true terminals "

@@ -22,7 +22,7 @@ class Episode:
     """
 
     label: str
-    columns: Mapping[str, Any]
+    columns: dict[str, Any]
 
 
 def episodic_source(

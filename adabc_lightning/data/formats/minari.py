@@ -13,9 +13,11 @@ from typing import Any
 
 import h5py
 
+from adabc_lightning.data.formats.columns import Behind
 from adabc_lightning.data.formats.episodic import Episode, episodic_source
 from adabc_lightning.data.formats.hdf5 import array, inside, parts
 from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.names import SCALARS
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError, one_line
 from adabc_lightning.run.limits import amount, check_claims, check_memory
@@ -51,6 +53,9 @@ def open_minari(folder: Path, where: str, reading: Reading, stack: ExitStack) ->
     check_minari_file(path)
     file = stack.enter_context(h5py.File(path, "r"))
     episodes = [_episode(file, index, where) for index in range(metadata["total_episodes"])]
+    if not all("success" in episode.columns for episode in episodes):
+        for episode in episodes:
+            episode.columns.pop("success", None)
     names = sorted(file["episode_0"]) if episodes else []
     source = episodic_source(where, episodes, names, reading, last_observation=True)
     source.env_id = _env_id(metadata)
@@ -74,7 +79,18 @@ def _episode(file: h5py.File, index: int, where: str) -> Episode:
         if name not in group:
             raise UserError(f"{where}: {label} has no {name!r}")
         columns[key] = array(group, name, where)
+    if "infos" in group and isinstance(infos := inside(group, "infos", where), h5py.Group):
+        found = [flag for flag in SCALARS["success"] if flag in infos]
+        columns |= _success(array(infos, found[0], where), columns) if found else {}
     return Episode(label, columns)
+
+
+def _success(flags: h5py.Dataset, columns: dict[str, Any]) -> dict[str, Any]:
+    """Flags of each step; where a reset's info comes first, those behind it."""
+    steps = columns["rewards"].shape[0] if columns["rewards"].shape else 0
+    if flags.shape not in ((steps,), (steps + 1,)) or flags.dtype.kind not in "biuf":
+        return {}
+    return {"success": flags if flags.shape == (steps,) else Behind(flags)}
 
 
 def _env_id(metadata: dict[str, Any]) -> str | None:

@@ -143,7 +143,7 @@ def _layout(where: str, arrays: dict[str, Any], reading: Reading) -> Source:
         return _several_environments(where, arrays, reading)
     source = array_source(where, arrays, reading)
     others = {"next_observations", "timeouts", "episode", "dones"}
-    ogbench = {"masks", "qpos"} & set(arrays) or "rewards" not in source.scalars
+    ogbench = {"masks", "qpos"} & set(arrays)
     if "terminals" in source.scalars and ogbench and not any(key in named for key in others):
         return _ogbench(where, arrays, source)
     return source
@@ -152,10 +152,9 @@ def _layout(where: str, arrays: dict[str, Any], reading: Reading) -> Source:
 def _ogbench(where: str, arrays: dict[str, Any], source: Source) -> Source:
     """OGBench's trajectories of T + 1 rows: ``terminals`` is 1 at the last one, no transition.
 
-    With a task's rewards come ``masks``, 0 where the task is done and nothing is bootstrapped.
+    Raw ones have no rewards. With a task's come ``masks``, 0 where the task is done and nothing is
+    bootstrapped.
     """
-    if "rewards" not in source.scalars:
-        return source  # raw: refused for its lack of rewards
     plain, has_masks = source.blocks, "masks" in arrays
     if has_masks and arrays["masks"].shape[:1] != (source.rows,):
         raise UserError(f"{where}: 'masks' has {arrays['masks'].shape} numbers, not {source.rows}")

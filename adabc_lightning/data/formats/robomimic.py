@@ -2,8 +2,11 @@
 
 ``dones`` may mean success, the end of the demonstration, or both (robomimic's ``done_mode``), so
 that it ends nothing unless ``data.done_means`` says what; a demonstration's end is a time limit.
+Rewards flag success where the file says that they are not shaped (``reward_shaping`` of its
+``env_args``).
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +44,8 @@ def open_robomimic(file: h5py.File, path: Path, reading: Reading) -> Source:
             raise UserError(f"{where}: mask {reading.mask!r} has {one_line(lost[0])}, data has not")
         demos = [name for name in demos if name in wanted]
     arrays: list[h5py.Dataset] = []
-    episodes = [_episode(data, name, where, arrays) for name in demos]
+    sparse = _is_sparse(data)
+    episodes = [_episode(data, name, where, arrays, sparse) for name in demos]
     check_claims(arrays, path.stat().st_size, where)
     names = sorted(data[demos[0]]) if demos else []
     return episodic_source(where, episodes, names, reading, last_observation=False)
@@ -53,7 +57,18 @@ def _number(name: str) -> int:
     return int(match[1])
 
 
-def _episode(data: h5py.Group, name: str, where: str, arrays: list[h5py.Dataset]) -> Episode:
+def _is_sparse(data: h5py.Group) -> bool:
+    """Whether rewards are 1 for success and 0 otherwise, by the arguments of the environment."""
+    try:
+        shaping = json.loads(data.attrs["env_args"])["env_kwargs"]["reward_shaping"]
+    except (KeyError, TypeError, ValueError, OSError, RecursionError):
+        return False
+    return shaping is False
+
+
+def _episode(
+    data: h5py.Group, name: str, where: str, arrays: list[h5py.Dataset], sparse: bool
+) -> Episode:
     demo = inside(data, name, where)
     if not isinstance(demo, h5py.Group):
         raise UserError(f"{where}: 'data/{name}' must be a group of arrays")
@@ -71,6 +86,8 @@ def _episode(data: h5py.Group, name: str, where: str, arrays: list[h5py.Dataset]
         if key in demo:
             columns[key] = array(demo, key, where)
             arrays.append(columns[key])
+    if sparse and "rewards" in columns:
+        columns["success"] = columns["rewards"]
     return Episode(name, columns)
 
 

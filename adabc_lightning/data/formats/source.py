@@ -14,6 +14,8 @@ DoneMeans = Literal["terminal", "timeout"]
 """What an array called ``dones`` flags."""
 Block = dict[str, np.ndarray]
 Blocks = Callable[[Sequence[str], int], Iterator[Block]]
+LOGGED, SUCCESS = "logged", "success"
+"""Values of ``data.reward`` that name no function."""
 FINAL = "final"
 """Scalar of a source: the row is an episode's last observation, without an action."""
 
@@ -30,6 +32,9 @@ class Reading:
         max_time_gap: two steps further apart than so many of the log's periods, by its times, are
             not of one episode; None: any gap is.
         mask: name of a filter that the file holds (robomimic's ``mask/NAME``).
+        reward: where rewards come from: the log (None or ``logged``), its flags of ``success``, or
+            a function (:mod:`adabc_lightning.data.rewards`).
+        action_scale: what logged actions are multiplied with.
     Raises: UserError: a value is out of its range.
     """
 
@@ -38,6 +43,8 @@ class Reading:
     success_terminates: bool = False
     max_time_gap: float | None = None
     mask: str | None = None
+    reward: str | None = None
+    action_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_time_gap is not None and not 1 <= self.max_time_gap < math.inf:
@@ -46,6 +53,10 @@ class Reading:
             )
         if self.observation_keys is not None and not self.observation_keys:
             raise UserError("data.observation_keys is empty; name at least one, or set it to null")
+        if not 0 < self.action_scale < math.inf:  # also catches NaN
+            raise UserError(
+                f"data.action_scale is {self.action_scale}; it must be a positive number"
+            )
 
 
 @dataclass
