@@ -122,6 +122,7 @@ class Summary(Callback):
             "finished": finished,
             "env_id": data.env_id,
             "dataset": data.dataset_name,
+            **({"datasets": data.kept_of_each} if data.kept_of_each else {}),
             "seed": data.seed,
             **outcomes(evaluation.history, schedule.offline_updates, schedule.online_env_steps),
             "gradient_updates": updates,

@@ -26,7 +26,7 @@ def dataset_card(dataset: OfflineDataset) -> dict[str, Any]:
     return {
         **_attributes(Path(dataset.name).expanduser()),
         "name": dataset.name,
-        **({"sources": dict(dataset.sources)} if dataset.sources else {}),
+        **({"sources": {o.name: o.rows for o in dataset.sources}} if dataset.sources else {}),
         **({} if dataset.reward == LOGGED else {"reward_source": dataset.reward}),
         "env_id": dataset.env_id,
         "transitions": len(dataset.rows),

@@ -72,7 +72,7 @@ class Loading:
         """What draws batches from these rows."""
         if dataset is None or not dataset.sources:
             return UniformSampler()
-        return sampler_for(self.parts, [rows for _, rows in dataset.sources])
+        return sampler_for(self.parts, [origin.rows for origin in dataset.sources])
 
 
 def with_extras(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.data import Storage
 
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.errors import UserError, nearest
 
@@ -136,7 +137,7 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
 
     Args:
         datasets: at least one.
-    Returns: a dataset whose ``sources`` say how many rows came from which.
+    Returns: a dataset whose ``sources`` say which rows came from which.
     Raises: UserError: they are of other sizes.
     """
     first = datasets[0]
@@ -167,7 +168,7 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
         env_id=first.env_id if len(named) == 1 else None,
         unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
         success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
-        sources=tuple((dataset.name, len(dataset.rows)) for dataset in datasets),
+        sources=tuple(Origin(d.name, len(d.rows), len(d.episode_return_E)) for d in datasets),
         reward=" + ".join(dict.fromkeys(dataset.reward for dataset in datasets)),
     )
 

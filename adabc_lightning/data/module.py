@@ -1,5 +1,6 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
+import sys
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
+from tqdm import tqdm
 
 from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.acting import Acting
@@ -18,6 +20,7 @@ from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.origins import in_words, kept_of_each
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.returns import Unfinished, check_in_time
@@ -27,7 +30,7 @@ from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference, reference_for
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
@@ -190,6 +193,8 @@ class ReplayDataModule(Acting):
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
         self.kept: Tensor | None = None
+        self.kept_of_each: list[dict[str, Any]] = []
+        """Of several datasets, from the hand-over on."""
         # Another one with the same dataset, of which the offline rows need be in memory once.
         self.shares: ReplayDataModule | None = None
         # A callback may put another one here before the online ring is made.
@@ -323,6 +328,7 @@ class ReplayDataModule(Acting):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
         rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
+        self._count_origins()
         # The same rows were chosen on every rank; each goes on with its share of them.
         mine, offline = rows[self.ranks.rank :: self.ranks.count], None
         if self.offline_fraction is not None:
@@ -339,6 +345,14 @@ class ReplayDataModule(Acting):
         self.replay = self.online_ring(mine, self.ranks.share(capacity), offline)
         self.dataset = self.kept = None
         self.agent.hand_over()
+
+    def _count_origins(self) -> None:
+        """Of several datasets, what is kept of each; the first replica says it."""
+        if self.dataset is None or not self.dataset.sources:
+            return
+        self.kept_of_each = kept_of_each(self.dataset.sources, self.dataset.episode_T, self.kept)
+        if self.shares is None and not self.ranks.rank:
+            tqdm.write(printable(in_words(self.kept_of_each)), file=sys.stderr)
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""

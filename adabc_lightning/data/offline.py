@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from adabc_lightning.data.formats.source import LOGGED
+from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference
 
@@ -30,7 +31,7 @@ class OfflineDataset:
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
             the log has no such flags.
-        sources: of several datasets, each one's name and number of rows, in their order.
+        sources: of several datasets, what each one is called and holds, in their order.
         reward: where the rewards come from, as ``data.reward`` says it.
     """
 
@@ -46,7 +47,7 @@ class OfflineDataset:
     env_id: str | None = None
     unresolved: tuple[str, ...] = ()
     success_E: Tensor | None = None
-    sources: tuple[tuple[str, int], ...] = ()
+    sources: tuple[Origin, ...] = ()
     reward: str = LOGGED
 
     def fingerprint(self) -> str:
@@ -60,11 +61,15 @@ class OfflineDataset:
         """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
 
         Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
-            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``.
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``; where it is known
+            which episodes succeeded also ``success [T]``, flagged in their last row.
         """
         rows, column = self.rows.numpy(), self.layout.columns
         terminal_T = rows[:, column["terminated"]] > 0
         ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
+        succeeded = {}
+        if self.success_E is not None:
+            succeeded = {"success": ends_T & self.success_E[self.episode_T].numpy()}
         return {
             "observations": rows[:, column["observation"]],
             "actions": rows[:, column["action"]],
@@ -72,4 +77,5 @@ class OfflineDataset:
             "next_observations": rows[:, column["next_observation"]],
             "terminals": terminal_T,
             "timeouts": ends_T & ~terminal_T,
+            **succeeded,
         }

@@ -14,6 +14,7 @@ from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.loading import Loading
 from adabc_lightning.data.log import LogCollector, SavedLogCollector
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.origins import SavedOrigin
 from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
 from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.rewards import Reward
@@ -69,6 +70,7 @@ class SavedData(Origin):
     collector: Annotated[Any, one_of(_collector)]
     replay: SavedDraws
     ranks: Listing[_Rank] = absent()  # those but rank zero, of a run on several devices
+    kept_of_each: Listing[SavedOrigin] = absent()  # of several datasets, after the hand-over
 
     @model_validator(mode="after")
     def _equally_far(self) -> "SavedData":
@@ -117,6 +119,7 @@ class Owner(Protocol):
     max_episode_steps: int | None
     dataset: OfflineDataset | None
     dataset_name: str | None
+    kept_of_each: list[dict[str, Any]]
     replay: ReplayRing
     replay_capacity: int | None
     offline_fraction: float | None
@@ -174,6 +177,8 @@ def content(data: Owner) -> dict[str, Any]:
         "collector": data.collector.state_dict(),
         "replay": replay,
     }
+    if data.kept_of_each:
+        state["kept_of_each"] = data.kept_of_each
     if data.ranks.count > 1:
         weights = digest(data.agent.state_dict())
         own = {"collector": state["collector"], "replay": replay}
@@ -244,6 +249,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
         if same_seed and mine is not None:
             data.replay.generator.set_state(mine["replay"]["generator"])
         return
+    data.kept_of_each = state_dict.get("kept_of_each", [])
     rings = [part["replay"] for part in parts]
     _restore_ring(data, rings)
     if data.unfinished is not None:

@@ -298,6 +298,41 @@ def test_what_it_converts_to_minari_has_the_same_rows(
         assert not (tmp_path / "minari" / "mine" / "torn-v0").exists()
 
 
+def test_several_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.hdf5", episodes(200))
+    np.savez("b.npz", **episodes(100, seed=1))
+    said = inspect("a.hdf5 b.npz", capsys)
+    assert "a.hdf5: 1,000 transitions, 200 episodes\n" in said
+    assert "b.npz: 500 transitions, 100 episodes\n" in said
+    means = [load_dataset(name).episode_return_E for name in ("a.hdf5", "b.npz")]
+    lines = said.split("\ntogether: ")[1].splitlines()
+    assert lines == [
+        "1,500 transitions, 300 episodes",
+        *(
+            f"   {share} % of {name}, return {r.mean():.2f} ± {r.std(correction=0):.2f}"
+            for share, name, r in zip((66.7, 33.3), ("a.hdf5", "b.npz"), means, strict=True)
+        ),
+    ]
+    millimetres = episodes(100, seed=1)
+    for key in ("observations", "next_observations"):
+        millimetres[key][:, 1] *= 1000
+    np.savez("c.npz", **millimetres)
+    said = inspect("a.hdf5 c.npz", capsys)
+    assert said.endswith(
+        "\n  - observation_1 of c.npz is unlike that of a.hdf5; units or order of the columns may "
+        "differ\n"
+    )
+    narrow = {key: v[:, :2] if "obs" in key else v for key, v in episodes(100).items()}
+    np.savez("d.npz", **narrow)
+    assert main(["inspect", "a.hdf5", "d.npz"]) == 2
+    printed = capsys.readouterr()
+    assert "d.npz: 500 transitions" in printed.out
+    assert printed.err == (
+        "error: data.dataset mixes observations of 3 numbers ('a.hdf5') and of 2 ('d.npz'); they "
+        "must be of the same task\n"
+    )
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_the_figure(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
@@ -327,6 +362,8 @@ MISTAKES = [
     ("a.hdf5 --done-means end", "--done-means: invalid choice: 'end'"),
     ("a.hdf5 --max-time-gap 0", "data.max_time_gap is 0.0; it must be 1 period or more"),
     ("a.hdf5 --convert a.hdf5/b.hdf5", "cannot be written: "),
+    ("a.hdf5 a.hdf5 --convert b.hdf5", "--convert is of one dataset, but 2 are given; give one"),
+    ("a.hdf5 a.hdf5 --plot b.svg", "--plot is of one dataset, but 2 are given; give one"),
     ("a.hdf5 --envid X", "did you mean '--env-id'?"),
     ("", "the following arguments are required: DATA"),
     ("broken.csv", "broken.csv has no column observation_0; it has: x, y"),

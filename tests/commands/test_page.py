@@ -160,6 +160,25 @@ def test_what_a_run_says_is_text_only(tmp_path: Path) -> None:
     assert Page(text).sources == ["data:,"]
 
 
+def test_kept_of_each_dataset(tmp_path: Path) -> None:
+    """What ``summary.json`` says, and nothing of what is no such entry."""
+    names = ("kept_transitions", "transitions", "kept_episodes", "episodes")
+    datasets: list[Any] = [
+        {"name": "a<b>.hdf5", **dict(zip(names, (1200, 40_000, 31, 50), strict=True))},
+        {"name": "b.csv", "kept_transitions": "many"},
+        3,
+    ]
+    folder = write_run(tmp_path / "a", 0)
+    rewrite(folder, lambda s: s.update(datasets=datasets))
+    assert main(["report", str(folder), "--out", "page.html"]) == 0
+    table = Path("page.html").read_text().split("Kept of each dataset")[1].split("</table>")[0]
+    cells = ["a&lt;b&gt;.hdf5", "1,200", "40,000", "31", "50", "b.csv", "–", "–", "–", "–"]
+    assert re.findall(r"<td>([^<]*)</td>", table) == cells
+    rewrite(folder, lambda s: s.update(datasets="x"))
+    assert main(["report", str(folder), "--out", "page.html"]) == 0
+    assert "Kept of each dataset" not in Path("page.html").read_text()
+
+
 def test_commands_are_the_recorded_ones(tmp_path: Path) -> None:
     old, new = write_run(tmp_path / "old", 0), write_run(tmp_path / "new", 1)
     rewrite(new, lambda s: s.update(commands=["first --x '[1]'", "second"]))

@@ -5,15 +5,20 @@ from __future__ import annotations
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from adabc_lightning.data.offline import OfflineDataset
 
 _EXAMPLES = """\
 examples:
   inspect log.csv
   inspect log.parquet --env-id my_pkg.envs:MyEnv-v0 --allow my_pkg --plot card.svg
   inspect log.npz --env-id Hopper-v5 --convert log.hdf5
+  inspect teleop.npz script.csv
   inspect log.csv --reward my_pkg.rewards:near_goal --allow my_pkg --convert relabelled.hdf5
   inspect demos.hdf5 --mask train --observation-keys object,robot0_eef_pos
 
@@ -31,7 +36,8 @@ def parse(words: list[str]) -> Namespace:
     """
     parser = Options("inspect", "Checks a dataset and prints its data card.", _EXAMPLES)
     add = parser.add_argument
-    add("data", metavar="DATA", help="a file or folder, a Minari id or a dataset's name")
+    add("data", metavar="DATA", nargs="+",
+        help="file or folder, Minari id or dataset's name; of several a card each")  # fmt: skip
     add("--env-id", help="Gymnasium id; checks that environment and data fit together")
     add("--max-episode-steps", type=int, metavar="T",
         help="time limit in steps (default: the environment's)")  # fmt: skip
@@ -67,6 +73,10 @@ def parse(words: list[str]) -> Namespace:
             raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
         if find_spec("matplotlib") is None:
             raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
+    several = len(options.data) > 1
+    if several and (options.plot or options.convert):
+        name = "--plot" if options.plot else "--convert"
+        raise UserError(f"{name} is of one dataset, but {len(options.data)} are given; give one")
     if options.convert is not None:
         _check_target(options)
     return options
@@ -110,28 +120,36 @@ def main(words: list[str]) -> None:
     if options.env_id is not None:
         trial = try_out(options.env_id, options.max_episode_steps)
     limit = trial.spec.max_episode_steps if trial else options.max_episode_steps
-    dataset = load_dataset(
-        options.data,
-        max_episode_steps=limit,
-        terminals_at_limit=options.terminals_at_limit,
-        reading=Reading(
-            options.observation_keys,
-            options.done_means,
-            options.success_terminates,
-            options.max_time_gap,
-            options.mask,
-            options.reward,
-            options.action_scale,
-        ),
+    reading = Reading(
+        options.observation_keys,
+        options.done_means,
+        options.success_terminates,
+        options.max_time_gap,
+        options.mask,
+        options.reward,
+        options.action_scale,
     )
-    if trial is not None:
-        check_task(dataset, trial.spec)
-    card = data_card(dataset, limit, trial)
-    print("\n".join(map(printable, to_lines(card))))
-    found = findings(dataset, card, limit, trial)
-    print(f"\n{len(found) or 'no'} finding{'s' * (len(found) != 1)}" + ":" * bool(found))
-    for sentence in found:
-        print(printable(f"  - {sentence}"))
+    datasets: list[OfflineDataset] = []
+    for name in options.data:
+        dataset = load_dataset(
+            name,
+            max_episode_steps=limit,
+            terminals_at_limit=options.terminals_at_limit,
+            reading=reading,
+        )
+        if trial is not None:
+            check_task(dataset, trial.spec)
+        card = data_card(dataset, limit, trial)
+        print("\n" * bool(datasets) + "\n".join(map(printable, to_lines(card))))
+        found = findings(dataset, card, limit, trial)
+        print(f"\n{len(found) or 'no'} finding{'s' * (len(found) != 1)}" + ":" * bool(found))
+        for sentence in found:
+            print(printable(f"  - {sentence}"))
+        datasets.append(dataset)
+    if len(datasets) > 1:
+        from adabc_lightning.commands.inspect import together
+
+        print("\n" + "\n".join(map(printable, together.to_lines(datasets))))
     if options.plot is not None:
         from adabc_lightning.commands.inspect.figure import draw  # matplotlib takes a second
 

@@ -146,11 +146,11 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
     found = []
     if unresolved:
         found.append(
-            f"float32 cannot tell the values of {_listed(list(unresolved))} apart: subtract the "
+            f"float32 cannot tell the values of {listed(list(unresolved))} apart: subtract the "
             "first value (a Unix time), or leave it out"
         )
     if constant:
-        found.append(f"{_listed(constant)} never changes; leave it out where it says nothing")
+        found.append(f"{listed(constant)} never changes; leave it out where it says nothing")
     return found
 
 
@@ -165,23 +165,30 @@ def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
         where = [f"observation_{i}" for i in np.flatnonzero(outside.any(0))]
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
-            f"in {_listed(where)}"
+            f"in {listed(where)}"
         )
-    other = []
-    for i in range(observations.shape[1]):
-        log, seen = observations[:, i], trial.observations[:, i]
-        apart = log.min() > seen.max() or log.max() < seen.min()
-        spreads = float(log.std()), float(seen.std())
-        ratio = max(spreads) / min(spreads) if min(spreads) > 0 else 1.0
-        if apart or ratio > OTHER_UNITS:
-            other.append(f"observation_{i}")
+    other = [f"observation_{i}" for i in unlike(observations, trial.observations)]
     if other:
         found.append(
-            f"{_listed(other)} of the log is unlike what random actions lead to in the "
+            f"{listed(other)} of the log is unlike what random actions lead to in the "
             "environment; units or order of the columns may differ"
         )
     return found
 
 
-def _listed(names: list[str]) -> str:
+def unlike(one: np.ndarray, other: np.ndarray) -> list[int]:
+    """Columns of ``[T, N]`` and ``[S, N]`` that lie apart, or spread over other magnitudes."""
+    found = []
+    for i in range(one.shape[1]):
+        a, b = one[:, i], other[:, i]
+        apart = a.min() > b.max() or a.max() < b.min()
+        spreads = float(a.std()), float(b.std())
+        ratio = max(spreads) / min(spreads) if min(spreads) > 0 else 1.0
+        if apart or ratio > OTHER_UNITS:
+            found.append(i)
+    return found
+
+
+def listed(names: list[str]) -> str:
+    """The first few of them."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from html import escape as escape_html
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from adabc_lightning import __version__
 from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
-from adabc_lightning.commands.report.provenance import commands, differences, versions
+from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
+from adabc_lightning.commands.report.provenance import versions
 from adabc_lightning.commands.report.reach import steps_to
 from adabc_lightning.commands.report.runs import Panel, Run, find_runs, mixed_sources, panels
 from adabc_lightning.commands.report.series import points_for, section
@@ -26,7 +26,7 @@ from adabc_lightning.commands.report.table import (
     rows,
     share,
 )
-from adabc_lightning.errors import UserError, printable
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 
 HERE = Path(__file__).parent
@@ -44,11 +44,6 @@ datasets are different benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""
-
-
-def escape(text: str) -> str:
-    """For the page: neither marks it up nor steers what shows it."""
-    return escape_html(printable(text, keep="\n"))
 
 
 def to_html(
@@ -100,8 +95,8 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <main>
 {"".join(parts)}
 <section><h2>How it was made</h2>
-{_commands(shown)}
-{_definitions("Versions", versions(runs))}
+{how(shown)}
+{definitions("Versions", versions(runs))}
 <p class="note">{NOTE} {INTERVALS if table and "iqm" in table[0] else ""}</p></section>
 </main>
 <noscript><p>The tables are complete; the charts need JavaScript.</p></noscript>
@@ -141,7 +136,7 @@ def _section(panel: Panel, table: list[dict[str, object]]) -> str:
     return f"""<section class="panel"><h2>{escape(panel.title)}</h2>
 {numbers}
 <div class="legend"></div><div class="charts"></div>
-{_between(panel)}{_settings(panel)}</section>
+{_between(panel)}{settings(panel)}{origins(panel)}</section>
 """
 
 
@@ -272,24 +267,6 @@ count half (as rliable's), with a 95 % bootstrap interval over seeds.</p>
 """
 
 
-def _settings(panel: Panel) -> str:
-    """The keys in which the curves differ."""
-    found = differences(panel)
-    if not found:
-        return ""
-    head = "".join(f'<th scope="col">{escape(curve.label)}</th>' for curve in panel.curves)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{escape(value)}</td>" for value in values)
-        + "</tr>"
-        for name, values in found.items()
-    )
-    return f"""<details><summary>Settings in which the curves differ</summary>
-<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table>
-</div></details>
-"""
-
-
 def _across(comparison: Comparison) -> str:
     head = ["variant", "runs per task", "IQM", f"P({comparison.first} is better)"]
     lines = "".join(
@@ -302,20 +279,3 @@ def _across(comparison: Comparison) -> str:
 <thead><tr>{"".join(f'<th scope="col">{escape(name)}</th>' for name in head)}</tr></thead>
 <tbody>{lines}</tbody></table></div></section>
 """
-
-
-def _commands(shown: list[Panel]) -> str:
-    parts = []
-    for panel in shown:
-        for curve in panel.curves:
-            for run in curve.runs:
-                name = f"{curve.label}, seed {run.summary['seed']} ({run.folder})"
-                lines = "\n".join(commands(run))
-                parts.append(f"<h4>{escape(name)}</h4><pre>{escape(lines)}</pre>")
-    state = " open" if len(parts) == 1 else ""
-    return f"<details{state}><summary>Commands</summary>{''.join(parts)}</details>"
-
-
-def _definitions(title: str, content: dict[str, str]) -> str:
-    lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in content.items())
-    return f'<details open><summary>{title}</summary><dl class="list">{lines}</dl></details>'

@@ -7,6 +7,8 @@ from typing import Any
 
 from adabc_lightning.commands.report.runs import NOT_THE_METHOD, Panel, Run
 
+_KEPT = ("kept_transitions", "transitions", "kept_episodes", "episodes")
+
 
 def commands(run: Run) -> list[str]:
     """The command lines that made a run, in order, from the pre-training that it starts from on.
@@ -31,6 +33,17 @@ def versions(runs: Iterable[Run]) -> dict[str, str]:
             if value is not None:
                 found.setdefault(name, {})[str(value)] = None
     return {name: ", ".join(values) for name, values in found.items()}
+
+
+def kept_of_each(run: Run) -> list[tuple[str, ...]]:
+    """Of several datasets: name, and transitions and episodes that are kept, of how many each."""
+    found = run.summary.get("datasets")
+    entries = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+    return [(str(e.get("name")), *(_whole(e.get(name)) for name in _KEPT)) for e in entries]
+
+
+def _whole(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "–"
 
 
 def differences(panel: Panel) -> dict[str, list[str]]:
