@@ -66,8 +66,9 @@ def main(words: list[str]) -> None:
     policy = load_policy(options.ckpt_path)
     from adabc_lightning.agent.spec import EnvironmentSpec
     from adabc_lightning.commands.messages import episode_table
-    from adabc_lightning.env.make import evaluate, is_mujoco, make_env
+    from adabc_lightning.env.make import evaluate, make_env
     from adabc_lightning.env.scores import Reference, reference_for
+    from adabc_lightning.env.state import is_mujoco
     from adabc_lightning.run.seeding import stream_seed
 
     env_id = options.env_id or policy.card["env_id"]

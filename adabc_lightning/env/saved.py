@@ -1,8 +1,9 @@
 """What a checkpoint holds of an environment, and what a kept policy says about its own."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
+from pydantic import PlainValidator
 from torch import Tensor
 
 from adabc_lightning.agent.saved import SavedActor
@@ -20,13 +21,23 @@ from adabc_lightning.run.saved import (
 )
 
 
+def _is_attribute(value: Any) -> Any:
+    return value if type(value) in (bool, int, float) else tensor().func(value)  # type: ignore[call-arg]
+
+
+_attribute = PlainValidator(_is_attribute)
+
+
 class SavedEnvironment(Saved):
-    """As :func:`adabc_lightning.env.make.get_state` makes it."""
+    """As :func:`adabc_lightning.env.state.get_state` makes it."""
 
     physics: Annotated[Tensor, tensor(1, torch.float64)]
     model: Named[Annotated[Tensor, tensor(None, *FLOATS)]]
     measured: Named[Number] = absent()  # in checkpoints of earlier versions
+    attributes: Named[Annotated[Any, _attribute]] = absent()  # not in those
+    poses: Named[Annotated[Tensor, tensor(2, torch.float64)]] = absent()
     generator: NumpyGenerator
+    generators: Named[NumpyGenerator] = absent()
     elapsed_steps: Listing[Count]
 
 
