@@ -1,42 +1,30 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
-import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import gymnasium
-import numpy as np
 import torch
-from lightning import LightningDataModule
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.numpy_policy import StoredPolicy
-from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.data.actions import check_task
-from adabc_lightning.data.collector import Collector, Episode
-from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.acting import Acting
+from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
-from adabc_lightning.data.log import LogCollector
-from adabc_lightning.data.mixture import Part, filtered, mixed, parts_of, sampler_for
+from adabc_lightning.data.loading import Loading, with_extras
+from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
-from adabc_lightning.data.replay import ReplayRing, UniformSampler
-from adabc_lightning.data.returns import Unfinished, check_in_time, with_returns
+from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.returns import Unfinished, check_in_time
 from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
-from adabc_lightning.data.successors import with_next_actions
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
-from adabc_lightning.env.make import make_env, try_one_step
 from adabc_lightning.env.scores import Reference, reference_for
-from adabc_lightning.env.stepping import can_time_out
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
@@ -49,7 +37,7 @@ EXTRAS = ("next_action", "mc_return")
 
 
 @declared("data")
-class ReplayDataModule(LightningDataModule):
+class ReplayDataModule(Acting):
     """Serves batches from the offline data, then from the mixed replay ring.
 
     Args:
@@ -118,12 +106,6 @@ class ReplayDataModule(LightningDataModule):
         mask: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if frozen_actions == "uniform" and env_id.startswith(PREFIX):
-            raise UserError(
-                f"data.frozen_actions is uniform, but data.env_id is {env_id!r}, a log whose robot "
-                "acts with the policy; set it to policy"
-            )
         if offline_fraction is not None:
             if dataset is None:
                 raise UserError(
@@ -133,49 +115,31 @@ class ReplayDataModule(LightningDataModule):
             check_share(offline_fraction, batch_size, 1)
         if (reference_min is None) != (reference_max is None):
             raise UserError("data.reference_min and data.reference_max must be given together")
-        self.schedule = schedule or Schedule()
-        if dataset is None and self.schedule.offline_updates:
+        schedule = schedule or Schedule()
+        if dataset is None and schedule.offline_updates:
             raise UserError(
                 "data.dataset is null but schedule.offline_updates is "
-                f"{self.schedule.offline_updates}; give a dataset or set it to 0"
+                f"{schedule.offline_updates}; give a dataset or set it to 0"
             )
-        self.env_id = env_id
-        self.dataset_parts = parts_of(dataset)
-        self.dataset_name = " + ".join(part.path for part in self.dataset_parts) or None
+        keys = None if observation_keys is None else tuple(observation_keys)
+        reading = Reading(keys, done_means, success_terminates, max_time_gap, mask)
+        self.loading = Loading(parts_of(dataset), download, terminals_at_limit, reading)
+        self.dataset_name = self.loading.name
         self.batch_size = batch_size
-        self.replay_capacity = replay_capacity
-        self.exploration_noise = exploration_noise
-        self.frozen_actions, self.offline_fraction = frozen_actions, offline_fraction
+        self.replay_capacity, self.offline_fraction = replay_capacity, offline_fraction
         self.reward_scale, self.reward_shift = reward_scale, reward_shift
         self.failure_reward = failure_reward
         self.unfinished: Unfinished | None = None
-        self.download = download
-        self.max_episode_steps = max_episode_steps
-        self.step_timeout = step_timeout
-        self.terminals_at_limit = terminals_at_limit
-        keys = None if observation_keys is None else tuple(observation_keys)
-        self.reading = Reading(keys, done_means, success_terminates, max_time_gap, mask)
-        self.seed = seed
         self.batches = 0
-        self.ranks = Ranks()
-        self.finished_episodes: list[Episode] = []
-        """Those of all ranks, in their order, that ended with the newest environment step."""
-        self._idlers: list[Idle] = []
-        self.log: Exchange | None = None
-        if env_id.startswith(PREFIX):
-            self.log = Exchange(env_id.removeprefix(PREFIX))
-            space = self.log.space()
-            self.spec = EnvironmentSpec(
-                env_id,
-                space.observation_size,
-                space.action_low,
-                space.action_high,
-                max_episode_steps or space.max_episode_steps,
-            )
-        else:
-            env = self.make_env()
-            self.spec = EnvironmentSpec.of(env, env_id)
-            env.close()
+        super().__init__(
+            env_id,
+            schedule,
+            exploration_noise,
+            frozen_actions,
+            max_episode_steps,
+            step_timeout,
+            seed,
+        )
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
         batches = max(self.schedule.offline_chunk, self.schedule.updates_per_env_step)
         check_memory(
@@ -198,16 +162,6 @@ class ReplayDataModule(LightningDataModule):
         self.shares: ReplayDataModule | None = None
         # A callback may put another one here before the online ring is made.
         self.online_sampler: Sampler | None = None
-
-    @property
-    def agent(self) -> OffToOnModule:
-        """The module being trained: the newest policy and the update counter."""
-        return self.trainer.lightning_module  # type: ignore[union-attr,return-value]
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps of fine-tuning so far, those of all ranks."""
-        return self.collector.env_steps
 
     @property
     def num_batches(self) -> int:
@@ -235,32 +189,8 @@ class ReplayDataModule(LightningDataModule):
                 f"data.env_id is {self.env_id!r}, a log that one process follows; set "
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
-        if self.offline_fraction is not None:
-            check_share(self.offline_fraction, self.batch_size, count)
-        counts = {"data.batch_size": self.batch_size}
-        if self.schedule.online_env_steps:  # before, nothing is counted in environment steps
-            counts |= {
-                "schedule.online_env_steps": self.schedule.online_env_steps,
-                "schedule.evaluation_every": self.schedule.evaluation_every,
-                "the checkpoint's count of environment steps": env_steps,
-            }
-        for name, value in counts.items():
-            if value % count:
-                raise UserError(
-                    f"{name} is {value}, for all devices together; on {count} devices it must be "
-                    f"a multiple of {count}"
-                )
-
-    def make_env(self) -> gymnasium.Env:
-        """One more environment like the run's.
-
-        Raises: UserError: it cannot be made, or the run learns from a log and has none.
-        """
-        if self.log is not None:
-            raise UserError(
-                f"data.env_id is {self.env_id!r}, a log; there is no environment to evaluate in"
-            )
-        return make_env(self.env_id, self.max_episode_steps)
+        shares = self.batch_size, self.offline_fraction
+        check_even(count, self.schedule, *shares, env_steps)
 
     def setup(self, stage: str) -> None:
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
@@ -273,25 +203,11 @@ class ReplayDataModule(LightningDataModule):
             self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
             self._add_columns()
         self.check_devices(self.ranks.count)
-        if self.step_timeout is not None and not self.log and not can_time_out():
-            raise UserError(
-                f"data.step_timeout is {self.step_timeout}, but calls can be timed on Unix and in "
-                "the main thread only; set it to null here"
-            )
-        if self.log is None:
-            try_one_step(self.make_env(), self.step_timeout)
-            if self.spec.max_episode_steps is None and self.shares is None and not self.ranks.rank:
-                warn(
-                    f"environment {self.env_id!r} is registered without a time limit: an episode, "
-                    "and an evaluation, lasts until the environment ends it; where it may not, set "
-                    "data.max_episode_steps"
-                )
+        self.try_env(first=self.shares is None and not self.ranks.rank)
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
-                self.shares.dataset
-                if self.shares
-                else self._prepared(self._load_dataset(*self.dataset_parts))
+                self.shares.dataset if self.shares else self._prepared(self.loading.load(self.spec))
             )
             assert self.dataset is not None
             rows = self.dataset.rows
@@ -305,14 +221,14 @@ class ReplayDataModule(LightningDataModule):
                 rows,
                 max(1, len(rows)),
                 generator,
-                self._offline_sampler(),
+                self.loading.sampler(self.dataset),
                 self._device,
             )
         else:
             self.replay = self.shares.replay.reader(generator)
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
-        self.collector = self._make_collector()
+        self.collector = self.make_collector()
 
     def _add_columns(self) -> None:
         """Those that the agent's method needs beside the common ones.
@@ -336,35 +252,6 @@ class ReplayDataModule(LightningDataModule):
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
             self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
-
-    def _make_collector(self) -> Collector | LogCollector:
-        if self.log is not None:
-            return LogCollector(self.log, self.layout, self._publish, self.idle, self.step_timeout)
-        return Collector(
-            self.make_env(),
-            self.layout,
-            self.seed,
-            self.ranks.rank,
-            self.step_timeout,
-            self.ranks.count,
-        )
-
-    def idle(self) -> None:
-        """While a run waits for an environment, or for a log: each :class:`Idle` may end it."""
-        for callback in self._idlers:
-            callback.on_idle(self, self.agent)
-
-    def _publish(self, episodes: int, finished: bool = False) -> None:
-        """The newest policy, for the process that acts."""
-        assert self.log is not None
-        agent, std = self.agent, self.agent.exploration_scale()
-        policy = StoredPolicy.of_actor(agent.actor.state_dict())
-        if policy.head is None:
-            if std is None:
-                std = np.full(self.spec.action_size, self.exploration_noise, np.float32)
-            policy = replace(policy, std=std)
-        counters = episodes, self.env_steps, agent.gradient_updates
-        self.log.write_policy(Publication(policy, *counters, finished))
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
@@ -412,20 +299,6 @@ class ReplayDataModule(LightningDataModule):
         self.dataset = self.kept = None
         self.agent.hand_over()
 
-    def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
-        """How the agent acts at this point of fine-tuning.
-
-        Args:
-            observation: ``[O]``.
-            noise_A: standard normal draws.
-        Returns: ``[A]``, action units; it may lie outside the range.
-        """
-        if self.frozen_actions == "uniform" and self.env_steps < self.schedule.frozen_env_steps:
-            low_A, high_A = np.array(self.spec.action_low), np.array(self.spec.action_high)
-            share_A = [(1 + math.erf(noise / math.sqrt(2))) / 2 for noise in noise_A]
-            return low_A + (high_A - low_A) * share_A
-        return self.agent.explore(observation, noise_A, self.exploration_noise)
-
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
         self._scale(row)
@@ -440,23 +313,6 @@ class ReplayDataModule(LightningDataModule):
         if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
             rows[..., self.layout.columns["reward"]] *= self.reward_scale
             rows[..., self.layout.columns["reward"]] += self.reward_shift
-
-    def teardown(self, stage: str) -> None:
-        """Closes the training environment, or tells who acts for a log that this is the end."""
-        if stage != "fit":
-            return
-        if isinstance(self.collector, LogCollector) and self.schedule.finished(
-            self.agent.gradient_updates, self.env_steps
-        ):
-            self._publish(self.collector.episodes, finished=True)
-        self.collector.close()
-        self.ranks.close()
-
-    def on_exception(self, exception: BaseException) -> None:
-        """The same where a run ends in an error: Lightning has no teardown then."""
-        self.ranks.fail(exception)
-        if isinstance(exception, Exception) and hasattr(self, "collector"):
-            self.collector.close()
 
     def state_dict(self) -> dict[str, Any]:
         """See :func:`adabc_lightning.data.saved.content`."""
@@ -488,13 +344,7 @@ class ReplayDataModule(LightningDataModule):
         """With scaled rewards, and the columns that the method needs."""
         self._scale(dataset.rows)
         why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
-        for name in self.layout.extras:
-            if name == "next_action":
-                dataset = with_next_actions(dataset, why)
-            else:
-                assert self.unfinished is not None
-                dataset = with_returns(dataset, self.unfinished)
-        return dataset
+        return with_extras(dataset, self.layout.extras, why, self.unfinished)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
@@ -509,24 +359,3 @@ class ReplayDataModule(LightningDataModule):
     @property
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    def _offline_sampler(self) -> UniformSampler:
-        if self.dataset is None or not self.dataset.sources:
-            return UniformSampler()
-        return sampler_for(self.dataset_parts, [rows for _, rows in self.dataset.sources])
-
-    def _load_dataset(self, *parts: Part | str) -> OfflineDataset:
-        found = []
-        for part in parts:
-            wanted = Part(part) if isinstance(part, str) else part
-            dataset = load_dataset(
-                wanted.path,
-                max_episode_steps=self.spec.max_episode_steps,
-                download=self.download,
-                terminals_at_limit=self.terminals_at_limit,
-                reading=self.reading,
-            )
-            dataset = filtered(dataset, wanted.filter)
-            check_task(dataset, self.spec)
-            found.append(dataset)
-        return mixed(found)

@@ -59,7 +59,7 @@ def write(path: Path, columns: dict[str, Any], **attributes: Any) -> str:
 def load(path: str, **options: Any) -> ReplayDataModule:
     """The data module of the toy with its dataset, as ``fit`` sets it up, without a trainer."""
     data = ReplayDataModule(register_toy(), path, SHORT, batch_size=8, **options)
-    data.dataset = data._load_dataset(path)
+    data.dataset = data.loading.load(data.spec)
     return data
 
 

@@ -16,7 +16,7 @@ from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import outcomes, source_revision
 from adabc_lightning.commands.report.across import comparisons, improvement
 from adabc_lightning.commands.report.runs import benchmark, find_runs, mixed_sources, panels
-from adabc_lightning.commands.report.table import interquartile_mean
+from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import merged
 
@@ -426,7 +426,21 @@ def test_over_all_tasks(tmp_path: Path) -> None:
         assert low < value < high
         assert improvement(x, y) == (value, low, high)
     assert improvement(x + 9, y) == (1.0, 1.0, 1.0)
+    main(["report", "out", "--format", "svg"])
+    assert "P(better than adaptive)" in Path("out/across.svg").read_text()
+    main(["report", "out", "--out", "page.html", "--format", "png"])
+    assert Path("page-across.png").stat().st_size > 0
     # Other seeds on one task: nothing to average over.
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")
     assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []
+
+
+def test_bootstrapped_measures() -> None:
+    levels = np.array([0.0, 1.5, 9.0])
+    scores_RT = np.array([[1.0, 2.0], [1.0, 3.0], [2.0, 2.0]])
+    share, low, high = bootstrapped(scores_RT, lambda x: (x[..., None] > levels).mean((0, 1)))
+    np.testing.assert_allclose(share, [1.0, 4 / 6, 0.0])
+    assert low[1] == 0.5  # the second task always passes: strata are tasks
+    assert low[1] < share[1] < high[1] <= 1.0
+    np.testing.assert_array_equal((low[0], high[0], low[2], high[2]), (1, 1, 0, 0))

@@ -95,7 +95,7 @@ def test_a_run_on_several_datasets(tmp_path: Path, capfd) -> None:
     schedule = Schedule(2, 0, 1, evaluation_every=2)
     data = ReplayDataModule(TOY, entries, schedule, batch_size=8)
     assert data.dataset_name == f"{good} + {poor}"
-    dataset = data._load_dataset(*data.dataset_parts)
+    dataset = data.loading.load(data.spec)
     assert dataset.sources == ((good, 5 * TOY_LIMIT), (poor, 40 * TOY_LIMIT))
     trainer, module, _ = tiny_run(tmp_path / "run", TOY, None, schedule=Schedule(0, 1, 1))
     references = {"reference_min": 0.0, "reference_max": 10.0}

@@ -14,11 +14,12 @@ FORMATS = ("svg", "png", "latex")
 EPILOG = """\
 --out PAGE.html writes one self-contained page: tables, interactive learning curves and traces,
 commands, versions. Otherwise table.md (also printed), table.csv and curves.svg go into a folder.
---format adds figures and a LaTeX table to either. There is one table and one panel per
-environment and dataset, since numbers of different datasets do not compare, and one over all tasks
-of a benchmark where these have the same variants and seeds. Runs that differ in nothing but their
-seed are one row and one curve: in an experiment's folder it has the variant's name, elsewhere that
-of the runs' folders. Unfinished runs count as far as they are, and are marked.
+--format adds figures and a LaTeX table to either. There is one table and one panel per environment
+and dataset, since numbers of different datasets do not compare. Where the tasks of a benchmark have
+the same variants and seeds there is a table over all of them, too, and beside curves.svg a figure,
+across.svg: IQM, performance profile, probability of improvement. Runs that differ in nothing but
+their seed are one row and one curve: in an experiment's folder it has the variant's name, elsewhere
+that of the runs' folders. Unfinished runs count as far as they are, and are marked.
 """
 
 
@@ -125,9 +126,13 @@ def main(words: list[str]) -> None:
             replace_text(target, to_latex(sorted_runs, table))
         else:
             from adabc_lightning.commands.report.figure import draw  # matplotlib takes a second
+            from adabc_lightning.commands.report.profile import draw_profiles
 
             target = out.with_suffix(f".{name}") if page else out / f"curves.{name}"
             draw(sorted_runs, target)
+            if groups:
+                stem = f"{out.stem}-across" if page else "across"
+                draw_profiles(groups, folder / f"{stem}.{name}")
         if page:
             print(printable(str(target)))
 

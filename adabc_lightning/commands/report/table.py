@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -62,20 +63,34 @@ def interquartile_mean(values: list[float] | np.ndarray) -> tuple[float, float, 
         values: one per seed, at least one, or ``[runs, tasks]``.
     """
     scores = np.array(values, dtype=float)
-    from rliable import library, metrics  # takes seconds to import
+    from rliable import metrics  # takes seconds to import
+
+    points, low, high = bootstrapped(
+        scores.reshape(len(scores), -1), lambda drawn: np.array([metrics.aggregate_iqm(drawn)])
+    )
+    return float(points[0]), float(low[0]), float(high[0])
+
+
+def bootstrapped(
+    scores_RT: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A measure of scores and the bounds of its 95 % stratified-bootstrap interval, ``[n]`` each.
+
+    Args:
+        scores_RT: ``[runs, tasks]``.
+        measure: of such an array, ``[n]``.
+    """
+    from rliable import library
 
     state = np.random.get_state()
     np.random.seed(0)  # rliable draws from the global generator whatever random_state says
     try:
         points, intervals = library.get_interval_estimates(
-            {"curve": scores.reshape(len(scores), -1)},  # [runs, tasks]
-            lambda scores: np.array([metrics.aggregate_iqm(scores)]),
-            reps=REPETITIONS,
+            {"curve": scores_RT}, measure, reps=REPETITIONS
         )
     finally:
         np.random.set_state(state)
-    low, high = intervals["curve"][:, 0]
-    return float(points["curve"][0]), float(low), float(high)
+    return points["curve"], *intervals["curve"]
 
 
 def rows(

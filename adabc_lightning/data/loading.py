@@ -1,0 +1,84 @@
+"""The offline rows of a run, from the value of ``data.dataset`` to what its method needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.data.actions import check_task
+from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.data.formats.source import Reading
+from adabc_lightning.data.mixture import Part, filtered, mixed, sampler_for
+from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packing import AtLimit
+from adabc_lightning.data.replay import UniformSampler
+from adabc_lightning.data.returns import Unfinished, with_returns
+from adabc_lightning.data.successors import with_next_actions
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which datasets a run has, and how they are read.
+
+    Args:
+        parts: of ``data.dataset``.
+        download, terminals_at_limit: see :func:`~adabc_lightning.data.datasets.load_dataset`.
+        reading: what only the user knows of them.
+    """
+
+    parts: Sequence[Part]
+    download: bool
+    terminals_at_limit: AtLimit
+    reading: Reading
+
+    @property
+    def name(self) -> str | None:
+        """Of all together; None where there is none."""
+        return " + ".join(part.path for part in self.parts) or None
+
+    def load(self, spec: EnvironmentSpec) -> OfflineDataset:
+        """All rows, as they were logged.
+
+        Args:
+            spec: the environment's sizes, bounds and time limit.
+        Raises: UserError: a dataset is missing or broken, or of another task.
+        """
+        found = []
+        for part in self.parts:
+            dataset = load_dataset(
+                part.path,
+                max_episode_steps=spec.max_episode_steps,
+                download=self.download,
+                terminals_at_limit=self.terminals_at_limit,
+                reading=self.reading,
+            )
+            dataset = filtered(dataset, part.filter)
+            check_task(dataset, spec)
+            found.append(dataset)
+        return mixed(found)
+
+    def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
+        """What draws batches from these rows."""
+        if dataset is None or not dataset.sources:
+            return UniformSampler()
+        return sampler_for(self.parts, [rows for _, rows in dataset.sources])
+
+
+def with_extras(
+    dataset: OfflineDataset, extras: Sequence[str], why: str, unfinished: Unfinished | None
+) -> OfflineDataset:
+    """The dataset with the columns that a method wants beside the common ones.
+
+    Args:
+        dataset: of scaled rewards.
+        extras: names of the columns.
+        why: who wants them, for the message.
+        unfinished: computes returns, where ``mc_return`` is wanted.
+    Raises: UserError: the log does not say what one needs.
+    """
+    for name in extras:
+        if name == "next_action":
+            dataset = with_next_actions(dataset, why)
+        else:
+            assert unfinished is not None
+            dataset = with_returns(dataset, unfinished)
+    return dataset

@@ -1,0 +1,127 @@
+"""Tables of the results pages, computed once more from the committed runs.
+
+A comment before a table says where its rows come from: ``<!-- variants: FOLDER -->``, a row per
+variant of an experiment, or ``<!-- seeds: FOLDER FOLDER ... -->``, a row per run and their mean.
+Nothing of the package is used here: the numbers come from ``metrics.csv`` alone.
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("results*.md"))
+TABLE = re.compile(r"<!-- (variants|seeds): (.+?) -->\n\n((?:\|.*\n)+)")
+NOT_MEASURED_BY_METRICS = ("minutes", "G", "updates")
+
+
+def curve_of(folder: Path) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Score after pre-training; steps, scores and α of the evaluations of fine-tuning."""
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/score"]]
+    offline = [float(row["eval/score"]) for row in rows if row["phase"] == "offline"]
+    online = [row for row in rows if row["phase"] == "online"]
+    names = ("env_steps", "eval/score", "control/alpha")
+    columns = [np.array([float(row.get(name) or "nan") for row in online]) for name in names]
+    return (offline[-1] if offline else float("nan"), *columns)
+
+
+def value(folder: Path, name: str) -> float:
+    """One run's number of the column ``name``."""
+    pretrained, steps, scores, _ = curve_of(folder)
+    every = np.append(pretrained, scores)
+    if name == "after pre-training":
+        return pretrained
+    if name == "final":
+        return scores[-1]
+    if name == "best":
+        return scores.max()
+    if name == "dip":
+        early = scores[steps <= steps[-1] / 5]
+        return pretrained - (early if early.size else scores[:1]).min()
+    if name == "drawdown":
+        return (np.fmax.accumulate(every) - every).max()
+    if name == "swing":
+        start = int(np.argmax(every >= 0.8 * np.nanmax(every)))
+        return np.abs(np.diff(every[start:])).mean() if start + 1 < every.size else float("nan")
+    if name.startswith("mean"):
+        return scores.mean()
+    if found := re.fullmatch(r"first ([\d,]+) steps", name):
+        return scores[steps <= whole(found[1])].mean()
+    if found := re.fullmatch(r"last ([\d,]+)", name):
+        return scores[steps > steps[-1] - whole(found[1])].mean()
+    if re.fullmatch(r"[\d,]+", name):
+        return scores[steps == whole(name)].item()
+    raise AssertionError(f"no test knows the column {name!r}")
+
+
+def whole(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def shown(values: list[float], error: bool) -> str:
+    def number(x: float) -> str:
+        return f"{round(x, 1) + 0.0:.1f}".replace("-", "−")
+
+    text = number(float(np.mean(values)))
+    if error and len(values) > 1:
+        text += f" ± {number(float(np.std(values, ddof=1) / np.sqrt(len(values))))}"
+    return text
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
+
+
+def variants(folder: Path) -> dict[str, list[Path]]:
+    """Folders of the runs of every variant, in the order of the seeds."""
+    found: dict[str, list[Path]] = {}
+    for record in sorted(folder.rglob("experiment.json")):
+        label = json.loads(record.read_text(encoding="utf-8"))["variant"]
+        found.setdefault(label, []).append(record.parent)
+    return found
+
+
+TABLES = [
+    pytest.param(*found.groups(), id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, found in enumerate(TABLE.finditer(page.read_text(encoding="utf-8")))
+]
+
+
+def test_every_table_of_scores_says_where_it_comes_from() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        headings = re.findall(r"^\|.*(?:pre-training|final|best).*\|\n\|[ -]+\|", text, re.M)
+        assert len(headings) == len(TABLE.findall(text)), page.name
+
+
+@pytest.mark.parametrize(("kind", "folders", "table"), TABLES)
+def test_a_table_holds_what_its_runs_measured(kind: str, folders: str, table: str) -> None:
+    heading, _, *lines = table.splitlines()
+    names = cells(heading)[1:]
+    runs = [DOCS / folder for folder in folders.split()]
+    for index, line in enumerate(lines):
+        label, *told = cells(line)
+        if kind == "variants":
+            members = variants(runs[0])[label]
+        else:
+            members = runs if label == "mean" else [runs[index]] if index < len(runs) else runs
+        for name, cell in zip(names, told, strict=True):
+            if name in NOT_MEASURED_BY_METRICS or not cell:
+                continue
+            if name.startswith("α"):
+                ends = [f"{curve_of(run)[3][-1]:.2f}" for run in members]
+                assert cell == " to ".join(sorted({min(ends), max(ends)})), (label, name)
+            elif label.startswith("α"):
+                at = [curve_of(run) for run in members]
+                mean = np.mean([alpha[steps == whole(name)] for _, steps, _, alpha in at])
+                assert cell == f"{mean:.2f}", (label, name)
+            else:
+                values = [value(run, name) for run in members]
+                assert cell == shown(values, kind == "variants"), (label, name)
