@@ -271,7 +271,7 @@ class CommandLine(LightningCLI):
         """What :meth:`fit` would do, as :func:`~adabc_lightning.commands.preview.plan` says it."""
         data = self.datamodule
         data.check_devices(self.planned_devices)
-        if missing := to_fetch(data.dataset_name) if data.download else None:
+        if missing := to_fetch(data.dataset_name) if data.loading.download else None:
             return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         if self.replicas is None:

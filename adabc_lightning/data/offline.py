@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.scores import Reference
 
 
@@ -29,6 +30,8 @@ class OfflineDataset:
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
             the log has no such flags.
+        observation_parts: name and size of each part of the observations, in order; None where
+            the log has none.
         sources: of several datasets, each one's name and number of rows, in their order.
     """
 
@@ -45,6 +48,7 @@ class OfflineDataset:
     unresolved: tuple[str, ...] = ()
     success_E: Tensor | None = None
     sources: tuple[tuple[str, int], ...] = ()
+    observation_parts: Parts | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""

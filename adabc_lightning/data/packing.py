@@ -119,6 +119,7 @@ def pack(
         env_id=source.env_id,
         unresolved=unresolved,
         success_E=success_E,
+        observation_parts=source.observation_parts,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.collector import Collector, SavedCollector
 from adabc_lightning.data.log import LogCollector, SavedLogCollector
 from adabc_lightning.data.offline import OfflineDataset
@@ -15,8 +16,9 @@ from adabc_lightning.data.replay import ReplayRing, SavedDraws, SavedRing
 from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import as_parts, described
 from adabc_lightning.env.saved import Origin, Steps
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.saved import (
@@ -103,6 +105,8 @@ class Owner(Protocol):
     seed: int
     batches: int
     max_episode_steps: int | None
+    env_kwargs: dict[str, Any]
+    spec: EnvironmentSpec
     dataset: OfflineDataset | None
     dataset_name: str | None
     replay: ReplayRing
@@ -152,6 +156,8 @@ def content(data: Owner) -> dict[str, Any]:
         "seed": data.seed,
         "env_id": data.env_id,
         "max_episode_steps": data.max_episode_steps,
+        "env_kwargs": data.env_kwargs,
+        "observation_parts": data.spec.observation_parts,
         "reward": [data.reward_scale, data.reward_shift],
         "dataset": None if data.dataset is None else data.dataset.fingerprint(),
         "dataset_name": data.dataset_name,
@@ -181,6 +187,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
             f"{data.env_id!r}; resume in the environment of the run"
         )
+    _check_environment(data, state_dict)
     reward = [data.reward_scale, data.reward_shift]
     if (theirs := state_dict.get("reward", [1.0, 0.0])) != reward:  # 0.1.0 had no others
         raise UserError(
@@ -234,6 +241,23 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             for row in data.unfinished.finish():
                 data.replay.add(row)
     data.dataset = None
+
+
+def _check_environment(data: Owner, state_dict: dict[str, Any]) -> None:
+    """Raises: UserError: it was made in another way, or other parts of observations were seen."""
+    kwargs = state_dict.get("env_kwargs") or {}  # checkpoints of 0.1.0 have none
+    if kwargs != data.env_kwargs:
+        raise UserError(
+            f"the checkpoint was trained with data.env_kwargs {one_line(str(kwargs))[:100]}, not "
+            f"{data.env_kwargs}; resume with those of the run"
+        )
+    parts, ours = as_parts(state_dict.get("observation_parts")), data.spec.observation_parts
+    if parts != ours:
+        theirs, mine = (described(some) if some else "no parts" for some in (parts, ours))
+        raise UserError(
+            f"the checkpoint was trained on observations of {theirs}, {data.env_id!r} now has "
+            f"{mine}; resume with the environment and data.observation_keys of the run"
+        )
 
 
 def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:

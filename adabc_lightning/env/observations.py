@@ -22,7 +22,11 @@ class Misfit(ValueError):
 
 
 def choose(
-    flat: Collection[str], known: Collection[str], wanted: Sequence[str] | None, where: str
+    flat: Collection[str],
+    known: Collection[str],
+    wanted: Sequence[str] | None,
+    where: str,
+    what: str = "observations",
 ) -> list[str]:
     """Which parts make an observation, in order.
 
@@ -31,12 +35,13 @@ def choose(
         known: names of all parts.
         wanted: ``data.observation_keys``; None for all of ``flat``.
         where: what has the parts, for the message.
+        what: they are parts of, for the message.
     Raises: UserError: one that is wanted is not there or not flat, or there is none.
     """
     if wanted is None:
         if not flat:
             listed = ", ".join(map(one_line, sorted(known))) or "nothing"
-            raise UserError(f"{where}: no part of the observations is flat; they have: {listed}")
+            raise UserError(f"{where}: no part of the {what} is flat; they have: {listed}")
         return sorted(flat, key=lambda name: (name.lower(), name))
     by_lower_case = {name.lower(): name for name in known}
     found = []

@@ -7,6 +7,8 @@ from pydantic import PlainValidator
 from torch import Tensor
 
 from adabc_lightning.agent.saved import SavedActor
+from adabc_lightning.env.observations import is_parts
+from adabc_lightning.env.options import is_plain
 from adabc_lightning.run.saved import (
     FLOATS,
     Count,
@@ -18,6 +20,7 @@ from adabc_lightning.run.saved import (
     Text,
     absent,
     tensor,
+    wrong,
 )
 
 
@@ -41,6 +44,14 @@ class SavedEnvironment(Saved):
     elapsed_steps: Listing[Count]
 
 
+_env_kwargs = PlainValidator(
+    lambda value: value if isinstance(value, dict) and is_plain(value) else wrong("a plain mapping")
+)
+_parts = PlainValidator(
+    lambda value: value if is_parts(value) else wrong("a list of names and sizes")
+)
+
+
 class Steps(Saved):
     """Environment steps of fine-tuning, those of all ranks."""
 
@@ -52,6 +63,8 @@ class Origin(Saved):
 
     env_id: Text
     max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
+    env_kwargs: Annotated[Any, _env_kwargs] = absent()  # not in those
+    observation_parts: Annotated[Any, _parts] | None = absent()
     collector: Steps
 
 

@@ -119,7 +119,9 @@ def chosen(
         away = [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
         try:
             line = CommandLine("fit", files, [*keys, *away], FolderLock("", ""), dry=True)
-            missing = to_fetch(line.datamodule.dataset_name) if line.datamodule.download else None
+            missing = (
+                to_fetch(line.datamodule.dataset_name) if line.datamodule.loading.download else None
+            )
             if missing or not seconds:
                 plan, speed = line.plan(), None
             else:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from adabc_lightning.commands.inspect.card import column_label
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.faults import faults, terminal_episodes
 from adabc_lightning.data.offline import OfflineDataset
@@ -36,7 +37,7 @@ def findings(
         *_rewards(dataset, card),
         *_actions(card, trial),
         *_observations(card, dataset.unresolved),
-        *(_environment(dataset, trial) if trial else []),
+        *(_environment(dataset, card, trial) if trial else []),
     ]
     if card["transitions"] < FEW:
         found.append(f"{card['transitions']:,} transitions are few; batches of 256 repeat them")
@@ -134,9 +135,9 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
         if f"observation_{i}" in unresolved:
             continue
         if low == high:
-            constant.append(f"observation_{i}")
+            constant.append(column_label(card, "observation", i))
         elif std > LARGE or max(-low, high) > 10 * LARGE:
-            large.append(f"observation_{i}")
+            large.append(column_label(card, "observation", i))
     found = []
     if unresolved:
         found.append(
@@ -154,7 +155,7 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
     return found
 
 
-def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
+def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) -> list[str]:
     observations = dataset.rows[:, dataset.layout.columns["observation"]].numpy()
     slack = 1e-4 * np.maximum(1, np.abs(observations).max(0))
     outside = (observations < trial.observation_low - slack) | (
@@ -162,7 +163,8 @@ def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
     )
     found = []
     if outside.any():
-        where = [f"observation_{i}" for i in np.flatnonzero(outside.any(0))]
+        columns = np.flatnonzero(outside.any(0))
+        where = [column_label(card, "observation", int(i)) for i in columns]
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
             f"in {_listed(where)}"
@@ -174,7 +176,7 @@ def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
         spreads = float(log.std()), float(seen.std())
         ratio = max(spreads) / min(spreads) if min(spreads) > 0 else 1.0
         if apart or ratio > OTHER_UNITS:
-            other.append(f"observation_{i}")
+            other.append(column_label(card, "observation", i))
     if other:
         found.append(
             f"{_listed(other)} of the log is unlike what random actions lead to in the "
