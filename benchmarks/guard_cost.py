@@ -29,7 +29,8 @@ from adabc_lightning.callbacks import Metrics, guard
 from adabc_lightning.callbacks.finite import check_tensors
 from adabc_lightning.data import collector
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.make import Bookmark, make_env
+from adabc_lightning.env.make import make_env
+from adabc_lightning.env.state import Bookmark
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 
 HOPPER = EnvironmentSpec("Hopper-v5", 11, (-1.0,) * 3, (1.0,) * 3, 1000)

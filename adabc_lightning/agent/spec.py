@@ -17,6 +17,8 @@ class EnvironmentSpec:
         observation_size: O, length of the flat observation.
         action_low, action_high: bounds per action dimension, action units.
         max_episode_steps: the time limit in steps, None for none.
+        observation_parts: name and size of each part of the observation, in order; None where it
+            has none.
     """
 
     env_id: str
@@ -24,6 +26,7 @@ class EnvironmentSpec:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     max_episode_steps: int | None
+    observation_parts: tuple[tuple[str, int], ...] | None = None
 
     @property
     def action_size(self) -> int:
@@ -68,4 +71,5 @@ class EnvironmentSpec:
             tuple(map(float, actions.low)),
             tuple(map(float, actions.high)),
             env.spec.max_episode_steps if env.spec else None,
+            getattr(observations, "parts", None),
         )

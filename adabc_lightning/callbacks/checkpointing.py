@@ -230,6 +230,8 @@ def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule")
         "ReplayDataModule": {
             "env_id": data.env_id,
             "max_episode_steps": data.max_episode_steps,
+            "env_kwargs": data.env_kwargs,
+            "observation_parts": data.spec.observation_parts,
             "collector": {"env_steps": data.env_steps},
         },
         "state_dict": actor,

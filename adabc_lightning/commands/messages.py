@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from adabc_lightning.env.observations import described
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.limits import amount
 from adabc_lightning.run.outcomes import outcomes
@@ -76,6 +77,8 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
         f"{plan['device']}",
     ]
+    if plan["observation_parts"]:
+        lines.insert(1, f"observations  {described(plan['observation_parts'])}")
     if "replicas" in plan:
         lines.append(
             f"replicas      {plan['replicas']} of them, of which all this is done for each"

@@ -2,9 +2,19 @@
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from adabc_lightning.env.options import read_env_kwargs
 from adabc_lightning.errors import UserError, nearest
+
+
+class _EnvKwargs(argparse.Action):
+    """Reads a mapping; argparse would put words of its own around an error of a type."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, read_env_kwargs(values))
 
 
 class Options(argparse.ArgumentParser):
@@ -17,6 +27,33 @@ class Options(argparse.ArgumentParser):
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+        )
+
+    def add_env_kwargs(self, default: str) -> None:
+        """The option ``--env-kwargs``.
+
+        Args:
+            default: what is given to the environment without it.
+        """
+        self.add_argument(
+            "--env-kwargs",
+            action=_EnvKwargs,
+            metavar="MAPPING",
+            help="what the environment's constructor is given, such as '{reward_type: dense}' "
+            f"(default: {default})",
+        )
+
+    def add_observation_keys(self, about: str) -> None:
+        """The option ``--observation-keys``, a tuple of names or None.
+
+        Args:
+            about: what it does where it is not given.
+        """
+        self.add_argument(
+            "--observation-keys",
+            type=lambda text: tuple(text.split(",")),
+            metavar="KEY,KEY",
+            help=f"parts of observations, in this order, where they have parts (default: {about})",
         )
 
     def error(self, message: str) -> NoReturn:

@@ -103,6 +103,7 @@ def plan(
     return {
         "env_id": data.env_id,
         "observation_size": spec.observation_size,
+        "observation_parts": spec.observation_parts,
         "action_size": spec.action_size,
         "max_episode_steps": spec.max_episode_steps,
         "dataset": data.dataset_name,

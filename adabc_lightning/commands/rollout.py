@@ -39,6 +39,8 @@ def parse(words: list[str]) -> Namespace:
     add("--env-id", help="Gymnasium id (default: the policy's own)")
     add("--max-episode-steps", type=int,
         help="time limit in steps (default: the run's, or else the environment's)")  # fmt: skip
+    parser.add_env_kwargs("those of the run")
+    parser.add_observation_keys("those of the run")
     options = parser.parse_args(words)
     for name, value, low in (
         ("episodes", options.episodes, 1),
@@ -61,25 +63,31 @@ def main(words: list[str]) -> None:
     """
     options = parse(words)
     renderer = None if options.video is None else _choose_renderer()
-    from adabc_lightning.env.policy import load_policy
+    from adabc_lightning.env.policy import check_parts, load_policy
 
     policy = load_policy(options.ckpt_path)
     from adabc_lightning.agent.spec import EnvironmentSpec
     from adabc_lightning.commands.messages import episode_table
-    from adabc_lightning.env.make import evaluate, is_mujoco, make_env
+    from adabc_lightning.env.make import evaluate, make_env
     from adabc_lightning.env.scores import Reference, reference_for
+    from adabc_lightning.env.state import is_mujoco
     from adabc_lightning.run.seeding import stream_seed
 
     env_id = options.env_id or policy.card["env_id"]
     limit = options.max_episode_steps
     if limit is None and env_id == policy.card["env_id"]:
         limit = policy.card["max_episode_steps"]
+    made = {"kwargs": options.env_kwargs, "observation_keys": options.observation_keys}
+    if options.env_kwargs is None and env_id == policy.card["env_id"]:
+        made["kwargs"] = policy.card.get("env_kwargs")
+    if options.observation_keys is None and policy.parts:
+        made["observation_keys"] = tuple(name for name, _ in policy.parts)
     try:
-        env = make_env(env_id, limit, None if options.video is None else "rgb_array")
+        env = make_env(env_id, limit, None if options.video is None else "rgb_array", **made)
     except UserError as error:
         if options.video is None:
             raise
-        env = make_env(env_id, limit)  # or this is what is wrong
+        env = make_env(env_id, limit, **made)  # or this is what is wrong
         renders, renderer = is_mujoco(env), os.environ.get("MUJOCO_GL")
         env.close()
         remedy = "leave --video out, as it gives no pictures"
@@ -94,6 +102,7 @@ def main(words: list[str]) -> None:
                 f"the policy is for observations of {sizes[0]} and actions of {sizes[1]} numbers, "
                 f"environment {env_id!r} has {spec.observation_size} and {spec.action_size}"
             )
+        check_parts(policy.parts, spec, "the policy")
         seed = options.seed
         if seed is None:
             seed = stream_seed(policy.card["seed"] or 0, _STARTS) % 2**31

@@ -1,8 +1,9 @@
 """How a run acts: in its environment, or by what it publishes for the one who acts for a log."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -17,6 +18,7 @@ from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env, try_one_step
+from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.stepping import can_time_out
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
@@ -41,6 +43,8 @@ class Acting(LightningDataModule):
         frozen_actions: Literal["policy", "uniform"],
         max_episode_steps: int | None,
         step_timeout: float | None,
+        env_kwargs: Mapping[str, Any] | None,
+        observation_keys: Sequence[str] | None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -48,6 +52,12 @@ class Acting(LightningDataModule):
             raise UserError(
                 f"data.frozen_actions is uniform, but data.env_id is {env_id!r}, a log whose robot "
                 "acts with the policy; set it to policy"
+            )
+        self.env_kwargs, self._keys = check_env_kwargs(env_kwargs), observation_keys
+        if self.env_kwargs and env_id.startswith(PREFIX):
+            raise UserError(
+                f"data.env_kwargs is {self.env_kwargs}, but data.env_id is {env_id!r}, a log; set "
+                "it to null"
             )
         self.env_id, self.schedule, self.seed = env_id, schedule, seed
         self.exploration_noise, self.frozen_actions = exploration_noise, frozen_actions
@@ -72,6 +82,7 @@ class Acting(LightningDataModule):
             space.action_low,
             space.action_high,
             self.max_episode_steps or space.max_episode_steps,
+            space.observation_parts,
         )
 
     @property
@@ -93,7 +104,12 @@ class Acting(LightningDataModule):
             raise UserError(
                 f"data.env_id is {self.env_id!r}, a log; there is no environment to evaluate in"
             )
-        return make_env(self.env_id, self.max_episode_steps)
+        return make_env(
+            self.env_id,
+            self.max_episode_steps,
+            kwargs=self.env_kwargs,
+            observation_keys=self._keys,
+        )
 
     def try_env(self, first: bool) -> None:
         """Makes a step in the environment before anything else takes time.

@@ -9,6 +9,7 @@ import torch
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX
+from adabc_lightning.env.observations import Parts, agree, described
 from adabc_lightning.errors import UserError, warn
 
 if TYPE_CHECKING:
@@ -109,6 +110,27 @@ def fitting_factor(action_TA: np.ndarray, low_A: np.ndarray, high_A: np.ndarray)
     return max(fitting) if fits else None
 
 
+def _check_parts(ours: Parts | None, spec: EnvironmentSpec, name: str, size: int) -> None:
+    """Raises: UserError: the parts of observations are others, or there and not of the same size.
+
+    Parts of a dataset beside a flat observation of their size are taken for what it is made of.
+    """
+    theirs = spec.observation_parts
+    if ours and theirs and not agree(ours, theirs):
+        raise UserError(
+            f"dataset {name!r} has observations of {described(ours)}, environment {spec.env_id!r} "
+            f"of {described(theirs)}; choose by data.observation_keys what both have"
+        )
+    if bool(ours) != bool(theirs) and size != spec.observation_size:
+        of_parts = f"observations of {described(ours or theirs or ())}"
+        flat = f"flat ones of {spec.observation_size if ours else size} numbers"
+        has, has_not = (of_parts, flat) if ours else (flat, of_parts)
+        raise UserError(
+            f"dataset {name!r} has {has}, environment {spec.env_id!r} has {has_not}; choose parts "
+            "of that size by data.observation_keys, or give data of the environment"
+        )
+
+
 def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
     """Refuses data of other sizes than the environment's, and warns where it is another one.
 
@@ -118,6 +140,7 @@ def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
     Raises: UserError: sizes or action bounds do not agree.
     """
     name, sizes = dataset.name, (dataset.layout.observation_size, dataset.layout.action_size)
+    _check_parts(dataset.observation_parts, spec, name, sizes[0])
     if sizes != (spec.observation_size, spec.action_size):
         raise UserError(
             f"dataset {name!r} has observations of {sizes[0]} and actions of {sizes[1]} "

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.make import Bookmark, get_state, set_state
 from adabc_lightning.env.saved import SavedEnvironment, Steps
+from adabc_lightning.env.state import Bookmark, get_state, set_state
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.saved import Count, Number, NumpyGenerator, tensor

@@ -13,6 +13,7 @@ from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.data.returns import Unfinished, with_returns
 from adabc_lightning.data.successors import with_next_actions
+from adabc_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Loading:
             dataset = filtered(dataset, part.filter)
             check_task(dataset, spec)
             found.append(dataset)
+        self.check_keys(spec, found)
         return mixed(found)
 
     def _reading(self, part: Part) -> Reading:
@@ -67,6 +69,21 @@ class Loading:
     def rewards(self) -> list[str]:
         """Where each dataset's rewards come from, in order."""
         return [self._reading(part).reward or LOGGED for part in self.parts]
+
+    def check_keys(self, spec: EnvironmentSpec, found: Sequence[OfflineDataset] = ()) -> None:
+        """Whether ``data.observation_keys`` has anything to choose from.
+
+        Args:
+            spec: of the environment.
+            found: the datasets.
+        Raises: UserError: it is set, and no observations have parts.
+        """
+        keys = self.reading.observation_keys
+        if keys and not spec.observation_parts and not any(d.observation_parts for d in found):
+            raise UserError(
+                f"data.observation_keys is {', '.join(keys)}, but no observations of "
+                f"{spec.env_id!r} or of the dataset have parts; set it to null"
+            )
 
     def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
         """What draws batches from these rows."""

@@ -13,6 +13,7 @@ from torchrl.data import Storage
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.replay import UniformSampler
+from adabc_lightning.env.observations import agree, described
 from adabc_lightning.errors import UserError, nearest
 
 _BEST = re.compile(r"best (\d{1,3}(?:\.\d+)?) ?%")
@@ -151,6 +152,14 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
                     f"data.dataset mixes {what} of {ours} numbers ({first.name!r}) and of {theirs} "
                     f"({other.name!r}); they must be of the same task"
                 )
+        if first.observation_parts and other.observation_parts:
+            ours, theirs = first.observation_parts, other.observation_parts
+            if not agree(ours, theirs):
+                raise UserError(
+                    f"data.dataset mixes observations of {described(ours)} ({first.name!r}) and of "
+                    f"{described(theirs)} ({other.name!r}); choose the same by "
+                    "data.observation_keys"
+                )
     named = {dataset.env_id for dataset in datasets}
     episodes = torch.tensor([len(dataset.episode_return_E) for dataset in datasets])
     offsets = episodes.cumsum(0) - episodes
@@ -168,6 +177,7 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
         env_id=first.env_id if len(named) == 1 else None,
         unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
         success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
+        observation_parts=next(filter(None, (d.observation_parts for d in datasets)), None),
         sources=tuple(Origin(d.name, len(d.rows), len(d.episode_return_E)) for d in datasets),
         reward=" + ".join(dict.fromkeys(dataset.reward for dataset in datasets)),
     )

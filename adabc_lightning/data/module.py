@@ -84,8 +84,10 @@ class ReplayDataModule(Acting):
         terminals_at_limit: ``"timeout"`` where the dataset flags the time limit as a terminal.
         action_scale: what the dataset's actions are multiplied with, where they are logged in
             another unit than the environment's: 0.01 for percent.
-        observation_keys: which parts of the dataset's observations, where they have parts; None
-            for all of one dimension, sorted by name.
+        env_kwargs: what the environment's constructor is given, plain values by name.
+        observation_keys: which parts of the observations of environment and dataset, where they
+            have parts, in this order; None for all, sorted by name
+            (:mod:`adabc_lightning.env.observations`).
         done_means: whether an array ``dones`` of the dataset flags terminals or timeouts.
         success_terminates: whether a step that the dataset flags as success is a terminal.
         max_time_gap: steps of the dataset that lie further apart than so many of its periods
@@ -118,6 +120,7 @@ class ReplayDataModule(Acting):
         step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
         action_scale: Annotated[Real, Field(gt=0)] = 1.0,
+        env_kwargs: dict[str, Any] | None = None,
         observation_keys: list[str] | None = None,
         done_means: DoneMeans | None = None,
         success_terminates: bool = False,
@@ -173,6 +176,8 @@ class ReplayDataModule(Acting):
             frozen_actions,
             max_episode_steps,
             step_timeout,
+            env_kwargs,
+            keys,
             seed,
         )
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
@@ -255,6 +260,8 @@ class ReplayDataModule(Acting):
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
+        else:
+            self.loading.check_keys(self.spec)
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
             self.replay = ReplayRing(

@@ -9,6 +9,7 @@ from torch import Tensor
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.scores import Reference
 
 
@@ -31,6 +32,8 @@ class OfflineDataset:
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
             the log has no such flags.
+        observation_parts: name and size of each part of the observations, in order; None where
+            the log has none.
         sources: of several datasets, what each one is called and holds, in their order.
         reward: where the rewards come from, as ``data.reward`` says it.
     """
@@ -49,6 +52,7 @@ class OfflineDataset:
     success_E: Tensor | None = None
     sources: tuple[Origin, ...] = ()
     reward: str = LOGGED
+    observation_parts: Parts | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""

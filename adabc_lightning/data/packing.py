@@ -126,6 +126,7 @@ def pack(
         unresolved=unresolved,
         success_E=success_E,
         reward=reading.reward or LOGGED,
+        observation_parts=source.observation_parts,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.normalization import Normalization
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.collector import Collector, SavedCollector
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.loading import Loading
@@ -20,8 +21,9 @@ from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.shards import merged
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import as_parts, described
 from adabc_lightning.env.saved import Origin, Steps
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.saved import (
@@ -117,6 +119,8 @@ class Owner(Protocol):
     seed: int
     batches: int
     max_episode_steps: int | None
+    env_kwargs: dict[str, Any]
+    spec: EnvironmentSpec
     dataset: OfflineDataset | None
     dataset_name: str | None
     kept_of_each: list[dict[str, Any]]
@@ -170,6 +174,8 @@ def content(data: Owner) -> dict[str, Any]:
         "seed": data.seed,
         "env_id": data.env_id,
         "max_episode_steps": data.max_episode_steps,
+        "env_kwargs": data.env_kwargs,
+        "observation_parts": data.spec.observation_parts,
         "reward": [data.reward_scale, data.reward_shift],
         "rewards": _rewards(data),
         "dataset": None if data.dataset is None else data.dataset.fingerprint(),
@@ -202,6 +208,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
             f"{data.env_id!r}; resume in the environment of the run"
         )
+    _check_environment(data, state_dict)
     reward = [data.reward_scale, data.reward_shift]
     if (theirs := state_dict.get("reward", [1.0, 0.0])) != reward:  # 0.1.0 had no others
         raise UserError(
@@ -290,6 +297,23 @@ def _check_rewards(data: Owner, state: dict[str, Any]) -> None:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(name[:100] for name in names) or "none"
+
+
+def _check_environment(data: Owner, state_dict: dict[str, Any]) -> None:
+    """Raises: UserError: it was made in another way, or other parts of observations were seen."""
+    kwargs = state_dict.get("env_kwargs") or {}  # checkpoints of 0.1.0 have none
+    if kwargs != data.env_kwargs:
+        raise UserError(
+            f"the checkpoint was trained with data.env_kwargs {one_line(str(kwargs))[:100]}, not "
+            f"{data.env_kwargs}; resume with those of the run"
+        )
+    parts, ours = as_parts(state_dict.get("observation_parts")), data.spec.observation_parts
+    if parts != ours:
+        theirs, mine = (described(some) if some else "no parts" for some in (parts, ours))
+        raise UserError(
+            f"the checkpoint was trained on observations of {theirs}, {data.env_id!r} now has "
+            f"{mine}; resume with the environment and data.observation_keys of the run"
+        )
 
 
 def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:

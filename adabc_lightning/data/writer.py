@@ -15,6 +15,9 @@ import h5py
 import numpy as np
 
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.data.formats.hdf5 import PARTS
+from adabc_lightning.env.flat import FlatObservation
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.rollout import Rollout
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replacing, writing
@@ -167,7 +170,12 @@ def write_hdf5(
         columns["rewards"][start:end] = episode.rewards
         columns["terminals" if episode.terminated else "timeouts"][end - 1] = True
         start = end
-    write_columns(target, columns, card)
+    write_columns(target, columns, card | parts_entry(spec.observation_parts))
+
+
+def parts_entry(parts: Parts | None) -> dict[str, str]:
+    """The attribute that says which columns are which part of an observation; of none nothing."""
+    return {} if parts is None else {PARTS: json.dumps(parts)}
 
 
 def write_columns(target: Path, columns: Mapping[str, np.ndarray], card: dict) -> None:
@@ -190,7 +198,7 @@ def write_minari(
         target: the dataset's folder, replaced where it exists.
         name: the dataset's id.
         episodes: in order.
-        env: the environment, for its spec and spaces.
+        env: the environment, for its spec and spaces; Dict observations are stored as such.
         card: name → number or text.
     Raises: UserError: it cannot be written.
     """
@@ -205,7 +213,7 @@ def write_minari(
             EpisodeBuffer(
                 id=index,
                 seed=episode.seed,
-                observations=episode.observations,
+                observations=_as_the_space_has(env, episode.observations),
                 actions=episode.actions,
                 rewards=episode.rewards,
                 terminations=last & episode.terminated,
@@ -236,9 +244,15 @@ def write_minari(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _as_the_space_has(env: gymnasium.Env, observations: np.ndarray) -> Any:
+    return env.nested(observations) if isinstance(env, FlatObservation) else observations
+
+
 def _environment(env: gymnasium.Env) -> dict[str, Any]:
     """What Minari stores of an environment: its spaces, and how to make it, where JSON can say."""
     kept = {"observation_space": env.observation_space, "action_space": env.action_space}
+    if isinstance(env, FlatObservation):  # as if it had not been made flat
+        kept["observation_space"], env = env.nested_space(), env.env
     try:
         assert env.spec is not None
         env.spec.to_json()

@@ -6,6 +6,7 @@ there whole or not at all. Nothing here imports PyTorch.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from adabc_lightning.agent.bounds import bounded, inward
 from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.env.observations import Parts, as_parts, described, flatten, is_parts
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text, replacing
 
@@ -32,12 +34,15 @@ class Space:
         observation_size: O.
         action_low, action_high: bounds of the actions ``[A]``, action units.
         max_episode_steps: time limit in steps, None for none.
+        observation_parts: name and size of each part of the observation, in order; None where it
+            has none.
     """
 
     observation_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     max_episode_steps: int | None = None
+    observation_parts: Parts | None = None
 
 
 class LoggedEpisode(NamedTuple):
@@ -94,7 +99,11 @@ class Exchange:
             content = json.loads(path.read_text(encoding="utf-8"))
             size, limit = content["observation_size"], content["max_episode_steps"]
             low, high = (tuple(map(float, content[f"action_{end}"])) for end in ("low", "high"))
-            space = Space(int(size), low, high, None if limit is None else int(limit))
+            parts = content.get("observation_parts")
+            if parts is not None and not is_parts(parts):
+                raise ValueError("no parts")
+            limit = None if limit is None else int(limit)
+            space = Space(int(size), low, high, limit, as_parts(parts))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; remove it, Robot writes it again") from error
         check_space(space, str(path))
@@ -110,7 +119,10 @@ class Exchange:
             if (before := self.space()) != space:
                 raise UserError(f"{self.folder} is of another task ({before}); choose a new folder")
             return
-        replace_text(self.folder / "space.json", json.dumps(asdict(space), indent=2) + "\n")
+        content = asdict(space)
+        if space.observation_parts is None:  # the file is older than they are
+            del content["observation_parts"]
+        replace_text(self.folder / "space.json", json.dumps(content, indent=2) + "\n")
 
     def episode_path(self, index: int) -> Path:
         """Where an episode is, once it is there."""
@@ -186,21 +198,52 @@ def check_space(space: Space, where: str) -> None:
             f"{where} needs observation_size ≥ 1 and finite action_low < action_high of one length "
             "(equal where an action is fixed)"
         )
+    parts = space.observation_parts
+    if parts is not None and sum(size for _, size in parts) != space.observation_size:
+        raise UserError(
+            f"{where}: the parts {described(parts)} do not add up to the {space.observation_size} "
+            "numbers of an observation"
+        )
     if space.max_episode_steps is not None and space.max_episode_steps < 1:
         raise UserError(f"{where}: max_episode_steps is {space.max_episode_steps}, not 1 or more")
+
+
+def whole(observations: Any, parts: Parts | None, where: str) -> Any:
+    """Observations by their parts as one array; what is none of parts stays what it is.
+
+    Args:
+        observations: a mapping of arrays ``[N]`` or ``[T, N]``, a list of mappings of ``[N]``, or
+            anything else.
+        parts: of the space; None where it has none.
+        where: what holds them, for the message.
+    Raises: UserError: a part is missing or of another size, or the space has none.
+    """
+    many = isinstance(observations, Sequence) and bool(observations)
+    if not isinstance(observations[0] if many else observations, Mapping):
+        return observations
+    if parts is None:
+        raise UserError(f"{where}: observations are mappings, but have no parts in this space")
+    try:
+        if many:
+            return np.stack([flatten(each, parts) for each in observations])
+        return flatten(observations, parts)
+    except ValueError as error:
+        raise UserError(f"{where} {error}, in a space of {described(parts)}") from error
 
 
 def check_episode(episode: LoggedEpisode, space: Space, where: str) -> LoggedEpisode:
     """An episode in float32, its actions clipped where they are outside by no more than rounding.
 
     Args:
-        episode: ``observations [T + 1, O]``, ``actions [T, A]`` and ``rewards [T]``, whatever makes
-            such arrays, and a flag.
+        episode: ``observations [T + 1, O]`` (of a space with parts also their mapping, or a
+            mapping for each), ``actions [T, A]`` and ``rewards [T]``, whatever makes such arrays,
+            and a flag.
         space: sizes and bounds.
         where: what holds the episode, for the message.
     Raises: UserError: shapes, numbers that are not finite, actions outside the bounds.
     """
     observations, actions, rewards, terminated = episode
+    observations = whole(observations, space.observation_parts, where)
     low, high = np.array(space.action_low), np.array(space.action_high)
     steps = len(np.atleast_1d(rewards))
     shapes = {

@@ -1,51 +1,60 @@
 """Gymnasium environments: their spaces, their full state, evaluation episodes."""
 
 import io
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from adabc_lightning.agent.bounds import inward
+from adabc_lightning.env.flat import FlatObservation
+from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.stepping import CheckedEnv, check_action
-from adabc_lightning.errors import EnvironmentFailure, UserError, nearest
+from adabc_lightning.errors import EnvironmentFailure, UserError, nearest, one_line
 from adabc_lightning.run.allowed import check_module
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
 
-# What resets change beside the simulator's state: in MuJoCo's model, and in the environment.
-_MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
-_MEASURED_BY_RESETS = ("pen_length", "tar_length")
-
+_ROBOTICS_PACKAGE = "gymnasium_robotics"
 # What the ids begin with that gymnasium_robotics registers when it is imported.
 _ROBOTICS = ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "HandManipulate", "HandReach",
              "PointMaze_")  # fmt: skip
 
 
 def make_env(
-    env_id: str, max_episode_steps: int | None = None, render_mode: str | None = None
+    env_id: str,
+    max_episode_steps: int | None = None,
+    render_mode: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    observation_keys: Sequence[str] | None = None,
 ) -> gymnasium.Env:
-    """One environment, without Gymnasium's per-step checker.
+    """One environment, without Gymnasium's per-step checker; Dict observations are made flat.
 
     Args:
         env_id: Gymnasium id.
         max_episode_steps: time limit in steps instead of the environment's own; None keeps it.
         render_mode: Gymnasium's; None for no pictures.
-    Raises: UserError: the id is unknown, the environment cannot be made, or the id says
-        ``module:Name-v0`` with a module that may not be imported.
+        kwargs: what its constructor is given, plain values; None for nothing.
+        observation_keys: which parts of Dict observations, in this order; None for all, by name.
+            Without parts there is nothing to choose.
+    Raises: UserError: the id is unknown, the environment cannot be made, its Dict observations
+        cannot be flat, or the id says ``module:Name-v0`` with a module that may not be imported.
     """
-    module, colon, _ = env_id.partition(":")
+    module, colon, name = env_id.partition(":")
     if module and colon:
         check_module(module, f"environment {env_id!r}")
-    _register(env_id)
-    rendering = {} if render_mode is None else {"render_mode": render_mode}
+    _register(name if module == _ROBOTICS_PACKAGE else env_id)
+    options = check_env_kwargs(kwargs)
+    if render_mode is not None:
+        options["render_mode"] = render_mode
     try:
-        return gymnasium.make(
-            env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **rendering
+        env = gymnasium.make(
+            env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
         )
     except gymnasium.error.NameNotFound as error:
         known = sorted(gymnasium.registry)
@@ -54,7 +63,15 @@ def make_env(
         ) from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
-        raise UserError(f"environment {env_id!r} cannot be made: {reason}") from error
+        with_what = f" with data.env_kwargs {one_line(str(kwargs))[:100]}" if kwargs else ""
+        raise UserError(f"environment {env_id!r} cannot be made{with_what}: {reason}") from error
+    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        try:
+            return FlatObservation(env, env_id, observation_keys)
+        except BaseException:
+            env.close()
+            raise
+    return env
 
 
 def _where(error: Exception) -> str:
@@ -67,19 +84,43 @@ def _where(error: Exception) -> str:
 
 
 def _register(env_id: str) -> None:
-    """Imports the package that an id comes from, if it is of one and nobody has registered it."""
-    if env_id in gymnasium.registry or not env_id.startswith(_ROBOTICS):
+    """Imports the package that an id comes from, if it is of Gymnasium-Robotics."""
+    if not env_id.startswith(_ROBOTICS):
         return
     try:
         # It greets with a notice on stderr, even where that does not concern the task;
         # docs/tasks.md says what it says.
         with redirect_stderr(io.StringIO()):
-            import_module("gymnasium_robotics")
+            import_module(_ROBOTICS_PACKAGE)
     except ImportError as error:
+        if env_id in gymnasium.registry:  # somebody else's
+            return
         raise UserError(
             f"environment {env_id!r} needs gymnasium_robotics, which cannot be imported; "
             "`pip install 'adabc_lightning[adroit]'` installs it"
         ) from error
+    with suppress(ImportError, AttributeError):
+        utils: Any = import_module(f"{_ROBOTICS_PACKAGE}.utils.mujoco_utils")
+        utils.mujoco = _ComparableTypes(utils.mujoco)
+
+
+class _ComparableTypes:
+    """MuJoCo for Gymnasium-Robotics: types of joints equal the numbers that a model has.
+
+    From MuJoCo 4 on ``model.jnt_type[0] in (mjJNT_HINGE, mjJNT_SLIDE)`` is never true, as its
+    enumerations no longer equal NumPy's integers from the left; Fetch, hands and kitchen assert it.
+
+    Args:
+        mujoco: the module, or what this has been put around before.
+    """
+
+    def __init__(self, mujoco: Any) -> None:
+        self._mujoco = getattr(mujoco, "_mujoco", mujoco)
+        kinds = self._mujoco.mjtJoint.__members__
+        self.mjtJoint = SimpleNamespace(**{name: int(kind) for name, kind in kinds.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mujoco, name)
 
 
 def try_one_step(env: gymnasium.Env, timeout: float | None = None) -> None:
@@ -104,138 +145,6 @@ def try_one_step(env: gymnasium.Env, timeout: float | None = None) -> None:
         raise UserError(f"{failure}, tried out before anything else") from failure
     finally:
         checked.close()
-
-
-def is_mujoco(env: gymnasium.Env) -> bool:
-    """Whether MuJoCo simulates it."""
-    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
-
-
-def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
-    """The full state of a MuJoCo environment, as plain containers and tensors.
-
-    MuJoCo's integration state (positions and velocities alone differed on Walker2d in 6 of 10
-    seeds), what resets of some environments change beside it (Adroit's targets, and the lengths
-    of pens, measured anew in each position), the steps that count towards the time limit and the
-    generator of the resets.
-
-    Returns: the state, or None where the environment is not MuJoCo's and cannot be captured.
-    """
-    import torch
-
-    if not is_mujoco(env):
-        return None
-    import mujoco
-
-    base: Any = env.unwrapped
-
-    kind = mujoco.mjtState.mjSTATE_INTEGRATION
-    physics = np.empty(mujoco.mj_stateSize(base.model, kind))
-    mujoco.mj_getState(base.model, base.data, physics, kind)
-    return {
-        "physics": torch.from_numpy(physics),
-        "model": {name: torch.tensor(getattr(base.model, name)) for name in _MOVED_BY_RESETS},
-        "measured": {
-            name: float(getattr(base, name)) for name in _MEASURED_BY_RESETS if hasattr(base, name)
-        },
-        "generator": base.np_random.bit_generator.state,
-        "elapsed_steps": [wrapper._elapsed_steps for wrapper in _time_limits(env)],
-    }
-
-
-class Bookmark:
-    """Where an environment stood, cheap enough (5 µs) to be set before every step.
-
-    Args:
-        env: the environment, MuJoCo's; others have no state that can be captured.
-    """
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        base: Any = env.unwrapped
-        self._env, self._base, self._limits = env, base, _time_limits(env)
-        self._captures = is_mujoco(env)
-        if self._captures:
-            import mujoco
-
-            self._kind, self._get = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco.mj_getState
-            self._physics = np.empty(mujoco.mj_stateSize(base.model, self._kind))
-
-    def set(self) -> None:
-        """Notes what a step changes; what resets change stays as it is until the next reset."""
-        if self._captures:
-            base = self._base
-            self._get(base.model, base.data, self._physics, self._kind)
-            self._generator = base.np_random.bit_generator.state
-            self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
-
-    def state(self) -> dict[str, Any] | None:
-        """What :func:`get_state` would have returned there; no reset may lie between."""
-        import torch
-
-        state = get_state(self._env)
-        if state is not None:
-            state["physics"] = torch.from_numpy(self._physics.copy())
-            state["generator"] = self._generator
-            state["elapsed_steps"] = self._elapsed
-        return state
-
-
-def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    """Puts a state of :func:`get_state` back into an environment of the same id.
-
-    Raises: UserError: the state is of another environment, or of one without (or with) a time
-        limit.
-    """
-    env.reset()  # wrappers refuse to step before a first reset
-    try:
-        _put_back(env, state)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"the checkpoint's environment state cannot be put back: {reason}"
-        ) from error
-
-
-def _put_back(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    import mujoco
-
-    base: Any = env.unwrapped
-    kind = mujoco.mjtState.mjSTATE_INTEGRATION
-    physics = state["physics"].numpy()
-    if physics.size != mujoco.mj_stateSize(base.model, kind):
-        raise UserError(
-            f"the checkpoint's simulator state has {physics.size} numbers, this environment's "
-            f"{mujoco.mj_stateSize(base.model, kind)}; resume with the environment of the run"
-        )
-    for name in _MOVED_BY_RESETS:
-        getattr(base.model, name)[:] = state["model"][name].numpy()
-    mujoco.mj_setState(base.model, base.data, physics, kind)
-    mujoco.mj_forward(base.model, base.data)
-    mujoco.mj_setState(base.model, base.data, physics, kind)  # mj_forward moves the warm start
-    measured = state.get("measured", {})
-    for name in _MEASURED_BY_RESETS:  # and no other attribute that the file may name
-        if name in measured:
-            setattr(base, name, measured[name])
-    base.np_random.bit_generator.state = state["generator"]
-    limits = _time_limits(env)
-    if len(limits) != len(state["elapsed_steps"]):
-        raise UserError(
-            f"the checkpoint's environment has {len(state['elapsed_steps'])} time limits, this one "
-            f"{len(limits)}; resume with the data.max_episode_steps of the run"
-        )
-    for wrapper, steps in zip(limits, state["elapsed_steps"], strict=True):
-        wrapper._elapsed_steps = steps
-
-
-def _time_limits(env: gymnasium.Env) -> list[gymnasium.wrappers.TimeLimit]:
-    limits = []
-    while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, gymnasium.wrappers.TimeLimit):
-            limits.append(env)
-        env = env.env
-    return limits
 
 
 def evaluate(

@@ -9,16 +9,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
+from adabc_lightning.env.observations import (
+    Misfit,
+    Parts,
+    agree,
+    as_parts,
+    described,
+    flatten,
+    is_parts,
+)
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.checkpoint_files import FOLDER, LAST, read_checkpoint
 from adabc_lightning.run.config_files import load
+
+if TYPE_CHECKING:  # Gymnasium takes half a second
+    from adabc_lightning.agent.spec import EnvironmentSpec
 
 _ACTOR = (
     r"actor\.((net\.\d+|log_std_head)\.(weight|bias)|scalars\.[01]|log_std_range"
@@ -35,7 +47,8 @@ class Policy:
     Args:
         policy: its weights.
         action_low, action_high: ``[A]`` bounds, action units.
-        card: what is known about it; see ``docs/export.md``.
+        card: what is known about it; see ``docs/export.md``. Its ``observation_parts``, if any,
+            are the parts of an observation, in order.
     """
 
     def __init__(
@@ -49,16 +62,30 @@ class Policy:
         self.normalization = policy.normalization
         self.action_low, self.action_high = inward(action_low, action_high)
         self.observation_size, self.action_size = self.layers[0].shape[1], len(self.layers[-1])
+        self.parts = as_parts(self.card.get("observation_parts"))
         self._act = NumpyPolicy(policy, self.action_low, self.action_high)
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
+    def __call__(self, observation: Any) -> np.ndarray:
         """Actions for one observation or a batch.
 
         Args:
-            observation: ``[O]`` or ``[B, O]``, any type of numbers; computed in float32.
+            observation: ``[O]`` or ``[B, O]``, any type of numbers; computed in float32. Where it
+                has parts also a mapping from them, nested or with dots in its names.
         Returns: float32 ``[A]`` or ``[B, A]`` within the bounds, action units.
-        Raises: UserError: another shape.
+        Raises: UserError: another shape, or other parts.
         """
+        if isinstance(observation, Mapping):
+            if self.parts is None:
+                raise UserError(
+                    f"the policy takes arrays of {self.observation_size} numbers; it knows no "
+                    "parts of observations"
+                )
+            try:
+                observation = flatten(observation, self.parts)
+            except Misfit as error:
+                raise UserError(
+                    f"who asked the policy {error}; it takes {described(self.parts)}"
+                ) from error
         x = np.asarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.observation_size:
             size = self.observation_size
@@ -156,6 +183,23 @@ def _normalizes(policy: StoredPolicy) -> bool:
     return mean.shape == scale.shape == size and bool(finite) and bool((scale > 0).all())
 
 
+def check_parts(parts: Parts | None, spec: "EnvironmentSpec", who: str) -> None:
+    """Refuses a policy in an environment whose observations are made of other parts.
+
+    Args:
+        parts: of the observations that it was trained with; None where they have none.
+        spec: the environment's.
+        who: for the message.
+    Raises: UserError: both have parts, and others.
+    """
+    theirs = spec.observation_parts
+    if parts and theirs and not agree(parts, theirs):
+        raise UserError(
+            f"{who} takes observations of {described(parts)}, environment {spec.env_id!r} has "
+            f"{described(theirs)}; choose them by --observation-keys"
+        )
+
+
 def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
     """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
     weights, biases = layers[::2], layers[1::2]
@@ -179,6 +223,8 @@ def _facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         "checkpoint": str(path),
         "env_id": data["env_id"],
         "max_episode_steps": data.get("max_episode_steps"),
+        "env_kwargs": data.get("env_kwargs") or {},
+        "observation_parts": data.get("observation_parts"),
         "dataset": data.get("dataset_name") or keys.get("dataset"),
         "reference": None if reference is None else asdict(reference),
         "seed": checkpoint["agent"].get("seed"),
@@ -207,6 +253,8 @@ def _exported(folder: Path) -> Policy:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         file = folder / FILES[card["format"]]
         low, high = card["action"]["low"], card["action"]["high"]
+        if (parts := card.get("observation_parts")) is not None and not is_parts(parts):
+            raise ValueError("no parts")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / CARD} is no card that export wrote") from error
     if not file.is_file():

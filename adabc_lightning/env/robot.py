@@ -4,7 +4,7 @@ It needs NumPy and no PyTorch; ``fit --data.env_id log:FOLDER`` learns from it i
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ import numpy as np
 
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy
-from adabc_lightning.env.exchange import Exchange, LoggedEpisode, Publication, Space, check_episode
+from adabc_lightning.env.exchange import (
+    Exchange,
+    LoggedEpisode,
+    Publication,
+    Space,
+    check_episode,
+    whole,
+)
+from adabc_lightning.env.observations import Parts, choose, is_parts
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
 
@@ -33,6 +41,7 @@ class RobotPolicy:
     ) -> None:
         self.episodes, self.env_steps = publication.episodes, publication.env_steps
         self.gradient_updates = publication.gradient_updates
+        self._parts = space.observation_parts
         self._mean = NumpyPolicy(publication.policy, space.action_low, space.action_high)
         self._low, self._high = inward(space.action_low, space.action_high)
         policy, self._sigma = publication.policy, None
@@ -45,11 +54,11 @@ class RobotPolicy:
         """``clip(π(s) + N(0, σ), low, high)``; a squashed Gaussian's noise is inside its tanh.
 
         Args:
-            observation: ``[O]``.
+            observation: ``[O]``, or a mapping from its parts.
             noise: False for π(s) alone.
         Returns: float32 ``[A]``, action units.
         """
-        row = np.asarray(observation, np.float32)[None]
+        row = np.asarray(whole(observation, self._parts, "who acts"), np.float32)[None]
         if noise and self._sigma is None:
             action = self._mean.sample(row, self._generator.standard_normal(self._low.shape))[0]
         else:
@@ -64,7 +73,8 @@ class Robot:
 
     Args:
         folder: of the exchange; made if it is not there. Episodes in it are kept, and count.
-        observation_size: O.
+        observation_size: O; or the size of each part of an observation by its name, whose order
+            is that of :mod:`adabc_lightning.env.observations` and not the mapping's.
         action_low, action_high: bounds of the actions ``[A]``, action units.
         max_episode_steps: time limit in steps, None for none; who acts has to keep to it.
         seed: of the exploration noise.
@@ -74,14 +84,21 @@ class Robot:
     def __init__(
         self,
         folder: Path | str,
-        observation_size: int,
+        observation_size: int | Mapping[str, int],
         action_low: Sequence[float],
         action_high: Sequence[float],
         max_episode_steps: int | None = None,
         seed: int = 0,
     ) -> None:
         low, high = (tuple(map(float, np.ravel(bound))) for bound in (action_low, action_high))
-        self.space = Space(int(observation_size), low, high, max_episode_steps)
+        parts: Parts | None = None
+        if isinstance(observation_size, Mapping):
+            sizes = observation_size
+            parts = tuple((name, sizes[name]) for name in choose(sizes, sizes, None, "Robot"))
+            if not is_parts(parts):
+                raise UserError(f"Robot: sizes of parts must be 1 or more, but are {dict(sizes)}")
+            observation_size = sum(size for _, size in parts)
+        self.space = Space(int(observation_size), low, high, max_episode_steps, parts)
         self.exchange, self.seed = Exchange(folder), seed
         self._lock = FolderLock("a process that acts", "folder")
         self._lock.take(self.exchange.episodes_folder)
@@ -122,7 +139,8 @@ class Robot:
         """Hands a finished episode to the trainer.
 
         Args:
-            observations: ``[T + 1, O]``, the last one included.
+            observations: ``[T + 1, O]``, the last one included; where they have parts also a
+                mapping from them to ``[T + 1, N]``, or a list of mappings.
             actions: ``[T, A]``, as they were carried out.
             rewards: ``[T]``.
             terminated: whether the last observation is a true terminal (the task failed or is

@@ -1,11 +1,14 @@
 """What a checkpoint holds of an environment, and what a kept policy says about its own."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
+from pydantic import PlainValidator
 from torch import Tensor
 
 from adabc_lightning.agent.saved import SavedActor
+from adabc_lightning.env.observations import is_parts
+from adabc_lightning.env.options import is_plain
 from adabc_lightning.run.saved import (
     FLOATS,
     Count,
@@ -17,17 +20,36 @@ from adabc_lightning.run.saved import (
     Text,
     absent,
     tensor,
+    wrong,
 )
 
 
+def _is_attribute(value: Any) -> Any:
+    return value if type(value) in (bool, int, float) else tensor().func(value)  # type: ignore[call-arg]
+
+
+_attribute = PlainValidator(_is_attribute)
+
+
 class SavedEnvironment(Saved):
-    """As :func:`adabc_lightning.env.make.get_state` makes it."""
+    """As :func:`adabc_lightning.env.state.get_state` makes it."""
 
     physics: Annotated[Tensor, tensor(1, torch.float64)]
     model: Named[Annotated[Tensor, tensor(None, *FLOATS)]]
     measured: Named[Number] = absent()  # in checkpoints of earlier versions
+    attributes: Named[Annotated[Any, _attribute]] = absent()  # not in those
+    poses: Named[Annotated[Tensor, tensor(2, torch.float64)]] = absent()
     generator: NumpyGenerator
+    generators: Named[NumpyGenerator] = absent()
     elapsed_steps: Listing[Count]
+
+
+_env_kwargs = PlainValidator(
+    lambda value: value if isinstance(value, dict) and is_plain(value) else wrong("a plain mapping")
+)
+_parts = PlainValidator(
+    lambda value: value if is_parts(value) else wrong("a list of names and sizes")
+)
 
 
 class Steps(Saved):
@@ -41,6 +63,8 @@ class Origin(Saved):
 
     env_id: Text
     max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
+    env_kwargs: Annotated[Any, _env_kwargs] = absent()  # not in those
+    observation_parts: Annotated[Any, _parts] | None = absent()
     collector: Steps
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
+from adabc_lightning.env.observations import Misfit, column_names
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 
 Result = TypeVar("Result")
@@ -42,6 +43,7 @@ class CheckedEnv:
         self.episode_steps = 0
         self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
         self._shape = env.observation_space.shape
+        self._parts = getattr(env.observation_space, "parts", None)
         space = env.action_space
         assert isinstance(space, gymnasium.spaces.Box)  # EnvironmentSpec.of has checked it
         self._type, self._low, self._high = space.dtype, space.low.copy(), space.high.copy()
@@ -109,6 +111,8 @@ class CheckedEnv:
             ) from None
         except UserError:  # about a state that does not fit
             raise
+        except Misfit as error:
+            raise self._failure(what, str(error)) from error
         except Exception as error:  # whatever a third party's environment raises
             reason = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
             raise self._failure(what, f"raised {reason}") from error
@@ -124,8 +128,11 @@ class CheckedEnv:
             )
         if not all_finite(observation):
             index, value = first_not_finite(observation)
+            place = f"number {index}"
+            if self._parts is not None:
+                place += f" ({column_names(self._parts)[index]})"
             raise self._failure(
-                what, f"gave an observation whose number {index} is {value}, not a finite float32"
+                what, f"gave an observation whose {place} is {value}, not a finite float32"
             )
         return np.array(observation)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 
-from adabc_lightning.env.make import is_mujoco
+from adabc_lightning.env.state import is_mujoco
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import writing
 

@@ -225,7 +225,7 @@ def test_a_choice_that_robomimic_does_not_have(tmp_path: Path) -> None:
     message = refused(path, observation_keys=("image",))
     assert "'image' of data.observation_keys is no array of one dimension" in message
     message = refused(path, observation_keys=("joints",))
-    assert "is not there; observations have: a_first, b_rest, image" in message
+    assert "is not there; known: a_first, b_rest, image" in message
 
 
 def d3rlpy(path: Path, **changes: Any) -> Path:

@@ -57,6 +57,7 @@ def make_card(
         "description": f"{spec.env_id}, {names}, by adabc_lightning collect",
         "env_id": spec.env_id,
         "max_episode_steps": -1 if limit is None else limit,
+        **({"env_kwargs": kwargs} if (kwargs := settings["--env-kwargs"]) else {}),
         "policy": json.dumps(policies),
         "noise": noise,
         "seed": settings["--seed"],

@@ -6,7 +6,7 @@ import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError
@@ -47,6 +47,8 @@ def parse(words: list[str]) -> Namespace:
     add("--env-id", help="Gymnasium id (default: that of the checkpoints)")
     add("--max-episode-steps", type=int,
         help="time limit in steps (default: the run's, or else the environment's)")  # fmt: skip
+    parser.add_env_kwargs("those of the run")
+    parser.add_observation_keys("those of the run, or else all, by name")
     add("--seed", type=int, default=0, help="of starts and actions (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace what --out names, and start again")
     options = parser.parse_args(words)
@@ -87,9 +89,17 @@ def main(words: list[str]) -> None:
             "--from and --to choose among a run's policies; give its folder as --policy"
         )
     env_id = options.env_id or _env_id(sources)
-    envs = [make_env(env_id, options.max_episode_steps or _time_limit(sources, env_id))]
+    limit = options.max_episode_steps or _time_limit(sources, env_id)
+    options.env_kwargs, options.observation_keys = _made(options, sources, env_id)
+    made = {"kwargs": options.env_kwargs, "observation_keys": options.observation_keys}
+    envs = [make_env(env_id, limit, **made)]
     try:
         spec = EnvironmentSpec.of(envs[0], env_id)
+        if options.observation_keys and not spec.observation_parts:
+            raise UserError(
+                f"--observation-keys is {','.join(options.observation_keys)}, but the observations "
+                f"of {env_id!r} have no parts; leave it out"
+            )
         for source in sources:
             check_fit(source, spec)
         make_dataset(options, target, sources, spec, envs)
@@ -106,6 +116,28 @@ def _env_id(sources: Sequence[Source]) -> str:
     if len(env_ids) > 1:
         raise UserError(f"the policies are of {' and '.join(env_ids)}; choose one by --env-id")
     return env_ids[0]
+
+
+def _made(
+    options: Namespace, sources: Sequence[Source], env_id: str
+) -> tuple[dict[str, Any] | None, tuple[str, ...] | None]:
+    """Constructor's arguments and parts of observations: as given, or those of the policies.
+
+    Raises: UserError: the policies' own are not the same.
+    """
+    kwargs, keys = options.env_kwargs, options.observation_keys
+    own = [source for source in sources if source.env_id == env_id]
+    if kwargs is None and own:
+        kwargs = own[0].env_kwargs
+        if any(source.env_kwargs != kwargs for source in own):
+            raise UserError(
+                f"the policies were trained in {env_id} with different data.env_kwargs; choose by "
+                "--env-kwargs"
+            )
+    if keys is None and own:
+        parts = own[0].observation_parts
+        keys = tuple(name for name, _ in parts) if parts else None
+    return kwargs or None, keys
 
 
 def _time_limit(sources: Sequence[Source], env_id: str) -> int | None:

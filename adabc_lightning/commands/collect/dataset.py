@@ -1,6 +1,7 @@
 """From sources to a dataset: fills the partial file, goes on with it, turns it into the target."""
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -66,6 +67,8 @@ def make_dataset(
         "--to": options.stop,
         "--env-id": spec.env_id,
         "--max-episode-steps": spec.max_episode_steps,
+        "--env-kwargs": json.dumps(options.env_kwargs) if options.env_kwargs else None,
+        "--observation-keys": ",".join(options.observation_keys or ()) or None,
         "--noise": noise,
         "--steps": options.steps,
         "--seed": options.seed,
@@ -80,7 +83,7 @@ def make_dataset(
     try:
         with _stopped_politely(partial, options.steps):
             most = max(num_lanes(part.transitions, spec.max_episode_steps) for part in parts)
-            _add_copies(envs, most)
+            _add_copies(envs, most, options)
             _fill(partial, parts, spec, envs, settings)
             card = make_card(partial, sources, settings, spec, target.name)
             if target.minari:
@@ -132,7 +135,7 @@ def _fill(
                 bar.update(len(episode.rewards))
 
 
-def _add_copies(envs: list[gymnasium.Env], count: int) -> None:
+def _add_copies(envs: list[gymnasium.Env], count: int, options: Namespace) -> None:
     """Copies of the first environment, silent: MuJoCo repeats its warnings about the model."""
     spec = envs[0].spec
     assert spec is not None  # gymnasium.make gives one
@@ -141,7 +144,8 @@ def _add_copies(envs: list[gymnasium.Env], count: int) -> None:
     os.dup2(nowhere, 2)
     try:
         while len(envs) < count:
-            envs.append(make_env(spec.id, spec.max_episode_steps))
+            made = {"kwargs": options.env_kwargs, "observation_keys": options.observation_keys}
+            envs.append(make_env(spec.id, spec.max_episode_steps, **made))
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -7,7 +7,8 @@ from typing import Any
 
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.env.policy import read_policy, stored_policy
+from adabc_lightning.env.observations import Parts, as_parts
+from adabc_lightning.env.policy import check_parts, read_policy, stored_policy
 from adabc_lightning.errors import UserError
 
 RANDOM = "random"
@@ -22,6 +23,8 @@ class Source:
         env_id: where it was trained; None for random actions.
         max_episode_steps: the time limit it was trained with; None for the environment's own.
         policies: in order; None for random actions.
+        env_kwargs: what its environment's constructor was given.
+        observation_parts: of the observations it was trained with; None where they have none.
         counters: environment steps and gradient updates of the first and the last one.
     """
 
@@ -30,6 +33,8 @@ class Source:
     max_episode_steps: int | None = None
     policies: Sequence[StoredPolicy | None] = (None,)
     counters: dict[str, Any] = field(default_factory=dict)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    observation_parts: Parts | None = None
 
     @property
     def gaussian(self) -> bool:
@@ -83,6 +88,8 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
             "env_steps": [steps[0], steps[-1]],
             "gradient_updates": [updates[0], updates[-1]],
         },
+        data.get("env_kwargs") or {},
+        as_parts(data.get("observation_parts")),
     )
 
 
@@ -101,3 +108,4 @@ def check_fit(source: Source, spec: EnvironmentSpec) -> None:
                 f"{sizes[1]} numbers, environment {spec.env_id!r} has {spec.observation_size} and "
                 f"{spec.action_size}; give the environment it was trained in by --env-id"
             )
+    check_parts(source.observation_parts, spec, f"the policy of {source.name}")

@@ -9,18 +9,22 @@ from typing import Any
 from adabc_lightning.callbacks.summary import PACKAGE, versions
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.env.make import make_env
+from adabc_lightning.env.observations import Parts, column_names
 from adabc_lightning.env.policy import FILES, Policy, run_folder
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.versions import version
 
 
-def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:
+def make_card(
+    policy: Policy, kind: str, content: bytes, parts: Parts | None = None
+) -> dict[str, Any]:
     """Everything that ``policy.json`` holds, the result of the check aside.
 
     Args:
         policy: with the facts of its checkpoint.
         kind: format of the file.
         content: the file's.
+        parts: where it takes an input for each.
     Returns: plain containers, numbers and texts; None for what is not known.
     """
     facts = policy.card
@@ -31,7 +35,7 @@ def make_card(policy: Policy, kind: str, content: bytes) -> dict[str, Any]:
         "file": FILES[kind],
         "sha256": hashlib.sha256(content).hexdigest(),
         "observation": {
-            "input": "observation",
+            "input": "observation" if parts is None else [name for name, _ in parts],
             "shape": ["batch", sizes[0]],
             "dtype": "float32",
             "names": observations,
@@ -63,16 +67,16 @@ def _normalization(policy: Policy) -> dict[str, list[float]] | None:
 
 def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:
     """From the environment; a card without names is better than none."""
-    env_id = policy.card["env_id"]
+    env_id, known = policy.card["env_id"], column_names(policy.parts) if policy.parts else None
     try:
-        env = make_env(env_id)
+        env = make_env(env_id, kwargs=policy.card["env_kwargs"])
     except UserError as error:
-        warn(f"the card has no names of observations and actions: {error}")
-        return None, None
+        what = "actions" if known else "observations and actions"
+        warn(f"the card has no names of {what}: {error}")
+        return known, None
     try:
-        return _fitting(observation_names(env), policy.observation_size), _fitting(
-            action_names(env), policy.action_size
-        )
+        observations = known or _fitting(observation_names(env), policy.observation_size)
+        return observations, _fitting(action_names(env), policy.action_size)
     finally:
         env.close()
 

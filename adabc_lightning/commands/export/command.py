@@ -44,6 +44,9 @@ def parse(words: list[str]) -> Namespace:
     add("--ckpt_path", required=True, metavar="PATH",
         help="a checkpoint, a kept policy, or a run's folder for its best.ckpt")  # fmt: skip
     add("--format", choices=tuple(FILES), default="onnx", help="default: %(default)s")
+    add("--inputs", choices=("flat", "parts"), default="flat",
+        help="of observations that have parts: flat, one input of all numbers in the card's order, "
+        "or an input for each part (default: %(default)s)")  # fmt: skip
     add("--out", required=True, metavar="DIR", help="folder of the file and its card")
     add("--overwrite", action="store_true", help="replace the export that is in DIR")
     return parser.parse_args(words)
@@ -64,18 +67,24 @@ def main(words: list[str]) -> None:
     if (source / CARD).is_file():
         raise UserError(f"{source} is an export already; give the checkpoint that it is of")
     policy = load_policy(source)
+    if options.inputs == "parts" and policy.parts is None:
+        raise UserError(
+            f"--inputs is parts, but the observations of {policy.card['env_id']!r} have none"
+        )
+    parts = policy.parts if options.inputs == "parts" else None
     from adabc_lightning.commands.export.card import make_card
     from adabc_lightning.commands.export.graph import export, run
     from adabc_lightning.run.atomic import replacing
 
-    content = export(policy, options.format)
-    difference = _largest_difference(policy, run(content, options.format, _observations(policy)))
+    content = export(policy, options.format, parts)
+    answer = run(content, options.format, _observations(policy), parts)
+    difference = _largest_difference(policy, answer)
     if not difference <= TOLERANCE:  # also catches NaN
         raise UserError(
             f"the exported file's actions differ from the policy's by {difference:.1e} of the "
             f"action limit, more than {TOLERANCE:g}; nothing is written"
         )
-    card = make_card(policy, options.format, content)
+    card = make_card(policy, options.format, content, parts)
     card["checked"] = {"observations": _CHECKED, "largest_difference": difference}
     (folder / CARD).unlink(missing_ok=True)  # of what is replaced; the new one comes last
     for name in FILES.values():

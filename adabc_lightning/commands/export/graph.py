@@ -3,14 +3,16 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adabc_lightning.agent.norm import EPSILON
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.errors import UserError
 
@@ -68,18 +70,43 @@ def _with(layer: nn.Module, weight: np.ndarray, bias: np.ndarray) -> nn.Module:
     return layer
 
 
-def export(policy: Policy, kind: str) -> bytes:
+class PartsGraph(PolicyGraph):
+    """The same of observations by their parts.
+
+    Args:
+        policy: whose weights it takes over.
+        names: of the parts, in order.
+    """
+
+    def __init__(self, policy: Policy, names: Sequence[str]) -> None:
+        super().__init__(policy)
+        self.names = tuple(names)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
+        """Actions ``[B, A]`` for parts ``[B, N]`` by name."""
+        return super().forward(torch.cat([observation[name] for name in self.names], 1))
+
+
+def export(policy: Policy, kind: str, parts: Parts | None = None) -> bytes:
     """The file's content.
 
     Args:
         policy: what it is made of.
         kind: ``"onnx"`` or ``"torch"``.
+        parts: of the observation, for an input each; None for one of all numbers.
     Raises: UserError: ONNX's packages are missing.
     """
-    graph = PolicyGraph(policy).eval()
     # Two rows: a dimension of 1 would be taken for a constant.
-    example = torch.zeros(2, policy.observation_size)
-    shapes = ({0: torch.export.Dim("batch")},)
+    batch = {0: torch.export.Dim("batch")}
+    graph: PolicyGraph = PolicyGraph(policy)
+    example: Any = torch.zeros(2, policy.observation_size)
+    shapes: Any = (batch,)
+    inputs = [INPUT]
+    if parts is not None:
+        inputs = [name for name, _ in parts]
+        graph, shapes = PartsGraph(policy, inputs), (dict.fromkeys(inputs, batch),)
+        example = {name: torch.zeros(2, size) for name, size in parts}
+    graph.eval()
     file = io.BytesIO()
     with _quiet():
         if kind == "torch":
@@ -95,10 +122,10 @@ def export(policy: Policy, kind: str) -> bytes:
             raise UserError(_MISSING.format("onnx and onnxscript")) from error
         program = torch.onnx.export(
             graph,
-            (example,),
+            (example, {}),  # a mapping at the end would be taken for arguments by name
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=[INPUT],
+            input_names=inputs,
             output_names=[OUTPUT],
             verbose=False,
         )
@@ -110,23 +137,37 @@ def export(policy: Policy, kind: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def run(content: bytes, kind: str, observation_BO: np.ndarray) -> np.ndarray:
+def run(
+    content: bytes, kind: str, observation_BO: np.ndarray, parts: Parts | None = None
+) -> np.ndarray:
     """What the exported file answers, in onnxruntime or in PyTorch: ``[B, A]``.
 
+    Args:
+        content, kind, parts: of :func:`export`.
+        observation_BO: ``[B, O]``.
     Raises: UserError: onnxruntime is missing.
     """
+    inputs = {INPUT: observation_BO}
+    if parts is not None:
+        ends = np.cumsum([size for _, size in parts])[:-1]
+        columns = np.split(observation_BO, ends, 1)
+        inputs = {
+            name: np.ascontiguousarray(part) for (name, _), part in zip(parts, columns, strict=True)
+        }
     with _quiet():
         if kind == "torch":
             program = torch.export.load(io.BytesIO(content)).module()
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
             with torch.no_grad():
-                action_BA: np.ndarray = program(torch.from_numpy(observation_BO)).numpy()
+                answer = program(tensors[INPUT] if parts is None else tensors)
+            action_BA: np.ndarray = answer.numpy()
             return action_BA
         try:
             import onnxruntime
         except ImportError as error:
             raise UserError(_MISSING.format("onnxruntime")) from error
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        action_BA = session.run([OUTPUT], {INPUT: observation_BO})[0]
+        action_BA = session.run([OUTPUT], inputs)[0]
         return action_BA
 
 

@@ -8,6 +8,7 @@ from adabc_lightning.commands.collect.card import library_versions, return_stati
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.env.observations import column_names, described
 
 AT_BOUND = 1e-3  # of the range
 CELLS = 20  # along each of the two axes of the coverage
@@ -40,6 +41,7 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
     at_bound = ((actions <= low + margin) | (actions >= high - margin)).mean(0)
     rewards = rows[:, columns["reward"]]
     horizon = limit or int(lengths.max())
+    parts = dataset.observation_parts or (trial.spec.observation_parts if trial else None)
     return {
         "name": dataset.name,
         "env_id": trial.spec.env_id if trial else dataset.env_id,
@@ -58,6 +60,7 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
         "reward_min": float(rewards.min()),
         "reward_mean": float(rewards.mean(dtype=np.float64)),
         "reward_max": float(rewards.max()),
+        "observation_parts": parts,
         **_column_statistics("observation", observations),
         **_column_statistics("action", actions),
         "action_low": low.tolist(),
@@ -136,6 +139,13 @@ def file_card(card: dict[str, Any], trial: Trial | None) -> dict[str, Any]:
     }
 
 
+def column_label(card: dict[str, Any], name: str, index: int) -> str:
+    """``observation_3`` or ``action_0``; by its part, ``observation.goal[1]``, where it has one."""
+    if name == "observation" and card["observation_parts"]:
+        return column_names(card["observation_parts"])[index]
+    return f"{name}_{index}"
+
+
 def to_lines(card: dict[str, Any]) -> list[str]:
     """The card for a terminal."""
     unfinished = card["episodes"] - card["terminals"] - card["timeouts"]
@@ -161,12 +171,16 @@ def to_lines(card: dict[str, Any]) -> list[str]:
             f"environment   {card['env_id']}, time limit {limit or 'none'}; random actions return "
             f"{card['random_return_mean']:.2f} ± {card['random_return_std']:.2f}"
         )
+    if card["observation_parts"]:
+        lines.append(f"parts         {described(card['observation_parts'])}")
+    shown = range(min(len(card["observation_min"]), _LISTED))
+    wide = max(14, *(len(column_label(card, "observation", i)) + 1 for i in shown))
     low = "random actions" if card["random_return_mean"] is not None else "worst episode"
     lines += [
         f"references    --data.reference_min {card['reference_min']:.6g} ({low}) "
         f"--data.reference_max {card['reference_max']:.6g} (r_max·T)",
         "",
-        "column               min       mean        max        std   at a bound",
+        f"{'column':<{wide}}       min       mean        max        std   at a bound",
     ]
     for name in ("observation", "action"):
         keys = [f"{name}_{statistic}" for statistic in ("min", "mean", "max", "std")]
@@ -174,7 +188,7 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         for i in range(min(size, _LISTED)):
             numbers = "".join(f"{card[key][i]:11.4g}" for key in keys)
             share = f"{100 * card['action_at_bound'][i]:10.1f} %" if name == "action" else ""
-            lines.append(f"{f'{name}_{i}':<14}{numbers}{share}".rstrip())
+            lines.append(f"{column_label(card, name, i):<{wide}}{numbers}{share}".rstrip())
         if size > _LISTED:
             lines.append(f"… {size - _LISTED} more")
     return lines

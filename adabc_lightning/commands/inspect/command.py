@@ -43,12 +43,8 @@ def parse(words: list[str]) -> Namespace:
         help="time limit in steps (default: the environment's)")  # fmt: skip
     add("--terminals-at-limit", choices=("terminal", "timeout"), default="terminal",
         help="timeout: the data flag the time limit as a terminal")  # fmt: skip
-    add(
-        "--observation-keys",
-        type=lambda text: tuple(text.split(",")),
-        metavar="KEY,KEY",
-        help="parts of observations to read, where they have parts (default: all flat ones)",
-    )
+    parser.add_env_kwargs("nothing")
+    parser.add_observation_keys("all, by name")
     add("--done-means", choices=("terminal", "timeout"), help="what an array dones flags")
     add("--success-terminates", action="store_true", help="a step flagged as success is a terminal")
     add(
@@ -68,6 +64,8 @@ def parse(words: list[str]) -> Namespace:
     options = parser.parse_args(words)
     if options.max_episode_steps is not None and options.max_episode_steps < 1:
         raise UserError(f"--max-episode-steps is {options.max_episode_steps}; it must be 1 or more")
+    if options.env_kwargs is not None and options.env_id is None:
+        raise UserError("--env-kwargs is for an environment; give --env-id, too")
     if options.plot is not None:
         if options.plot.suffix not in _FIGURES:
             raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
@@ -118,7 +116,9 @@ def main(words: list[str]) -> None:
 
     trial = None
     if options.env_id is not None:
-        trial = try_out(options.env_id, options.max_episode_steps)
+        trial = try_out(
+            options.env_id, options.max_episode_steps, options.env_kwargs, options.observation_keys
+        )
     limit = trial.spec.max_episode_steps if trial else options.max_episode_steps
     reading = Reading(
         options.observation_keys,
@@ -139,6 +139,12 @@ def main(words: list[str]) -> None:
         )
         if trial is not None:
             check_task(dataset, trial.spec)
+        theirs = trial.spec.observation_parts if trial else None
+        if options.observation_keys and not dataset.observation_parts and not theirs:
+            raise UserError(
+                f"--observation-keys is {','.join(options.observation_keys)}, but no observations "
+                "here have parts; leave it out"
+            )
         card = data_card(dataset, limit, trial)
         print("\n" * bool(datasets) + "\n".join(map(printable, to_lines(card))))
         found = findings(dataset, card, limit, trial)
@@ -158,5 +164,7 @@ def main(words: list[str]) -> None:
     if options.convert is not None:
         from adabc_lightning.commands.inspect.convert import convert
 
-        convert(dataset, options.convert, options.env_id, limit, file_card(card, trial))
+        made = {"kwargs": options.env_kwargs, "observation_keys": options.observation_keys}
+        about = file_card(card, trial)
+        convert(dataset, options.convert, options.env_id, limit, about, made)
         print(f"\n{options.convert}: {len(dataset.rows):,} transitions")

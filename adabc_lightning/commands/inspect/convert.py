@@ -1,13 +1,13 @@
 """A dataset in another layout: D4RL's HDF5, or Minari's; what is read back has the same rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adabc_lightning.data.offline import OfflineDataset
-from adabc_lightning.data.writer import write_columns, write_minari
+from adabc_lightning.data.writer import parts_entry, write_columns, write_minari
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.rollout import Rollout
 from adabc_lightning.errors import UserError
@@ -19,6 +19,7 @@ def convert(
     env_id: str | None,
     limit: int | None,
     card: dict[str, Any],
+    made: Mapping[str, Any],
 ) -> None:
     """Writes it; the target appears once it is whole.
 
@@ -28,16 +29,17 @@ def convert(
         env_id: for Minari, which stores its spaces.
         limit: its time limit in steps, None for its own.
         card: name → number or text.
+        made: ``kwargs`` and ``observation_keys`` of the environment.
     Raises: UserError: it cannot be written, or Minari cannot hold it.
     """
     if target.suffix in (".hdf5", ".h5"):
-        write_columns(target, dataset.columns(), card)
+        write_columns(target, dataset.columns(), card | parts_entry(dataset.observation_parts))
         return
     from minari.storage.datasets_root_dir import get_dataset_path
 
     assert env_id is not None
     episodes = list(_episodes(dataset, str(target)))
-    env = make_env(env_id, limit)
+    env = make_env(env_id, limit, **made)
     try:
         write_minari(get_dataset_path(str(target)), str(target), episodes, env, card)
     finally:

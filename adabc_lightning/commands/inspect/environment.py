@@ -1,6 +1,8 @@
 """A few random episodes in an environment, as a check of it and for a scale of its returns."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +34,22 @@ class Trial:
     steps: np.ndarray
 
 
-def try_out(env_id: str, max_episode_steps: int | None) -> Trial:
+def try_out(
+    env_id: str,
+    max_episode_steps: int | None,
+    kwargs: Mapping[str, Any] | None = None,
+    observation_keys: Sequence[str] | None = None,
+) -> Trial:
     """Runs :data:`EPISODES` episodes from fixed seeds.
 
     Args:
         env_id: Gymnasium id.
         max_episode_steps: another time limit than the environment's own; None keeps it.
+        kwargs, observation_keys: see :func:`~adabc_lightning.env.make.make_env`.
     Raises: UserError: there is no such environment, or it has the wrong spaces.
         EnvironmentFailure: it raises or gives what no environment may give.
     """
-    env = make_env(env_id, max_episode_steps)
+    env = make_env(env_id, max_episode_steps, None, kwargs, observation_keys)
     try:
         spec = EnvironmentSpec.of(env, env_id)
         checked, generator = CheckedEnv(env), np.random.default_rng(0)

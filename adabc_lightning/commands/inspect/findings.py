@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from adabc_lightning.commands.inspect.card import column_label
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.faults import faults, terminal_episodes
@@ -36,7 +37,7 @@ def findings(
         *_rewards(dataset, card),
         *_actions(dataset, card, trial),
         *_observations(card, dataset.unresolved),
-        *(_environment(dataset, trial) if trial else []),
+        *(_environment(dataset, card, trial) if trial else []),
     ]
     if card["transitions"] < FEW:
         found.append(f"{card['transitions']:,} transitions are few; batches of 256 repeat them")
@@ -142,7 +143,7 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
         if f"observation_{i}" in unresolved:
             continue
         if low == high:
-            constant.append(f"observation_{i}")
+            constant.append(column_label(card, "observation", i))
     found = []
     if unresolved:
         found.append(
@@ -154,7 +155,7 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
     return found
 
 
-def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
+def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) -> list[str]:
     observations = dataset.rows[:, dataset.layout.columns["observation"]].numpy()
     slack = 1e-4 * np.maximum(1, np.abs(observations).max(0))
     outside = (observations < trial.observation_low - slack) | (
@@ -162,12 +163,13 @@ def _environment(dataset: OfflineDataset, trial: Trial) -> list[str]:
     )
     found = []
     if outside.any():
-        where = [f"observation_{i}" for i in np.flatnonzero(outside.any(0))]
+        columns = np.flatnonzero(outside.any(0))
+        where = [column_label(card, "observation", int(i)) for i in columns]
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
             f"in {listed(where)}"
         )
-    other = [f"observation_{i}" for i in unlike(observations, trial.observations)]
+    other = [column_label(card, "observation", i) for i in unlike(observations, trial.observations)]
     if other:
         found.append(
             f"{listed(other)} of the log is unlike what random actions lead to in the "

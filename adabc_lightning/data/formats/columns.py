@@ -8,7 +8,8 @@ import numpy as np
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source, slices
 from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign, listed
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.env.observations import Parts, choose
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.limits import check_memory
 
 _LENIENT = ("success", "step", "time")  # common words: arrays of other shapes mean other things
@@ -19,11 +20,13 @@ class Beside:
 
     Args:
         columns: those to join, in order.
+        names: what they are called where they are parts.
     """
 
-    def __init__(self, columns: Sequence[Any]) -> None:
+    def __init__(self, columns: Sequence[Any], names: Sequence[str] = ()) -> None:
         self.columns = columns
         widths = [column.shape[1] if len(column.shape) > 1 else 1 for column in columns]
+        self.parts: Parts | None = tuple(zip(names, widths, strict=True)) if names else None
         self.shape = (columns[0].shape[0], sum(widths))
         self.dtype = np.result_type(*(column.dtype for column in columns))
 
@@ -44,6 +47,22 @@ class Behind:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         return np.asarray(self.column[rows.start + 1 : rows.stop + 1])
+
+
+class Between:
+    """Some columns of an array ``[T, N]``, one or more; nothing is read yet.
+
+    Args:
+        array: anything with ``shape``, ``dtype`` and slices.
+        start, stop: the first column, and the one behind the last.
+    """
+
+    def __init__(self, array: Any, start: int, stop: int) -> None:
+        self.array, self._start, self._stop = array, start, stop
+        self.shape, self.dtype = (array.shape[0], stop - start), array.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.array[rows, self._start : self._stop])
 
 
 def array_source(where: str, arrays: Mapping[str, Any], reading: Reading) -> Source:
@@ -67,6 +86,7 @@ def array_source(where: str, arrays: Mapping[str, Any], reading: Reading) -> Sou
         scalars=[key for key in SCALARS if key in columns],
         blocks=slices(columns, rows),
         rows=rows,
+        observation_parts=getattr(columns.get("observations"), "parts", None),
     )
 
 
@@ -85,7 +105,7 @@ def named_columns(
     for key, parts in named.parts.items():
         flat = {part: name for part, name in parts.items() if _is_flat(arrays[name])}
         chosen = chosen_parts(where, key, flat, parts, reading)
-        columns[key] = Beside([arrays[flat[part]] for part in chosen])
+        columns[key] = Beside([arrays[flat[part]] for part in chosen], chosen)
         read += [flat[part] for part in chosen]
     return columns, read
 
@@ -107,19 +127,8 @@ def chosen_parts(
         reading: what the user chose.
     Raises: UserError: one that was chosen is not there or not flat, or there is none.
     """
-    known = ", ".join(map(one_line, sorted(parts)))
-    wanted = reading.observation_keys
-    if key == "actions" or wanted is None:
-        wanted = tuple(sorted(flat))
-    for part in wanted:
-        if part not in flat:
-            what = "is no array of one dimension" if part in parts else "is not there"
-            raise UserError(
-                f"{where}: {part!r} of data.observation_keys {what}; {key} have: {known}"
-            )
-    if not wanted:
-        raise UserError(f"{where}: no part of {key} is flat; they have: {known}")
-    return list(wanted)
+    wanted = None if key == "actions" else reading.observation_keys
+    return choose(flat, parts, wanted, where, key)
 
 
 def _is_flat(array: Any) -> bool:

@@ -80,6 +80,7 @@ def episodic_source(
         rows=int(ends[-1]),
         place=place,
         ends_known=True,
+        observation_parts=getattr(first.columns["observations"], "parts", None),
     )
 
 
@@ -116,7 +117,7 @@ def _checked(
                 _check(where, episode.label, key, part)
             if len({part.shape[0] for part in chosen}) > 1:
                 raise UserError(f"{where}: parts of {key!r} in {episode.label} differ in length")
-            columns[key] = Beside(chosen)
+            columns[key] = Beside(chosen, parts[key])
         else:
             _check(where, episode.label, key, column)
             columns[key] = column

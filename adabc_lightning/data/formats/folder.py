@@ -83,6 +83,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
         place=place,
         kind=first.kind,
         ends_known=first.ends_known,
+        observation_parts=first.observation_parts,
         notes=first.notes,
     )
 

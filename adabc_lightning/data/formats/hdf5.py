@@ -1,17 +1,22 @@
 """HDF5 in general, and D4RL's own layout: arrays of all rows beside each other."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from adabc_lightning.data.formats.columns import array_source
+from adabc_lightning.data.formats.columns import Between, array_source
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.data.names import VECTORS, assign
+from adabc_lightning.env.observations import is_parts
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.limits import check_claims
 
+PARTS = "observation_parts"
+"""Attribute of a file of flat arrays: names and sizes of the observations' parts, in JSON."""
 _GROUPS = tuple(name for names in VECTORS.values() for name in names)
 
 
@@ -43,24 +48,28 @@ def array(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
 
 
 def parts(group: h5py.Group, name: str, where: str) -> dict[str, h5py.Dataset]:
-    """All arrays of a group of arrays, by name, and of the groups in it; deeper is left out.
+    """All arrays of a group of arrays and of the groups in it, ``a.b`` for ``b`` in ``a``.
 
     Raises: UserError: one is a link or kept elsewhere.
     """
-    outer, found = inside(group, name, where), {}
+    outer = inside(group, name, where)
     if not isinstance(outer, h5py.Group):
         raise UserError(f"{where}: {name!r} must be a group of arrays")
-    for part in outer:
-        item = inside(outer, part, where)
+    return dict(_leaves(outer, "", where, {outer}))
+
+
+def _leaves(
+    group: h5py.Group, prefix: str, where: str, seen: set[h5py.Group]
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    for name in group:
+        item = inside(group, name, where)
         if isinstance(item, h5py.Dataset):
-            found[part] = item
-        else:  # one level of Gymnasium's nested spaces
-            found |= {
-                f"{part}.{inner}": leaf
-                for inner in item
-                if isinstance(leaf := inside(item, inner, where), h5py.Dataset)
-            }
-    return found
+            yield f"{prefix}{name}", item
+            continue
+        if item in seen:  # hard links may go in circles
+            raise UserError(f"{where}: the group {prefix}{name} is in the file under two names")
+        seen.add(item)
+        yield from _leaves(item, f"{prefix}{name}.", where, seen)
 
 
 def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
@@ -81,6 +90,8 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
             if name == known.single.get("episode") and h5py.check_string_dtype(arrays[name].dtype):
                 check_claims([arrays[name]], path.stat().st_size, where)
                 arrays[name] = arrays[name].asstr(errors="replace")[()].astype(str)
+    if PARTS in file.attrs:
+        _split(arrays, known.single, file.attrs[PARTS], where)
     source = array_source(where, arrays, reading)
     check_claims(_read(arrays, source.read), path.stat().st_size, where)
     source.names = [*present, *(name for name in arrays if name not in present)]
@@ -89,5 +100,32 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
     return source
 
 
-def _read(arrays: dict[str, h5py.Dataset], names: Iterable[str]) -> list[h5py.Dataset]:
-    return [arrays[name] for name in names if isinstance(arrays[name], h5py.Dataset)]
+def _split(arrays: dict[str, Any], names: Mapping[str, str], text: Any, where: str) -> None:
+    """Puts an array's parts in its place, as the files of ``collect`` say what they are."""
+    try:
+        parts = json.loads(text)
+        right = is_parts(parts)
+    except (TypeError, ValueError, RecursionError):
+        right = False
+    if not right:
+        raise UserError(
+            f"{where}: its attribute {PARTS!r} must be a list of names and sizes in JSON, such as "
+            '[["goal", 2], ["position", 4]]; remove it, or write it again'
+        )
+    for key in ("observations", "next_observations"):
+        if key not in names or len(getattr(arrays[names[key]], "shape", ())) != 2:
+            continue
+        whole = arrays.pop(names[key])
+        ends = list(accumulate(size for _, size in parts))
+        if ends[-1] != whole.shape[1]:
+            raise UserError(
+                f"{where}: its attribute {PARTS!r} is about {ends[-1]} numbers, but {key!r} has "
+                f"{whole.shape[1]} columns; remove it, or write it again"
+            )
+        for (part, size), end in zip(parts, ends, strict=True):
+            arrays[f"{names[key]}/{part}"] = Between(whole, end - size, end)
+
+
+def _read(arrays: dict[str, Any], names: Iterable[str]) -> list[h5py.Dataset]:
+    found = dict.fromkeys(getattr(arrays[name], "array", arrays[name]) for name in names)
+    return [array for array in found if isinstance(array, h5py.Dataset)]

@@ -45,17 +45,20 @@ def _object(path: Path, line: str, number: int) -> dict[str, Any]:
     """A line's object, with the parts of objects in it as ``observation.position``."""
     try:
         content = json.loads(line)
+        flat = dict(_leaves(content, "")) if isinstance(content, dict) else None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: line {number} is no JSON: {one_line(str(error))}") from error
-    if not isinstance(content, dict):
+    if flat is None:
         raise UserError(f"{path}: line {number} must be a JSON object, as line 1 is")
-    flat: dict[str, Any] = {}
+    return flat
+
+
+def _leaves(content: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{part}": inner for part, inner in value.items()}
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
-            flat[name] = value
-    return flat
+            yield f"{prefix}{name}", value
 
 
 def _column(value: Any) -> Column:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
 
@@ -26,7 +27,7 @@ class Reading:
 
     Args:
         observation_keys: which parts of observations that have parts, in this order; None: all
-            of one dimension, sorted by name as Gymnasium's Dict spaces are.
+            of one dimension (:mod:`adabc_lightning.env.observations`).
         done_means: what ``dones`` flags.
         success_terminates: whether a step flagged as success is a terminal.
         max_time_gap: two steps further apart than so many of the log's periods, by its times, are
@@ -57,6 +58,9 @@ class Reading:
             raise UserError(
                 f"data.action_scale is {self.action_scale}; it must be a positive number"
             )
+        keys = [key.lower() for key in self.observation_keys or ()]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise UserError(f"data.observation_keys has {twice!r} twice; name it once")
 
 
 @dataclass
@@ -76,6 +80,8 @@ class Source:
         kind: what its columns are, for messages.
         ends_known: its ends of episodes are known without flags: none is a terminal then.
         turned: its rows are in another order on purpose, which is not worth a word.
+        observation_parts: name and size of each part of the observations, in order; None where
+            they have none.
         env_id: the environment that it says it was logged in.
         reference: its own score references.
         notes: what was found on the way that the user should know, a sentence each.
@@ -92,6 +98,7 @@ class Source:
     kind: Literal["arrays", "columns"] = "arrays"
     ends_known: bool = False
     turned: bool = False
+    observation_parts: Parts | None = None
     env_id: str | None = None
     reference: Reference | None = None
     notes: list[str] = field(default_factory=list)

@@ -11,6 +11,7 @@ import numpy as np
 from adabc_lightning.data.formats.columns import chosen_parts
 from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source
 from adabc_lightning.data.names import assign
+from adabc_lightning.env.observations import Parts
 from adabc_lightning.errors import UserError, one_line
 
 ReadColumns = Callable[[Sequence[str], int], Iterator[dict[str, np.ndarray]]]
@@ -116,10 +117,13 @@ def table_source(
             vectors[key] = [name]
         else:
             scalars[key] = name
+    observation_parts: Parts | None = None
     for key, parts in named.parts.items():
         flat = {part: name for part, name in parts.items() if columns[name].numeric}
         chosen = chosen_parts(where, key, flat, parts, reading)
         vectors[key] = [flat[part] for part in chosen]
+        if key == "observations":
+            observation_parts = tuple((part, max(1, columns[flat[part]].width)) for part in chosen)
     for key, group in (*vectors.items(), *((key, [name]) for key, name in scalars.items())):
         for name in group:
             column = columns[name]
@@ -152,6 +156,7 @@ def table_source(
         rows=rows,
         # LeRobot's episodes are told by their index; whether one failed or succeeded is not.
         ends_known="episode" in scalars and "observations" in named.parts,
+        observation_parts=observation_parts,
     )
 
 
