@@ -236,18 +236,19 @@ class OffToOnModule(Parts):
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
             )
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
+    def act(self, observation: np.ndarray, name: str = "actor") -> np.ndarray:
         """π(s) without noise; on the CPU a single observation passes through NumPy, faster.
 
         Args:
             observation: ``[O]`` or ``[B, O]``, any float type.
+            name: of the part whose policy is meant.
         Returns: float32 ``[A]`` or ``[B, A]``, action units.
         """
-        if observation.ndim == 1 and self.device.type == "cpu":
+        if name == "actor" and observation.ndim == 1 and self.device.type == "cpu":
             return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)
         with torch.no_grad():
-            action = self.actor(self.actor.normalized(batch)).cpu().numpy()
+            action = self.get_submodule(name)(self.actor.normalized(batch)).cpu().numpy()
         return action[0] if observation.ndim == 1 else action
 
     def explore(
@@ -391,6 +392,8 @@ class OffToOnModule(Parts):
             "generator": self.generator.get_state(),
             **self.sums_state(),
             "added": self.added_parts,
+            "copies": self.added_copies,
+            "deployed": self.deployed,
             "engine": self._engine_before,
         }
 
@@ -400,9 +403,13 @@ class OffToOnModule(Parts):
         Raises: UserError: the checkpoint's networks have other shapes.
         """
         networks = self.state_dict()
-        fit_added_parts(checkpoint, networks, self.added_parts)
-        check_networks(checkpoint, networks, self.trained_weights, self.added_parts)
+        fit_added_parts(checkpoint, networks, self.added_parts, self.added_copies)
+        check_networks(
+            checkpoint, networks, self.trained_weights, self.added_parts, self.added_copies
+        )
         agent = checkpoint["agent"]
+        deployed = agent.get("deployed", "actor")  # a run may go on without what deployed another
+        self.deployed = deployed if deployed in self.trained else "actor"
         self.gradient_updates = agent["gradient_updates"]
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
         self._engine_before = agent.get("engine")  # 0.1.0 did not say

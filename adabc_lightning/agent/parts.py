@@ -9,6 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from adabc_lightning.agent.method import Trained
+from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import AdamState, AgentState, Part
 from adabc_lightning.errors import UserError
 
@@ -22,8 +23,15 @@ class Parts(LightningModule):
         """Name → part, in the order of the optimisers."""
         self.of_method: tuple[str, ...] = ()
         """Names of those that a method states; callbacks may add others."""
+        self.deployed = "actor"
+        """Name of the part that is evaluated, kept and exported as the policy."""
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+
+    @property
+    def policy(self) -> Actor:
+        """The network that is deployed."""
+        return self.get_submodule(self.deployed)  # type: ignore[return-value]
 
     def add_part(self, name: str, part: Trained) -> None:
         """One more network, as an attribute of that name, and its target as ``NAME_target``.
@@ -50,6 +58,12 @@ class Parts(LightningModule):
     def added_parts(self) -> list[str]:
         """Of :attr:`trained_parts` those that are not the method's."""
         return [name for name in self.trained_parts if name not in self.of_method]
+
+    @property
+    def added_copies(self) -> list[str]:
+        """Added parts that nothing trains."""
+        known = (*self.of_method, *self.added_parts)
+        return [name for name in self.trained if name not in known]
 
     @property
     def trained_parts(self) -> list[str]:

@@ -9,8 +9,26 @@ from adabc_lightning.agent.saved import check_adam
 from adabc_lightning.errors import UserError
 
 
+def as_deployed(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint whose actor is the policy that its run deployed.
+
+    Raises: UserError: it has no such part.
+    """
+    name, networks = checkpoint["agent"].get("deployed", "actor"), checkpoint["state_dict"]
+    if name == "actor":
+        return checkpoint
+    deployed = {n: t for n, t in networks.items() if n.startswith(f"{name}.")}
+    if not deployed:
+        raise UserError(f"agent/deployed is {name!r}, a part that the checkpoint does not have")
+    actor = {f"actor.{n.removeprefix(name + '.')}": tensor for n, tensor in deployed.items()}
+    return {**checkpoint, "state_dict": {**networks, **actor}}
+
+
 def fit_added_parts(
-    checkpoint: dict[str, Any], networks: Mapping[str, Tensor], added: Sequence[str]
+    checkpoint: dict[str, Any],
+    networks: Mapping[str, Tensor],
+    added: Sequence[str],
+    copies: Sequence[str],
 ) -> None:
     """Gives a checkpoint the added parts that an agent has, and no others.
 
@@ -20,9 +38,11 @@ def fit_added_parts(
     Args:
         checkpoint: changed in place.
         networks: the agent's own, name → tensor of any shape ``[*]``.
-        added: names of its added parts, in the optimisers' order.
+        added: names of its added parts that are trained, in the optimisers' order.
+        copies: of those that are not.
     """
     theirs = list(checkpoint["agent"].get("added", ()))
+    their_copies = list(checkpoint["agent"].get("copies", ()))
     online = checkpoint["ReplayDataModule"]["collector"]["env_steps"] > 0
     kept = [name for name in added if name in theirs and online]
 
@@ -30,9 +50,10 @@ def fit_added_parts(
         return name.split(".")[0].removesuffix("_target") in parts
 
     dropped = [name for name in theirs if name not in kept]
+    dropped += [name for name in their_copies if name not in copies or not online]
     saved = {n: t for n, t in checkpoint["state_dict"].items() if not of(n, dropped)}
     if not online:
-        saved |= {name: tensor for name, tensor in networks.items() if of(name, added)}
+        saved |= {name: tensor for name, tensor in networks.items() if of(name, [*added, *copies])}
     states = checkpoint["optimizer_states"]
     first = max(0, len(states) - len(theirs))
     by_name = dict(zip(theirs, states[first:], strict=False))
@@ -45,6 +66,7 @@ def check_networks(
     networks: Mapping[str, Tensor],
     trained: Mapping[str, Sequence[Tensor]],
     added: Sequence[str],
+    copies: Sequence[str],
 ) -> None:
     """Whether a checkpoint's networks and optimisers are of the agent's shapes.
 
@@ -53,6 +75,7 @@ def check_networks(
         networks: the agent's own, name → tensor of any shape ``[*]``.
         trained: its parts with an optimiser → their weights, in the optimisers' order.
         added: those that callbacks have added; they may have none yet.
+        copies: added parts without one.
     Raises: UserError: they are not.
     """
     theirs = checkpoint["state_dict"]
@@ -65,7 +88,7 @@ def check_networks(
         )
     for name, tensor in networks.items():
         part = name.split(".")[0].removesuffix("_target")
-        if part in added and name not in theirs:
+        if part in (*added, *copies) and name not in theirs:
             raise UserError(
                 f"the checkpoint's agent has no {part}, which this configuration adds; go on "
                 "without it, or from before the hand-over (pretrained.ckpt)"

@@ -45,6 +45,8 @@ class AgentProgress(Saved):
     """Of a kept policy."""
 
     gradient_updates: Count
+    deployed: Text = absent()
+    """Name of the part that is the run's policy; absent: the actor."""
 
 
 class Engine(Saved):
@@ -64,6 +66,7 @@ class AgentCounters(AgentProgress):
     counts: Named[Count]
     online_updates: Count = absent()  # what 0.1.0 did not save
     added: Listing[Text] = absent()
+    copies: Listing[Text] = absent()
     engine: Engine | None = None
 
     @model_validator(mode="after")

@@ -103,6 +103,20 @@ def tensors(state: Any) -> list[Tensor]:
     return []
 
 
+def learnt(state: AgentState) -> list[Tensor]:
+    """Weights, targets and Adam's moments, of any shape ``[*]``, in order.
+
+    Not its counts of steps, which only correct the moments' bias at a run's beginning, and which
+    agents that go in step may share.
+    """
+    found: list[Tensor] = []
+    for part in state.values():
+        found += [*part.weights, *(part.target or ())]
+        if part.adam is not None:
+            found += [*part.adam.first_moments, *part.adam.second_moments]
+    return found
+
+
 def copied(state: AgentState) -> list[Tensor]:
     """Copies of its tensors, for :func:`restore`."""
     return [tensor.detach().clone() for tensor in tensors(state)]

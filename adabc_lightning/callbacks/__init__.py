@@ -10,6 +10,7 @@ from adabc_lightning.callbacks.handover import HandoverDiagnostics
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
+from adabc_lightning.callbacks.trials import Trials
 
 __all__ = [
     "AlphaController",
@@ -22,4 +23,5 @@ __all__ = [
     "Metrics",
     "Progress",
     "Summary",
+    "Trials",
 ]

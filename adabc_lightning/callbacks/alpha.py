@@ -8,7 +8,7 @@ from adabc_lightning.agent.control import control_terms, next_alpha, next_return
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.saved import Number, Saved
+from adabc_lightning.run.saved import Number, Saved, absent
 from adabc_lightning.run.seeding import stream_seed
 from adabc_lightning.run.types import Fraction, NonNegative, Real, declared
 
@@ -23,6 +23,7 @@ class SavedAlpha(Saved):
 
     alpha: Number
     return_average: Number | None
+    floor: Number = absent()  # in checkpoints of earlier versions
 
 
 @declared("alpha")
@@ -58,6 +59,8 @@ class AlphaController(Callback):
         # α in double precision; the module's buffer is its float32 copy.
         self.alpha = self._start
         self.return_average: float | None = 0.0
+        self.floor = 0.0
+        """Below it Eq. 2 does not let α fall."""
 
     @property
     def _start(self) -> float:
@@ -83,6 +86,7 @@ class AlphaController(Callback):
 
         Without an environment, in a log, R_avg starts at the first training episode.
         """
+        self.floor = 0.0
         self.alpha = self._start  # not that of a checkpoint which another run pre-trained
         agent.alpha.fill_(self.alpha)
         if data.log is not None:
@@ -95,6 +99,15 @@ class AlphaController(Callback):
                 returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
                 env.close()
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
+
+    def hold(self, alpha: float, agent: "OffToOnModule") -> None:
+        """Sets α, below which Eq. 2 may not let it fall until :meth:`let_go`."""
+        self.alpha = self.floor = alpha
+        agent.alpha.fill_(alpha)
+
+    def let_go(self) -> None:
+        """From now on α follows Eq. 2 alone again."""
+        self.floor = 0.0
 
     def on_train_batch_end(
         self,
@@ -130,16 +143,22 @@ class AlphaController(Callback):
             proportional, derivative = control_terms(**terms)
             values["control/proportional"] = steps * proportional
             values["control/derivative"] = steps * derivative
-            self.alpha = next_alpha(self.alpha, episode_steps=steps, ceiling=self.ceiling, **terms)
+            moved = next_alpha(self.alpha, episode_steps=steps, ceiling=self.ceiling, **terms)
+            self.alpha = max(self.floor, moved)
             self.return_average = next_return_average(average, current, self.average_rate)
             agent.alpha.fill_(self.alpha)
             values["control/return_average"] = self.return_average
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """α in double precision and R_avg."""
-        return {"alpha": self.alpha, "return_average": self.return_average}
+        """α in double precision, what it may not fall below, and R_avg."""
+        return {
+            "alpha": self.alpha,
+            "return_average": self.return_average,
+            "floor": self.floor,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
+        self.floor = state_dict.get("floor", 0.0)

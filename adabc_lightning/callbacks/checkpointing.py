@@ -224,7 +224,7 @@ def _evaluates(trainer: Trainer) -> bool:
 
 def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:
     """A checkpoint's entries that say what the policy is and where it comes from, no others."""
-    actor = {f"actor.{name}": tensor for name, tensor in agent.actor.state_dict().items()}
+    actor = {f"actor.{name}": tensor for name, tensor in agent.policy.state_dict().items()}
     content = {
         "agent": {"gradient_updates": agent.gradient_updates, "seed": agent.seed},
         "ReplayDataModule": {

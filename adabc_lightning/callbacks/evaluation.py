@@ -3,19 +3,16 @@
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gymnasium
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from pydantic import AfterValidator, ConfigDict, Field
 from tensordict import TensorDict
 
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.callbacks.places import BeforeEvaluation, Places
 from adabc_lightning.data.collector import Episode
-from adabc_lightning.env.make import evaluate
-from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Count, Listing, Number, Saved, absent, wrong
-from adabc_lightning.run.seeding import stream_seed
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -72,7 +69,7 @@ class Evaluation(Callback):
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
-        self._envs: list[gymnasium.Env] = []
+        self._places = Places()
         self._logged: list[Episode] = []
         self.interrupted: list[Episode] | None = None
         """While a scheduled evaluation runs, and from a checkpoint that was saved in one: the
@@ -87,27 +84,18 @@ class Evaluation(Callback):
 
         Several ranks have a part of the episodes each, in order, and all of them the results.
         """
-        ranks = data.ranks
-        first, end = (self.episodes * rank // ranks.count for rank in (ranks.rank, ranks.rank + 1))
-        if not self._envs:
-            self._envs = [data.make_env() for _ in range(first, end)]
-        seed = stream_seed(data.seed, "evaluation") % 2**31
         start = time.perf_counter()
         visited = []
 
         def act(observation_BO: np.ndarray) -> np.ndarray:
             visited.append(observation_BO)
-            return agent.act(observation_BO)
+            return agent.act(observation_BO, agent.deployed)
 
-        own: tuple[list[float], list[int]] = [], []
-        if self._envs:  # there are fewer episodes than ranks
-            start_seed, limit = seed + first, data.step_timeout
-            own = evaluate(act, self._envs, end - first, start_seed, limit, data.idle)
+        results = self._places.run(data, act, self.episodes, "evaluation")
+        if visited:
             self.visited = np.concatenate(visited)
-        parts = ranks.gather(own)
         self.seconds += time.perf_counter() - start
-        returns = [value for returns, _ in parts for value in returns]
-        return returns, [steps for _, lengths in parts for steps in lengths]
+        return results
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         if data.log is None:
@@ -148,6 +136,11 @@ class Evaluation(Callback):
             self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self.interrupted = data.finished_episodes
+            start = time.perf_counter()
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, BeforeEvaluation):
+                    callback.before_evaluation(trainer, data, pl_module)
+            self.seconds += time.perf_counter() - start
             self._evaluate(trainer, data, pl_module)
             self.interrupted = None
 
@@ -166,9 +159,7 @@ class Evaluation(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
-        for env in self._envs:
-            CheckedEnv(env).close()
-        self._envs = []
+        self._places.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -73,6 +73,14 @@ class RowCheck(Protocol):
 
 
 @runtime_checkable
+class HasColumns(Protocol):
+    """A callback that measures something which only runs with it have."""
+
+    columns: Sequence[str]
+    """What it hands to :func:`record`, beside :data:`COLUMNS`."""
+
+
+@runtime_checkable
 class HasLock(Protocol):
     """A callback that holds the folder's lock (the command line's)."""
 
@@ -142,7 +150,8 @@ class Metrics(Callback):
                 "default_root_dir or go on with that run's checkpoint"
             )
         else:
-            self._columns = (*COLUMNS, *pl_module.method.metrics)
+            own = [name for c in callbacks if isinstance(c, HasColumns) for name in c.columns]
+            self._columns = (*COLUMNS, *pl_module.method.metrics, *own)
             text = io.StringIO()
             csv.writer(text).writerow(self._columns)
             self._write_history(text, trainer)

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from adabc_lightning import __version__
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.restoring import as_deployed
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -382,7 +383,7 @@ class CommandLine(LightningCLI):
         if self.config.ckpt_path is None:
             raise UserError("validate needs --ckpt_path, a checkpoint of a run")
         path = policy_file(Path(self.config.ckpt_path))
-        checkpoint = read_run(path)
+        checkpoint = as_deployed(read_run(path))
         try:
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"])

@@ -119,10 +119,11 @@ def read_policy(path: Path) -> dict[str, Any]:
 
     Raises: Damaged, UserError: as :func:`read_checkpoint`.
     """
+    from adabc_lightning.agent.restoring import as_deployed
     from adabc_lightning.env.saved import SavedPolicy  # PyTorch and pydantic: slow
     from adabc_lightning.run.saved import check
 
-    return read_checkpoint(path, partial(check, SavedPolicy), policy_only=True)
+    return as_deployed(read_checkpoint(path, partial(check, SavedPolicy), policy_only=True))
 
 
 def policy_file(path: Path) -> Path:

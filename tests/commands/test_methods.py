@@ -132,6 +132,7 @@ RLPD |= {"backup_entropy": True, "actor_value": "mean"}
 SOFT_PARTS = ("actor", "critics", "critics_target")
 METHODS = {
     "redq_adaptive_bc": Method(adaptive=True),
+    "steady": Method(adaptive=True),
     "td3_adaptive_bc": Method(2, 2, adaptive=True),
     "ensemble_min": Method(10, 10, adaptive=True),
     "fixed_alpha": Method(adroit_alpha=0.4),
@@ -324,6 +325,28 @@ METHODS = {
 }
 
 
+CALLBACKS: dict[str, dict[str, dict[str, Any]]] = {
+    "balanced_replay": {
+        "BalancedReplay": {
+            "online_fraction": 0.5,
+            "balanced_steps": 1000,
+            "batch_size": 256,
+            "hidden_sizes": [256, 256],
+            "learning_rate": 3e-4,
+        }
+    },
+    "steady": {
+        "Trials": {
+            "episodes": 5,
+            "confidence": 1.0,
+            "horizon": 1000,
+            "alpha_rise": 0.5,
+            "patience": 2,
+        }
+    },
+}
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder with nothing but the tasks."""
@@ -381,12 +404,12 @@ def test_what_a_method_is(name: str, task: str, capsys: pytest.CaptureFixture[st
     assert (controller.kp, controller.kd) == gains
 
     callbacks = config["trainer"]["callbacks"] or []
-    assert len(callbacks) == (name == "balanced_replay")
-    for balanced in callbacks:
-        assert balanced["class_path"] == "adabc_lightning.callbacks.BalancedReplay"
-        expected = {"online_fraction": 0.5, "balanced_steps": 1000, "batch_size": 256}
-        expected |= {"hidden_sizes": [256, 256], "learning_rate": 3e-4}
-        assert {key: _plain(value) for key, value in balanced["init_args"].items()} == expected
+    own = CALLBACKS.get(name, {})
+    assert [callback["class_path"] for callback in callbacks] == [
+        f"adabc_lightning.callbacks.{kind}" for kind in own
+    ]
+    for callback, expected in zip(callbacks, own.values(), strict=True):
+        assert {key: _plain(value) for key, value in callback["init_args"].items()} == expected
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.methods import AWAC, IQL, SPOT, ReBRAC
-from adabc_lightning.callbacks import BalancedReplay
+from adabc_lightning.callbacks import BalancedReplay, Trials
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
@@ -68,6 +68,12 @@ def balanced_replay(seed: int = 0) -> dict[str, Any]:
     """Options of a tiny run of Balanced Replay."""
     balanced = BalancedReplay(balanced_steps=20, batch_size=8, hidden_sizes=(8,))
     return {"data": EVERY_ROW, "callbacks": [balanced], "seed": seed}
+
+
+def steady() -> dict[str, Any]:
+    """Options of a tiny run with trials; one that holds, and goes back, and lets go."""
+    trials = Trials(episodes=3, horizon=30)
+    return {"data": EVERY_ROW, "callbacks": [trials], "seed": 2, "alpha": {"kp": 0.0, "kd": 0.0}}
 
 
 def compiled() -> dict[str, Any]:
@@ -133,7 +139,7 @@ def test_resumed_equals_uncut(
     assert_equal(everything(trainer), expected)
 
 
-@pytest.fixture(scope="module", params=[awac, iql, spot, rebrac, balanced_replay, compiled])
+@pytest.fixture(scope="module", params=[awac, iql, spot, rebrac, balanced_replay, steady, compiled])
 def uncut_method(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]]:
@@ -161,6 +167,10 @@ def test_another_method_resumed_equals_uncut(
         assert expected["optimizer_states"][2]["state"][0]["step"] == 2 * 40
         sampler = expected["ReplayDataModule"]["replay"]["sampler"]
         assert sampler["priorities"].unique().numel() > 10
+    trials = expected["callbacks"].get("Trials")
+    assert (trials is not None) == (options is steady)
+    if trials:
+        assert min(trials[name] for name in ("promotions", "holds", "retreats")) > 0
     shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
     trainer, module, data = tiny_run(
         tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, **options()

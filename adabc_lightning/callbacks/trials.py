@@ -1,0 +1,269 @@
+"""Deploys what has proved itself: a trial before every evaluation, and the way back."""
+
+import copy
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from pydantic import Field
+from torch import Tensor
+
+from adabc_lightning.agent.method import Trained
+from adabc_lightning.agent.networks import Actor
+from adabc_lightning.agent.state import learnt
+from adabc_lightning.callbacks.alpha import AlphaController
+from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.callbacks.places import Places
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, tensor
+from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
+
+if TYPE_CHECKING:
+    from adabc_lightning.agent.module import OffToOnModule
+    from adabc_lightning.data.module import ReplayDataModule
+
+
+def improvement(candidate: Sequence[float], incumbent: Sequence[float]) -> tuple[float, float]:
+    """By how much one policy is better than another from the same starts, and how sure that is.
+
+    Args:
+        candidate, incumbent: raw returns of E episodes each, the same starts in the same order.
+    Returns: mean of the E differences, and its standard error; infinite for one episode.
+    """
+    difference_E = np.subtract(candidate, incumbent)
+    count = len(difference_E)
+    error = difference_E.std(ddof=1) / math.sqrt(count) if count > 1 else math.inf
+    return float(difference_E.mean()), float(error)
+
+
+class SavedTrials(Saved):
+    """See :meth:`Trials.state_dict`."""
+
+    returns: Listing[Number]
+    snapshot: Annotated[Tensor, tensor(1, *FLOATS)]
+    alpha: Number
+    lost: Count
+    promotions: Count
+    holds: Count
+    retreats: Count
+    env_steps: Count
+
+
+@declared("Trials")
+class Trials(Callback):
+    """Evaluates, keeps and exports an incumbent, which only what has done no worse replaces.
+
+    Before each evaluation of fine-tuning a candidate, an average of the learner's policies, makes
+    some episodes without noise, from the same starts every time, which are others than the
+    evaluation's. With d̄ the mean difference to the incumbent's returns from there and s its
+    standard error,
+
+    * d̄ ≥ z·s: the candidate becomes the incumbent, a snapshot of the learner is taken, and α
+      follows Eq. 2;
+    * d̄ ≤ −z·s: α rises above what it was at the last promotion, and may not fall until the next;
+      after several such trials in a row the learner goes back to the snapshot: weights, targets
+      and Adam's moments. What it has experienced stays in the ring;
+    * else nothing changes.
+
+    The learner acts in training; what is evaluated, kept and exported is the incumbent. Trials are
+    interaction with the environment beside training and evaluation: ``trial/env_steps`` counts it.
+
+    Args:
+        episodes: E, of a trial.
+        confidence: z, standard errors.
+        horizon: of the average, gradient updates; until so many are made, over all since the
+            hand-over.
+        alpha_rise: share of what α lacks to its ceiling that it rises by.
+        patience: lost trials in a row before the learner goes back.
+    Raises: UserError: a value outside its range.
+    """
+
+    columns = (
+        "trial/candidate",
+        "trial/incumbent",
+        "trial/promotions",
+        "trial/holds",
+        "trial/retreats",
+        "trial/env_steps",
+    )
+
+    def __init__(
+        self,
+        episodes: Annotated[Positive, Field(ge=2, le=10_000)] = 5,
+        confidence: NonNegative = 1.0,
+        horizon: Positive = 1000,
+        alpha_rise: Fraction = 0.5,
+        patience: Positive = 2,
+    ) -> None:
+        self.episodes, self.confidence = episodes, confidence
+        self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
+        self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
+        """Trials that were won and lost, ways back, and environment steps made in trials."""
+        self._lost = 0  # in a row
+        self._returns: list[float] = []
+        self._alpha = 0.0  # at the last promotion
+        self._snapshot: Tensor | None = None
+        self._places = Places()
+        self._candidate: Actor
+        self._incumbent: Actor
+
+    def setup(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        stage: str,
+    ) -> None:
+        """Adds the candidate and the incumbent to the agent.
+
+        Raises: UserError: there is no environment.
+        """
+        if stage != "fit":
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if data.log is not None:
+            raise UserError(
+                f"data.env_id is {data.env_id!r}, a log; Trials needs an environment to try "
+                "policies out in, leave it out"
+            )
+        for name in ("candidate", "incumbent"):
+            network = copy.deepcopy(pl_module.actor).requires_grad_(False)
+            pl_module.add_part(name, Trained(network, None))
+            setattr(self, f"_{name}", network)
+
+    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+        """The pre-trained policy is the first incumbent."""
+        self._candidate.load_state_dict(agent.actor.state_dict())
+        self._promote(agent, self._try(data, agent))
+        self._alpha = agent.alpha_offline  # whatever fine-tuning starts from
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """The candidate follows the learner, as it was before these updates.
+
+        Not after them: a trial may come at any place among the callbacks of a batch's end.
+        """
+        made, updates = pl_module.online_updates, batch.batch_size[0]
+        if made and updates:
+            rate = min(1.0, updates / min(made, self.horizon))
+            with torch.no_grad():
+                torch._foreach_lerp_(self._candidate.weights, pl_module.actor.weights, rate)
+
+    def before_evaluation(
+        self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
+    ) -> None:
+        """The trial."""
+        if not agent.online:
+            return
+        returns = self._try(data, agent)
+        gain, error = improvement(returns, self._returns)
+        measured = {
+            "trial/candidate": float(np.mean(returns)),
+            "trial/incumbent": float(np.mean(self._returns)),
+        }
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        controllers = [c for c in callbacks if isinstance(c, AlphaController)]
+        if gain >= self.confidence * error:
+            self._promote(agent, returns)
+            for controller in controllers:
+                controller.let_go()
+            self.counts["promotions"] += 1
+        elif gain <= -self.confidence * error:
+            for controller in controllers:
+                least = max(self._alpha, controller.alpha)
+                rise = self.alpha_rise * (controller.ceiling - least)
+                controller.hold(least + max(0.0, rise), agent)
+            self.counts["holds"] += 1
+            self._lost += 1
+            if self._lost == self.patience:
+                self._retreat(agent)
+                self.counts["retreats"] += 1
+        counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
+        record(trainer, measured | counted)
+
+    def _try(self, data: "ReplayDataModule", agent: "OffToOnModule") -> list[float]:
+        """The candidate's returns."""
+        act = partial(agent.act, name="candidate")
+        returns, lengths = self._places.run(data, act, self.episodes, "trials")
+        self.counts["env_steps"] += sum(lengths)
+        return returns
+
+    def _promote(self, agent: "OffToOnModule", returns: list[float]) -> None:
+        self._incumbent.load_state_dict(self._candidate.state_dict())
+        agent.deployed = "incumbent"
+        self._returns, self._alpha, self._lost = returns, agent.alpha.item(), 0
+        learner = learnt(agent.agent_state())
+        self._snapshot = torch.cat([live.detach().flatten() for live in learner])
+
+    @torch.no_grad()
+    def _retreat(self, agent: "OffToOnModule") -> None:
+        assert self._snapshot is not None
+        self._lost = 0
+        learner = learnt(agent.agent_state())
+        parts = self._snapshot.to(agent.device).split([live.numel() for live in learner])
+        for live, part in zip(learner, parts, strict=True):
+            live.copy_(part.view_as(live))
+        self._candidate.load_state_dict(self._incumbent.state_dict())
+
+    def on_load_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Raises: UserError: the snapshot is not of this agent's size."""
+        snapshot = checkpoint["callbacks"].get(self.state_key, {}).get("snapshot")
+        numbers = 0
+        for name in pl_module.of_method:
+            part = pl_module.trained[name]
+            copies = 1 + part.target + 2 * (part.learning_rate is not None)
+            numbers += copies * sum(weight.numel() for weight in part.network.weights)  # type: ignore[union-attr]
+        if snapshot is not None and len(snapshot) != numbers:
+            raise UserError(
+                f"callbacks/Trials/snapshot has {len(snapshot)} numbers, this configuration's "
+                f"learner {numbers}; resume with the networks of the run"
+            )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The snapshot ``[P]``, for ``Guard``."""
+        return {} if self._snapshot is None else {"the snapshot": self._snapshot}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts, the incumbent's returns and the snapshot; the networks are the agent's.
+
+        Nothing before the hand-over: that pre-training serves without trials, too.
+        """
+        if self._snapshot is None:
+            return {}
+        return {
+            "returns": list(self._returns),
+            "snapshot": self._snapshot,
+            "alpha": self._alpha,
+            "lost": self._lost,
+            **self.counts,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._returns, self._snapshot = list(state_dict["returns"]), state_dict["snapshot"]
+        self._alpha, self._lost = state_dict["alpha"], state_dict["lost"]
+        self.counts = {name: state_dict[name] for name in self.counts}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the environments."""
+        self._places.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """The same where a run ends in an error: Lightning has no teardown then."""
+        if isinstance(exception, Exception):
+            self._places.close()

@@ -1,0 +1,242 @@
+"""Trials: what is deployed, when the learner is held and put back; and a run goes on exactly."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning import Callback, Trainer
+from tiny import register_toy, tiny_run, write_log
+
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.state import learnt
+from adabc_lightning.callbacks import Trials
+from adabc_lightning.callbacks.places import Places
+from adabc_lightning.callbacks.trials import improvement
+from adabc_lightning.env.policy import load_policy
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
+
+SCHEDULE = Schedule(4, 12, 2, evaluation_every=2)
+"""Trials after environment steps 2, 4, … 12."""
+BETTER, WORSE = [5.0, 7.0], [1.0, 3.0]  # than 2 and 4
+
+
+def script(monkeypatch: pytest.MonkeyPatch, trials: Sequence[list[float]]) -> None:
+    """The returns of the hand-over's trial and of those that follow; evaluations are real."""
+    left, real = list(trials), Places.run
+
+    def run(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+        made = real(self, data, act, episodes, purpose)
+        return (left.pop(0), made[1]) if purpose == "trials" else made
+
+    monkeypatch.setattr(Places, "run", run)
+
+
+class Record(Callback):
+    """The agent after every batch of fine-tuning."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.datamodule.env_steps:
+            state = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+            learner = [tensor.detach().clone() for tensor in learnt(pl_module.agent_state())]
+            self.states.append({"state": state, "learner": learner})
+
+
+def run(
+    folder: Path, trials: Trials, *callbacks: Callback, **options: Any
+) -> tuple[Trainer, OffToOnModule, Any]:
+    """A fitted tiny run with trials."""
+    folder.mkdir(parents=True)
+    log = write_log(folder / "log.hdf5", 3, 2)
+    options = {"schedule": SCHEDULE, **options}
+    trainer, module, data = tiny_run(
+        folder / "run", register_toy(), log, callbacks=[trials, *callbacks], **options
+    )
+    trainer.fit(module, data)
+    return trainer, module, data
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Those of metrics.csv that have a trial."""
+    with open(folder / "run" / "metrics.csv") as file:
+        return [row for row in csv.DictReader(file) if row["trial/candidate"]]
+
+
+def same(state: dict[str, torch.Tensor], one: str, other: str) -> bool:
+    """Whether two parts' networks are equal."""
+    names = [name.removeprefix(f"{one}.") for name in state if name.startswith(f"{one}.net")]
+    assert names
+    return all(torch.equal(state[f"{one}.{name}"], state[f"{other}.{name}"]) for name in names)
+
+
+def test_the_improvement_is_the_mean_of_the_differences_with_its_error() -> None:
+    gain, error = improvement([5.0, 1.0, 6.0], [2.0, 2.0, 2.0])  # differences 3, −1, 4
+    assert gain == 2.0
+    assert error == pytest.approx((7 / 3) ** 0.5)  # s² = (1 + 9 + 4) / 2 = 7, over 3 episodes
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9), st.floats(-1e3, 1e3))
+def test_a_policy_that_is_better_everywhere_by_the_same_is_so_surely(
+    returns: list[float], shift: float
+) -> None:
+    gain, error = improvement([value + shift for value in returns], returns)
+    assert gain == pytest.approx(shift, abs=1e-9)
+    assert error == pytest.approx(0, abs=1e-9)
+
+
+def test_what_wins_is_deployed_and_what_loses_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(
+        monkeypatch,
+        [[2.0, 4.0], BETTER, [6.0, 7.0], [7.0, 4.0], [6.0, 8.0], [4.0, 2.0], [9.0, 9.0]],
+    )
+    record, trials = Record(), Trials(episodes=2, horizon=6, patience=9)
+    _, module, _ = run(tmp_path / "a", trials, record)
+    assert trials.counts["promotions"] == 4  # 5, 7 — 6, 7 — 6, 8 — 9, 9
+    assert trials.counts["holds"] == 1  # 4, 2 against 6, 8; 7, 4 against 6, 7 is within the error
+    assert trials.counts["retreats"] == 0
+    ends = [record.states[step - 1]["state"] for step in (2, 4, 6, 8, 10, 12)]
+    assert [same(end, "incumbent", "candidate") for end in ends] == [
+        True, True, False, True, False, True,
+    ]  # fmt: skip
+    before = record.states[0]["state"]  # of the end of pre-training
+    assert not same(before, "incumbent", "actor")
+    for earlier, later in ((1, 2), (3, 4)):  # not deployed: the incumbent stays what it was
+        names = [name for name in before if name.startswith("incumbent.net")]
+        assert all(torch.equal(ends[earlier][name], ends[later][name]) for name in names)
+    assert module.deployed == "incumbent"
+    assert [row["trial/promotions"] for row in rows(tmp_path / "a")] == [
+        "1.0", "2.0", "2.0", "3.0", "3.0", "4.0",
+    ]  # fmt: skip
+    assert [row["trial/incumbent"] for row in rows(tmp_path / "a")][1:3] == ["6.0", "6.5"]
+
+
+def test_two_lost_trials_in_a_row_put_the_learner_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, [[2.0, 4.0], BETTER, WORSE, WORSE, WORSE, BETTER, WORSE])
+    record, trials = Record(), Trials(episodes=2, horizon=6)
+    run(tmp_path / "a", trials, record)
+    assert trials.counts["retreats"] == 1
+    good, put_back, after = record.states[1], record.states[5], record.states[6]
+    for name, expected in good["state"].items():
+        if name.startswith(("actor", "critics", "incumbent")):  # targets, too
+            assert torch.equal(put_back["state"][name], expected), name
+            moved = name.startswith("incumbent") or not torch.equal(after["state"][name], expected)
+            assert moved or "action" in name, name
+    assert len(good["learner"]) == 2 * 4 * 6  # weights, targets and two moments of two networks
+    for expected, found in zip(good["learner"], put_back["learner"], strict=True):
+        assert torch.equal(found, expected)
+    assert same(put_back["state"], "candidate", "incumbent")
+
+
+def test_alpha_is_held_until_the_next_promotion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, [[2.0, 4.0], BETTER, WORSE, WORSE, [7.0, 5.0], [6.0, 8.0], [6.0, 8.0]])
+    # far, at the end of every episode
+    falling = {"kp": 1.0, "kd": 0.0, "ceiling": 0.8, "initial": 0.4}
+    ends = Schedule(4, 30, 1, evaluation_every=5)  # of the toy, whose episodes have five steps
+    run(tmp_path / "a", Trials(episodes=2, patience=9), schedule=ends, alpha=falling)
+    with open(tmp_path / "a" / "run" / "metrics.csv") as file:
+        alphas = [float(row["control/alpha"]) for row in csv.DictReader(file) if row["eval/return"]]
+    # 0 at the first episode's end, where the trial is won; then half of the way from there to 0.8,
+    # and half of the rest; a tie and episodes change nothing; what is won lets go.
+    assert alphas[-6:] == pytest.approx([0.0, 0.4, 0.6, 0.6, 0.6, 0.0], abs=1e-6)
+
+
+def test_the_candidate_is_an_average_of_the_learner(tmp_path: Path) -> None:
+    """Against a plain loop in double precision, over 100 updates."""
+    horizon, updates = 16, 2
+    trials = Trials(episodes=2, horizon=horizon, patience=9)
+    _, module, _ = run(tmp_path / "a", trials, schedule=Schedule(4, 1, 1))
+    module.double()
+    rng = np.random.default_rng(0)
+    average = [weight.detach().numpy().copy() for weight in module.actor.weights]
+    for candidate, weight in zip(module.candidate.weights, module.actor.weights, strict=True):
+        candidate.copy_(weight.detach())
+    batch = torch.empty(updates, 3)
+    batch.batch_size = batch.shape  # type: ignore[attr-defined]
+    module.online_updates = 0
+    for step in range(50):
+        trials.on_train_batch_start(None, module, batch, step)  # type: ignore[arg-type]
+        made = updates * step
+        rate = 0.0 if step == 0 else min(1.0, updates / min(made, horizon))
+        for mean, weight in zip(average, module.actor.weights, strict=True):
+            mean += rate * (weight.detach().numpy() - mean)
+            with torch.no_grad():
+                weight.add_(torch.from_numpy(rng.standard_normal(weight.shape)))
+        module.online_updates += updates
+        for found, expected in zip(module.candidate.weights, average, strict=True):
+            assert np.abs(found.numpy() - expected).max() < 1e-9
+    moved = max(np.abs(weight.detach().numpy()).max() for weight in module.actor.weights)
+    assert moved > 10
+
+
+def test_the_incumbent_is_what_is_evaluated_kept_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, [[2.0, 4.0], BETTER, *[WORSE] * 5])
+    record = Record()
+    trainer, module, _ = run(tmp_path / "a", Trials(episodes=2, patience=9), record)
+    observation_O = np.array([0.3, -0.2, 0.5], np.float32)
+    expected = module.act(observation_O, "incumbent")
+    assert np.abs(expected - module.act(observation_O)).max() > 1e-4  # the learner is another
+    folder = tmp_path / "a" / "run" / "checkpoints"
+    for name in ("last.ckpt", "best.ckpt"):
+        loaded = load_policy(folder / name)(observation_O)
+        assert loaded == pytest.approx(expected, abs=1e-6)
+    scores = [row["eval/return"] for row in rows(tmp_path / "a")]
+    assert len(set(scores)) == 1  # the same policy from the same starts
+    assert trainer.callbacks[3].history[-1]["eval/return"] == float(scores[-1])  # type: ignore[attr-defined]
+
+
+def test_one_pre_training_serves_with_and_without_trials(tmp_path: Path) -> None:
+    states = []
+    for name, callbacks in (("with", [Trials()]), ("without", [])):
+        folder = tmp_path / name
+        log = write_log(tmp_path / f"{name}.hdf5", 3, 2)
+        options = {"schedule": Schedule(6, 0, 1), "callbacks": callbacks}
+        trainer, module, data = tiny_run(folder, register_toy(), log, **options)
+        trainer.fit(module, data)
+        states.append(module.state_dict())
+    for name, expected in states[1].items():
+        assert torch.equal(states[0][name], expected)
+    for start, trials in (("without", [Trials(episodes=2)]), ("with", [])):
+        options = {"schedule": Schedule(6, 4, 1, evaluation_every=2), "callbacks": trials}
+        log = tmp_path / f"{start}.hdf5"
+        trainer, module, data = tiny_run(tmp_path / f"{start}2", register_toy(), log, **options)
+        path = tmp_path / start / "checkpoints" / "pretrained.ckpt"
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        assert module.deployed == ("incumbent" if trials else "actor")
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    for options in ({"episodes": 1}, {"horizon": 0}, {"alpha_rise": 1.5}, {"patience": 0}):
+        (name,) = options
+        with pytest.raises(UserError, match=f"Trials.{name} is"):
+            Trials(**options)  # type: ignore[arg-type]
+    run(tmp_path / "a", Trials(episodes=2))
+    last = tmp_path / "a" / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["callbacks"]["Trials"]["snapshot"] = torch.zeros(3)
+    torch.save(content, tmp_path / "short.ckpt")
+    longer = Schedule(4, 14, 2, evaluation_every=2)
+    again = Trials(episodes=2)
+    log = tmp_path / "a" / "log.hdf5"
+    trainer, module, data = tiny_run(
+        tmp_path / "b", register_toy(), log, schedule=longer, callbacks=[again]
+    )
+    with pytest.raises(UserError, match=r"snapshot has 3 numbers, this configuration's learner"):
+        trainer.fit(module, data, ckpt_path=tmp_path / "short.ckpt", weights_only=True)
