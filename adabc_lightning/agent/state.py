@@ -91,6 +91,15 @@ class UpdateOptions:
     average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
     """Means over several processes (:meth:`adabc_lightning.run.ranks.Ranks.average`)."""
 
+    @property
+    def limit_A(self) -> Tensor:
+        """What actions around the middle of their range are divided by: half of it, ``[A]``.
+
+        Infinite where an action is fixed, so that it is 0 in action limits.
+        """
+        half_A = (self.action_high - self.action_low) / 2
+        return half_A if self.free_actions is None else half_A.where(half_A > 0, torch.inf)
+
 
 def tensors(state: Any) -> list[Tensor]:
     """All tensors of an :data:`AgentState` or a part of it, of any shape ``[*]``, in order."""

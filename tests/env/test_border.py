@@ -174,6 +174,24 @@ def test_awac_with_fixed_actions(tmp_path: Path) -> None:
     assert not torch.equal(before[:1], after[:1])
 
 
+@pytest.mark.parametrize("name", ["IQL", "CQL", "SPOT", "ReBRAC", "RLPD"])
+def test_other_methods_with_fixed_actions(tmp_path: Path, name: str) -> None:
+    import h5py
+
+    from adabc_lightning.agent import methods
+
+    log = write_log(tmp_path / "log.hdf5", 3, 3, linked=True)
+    with h5py.File(log, "r+") as file:
+        file["actions"][:] = np.clip(file["actions"][:], Fixed.low, Fixed.high)
+    given = {"vae_updates": 2} if name == "SPOT" else {}
+    model = {"method": getattr(methods, name)(**given), "policy_delay": 1}
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register(Fixed), log, schedule=Schedule(4, 4, 1, 4), model=model
+    )
+    trainer.fit(module, data)
+    assert all(weight.isfinite().all() for weight in module.state_dict().values())
+
+
 def test_a_robot_s_action_may_be_fixed() -> None:
     space = Space(1, (-0.1, 0.1), (0.3, 0.1))
     check_space(space, "here")

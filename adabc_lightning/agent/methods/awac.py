@@ -104,10 +104,9 @@ class AWAC(Method):
             value_B = options.target_rule(q_values(observation_BO, sampled_BA, weights, norm))
             q_B = options.target_rule(q_values(observation_BO, action_BA, weights, norm))
         mean_BA = policy(observation_BO, actor.weights[:-1], low, high)
-        half_A, middle_A = (high - low) / 2, (high + low) / 2
+        limit_A, middle_A = options.limit_A, (high + low) / 2
         # An action that is fixed has the likelihood 1, whatever it is.
-        free_A = half_A > 0
-        limit_A = torch.where(free_A, half_A, torch.inf)
+        free_A = high > low
         log_std_A = torch.where(free_A, actor.weights[-1].clamp(*_LOG_STD_RANGE), _LIKELIHOOD_1)
         # In action limits, so that the likelihood does not depend on the action's unit.
         log_prob_B = gaussian_log_prob(

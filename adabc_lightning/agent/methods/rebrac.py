@@ -107,8 +107,8 @@ class ReBRAC(Method):
             next_action_BA = smoothed(
                 policy(next_observation_BO, actor.target, low, high), draws, self, options
             )
-            half_A = (high - low) / 2
-            distance_B = squared_distance(next_action_BA / half_A, batch["next_action"] / half_A)
+            limit_A = options.limit_A
+            distance_B = squared_distance(next_action_BA / limit_A, batch["next_action"] / limit_A)
             weight = dials["critic_weight"].unsqueeze(-1)  # of each replica, where there are some
             penalty_B = weight * batch["next_action_known"] * distance_B
             drawn = members(critics.target, draws["subset"])
@@ -140,8 +140,8 @@ class ReBRAC(Method):
         policy_action_BA = policy(observation_BO, actor.weights, low, high)
         weights = frozen(critics.weights)
         q_B = minimum(q_values(observation_BO, policy_action_BA, weights, options.critic_norm))
-        half_A = (high - low) / 2
-        distance_B = squared_distance(policy_action_BA / half_A, action_BA / half_A)
+        limit_A = options.limit_A
+        distance_B = squared_distance(policy_action_BA / limit_A, action_BA / limit_A)
         loss = penalised_actor_loss(q_B, mean_size(q_B, options), distance_B, dials["actor_weight"])
         metrics = {
             "loss/actor": loss.detach(),

@@ -136,8 +136,8 @@ class SPOT(Method):
     ) -> Metrics:
         """Moves the VAE towards the data's actions."""
         vae = state["vae"]
-        half_A = (options.action_high - options.action_low) / 2
-        unit_BA = (batch["action"] - (options.action_high + options.action_low) / 2) / half_A
+        middle_A = (options.action_high + options.action_low) / 2
+        unit_BA = (batch["action"] - middle_A) / options.limit_A
         loss = action_penalty(
             batch["observation"], unit_BA, draws["latent_noise"], vae.weights, self.vae_beta
         ).mean(-1)
