@@ -9,7 +9,8 @@ from paths import REPOSITORY
 README, CONTRIBUTING = REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((REPOSITORY / "docs").glob("*.md"))]
 # a file is named by its path from here, from the package, or as one of the examples
-PLACES = [REPOSITORY, REPOSITORY / "adabc_lightning", REPOSITORY / "examples"]
+EXAMPLES = REPOSITORY / "examples"
+PLACES = [REPOSITORY, REPOSITORY / "adabc_lightning", EXAMPLES, *EXAMPLES.glob("*/")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
