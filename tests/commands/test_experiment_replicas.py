@@ -15,8 +15,11 @@ from test_experiment import TOY, toy_experiment
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import Checkpointing
 from adabc_lightning.commands.experiment import command
-from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.declaration import read
+from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.runner import prepare
+from adabc_lightning.commands.experiment.store import Store
+from adabc_lightning.commands.experiment.trial import Trial, _place
 from adabc_lightning.commands.report.runs import find_runs, panels
 
 CELL = """
@@ -182,7 +185,7 @@ def test_a_config_that_has_changed_since(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever cannot be replicated runs singly; of one seed there is nothing to replicate."""
 
-    def plan(words: str) -> list[str]:
+    def planned(words: str) -> list[str]:
         assert main(["experiment", *shlex.split(words), "--replicas", "--dry-run"]) == 0
         *commands, _ = capsys.readouterr().out.splitlines()
         return [
@@ -197,9 +200,26 @@ def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
         "  a: {options: {alpha.kp: 0}}\n  two: {options: {trainer.devices: 2}}\n"
     )
     Path("robot.yaml").write_text(TOY.replace("InvertedPendulum-v5", "log:folder"))
-    assert plan("e --out o") == [
+    assert planned("e --out o") == [
         *("o/toy/a/seeds 2", "o/toy/two/seed0 1", "o/toy/two/seed1 1"),
         *("o/robot/a/seed0 1", "o/robot/a/seed1 1", "o/robot/two/seed0 1", "o/robot/two/seed1 1"),
     ]
-    assert plan("pair --out o --seeds 1") == ["o/toy/adaptive/seed0 1"]
-    assert plan("pair --out o --seeds 3") == ["o/toy/adaptive/seeds 3"]
+    assert planned("pair --out o --seeds 1") == ["o/toy/adaptive/seed0 1"]
+    assert planned("pair --out o --seeds 3") == ["o/toy/adaptive/seeds 3"]
+
+
+def test_a_worker_without_the_folder_fetches_what_it_starts_from(tmp_path: Path) -> None:
+    """Of the pre-training of all the one checkpoint, and nothing of each replica's."""
+    pytest.importorskip("fsspec")
+    url, out = f"file://{tmp_path}/store", Path("all")
+    pretraining, run = plan(read(Path("pair.yaml"), defaults()), Choice(out, replicas=True))
+    name = pretraining.folder.relative_to(out).as_posix()
+    Store(url).push(pretraining.folder, name)
+    trial = Trial(run, out, "", Path.cwd(), {}, url, "")
+    with _place(trial) as (job, _):
+        assert job.needs is not None
+        found = [p.relative_to(job.needs.folder) for p in job.needs.folder.rglob("*.ckpt")]
+        assert found == [Path("checkpoints/pretrained.ckpt")]
+        assert str(job.needs.folder / found[0]) in job.words
+        assert list(job.records) == [job.folder / f"replica_{seed}" for seed in (0, 1)]
+        assert not job.folder.is_relative_to(out)
