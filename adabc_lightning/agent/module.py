@@ -51,6 +51,13 @@ class Timeline(Protocol):
         """Drawn so far plus those that are left."""
 
 
+def _delays(method: Method) -> bool:
+    """Whether ``model.policy_delay`` changes anything."""
+    moves, phases = method.moves, (False, True)
+    differs = any(moves(1, 2, 2, online) != moves(1, 2, 1, online) for online in phases)
+    return differs and type(method).delayed is not Method.delayed
+
+
 @declared("model")
 class OffToOnModule(Parts):
     """One agent: what its method states, as Lightning trains it.
@@ -144,10 +151,10 @@ class OffToOnModule(Parts):
                     f"default method; model.method is {type(method).__name__}, give it its own keys"
                 )
         self.method = method or TD3BC(target_noise, target_noise_clip, normalizer)
-        if policy_delay != 1 and type(self.method).delayed is Method.delayed:
+        if policy_delay != 1 and not _delays(self.method):
             raise UserError(
                 f"model.policy_delay is {policy_delay}, but of model.method "
-                f"{type(self.method).__name__} every step is made in every update; set it to 1"
+                f"{type(self.method).__name__} no step waits for it; set it to 1"
             )
         check_target_rule(target_rule, subset_size, num_critics)
         self.spec = spec

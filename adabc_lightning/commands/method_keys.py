@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.run.config_files import load, with_ancestors
 
 _OURS = "adabc_lightning."
 OVERLAYS = "method"
@@ -15,16 +17,24 @@ OVERLAYS = "method"
 
 
 def check_one_method(files: Iterable[Path]) -> None:
-    """Refuses two overlays that each choose a method: the second would leave half of the first.
+    """Refuses two files that each choose a method: the second would leave half of the first.
 
+    An overlay does, and whatever names a class; a file that inherits one goes on with it.
+
+    Args:
+        files: all that are applied, what they inherit included.
     Raises: UserError: there are two.
     """
-    chosen = dict.fromkeys(path.stem for path in files if path.parent.name == OVERLAYS)
-    if len(chosen) > 1:
-        first, second, *_ = chosen
+    chosen = [p for p in files if p.parent.name == OVERLAYS or class_of(load(p))]
+    families = {path: {file.resolve() for file in with_ancestors(path)} for path in chosen}
+    for first, second in combinations(chosen, 2):
+        if first.resolve() in families[second] or second.resolve() in families[first]:
+            continue
+        one, other = (
+            f"{OVERLAYS}/{p.stem}" if p.parent.name == OVERLAYS else p for p in (first, second)
+        )
         raise UserError(
-            f"--config {OVERLAYS}/{first} and --config {OVERLAYS}/{second} each choose a method; "
-            "give one of them"
+            f"--config {one} and --config {other} each choose a method; give one of them"
         )
 
 

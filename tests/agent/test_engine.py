@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
 from adabc_lightning.agent.method import Method
@@ -198,6 +199,40 @@ def train_on_gpu(agent: Standalone) -> list[Tensor]:
     step = agent.training_step
     agent.training_step = lambda batch, index: step(batch.cuda(), index)  # type: ignore[method-assign]
     return train(agent)
+
+
+class Capturable(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot hold: a wait for the host, a shape that depends on values,
+    a copy from the host, a random number of its own.
+    """
+
+    NEVER = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
+    NEVER += ("unique_dim", "lift_fresh", "repeat_interleave", "rand", "randn", "randint")
+    NEVER += ("randperm", "normal_", "uniform_", "bernoulli", "bernoulli_", "multinomial")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.NEVER, name
+        if name in ("index", "index_put", "index_put_"):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), name
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_in_an_update_needs_the_host(method: Method | None, online: bool) -> None:
+    """Where there is no GPU this is what can be said of its CUDA graph."""
+    agent = Standalone(Eager(), method)
+    agent.online = online
+    layout, made = Layout(5, 2, tuple(agent.method.columns)), []
+    work = agent.work(layout.unpack(torch.zeros(5, 8, layout.width)).double(), agent.agent_state())
+    draws = {k: v.double() if v.is_floating_point() else v for k, v in work.draws.items()}
+    for moves in (work.moves, (None,) * 5):  # and what prepares
+        with Capturable():
+            Eager()(work._replace(moves=moves, draws=draws), lambda *metric: made.append(metric))
+    assert made
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), Capturable():
+        float(draws["subset"][0, 0])
 
 
 def test_short_runs_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

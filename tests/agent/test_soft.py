@@ -12,6 +12,7 @@ from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import CQL, RLPD, SAC, WSRL, CalQL
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.errors import UserError
 
 N, M, B, O, A = 4, 2, 5, 3, 2  # noqa: E741
 HIDDEN = (7, 6)
@@ -109,6 +110,16 @@ CASES = [
     (WSRL(weight=2.0, samples=3, actor_learning_rate=ACTOR_LR), True, False),
     (WSRL(weight=2.0, samples=3, actor_learning_rate=ACTOR_LR), True, True),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [CQL(), CalQL(), WSRL()])
+def test_a_delay_that_nothing_waits_for_is_refused(method: Method) -> None:
+    spec = EnvironmentSpec("Test-v0", O, LOW, HIGH, None)
+    with pytest.raises(
+        UserError, match=r"policy_delay is 2, but of model\.method \w+ no step waits"
+    ):
+        OffToOnModule(spec, policy_delay=2, method=method)
+    assert OffToOnModule(spec, policy_delay=2, method=RLPD()).policy_delay == 2  # in pre-training
 
 
 @pytest.mark.parametrize(("method", "norm", "online"), CASES)

@@ -12,11 +12,14 @@ from paths import REPOSITORY
 from tiny import shapes, write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.commands.method_keys import check_one_method
 from adabc_lightning.data.datasets import packaged_datasets
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import (
     merged,
     packaged_configs,
     packaged_folder,
+    resolve,
     with_ancestors,
 )
 
@@ -79,6 +82,47 @@ def test_every_packaged_config_runs(
     status = main(["fit", "--config", name, *TINY, *extra])
     assert status == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+MINE = "{model: {method: {class_path: adabc_lightning.agent.methods.IQL}}}"
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "two"),
+    [
+        ({"a": "{inherit: [hopper, method/iql]}"}, ["a"], None),
+        ({"a": "{inherit: [hopper, method/iql]}"}, ["a", "method/iql"], None),
+        ({"a": "{inherit: [hopper, method/iql]}", "b": "{inherit: a}"}, ["b"], None),
+        ({"a": "{inherit: method/iql, " + MINE[1:]}, ["hopper", "a"], None),
+        ({"a": "{inherit: [method/iql, method/cql]}"}, ["a"], "method/iql and --config method/cql"),
+        ({"a": "{inherit: method/iql}"}, ["a", "method/cql"], "method/iql and --config method/cql"),
+        (
+            {"a": "{inherit: method/iql}"},
+            ["a", "method/td3_bc"],
+            "method/iql and --config method/td3",
+        ),
+        ({"a": MINE}, ["method/cql", "a"], "method/cql and --config a.yaml"),
+        ({"a": MINE}, ["a", "method/td3_bc"], "a.yaml and --config method/td3_bc"),
+        ({"a": MINE, "b": MINE}, ["a", "b"], "a.yaml and --config b.yaml"),
+    ],
+)
+def test_two_methods_at_once_are_seen_wherever_they_hide(
+    files: dict[str, str],
+    names: list[str],
+    two: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in files.items():
+        Path(f"{name}.yaml").write_text(content)
+    found, _ = resolve("fit", [word for name in names for word in ("--config", name)])
+    if two is None:
+        check_one_method(found)
+        return
+    with pytest.raises(UserError) as caught:
+        check_one_method(found)
+    assert two in str(caught.value).replace(f"{tmp_path}/", "")
 
 
 @pytest.mark.usefixtures("as_a_user")
