@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 
+TRIALS = {"promotions": "let go", "holds": "held", "retreats": "went back"}
+
+
+def trials(latest: dict[str, float]) -> list[str]:
+    """How often a method that tries its policies out has decided what, so far; none of others.
+
+    Args:
+        latest: newest values by their columns of ``metrics.csv``.
+    """
+    counts = {word: latest.get(f"trial/{name}") for name, word in TRIALS.items()}
+    known = [f"{word} {count:.0f}" for word, count in counts.items() if count is not None]
+    return [", ".join(known)] if known else []
+
+
 class Progress(ProgressBar):
     """tqdm on a terminal; elsewhere one line per evaluation, so that log files stay readable."""
 
@@ -62,7 +76,7 @@ class Progress(ProgressBar):
                 if "eval/return" in latest:
                     parts.append(f"return {latest['eval/return']:.1f}")
                 parts.append(f"alpha {pl_module.alpha.item():.3f}")
-                print("  ".join(parts), file=sys.stderr, flush=True)
+                print("  ".join([*parts, *trials(latest)]), file=sys.stderr, flush=True)
             return
         if phase != self._phase:
             self._close()
@@ -75,8 +89,8 @@ class Progress(ProgressBar):
         if evaluated or data.finished_episodes or not self._bar.postfix:
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
-            text = f"score {shown}, α {pl_module.alpha.item():.3f}"
-            self._bar.set_postfix_str(text, refresh=False)
+            parts = [f"score {shown}, α {pl_module.alpha.item():.3f}", *trials(latest)]
+            self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

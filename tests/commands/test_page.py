@@ -263,6 +263,20 @@ def test_a_column_of_a_later_version_has_a_chart(tmp_path: Path) -> None:
     assert [line["name"] for line in disagreement["lines"]] == ["data", "fresh states"]
 
 
+def test_when_a_method_held_went_back_and_let_go(tmp_path: Path) -> None:
+    """At the evaluations themselves, as a method that tries its policies out records it."""
+    folder = write_run(tmp_path / "a0")
+    lines = ["gradient_updates,env_steps,eval/return,eval/score,trial/promotions,trial/holds"]
+    lines += ["30,0,300,10,,", "35,5,,,,", "40,10,300,10,1,0", "45,15,,,,", "50,20,300,10,1,1"]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    made = section(panels(find_runs([folder])[0])[0], 2)
+    (chart,) = [chart for chart in made["charts"] if chart["title"] == "What trials decided"]
+    assert [line["name"] for line in chart["lines"]] == ["let go", "held"]
+    counts = [line["curves"][0]["steps"] for line in chart["lines"]]
+    assert [made["grids"][0][count["g"]] for count in counts] == [[0, 10, 20]] * 2
+    assert [count["m"] for count in counts] == [[None, 1, 1], [None, 0, 1]]
+
+
 def test_the_page_of_a_fit_imports_no_plotting(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", steps=0)
     script = (

@@ -13,7 +13,7 @@ EVALUATIONS = 400  # points of a learning curve at most
 VALUES = 120_000  # of all other curves of a page together, roughly
 Q_GAP = "q/policy − q/mean"  # in no file: made of two columns
 OFFLINE, STEPS, EPISODES = "offline", "steps", "episodes"
-AT_EVALUATIONS = ("eval/", "diagnostics/")  # exact points; the others are traces
+AT_EVALUATIONS = ("eval/", "diagnostics/", "trial/")  # exact points; the others are traces
 COUNTERS = {OFFLINE: "gradient_updates", STEPS: "env_steps", EPISODES: "online/episodes"}
 
 
@@ -45,6 +45,18 @@ CHARTS = (
         "change of α after the newest episode",
     ),
     Chart("Average return", ("control/return_average",), note="the controller's R_avg, a fraction"),
+    Chart(
+        "Trials",
+        ("trial/candidate", "trial/incumbent"),
+        ("candidate", "incumbent"),
+        "mean return from the same starts, before an evaluation",
+    ),
+    Chart(
+        "What trials decided",
+        ("trial/promotions", "trial/holds", "trial/retreats"),
+        ("let go", "held", "went back"),
+        "how often so far",
+    ),
     Chart("Training return", ("online/episode_return",), note="with exploration noise"),
     Chart("Q", ("q/policy", "q/mean"), ("policy's actions", "data's actions")),
     Chart("Q gap", (Q_GAP,), note="Q of the policy's actions minus Q of the data's"),
