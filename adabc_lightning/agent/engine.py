@@ -81,9 +81,10 @@ class Eager:
     def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
         """Some of the G updates of ``work``."""
         update, delayed, prepare = self._steps(work.method)
+        batches = work.batch.unbind(0)  # in half the time of one by one
         for g in which:
             draws = {name: drawn[g] for name, drawn in work.draws.items()}
-            arguments = work.state, work.batch[g], draws, work.dials, work.options
+            arguments = work.state, batches[g], draws, work.dials, work.options
             moves = work.moves[g]
             metrics = prepare(*arguments) if moves is None else update(*arguments)
             if moves and work.method.gathers:

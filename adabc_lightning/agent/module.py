@@ -202,6 +202,7 @@ class OffToOnModule(Parts):
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
+        self._options: UpdateOptions | None = None
         self._ranks = Ranks()
         self.gradient_updates = 0
         self.generator = torch_generator(seed, "updates")
@@ -293,7 +294,7 @@ class OffToOnModule(Parts):
     @property
     def dials(self) -> Dials:
         """The live scalars that updates read."""
-        return {name: self.get_buffer(name) for name in ("alpha", *self.method.turn(None))}
+        return {name: getattr(self, name) for name in ("alpha", *self.method.turn(None))}
 
     def hand_over(self) -> None:
         """From now on it learns from its environment as well."""
@@ -347,16 +348,22 @@ class OffToOnModule(Parts):
             batch,
             self._draw(num_updates, batch_size),
             self.dials,
-            UpdateOptions(
+            self._update_options(),
+            self._moves(num_updates),
+        )
+
+    def _update_options(self) -> UpdateOptions:
+        options = self._options
+        if options is None or options.online != self.online:
+            options = self._options = UpdateOptions(
                 **self._constants,  # type: ignore[arg-type]
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
                 free_actions=self._free_actions,
                 online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
-            ),
-            self._moves(num_updates),
-        )
+            )
+        return options
 
     def _moves(self, count: int) -> tuple[bool | None, ...]:
         """What follows each of the next updates; see :attr:`Work.moves`."""
@@ -452,7 +459,8 @@ class OffToOnModule(Parts):
         known = before and before["device"] == self.device.type and before["name"]
         self._engine = make_engine(name, self.device, data.schedule.total_updates, known or None)
         self._engine_made = True
-        self._state = None  # the optimisers' may be those of a checkpoint now
+        # The optimisers' may be those of a checkpoint now, and the device is known.
+        self._state = self._options = None
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)

@@ -2,13 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchrl.data import Storage
 
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import Origin
@@ -223,7 +222,7 @@ class ShareSampler(UniformSampler):
         """Another one like it, for draws of its own."""
         return ShareSampler(self.rows, self.shares)
 
-    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+    def sample(self, storage: Sized, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Indices ``[batch_size]``."""
         draw_2B = torch.rand((2, batch_size), generator=self._rng, dtype=torch.float64)
         part_B = torch.searchsorted(self._ends, draw_2B[0], right=True)

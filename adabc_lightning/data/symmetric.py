@@ -47,7 +47,7 @@ class SymmetricRing(ReplayRing):
             return super().sample(updates, batch_size)
         share = round(self.fraction * batch_size)
         index = torch.randint(len(self.offline), (updates, share), generator=self.generator)
-        online = self._buffer.sample(updates * (batch_size - share))
+        online, _ = self._drawn(updates * (batch_size - share))
         rows = [self.offline[index], online.view(updates, -1, self.layout.width)]
         return self.layout.unpack(torch.cat(rows, 1))
 

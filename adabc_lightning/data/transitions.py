@@ -60,17 +60,21 @@ class Layout:
             behind += self._size(name)
         return columns
 
-    def unpack(self, rows: Tensor) -> TensorDict:
+    def unpack(self, rows: Tensor, index: Tensor | None = None) -> TensorDict:
         """Named views of packed rows, no copy.
 
         Args:
             rows: ``[..., width]`` float32.
+            index: ``[...]``, where they lie; None where nobody asks.
         Returns: TensorDict of batch size ``[...]`` with ``observation [..., O]``, ``action
             [..., A]``, ``reward``, ``next_observation [..., O]``, ``terminated`` (1.0 for a
             true terminal, never for a time limit) and ``online`` (1.0 for rows collected
             during fine-tuning), scalars as ``[...]``; with ``next_action`` in ``extras``
             ``next_action [..., A]``, the action that followed, and ``next_action_known`` (0.0 where
-            none is known: at the end of an episode, and until it has been taken).
+            none is known: at the end of an episode, and until it has been taken); and ``index``,
+            if it was given.
         """
         fields = {name: rows[..., column] for name, column in self.columns.items()}
+        if index is not None:
+            fields["index"] = index
         return TensorDict(fields, batch_size=rows.shape[:-1])
