@@ -65,6 +65,7 @@ def test_the_overlays_say_that_they_are() -> None:
         "quick.yaml",
         "small.yaml",
         "mid.yaml",
+        "compiled.yaml",
         "small_adroit.yaml",
         "adroit.yaml",
     }
