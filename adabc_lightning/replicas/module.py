@@ -54,6 +54,11 @@ class ReplicasModule(LightningModule):
             optimizers += replica.optimizers
         return optimizers
 
+    def on_fit_start(self) -> None:
+        """See :meth:`OffToOnModule.on_fit_start`."""
+        for replica in self._group.each():
+            replica.lightning_module.on_fit_start()
+
     def on_train_start(self) -> None:
         """Makes one update of all, on the run's engine."""
         modules = []

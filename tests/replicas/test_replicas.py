@@ -134,6 +134,18 @@ def test_rows_of_all_are_gathered(tmp_path: Path) -> None:
     assert len({row.split(",", 1)[1] for row in rows}) == len(rows)
 
 
+@pytest.mark.parametrize("precision", ["medium", "highest"])
+def test_all_set_the_precision_of_their_matrix_products(precision: str, tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision()
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    try:
+        trainer, group = group_of(tmp_path, log, model={"matmul_precision": precision})
+        trainer.fit(group.module, group.data)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def state_of(group: Replicas) -> list[dict[str, Any]]:
     """What each replica's checkpoint would hold, clock times aside, and its rows."""
     states = []
