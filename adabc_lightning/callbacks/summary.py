@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.trials import Trials
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -134,6 +135,9 @@ class Summary(Callback):
             "versions": versions(),
             "warnings": _warnings(trainer),
         }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Trials):
+                summary["trials"] = dict(callback.counts)
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 

@@ -1,8 +1,7 @@
 """Deploys what has proved itself: a trial before every evaluation, and the way back."""
 
 import copy
-import math
-from collections.abc import Sequence
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from pydantic import Field
 from torch import Tensor
+from tqdm import tqdm
 
+from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import learnt
@@ -25,19 +26,6 @@ from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-
-def improvement(candidate: Sequence[float], incumbent: Sequence[float]) -> tuple[float, float]:
-    """By how much one policy is better than another from the same starts, and how sure that is.
-
-    Args:
-        candidate, incumbent: raw returns of E episodes each, the same starts in the same order.
-    Returns: mean of the E differences, and its standard error; infinite for one episode.
-    """
-    difference_E = np.subtract(candidate, incumbent)
-    count = len(difference_E)
-    error = difference_E.std(ddof=1) / math.sqrt(count) if count > 1 else math.inf
-    return float(difference_E.mean()), float(error)
 
 
 class SavedTrials(Saved):
@@ -161,7 +149,7 @@ class Trials(Callback):
         self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
     ) -> None:
         """The trial."""
-        if not agent.online:
+        if not data.env_steps:
             return
         returns = self._try(data, agent)
         gain, error = improvement(returns, self._returns)
@@ -186,6 +174,14 @@ class Trials(Callback):
             if self._lost == self.patience:
                 self._retreat(agent)
                 self.counts["retreats"] += 1
+                if trainer.is_global_zero:
+                    tqdm.write(
+                        f"environment step {data.env_steps:,}: the candidate returns "
+                        f"{np.mean(returns):,.0f} where the deployed policy returns "
+                        f"{np.mean(self._returns):,.0f}; the learner goes back to when that was "
+                        f"deployed, α is held at {agent.alpha.item():.3f}",
+                        file=sys.stderr,
+                    )
         counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
         record(trainer, measured | counted)
 

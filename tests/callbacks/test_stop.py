@@ -13,7 +13,7 @@ from test_interruption import RUN, assert_same
 from tiny import tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.callbacks import alpha, evaluation
+from adabc_lightning.callbacks import alpha, places
 from adabc_lightning.env import make
 from adabc_lightning.run.schedule import Schedule
 
@@ -65,7 +65,7 @@ def test_the_evaluation_is_made_by_the_resumed_run(
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "evaluate", signalled(at))
+        patch.setattr(places, "evaluate", signalled(at))
         with pytest.raises(SystemExit) as stopped:
             main([*RUN, *words(folder, uncut[1])])
     assert stopped.value.code == 130
@@ -86,6 +86,22 @@ def test_the_evaluation_is_made_by_the_resumed_run(
     assert "interrupted" not in last["Evaluation"]
     assert last["Metrics"] == whole["Metrics"]
     assert last["Evaluation"]["history"] == whole["Evaluation"]["history"]
+
+
+def test_a_trial_that_was_cut_is_made_anew(
+    uncut: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial at the hand-over, one of fine-tuning and the evaluation after it."""
+    run = [word.replace("redq_adaptive_bc", "steady") for word in RUN]
+    assert main([*run, *words(tmp_path / "uncut", uncut[1])]) == 0
+    for at in (3, 4, 5):
+        folder = tmp_path / f"run{at}"
+        with monkeypatch.context() as patch:
+            patch.setattr(places, "evaluate", signalled(at))
+            with pytest.raises(SystemExit):
+                main([*run, *words(folder, uncut[1])])
+        assert main(["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]) == 0
+        assert_same(folder, tmp_path / "uncut")
 
 
 def test_at_the_hand_over_what_is_saved_is_what_was_before(

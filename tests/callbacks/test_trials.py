@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from lightning import Callback, Trainer
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.state import learnt
 from adabc_lightning.callbacks import Trials
 from adabc_lightning.callbacks.places import Places
-from adabc_lightning.callbacks.trials import improvement
 from adabc_lightning.env.policy import load_policy
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule

@@ -21,7 +21,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.agent.losses import minimum_of_group_means
 from adabc_lightning.agent.methods import AWAC, IQL, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.callbacks import BalancedReplay, Checkpointing
+from adabc_lightning.callbacks import BalancedReplay, Checkpointing, Trials
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import EnvironmentFailure, UserError
@@ -120,6 +120,29 @@ def test_each_equals_a_single_run(model: dict[str, Any], exact: bool, tmp_path: 
         )
 
 
+def test_each_has_trials_of_its_own(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trials = lambda: [Trials(episodes=2, horizon=10)]  # noqa: E731
+    trainer, group = group_of(tmp_path / "group", log, trials)
+    trainer.fit(group.module, group.data)
+    for replica in group.replicas:
+        (alone,) = trials()
+        single, module, data = tiny_run(
+            tmp_path / f"single{replica.index}",
+            register_toy(),
+            log,
+            schedule=SCHEDULE,
+            seed=replica.index,
+            callbacks=[alone],
+        )
+        single.fit(module, data)
+        (own,) = (callback for callback in replica.callbacks if isinstance(callback, Trials))
+        assert own.counts == alone.counts
+        ours = replica.lightning_module.state_dict()
+        for name, expected in module.state_dict().items():
+            torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_rows_of_all_are_gathered(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, group = group_of(tmp_path, log)
@@ -162,7 +185,15 @@ def state_of(group: Replicas) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("kind", "batches"),
-    [("plain", 2), ("plain", 4), ("plain", 5), ("plain", 12), ("balanced", 12), ("compiled", 12)],
+    [
+        ("plain", 2),
+        ("plain", 4),
+        ("plain", 5),
+        ("plain", 12),
+        ("balanced", 12),
+        ("trials", 12),
+        ("compiled", 12),
+    ],
 )
 def test_resumes_bit_for_bit(kind: str, batches: int, tmp_path: Path) -> None:
     options: dict[str, Any] = {"env_id": "InvertedPendulum-v5"}
@@ -170,6 +201,8 @@ def test_resumes_bit_for_bit(kind: str, batches: int, tmp_path: Path) -> None:
     if kind == "balanced":
         options["data"] = {"replay_capacity": None}
         callbacks = lambda: [BalancedReplay(balanced_steps=20, batch_size=8, hidden_sizes=(8,))]  # noqa: E731
+    if kind == "trials":
+        callbacks = lambda: [Trials(episodes=2, horizon=10)]  # noqa: E731
     if kind == "compiled":
         options["model"] = {"engine": "compiled"}
     log = write_log(tmp_path / "log.hdf5", 4, 1)

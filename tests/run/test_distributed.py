@@ -41,7 +41,8 @@ from adabc_lightning.run.schedule import Schedule
 
 TESTS = REPOSITORY / "tests"
 RUN = shlex.split(
-    "fit --data.env_id InvertedPendulum-v5 --schedule.offline_updates 10 --data.batch_size 8"
+    "fit --config method/steady"
+    " --data.env_id InvertedPendulum-v5 --schedule.offline_updates 10 --data.batch_size 8"
     " --schedule.online_env_steps 40 --schedule.updates_per_env_step 2 --schedule.offline_chunk 5"
     " --schedule.evaluation_every 10 --data.replay_capacity 60 --data.reference_min 0"
     " --data.reference_max 10 --downsampling.minimum 10 --downsampling.keep 0.45"
@@ -123,6 +124,7 @@ def test_the_ranks_have_the_same_weights_and_rows_of_their_own(uncut: tuple[Path
     (line,) = told(said)  # the other rank says nothing
     assert line.startswith(f"{folder.parent.parent}") or "InvertedPendulum-v5, on cpu × 2" in line
     saved = load(folder)
+    assert saved["callbacks"]["Trials"]["promotions"] > 0  # as one: incumbents are weights, too
     assert saved["agent"]["gradient_updates"] == 10 + 40 * 2
     data = saved["ReplayDataModule"]
     parts = [data, *data["ranks"]]
