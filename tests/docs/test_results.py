@@ -1,7 +1,8 @@
 """Tables of the results pages, computed once more from the committed runs.
 
 A comment before a table says where its rows come from: ``<!-- variants: FOLDER -->``, a row per
-variant of an experiment, or ``<!-- seeds: FOLDER FOLDER ... -->``, a row per run and their mean.
+variant of an experiment; ``<!-- seeds: FOLDER FOLDER ... -->``, a row per run and their mean; or
+``<!-- tasks: FOLDER FOLDER ... -->``, the mean of fine-tuning of each variant (rows) on each task.
 Nothing of the package is used here: the numbers come from ``metrics.csv`` alone.
 """
 
@@ -16,7 +17,7 @@ from paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.glob("results*.md"))
-TABLE = re.compile(r"<!-- (variants|seeds): (.+?) -->\n\n((?:\|.*\n)+)")
+TABLE = re.compile(r"<!-- (variants|seeds|tasks): (.+?) -->\n\n((?:\|.*\n)+)")
 NOT_MEASURED_BY_METRICS = ("minutes", "G", "updates")
 
 
@@ -78,6 +79,16 @@ def cells(line: str) -> list[str]:
     return [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
 
 
+def on_task(folders: list[Path], task: str, label: str) -> list[Path]:
+    """Folders of a variant's runs on one task."""
+    return [
+        run
+        for folder in folders
+        for run in variants(folder).get(label, [])
+        if json.loads((run / "experiment.json").read_text(encoding="utf-8"))["task"] == task
+    ]
+
+
 def variants(folder: Path) -> dict[str, list[Path]]:
     """Folders of the runs of every variant, in the order of the seeds."""
     found: dict[str, list[Path]] = {}
@@ -98,7 +109,8 @@ def test_every_table_of_scores_says_where_it_comes_from() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         headings = re.findall(r"^\|.*(?:pre-training|final|best).*\|\n\|[ -]+\|", text, re.M)
-        assert len(headings) == len(TABLE.findall(text)), page.name
+        marked = [kind for kind, _, _ in TABLE.findall(text) if kind != "tasks"]
+        assert len(headings) == len(marked), page.name
 
 
 @pytest.mark.parametrize(("kind", "folders", "table"), TABLES)
@@ -106,6 +118,13 @@ def test_a_table_holds_what_its_runs_measured(kind: str, folders: str, table: st
     heading, _, *lines = table.splitlines()
     names = cells(heading)[1:]
     runs = [DOCS / folder for folder in folders.split()]
+    if kind == "tasks":
+        for line in lines:
+            label, *told = cells(line)
+            for task, cell in zip(names, told, strict=True):
+                means = [value(run, "mean") for run in on_task(runs, task, label)]
+                assert cell == (shown(means, error=True) if means else ""), (label, task)
+        return
     for index, line in enumerate(lines):
         label, *told = cells(line)
         if kind == "variants":
