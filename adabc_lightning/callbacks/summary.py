@@ -119,7 +119,7 @@ class Summary(Callback):
             "online_updates_per_second": _rate(updates - offline_updates, self.seconds[ONLINE]),
             "online_env_steps_per_second": _rate(env_steps, self.seconds[ONLINE]),
         }
-        summary = {
+        summary: dict[str, Any] = {
             "finished": finished,
             "env_id": data.env_id,
             "dataset": data.dataset_name,

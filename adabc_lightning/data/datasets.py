@@ -18,21 +18,16 @@ from adabc_lightning.data.formats.minari import FILE as MINARI_FILE
 from adabc_lightning.data.formats.minari import open_arrow, open_minari
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.packaged import ASSETS, packaged_datasets
 from adabc_lightning.data.packing import AtLimit, pack
 from adabc_lightning.data.rewards import Reward, relabelled
 from adabc_lightning.errors import UserError, nearest, warn
 
-ASSETS = Path(__file__).parent.parent / "assets"
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
 D4RL_NAME = re.compile(
     r"(hopper|halfcheetah|walker2d|ant|pen|door|hammer|relocate)-[a-z-]+-v\d", re.ASCII
 )
 MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+", re.ASCII)
-
-
-def packaged_datasets() -> list[str]:
-    """Names of the datasets that come with the package, sorted."""
-    return sorted(path.stem.replace("_", "-") for path in ASSETS.glob("*.hdf5"))
 
 
 def load_dataset(

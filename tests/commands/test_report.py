@@ -212,6 +212,8 @@ def test_benchmarks_stay_apart(tmp_path: Path) -> None:
         "Hopper-v5, hopper-own-v0 (Minari)",
         "Hopper-v5, no dataset",
     ]
+    assert benchmark("a.csv + b.npz") == "a.csv + b.npz (own file)"
+    assert benchmark("hopper-medium-replay") == "hopper-medium-replay (packaged log)"
     assert benchmark("D4RL/pen/expert-v2") == "D4RL/pen/expert-v2 (Minari)"
 
 

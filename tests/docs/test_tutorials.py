@@ -81,6 +81,8 @@ def test_commands_as_they_stand(
 def test_a_tutorial_fits_an_afternoon(page: str) -> None:
     text = (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
+    assert f"]({page}.svg)" in text
+    assert (REPOSITORY / "docs" / f"{page}.svg").exists()
     for kind in ("python", "yaml"):  # what is shown of a file is in that file
         for block in blocks(page, kind):
             folder = REPOSITORY / "examples" / TUTORIALS[page][0]

@@ -15,6 +15,7 @@ import numpy as np
 
 from adabc_lightning.commands.experiment.results import RECORD, SCORES, load_json
 from adabc_lightning.data import d4rl
+from adabc_lightning.data.packaged import packaged_datasets
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
@@ -185,11 +186,11 @@ def benchmark_kind(dataset: str | None) -> str:
     """``"D4RL v2"``, ``"Minari"``, …: what a dataset is part of."""
     if dataset is None:
         return "no dataset"
-    if dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file():
-        return "own file"
-    version = re.search(r"-v(\d+)$", dataset)
-    if version is None:
+    if dataset in packaged_datasets():
         return "packaged log"
+    version = re.search(r"-v(\d+)$", dataset)
+    if version is None or Path(dataset).is_file():
+        return "own file"
     return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
 
 
