@@ -19,7 +19,7 @@ class BeforeEvaluation(Protocol):
     """A callback that acts before each evaluation that the schedule asks for, as a part of it.
 
     What a signal cuts is made anew, from the state before it: nothing may change until the last
-    episode has ended.
+    episode has ended. Where it cuts the evaluation itself, this is called once more, too.
     """
 
     def before_evaluation(

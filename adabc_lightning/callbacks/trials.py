@@ -35,6 +35,7 @@ class SavedTrials(Saved):
     snapshot: Annotated[Tensor, tensor(1, *FLOATS)]
     alpha: Number
     lost: Count
+    newest: Count
     promotions: Count
     holds: Count
     retreats: Count
@@ -92,6 +93,7 @@ class Trials(Callback):
         self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
         """Trials that were won and lost, ways back, and environment steps made in trials."""
         self._lost = 0  # in a row
+        self._newest = 0  # environment steps of training before the newest trial
         self._returns: list[float] = []
         self._alpha = 0.0  # at the last promotion
         self._snapshot: Tensor | None = None
@@ -149,9 +151,11 @@ class Trials(Callback):
         self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
     ) -> None:
         """The trial."""
-        if not data.env_steps:
+        # What a signal cut may have been the evaluation after a trial that was made.
+        if data.env_steps in (0, self._newest):
             return
         returns = self._try(data, agent)
+        self._newest = data.env_steps
         gain, error = improvement(returns, self._returns)
         measured = {
             "trial/candidate": float(np.mean(returns)),
@@ -244,6 +248,7 @@ class Trials(Callback):
             "snapshot": self._snapshot,
             "alpha": self._alpha,
             "lost": self._lost,
+            "newest": self._newest,
             **self.counts,
         }
 
@@ -251,6 +256,7 @@ class Trials(Callback):
         """The inverse of :meth:`state_dict`."""
         self._returns, self._snapshot = list(state_dict["returns"]), state_dict["snapshot"]
         self._alpha, self._lost = state_dict["alpha"], state_dict["lost"]
+        self._newest = state_dict["newest"]
         self.counts = {name: state_dict[name] for name in self.counts}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
