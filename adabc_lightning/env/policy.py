@@ -279,11 +279,16 @@ def _read_onnx(file: Path) -> dict[str, Any]:
         arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         layers = [node for node in graph.node if node.op_type in ("Gemm", "LayerNormalization")]
         # By what each layer reads: of equal tensors, as biases are at first, the file keeps one.
-        return {
+        read = {
             f"net.{number}.{kind}": arrays[name]
             for number, node in enumerate(layers)
             for kind, name in zip(("weight", "bias"), node.input[1:], strict=True)
         }
+        for kind, operation in (("mean", "Sub"), ("scale", "Div")):  # nothing else has these
+            for node in graph.node:
+                if node.op_type == operation:
+                    read[f"observation_{kind}"] = arrays[node.input[1]]
+        return read
     except Exception as error:  # protobuf's, onnx's own, of all kinds
         raise UserError(f"{file} is no readable ONNX file; export it again") from error
 

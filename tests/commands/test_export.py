@@ -146,6 +146,21 @@ def test_a_normalised_squashed_policy_is_the_module_s(
         stored_policy({"state_dict": state}, Path("x"))
 
 
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_what_is_read_from_a_file_normalises_as_it_does(kind: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    layers = [generator.normal(size=s).astype(np.float32) for s in ((8, 3), (8,), (2, 8), (2,))]
+    seen = np.array([40, -3, 0], np.float32), np.array([25, 0.1, 1], np.float32)
+    bounds = np.array([[-1.0, -3.0], [1.0, 3.0]])
+    policy = Policy(StoredPolicy(tuple(layers), normalization=seen), *bounds)
+    (tmp_path / FILES[kind]).write_bytes(graph.export(policy, kind))
+    card = {"format": kind, "action": {"low": [-1, -3], "high": [1, 3]}}
+    (tmp_path / CARD).write_text(json.dumps(card))
+    observation_BO = seen[0] + seen[1] * generator.normal(size=(9, 3)).astype(np.float32)
+    expected = policy(observation_BO)
+    np.testing.assert_allclose(load_policy(tmp_path)(observation_BO), expected, 0, TOLERANCE)
+
+
 def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture[str]) -> None:
     folder, module = run
     card = export(f"--ckpt_path {folder}/checkpoints/last.ckpt --out out", capsys)

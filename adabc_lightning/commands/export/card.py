@@ -69,7 +69,8 @@ def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:
     """From the environment; a card without names is better than none."""
     env_id, known = policy.card["env_id"], column_names(policy.parts) if policy.parts else None
     try:
-        env = make_env(env_id, kwargs=policy.card["env_kwargs"])
+        keys = None if policy.parts is None else [name for name, _ in policy.parts]
+        env = make_env(env_id, kwargs=policy.card["env_kwargs"], observation_keys=keys)
     except UserError as error:
         what = "actions" if known else "observations and actions"
         warn(f"the card has no names of {what}: {error}")
