@@ -20,7 +20,7 @@ from adabc_lightning.callbacks.alpha import AlphaController
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, tensor
+from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, absent, tensor
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SavedTrials(Saved):
     holds: Count
     retreats: Count
     env_steps: Count
+    tried: Count = absent()
 
 
 @declared("Trials")
@@ -92,6 +93,7 @@ class Trials(Callback):
         self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
         """Trials that were won and lost, ways back, and environment steps made in trials."""
         self._lost = 0  # in a row
+        self._tried = 0  # environment step of the newest trial of fine-tuning
         self._returns: list[float] = []
         self._alpha = 0.0  # at the last promotion
         self._snapshot: Tensor | None = None
@@ -148,10 +150,11 @@ class Trials(Callback):
     def before_evaluation(
         self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
     ) -> None:
-        """The trial."""
-        if not data.env_steps:
+        """The trial; not once more where the evaluation after it was cut and is made anew."""
+        if data.env_steps == self._tried:  # or before the first step
             return
         returns = self._try(data, agent)
+        self._tried = data.env_steps
         gain, error = improvement(returns, self._returns)
         measured = {
             "trial/candidate": float(np.mean(returns)),
@@ -166,12 +169,13 @@ class Trials(Callback):
             self.counts["promotions"] += 1
         elif gain <= -self.confidence * error:
             for controller in controllers:
-                least = max(self._alpha, controller.alpha)
+                # The first counts from pre-training's α, which may be above the ceiling.
+                least = min(max(self._alpha, controller.alpha), controller.ceiling)
                 rise = self.alpha_rise * (controller.ceiling - least)
-                controller.hold(least + max(0.0, rise), agent)
+                controller.hold(least + rise, agent)
             self.counts["holds"] += 1
             self._lost += 1
-            if self._lost == self.patience:
+            if self._lost >= self.patience:  # which a run may go on with less of
                 self._retreat(agent)
                 self.counts["retreats"] += 1
                 if trainer.is_global_zero:
@@ -244,6 +248,7 @@ class Trials(Callback):
             "snapshot": self._snapshot,
             "alpha": self._alpha,
             "lost": self._lost,
+            "tried": self._tried,
             **self.counts,
         }
 
@@ -251,6 +256,7 @@ class Trials(Callback):
         """The inverse of :meth:`state_dict`."""
         self._returns, self._snapshot = list(state_dict["returns"]), state_dict["snapshot"]
         self._alpha, self._lost = state_dict["alpha"], state_dict["lost"]
+        self._tried = state_dict.get("tried", 0)
         self.counts = {name: state_dict[name] for name in self.counts}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
