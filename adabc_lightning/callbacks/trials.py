@@ -170,12 +170,13 @@ class Trials(Callback):
             self.counts["promotions"] += 1
         elif gain <= -self.confidence * error:
             for controller in controllers:
-                least = max(self._alpha, controller.alpha)
+                # The first counts from pre-training's α, which may be above the ceiling.
+                least = min(max(self._alpha, controller.alpha), controller.ceiling)
                 rise = self.alpha_rise * (controller.ceiling - least)
-                controller.hold(least + max(0.0, rise), agent)
+                controller.hold(least + rise, agent)
             self.counts["holds"] += 1
             self._lost += 1
-            if self._lost == self.patience:
+            if self._lost >= self.patience:  # which a run may go on with less of
                 self._retreat(agent)
                 self.counts["retreats"] += 1
                 if trainer.is_global_zero:

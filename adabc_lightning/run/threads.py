@@ -70,13 +70,14 @@ def settle(neighbours: Neighbours, had: int | None = None) -> Threads:
 
     Args:
         neighbours: made a while ago.
-        had: threads of the run that goes on. The last bits of a number may depend on them.
+        had: threads of the run that goes on, for here at most as many as there are cores. The
+            last bits of a number may depend on them.
     """
     import torch
 
     if given := next((name for name in _GIVEN if os.environ.get(name)), None):
         return Threads(torch.get_num_threads(), given)
-    if had:
+    if had and had <= cores():
         chosen = Threads(had, "as before")
     else:
         chosen = choose(cores(), len(_numbers()), neighbours.busy())

@@ -1,6 +1,8 @@
 """Trials: what is deployed, when the learner is held and put back; and a run goes on exactly."""
 
 import csv
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,40 @@ def test_two_lost_trials_in_a_row_put_the_learner_back(
     assert same(put_back["state"], "candidate", "incumbent")
 
 
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that puts the learner back: made once more, it would be won, and let α go."""
+    online = 0
+
+    def cut(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+        nonlocal online
+        online += purpose == "evaluation" and data.env_steps > 0
+        if online == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return scripted(self, data, act, episodes, purpose)
+
+    with monkeypatch.context() as patch:
+        script(patch, [[2.0, 4.0], BETTER, WORSE, WORSE])
+        scripted = Places.run
+        patch.setattr(Places, "run", cut)
+        first = Trials(episodes=2, horizon=6)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "a", first)
+    assert first.counts["retreats"] == 1
+    script(monkeypatch, [WORSE, WORSE, WORSE])
+    trials, folder = Trials(episodes=2, horizon=6), tmp_path / "a" / "run"
+    trainer, module, data = tiny_run(
+        folder, register_toy(), tmp_path / "a" / "log.hdf5", schedule=SCHEDULE, callbacks=[trials]
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)  # three trials are left
+    counts = [row["trial/holds"] for row in rows(tmp_path / "a")]
+    assert counts == ["0.0", "1.0", "2.0", "3.0", "4.0", "5.0"]
+    assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 2, "env_steps": 7 * 10}
+
+
 def test_alpha_is_held_until_the_next_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +189,17 @@ def test_alpha_is_held_until_the_next_promotion(
     # 0 at the first episode's end, where the trial is won; then half of the way from there to 0.8,
     # and half of the rest; a tie and episodes change nothing; what is won lets go.
     assert alphas[-6:] == pytest.approx([0.0, 0.4, 0.6, 0.6, 0.6, 0.0], abs=1e-6)
+
+
+def test_alpha_is_held_at_its_ceiling_where_pre_training_had_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, [[2.0, 4.0], WORSE])
+    low = {"kp": 0.0, "kd": 0.0, "ceiling": 0.1, "initial": 0.0}
+    ends = Schedule(4, 2, 2, evaluation_every=2)
+    _, module, _ = run(tmp_path / "a", Trials(episodes=2), schedule=ends, alpha=low)
+    assert module.alpha_offline == 0.4
+    assert module.alpha.item() == pytest.approx(0.1)
 
 
 def test_the_candidate_is_an_average_of_the_learner(tmp_path: Path) -> None:
