@@ -38,9 +38,9 @@ COUNTS = {
     "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
     "methods --config small": (2 * 17 * 3, 2 * 11 * 3),
     "mid": (5 * 3 * 3, 5 * 2 * 3),
-    "falls --config small": (4 * 6 * 5, 4 * 2 * 5),
-    "falls --config small --replicas": (4 * 6, 4 * 2),  # processes, of five seeds each
-    "falls --config small_adroit --tasks pen-expert": (1 * 6 * 5, 1 * 2 * 5),
+    "falls --config small": (4 * 6 * 5, 4 * 1 * 5),
+    "falls --config small --replicas": (4 * 6, 4 * 1),  # processes, of five seeds each
+    "falls --config small_adroit --tasks pen-expert": (1 * 6 * 5, 1 * 1 * 5),
 }
 TOY = """
 inherit: base.yaml

@@ -42,6 +42,8 @@ AFTER_PRETRAINING = (
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
 )
+# Callbacks that do nothing before the hand-over.
+IDLE_OFFLINE = ("adabc_lightning.callbacks.Trials",)
 SCALED = ("schedule.offline_updates", "schedule.online_env_steps", "schedule.evaluation_every")
 
 
@@ -116,6 +118,19 @@ def settings(config: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[s
     }
 
 
+def _offline(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the callbacks that do nothing in a pre-training."""
+    trainer = dict(config.get("trainer") or {})
+    for key in ("callbacks", "callbacks+"):
+        if given := trainer.get(key):
+            busy = [each for each in given if each["class_path"] not in IDLE_OFFLINE]
+            if busy:
+                trainer[key] = busy
+            else:
+                del trainer[key]
+    return {**config, "trainer": trainer}
+
+
 def among(key: str, names: tuple[str, ...]) -> bool:
     """Whether a key is one of some keys and groups, which end in a dot."""
     return any(key == name or (name[-1] == "." and key.startswith(name)) for name in names)
@@ -185,7 +200,7 @@ class _Cell:
         self.words += _words(options)
 
         self.settings = settings(self.config)
-        self.recipe = settings(self.config, AFTER_PRETRAINING)
+        self.recipe = settings(_offline(self.config), AFTER_PRETRAINING)
 
     @property
     def replicable(self) -> bool:
