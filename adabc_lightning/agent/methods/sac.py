@@ -155,7 +155,14 @@ class SAC(Method):
         return descend(actor, loss, metrics, options), -log_prob_B.detach().mean(-1)
 
     def step_temperature(self, part: Part, entropy: Tensor, options: UpdateOptions) -> Metrics:
-        """The temperature's step towards the wanted entropy; both of before."""
+        """The temperature's step towards the wanted entropy.
+
+        Args:
+            part: the temperature's.
+            entropy: of the policy as it was, a scalar (``[R]`` of replicas), nats.
+            options: the update's constants.
+        Returns: temperature and entropy, of the same shape, both of before the step.
+        """
         value = self.entropy_weight.value(*part.weights)
         wanted = self.entropy_per_action * options.action_low.shape[-1]  # H̄ in nats
         loss = temperature_loss(self.entropy_scale(*part.weights), entropy, wanted)
