@@ -40,7 +40,8 @@ def check_one_method(files: Iterable[Path]) -> None:
 
 def class_of(content: Mapping[str, Any]) -> str | None:
     """The class that a config file's content names, by its dotted path; None where it has none."""
-    method = (content.get("model") or {}).get("method")
+    model = content.get("model")
+    method = model.get("method") if isinstance(model, Mapping) else None
     path = method.get("class_path") if isinstance(method, Mapping) else method
     return path if isinstance(path, str) else None
 

@@ -95,10 +95,10 @@ def test_the_policy_that_acts_is_the_newest(
 
     act = OffToOnModule.act
 
-    def watched(self: OffToOnModule, observation: np.ndarray) -> np.ndarray:
+    def watched(self: OffToOnModule, observation: np.ndarray, name: str = "actor") -> np.ndarray:
         if observation.ndim == 1:
             acting.append(self.actor.weights[0].detach().clone())
-        return act(self, observation)
+        return act(self, observation, name)
 
     monkeypatch.setattr(OffToOnModule, "act", watched)
     schedule = Schedule(4, 6, 2, evaluation_every=100, offline_chunk=2)

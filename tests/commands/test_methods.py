@@ -308,7 +308,10 @@ METHODS = {
         frozen=5000,
         hidden=[512] * 3,
         actor=[512] * 2,
-        words=("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
+        words=(
+            *("--schedule.frozen_env_steps", "1", "--schedule.updates_per_env_step", "2"),
+            *("--data.max_episode_steps", "1"),  # it waits for the end of an episode
+        ),
     ),
     "rebrac_adroit": Method(
         2,

@@ -142,7 +142,7 @@ def test_frozen_steps_change_no_weight_and_the_ring_begins_empty(tmp_path: Path)
         assert all(torch.equal(weights[name], pretrained[name]) for name in weights)
     assert not any(
         torch.equal(watch.weights[6][name], pretrained[name])
-        for name in ("critics.params.0.weight", "actor.net.0.weight", "temperature.log")
+        for name in ("critics.params.0.weight", "actor.net.0.weight", "temperature.raw")
     )
     assert len(data.replay) == 9
     assert module.gradient_updates == 4 + 2 * 4

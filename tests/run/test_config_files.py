@@ -51,7 +51,7 @@ def test_a_name_is_a_file_here_or_a_packaged_config() -> None:
 def test_an_unknown_name_gets_the_nearest_one_or_the_list() -> None:
     with pytest.raises(UserError, match=r"^config 'hoper' is neither .*; did you mean 'hopper'\?$"):
         find_config("hoper", Path.cwd())
-    with pytest.raises(UserError, match="known: adroit, base, door-expert, "):
+    with pytest.raises(UserError, match="known: adroit, base, compiled, door-expert, "):
         find_config("zzz.yaml", Path.cwd())
 
 

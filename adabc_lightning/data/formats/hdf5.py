@@ -127,5 +127,5 @@ def _split(arrays: dict[str, Any], names: Mapping[str, str], text: Any, where: s
 
 
 def _read(arrays: dict[str, Any], names: Iterable[str]) -> list[h5py.Dataset]:
-    found = dict.fromkeys(getattr(arrays[name], "array", arrays[name]) for name in names)
-    return [array for array in found if isinstance(array, h5py.Dataset)]
+    found = [getattr(arrays[name], "array", arrays[name]) for name in names]
+    return list(dict.fromkeys(array for array in found if isinstance(array, h5py.Dataset)))
