@@ -134,7 +134,7 @@ def behavior_cloning(
     square_BA = (policy_action_BA - action_BA).square()
     if free_A is None:
         return square_BA.mean((-2, -1))
-    return torch.where(free_A, square_BA, 0).sum(-1).mean(-1) / free_A.sum()
+    return torch.where(free_A, square_BA, 0).sum(-1).mean(-1) / free_A.sum().clamp(min=1)
 
 
 def actor_loss(

@@ -57,8 +57,8 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         remedy = "scale them to its units, or clip them in the file"
         if factor is not None:
             remedy = (
-                f"they would fit times {factor:.6g}: if that is their unit, set data.action_scale "
-                "to it, otherwise scale or clip them in the file"
+                f"they would fit times {factor:.6g}: if that is their unit, multiply "
+                "data.action_scale (1 by default) by it, otherwise scale or clip them in the file"
             )
         raise UserError(
             f"dataset {name!r}: {far} of {len(rows)} actions lie outside the action space of "
