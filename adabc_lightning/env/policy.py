@@ -262,7 +262,14 @@ def _exported(folder: Path) -> Policy:
         raise UserError(f"{folder} has a card, but no {file.name}; export it again")
     read = _read_onnx if card["format"] == "onnx" else _read_torch
     try:
-        return Policy(StoredPolicy.of_actor(read(file)), low, high, card)
+        policy = StoredPolicy.of_actor(read(file))
+        told = (card.get("observation") or {}).get("normalization")
+        if (told is None) != (policy.normalization is None):
+            raise UserError(
+                f"{file} and its card disagree on whether observations are normalised; export it "
+                "again"
+            )
+        return Policy(policy, low, high, card)
     except (KeyError, IndexError) as error:
         raise UserError(f"{file} holds no policy that export wrote; export it again") from error
 

@@ -154,11 +154,16 @@ def test_what_is_read_from_a_file_normalises_as_it_does(kind: str, tmp_path: Pat
     bounds = np.array([[-1.0, -3.0], [1.0, 3.0]])
     policy = Policy(StoredPolicy(tuple(layers), normalization=seen), *bounds)
     (tmp_path / FILES[kind]).write_bytes(graph.export(policy, kind))
+    told = {"mean": seen[0].tolist(), "scale": seen[1].tolist()}
     card = {"format": kind, "action": {"low": [-1, -3], "high": [1, 3]}}
+    card["observation"] = {"normalization": told}
     (tmp_path / CARD).write_text(json.dumps(card))
     observation_BO = seen[0] + seen[1] * generator.normal(size=(9, 3)).astype(np.float32)
     expected = policy(observation_BO)
     np.testing.assert_allclose(load_policy(tmp_path)(observation_BO), expected, 0, TOLERANCE)
+    (tmp_path / CARD).write_text(json.dumps(card | {"observation": {"normalization": None}}))
+    with pytest.raises(UserError, match="disagree on whether observations are normalised"):
+        load_policy(tmp_path)
 
 
 def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture[str]) -> None:
