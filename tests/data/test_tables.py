@@ -205,3 +205,22 @@ def test_broken_parquet_is_one_sentence(tmp_path: Path) -> None:
         parquet.write_table(pyarrow.table({**flat(columns()), **change}), path)
         with pytest.raises(UserError, match=message):
             load_dataset(str(path))
+
+
+def test_numbers_of_a_part_are_one_part_in_order(tmp_path: Path) -> None:
+    """``pose_10`` comes after ``pose_9``, and what is no whole row of numbers stays apart."""
+    rng = np.random.default_rng(0)
+    columns = {f"observation.pose_{i}": rng.normal(size=30).round(3) for i in range(11)}
+    columns |= {"observation.goal": rng.normal(size=30).round(3)}
+    columns |= {"observation.wheel_1": np.arange(30.0), "action_0": np.ones(30)}
+    columns |= {"reward": np.zeros(30), "terminal": np.arange(1, 31) % 10 == 0}
+    path = tmp_path / "log.csv"
+    header = ",".join(columns)
+    rows = np.stack([np.asarray(v, float) for v in columns.values()], 1)
+    np.savetxt(path, rows, delimiter=",", header=header, comments="")
+    dataset = load_dataset(str(path))
+    assert dataset.observation_parts == (("goal", 1), ("pose", 11), ("wheel_1", 1))
+    read = dataset.columns()["observations"]
+    kept = read[:, 12].astype(int)  # a row's number; a time limit's row is dropped
+    poses = np.stack([columns[f"observation.pose_{i}"] for i in range(11)], 1)
+    np.testing.assert_array_equal(read[:, 1:12], poses[kept].astype(np.float32))

@@ -1,6 +1,7 @@
 """Arrays by their names, as D4RL's columns: what npz files and flat HDF5 files have in common."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,42 @@ def named_columns(
         columns[key] = Beside([arrays[name] for name in names])
         read += names
     for key, parts in named.parts.items():
-        flat = {part: name for part, name in parts.items() if _is_flat(arrays[name])}
-        chosen = chosen_parts(where, key, flat, parts, reading)
-        columns[key] = Beside([arrays[flat[part]] for part in chosen], chosen)
-        read += [flat[part] for part in chosen]
+        single = [name for name in parts.values() if len(arrays[name].shape or ()) == 1]
+        groups = numbers_together(parts, single)
+        flat = {
+            part: names
+            for part, names in groups.items()
+            if all(_is_flat(arrays[name]) for name in names)
+        }
+        chosen = chosen_parts(where, key, flat, groups, reading)
+        wholes = [[arrays[name] for name in flat[part]] for part in chosen]
+        columns[key] = Beside([w[0] if len(w) == 1 else Beside(w) for w in wholes], chosen)
+        read += [name for part in chosen for name in flat[part]]
     return columns, read
+
+
+def numbers_together(parts: Mapping[str, str], single: Collection[str]) -> dict[str, list[str]]:
+    """Part → its column, or its columns in order: ``pose_0`` and ``pose_1`` are two of ``pose``.
+
+    They are where all from 0 on are there, two or more, and each is a column of one number.
+
+    Args:
+        parts: part → name of its column.
+        single: names of the columns of one number.
+    """
+    stems: dict[str, dict[int, str]] = {}
+    for part, name in parts.items():
+        found = re.fullmatch(r"(.+)_(0|[1-9]\d{0,5})", part)
+        if found and name in single:
+            stems.setdefault(found[1], {})[int(found[2])] = part
+    groups = {part: [name] for part, name in parts.items()}
+    for stem, numbers in stems.items():
+        if stem not in parts and len(numbers) > 1 and set(numbers) == set(range(len(numbers))):
+            ordered = [numbers[place] for place in range(len(numbers))]
+            for part in ordered:
+                del groups[part]
+            groups[stem] = [parts[part] for part in ordered]
+    return groups
 
 
 def chosen_parts(

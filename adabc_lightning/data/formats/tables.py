@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.columns import chosen_parts
+from adabc_lightning.data.formats.columns import chosen_parts, numbers_together
 from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source
 from adabc_lightning.data.names import assign
 from adabc_lightning.env.observations import Parts
@@ -119,11 +119,14 @@ def table_source(
             scalars[key] = name
     observation_parts: Parts | None = None
     for key, parts in named.parts.items():
-        flat = {part: name for part, name in parts.items() if columns[name].numeric}
-        chosen = chosen_parts(where, key, flat, parts, reading)
-        vectors[key] = [flat[part] for part in chosen]
+        groups = numbers_together(parts, [n for n in parts.values() if not columns[n].width])
+        flat = {p: names for p, names in groups.items() if all(columns[n].numeric for n in names)}
+        chosen = chosen_parts(where, key, flat, groups, reading)
+        vectors[key] = [name for part in chosen for name in flat[part]]
         if key == "observations":
-            observation_parts = tuple((part, max(1, columns[flat[part]].width)) for part in chosen)
+            observation_parts = tuple(
+                (part, sum(max(1, columns[name].width) for name in flat[part])) for part in chosen
+            )
     for key, group in (*vectors.items(), *((key, [name]) for key, name in scalars.items())):
         for name in group:
             column = columns[name]
