@@ -203,7 +203,6 @@ def test_another_number_of_devices_goes_on_inexactly(
     last = uncut[0] / "checkpoints" / "last.ckpt"
     folder = tmp_path / "one"
     words = [*RUN, "--data.dataset", str(log), "--schedule.online_env_steps", "60"]
-    words += ["--config", "method/redq_adaptive_bc"]  # else the config is that run's
     words += ["--ckpt_path", str(last), "--trainer.default_root_dir"]
     assert main([*words, str(folder)]) == 0
     said = capsys.readouterr().err
