@@ -497,6 +497,15 @@ def test_a_config_that_changes_meanwhile(
     assert message.count("\n") == 1
 
 
+def test_what_a_pre_training_leaves_out_is_as_planned(quick_fit: Path) -> None:
+    """``fit`` writes down the callbacks that do nothing in it, and keys of any depth."""
+    Path("pair.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  steady: {method: steady, options: {data.env_kwargs: {a: {b: {c: 1}}}}}\n"
+    )
+    assert main(["experiment", "pair", "--out", "out", "--jobs", "1"]) == 0
+
+
 def test_runs_made_by_hand_are_taken_over(
     quick_fit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

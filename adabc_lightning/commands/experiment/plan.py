@@ -118,8 +118,8 @@ def settings(config: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[s
     }
 
 
-def _offline(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without the callbacks that do nothing in a pre-training."""
+def offline(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the callbacks that do nothing in a pre-training."""
     trainer = dict(config.get("trainer") or {})
     for key in ("callbacks", "callbacks+"):
         if given := trainer.get(key):
@@ -200,7 +200,7 @@ class _Cell:
         self.words += _words(options)
 
         self.settings = settings(self.config)
-        self.recipe = settings(_offline(self.config), AFTER_PRETRAINING)
+        self.recipe = settings(offline(self.config), AFTER_PRETRAINING)
 
     @property
     def replicable(self) -> bool:

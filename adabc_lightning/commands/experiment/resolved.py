@@ -10,6 +10,7 @@ from adabc_lightning.commands.experiment.plan import (
     among,
     checkpoint,
     defaults,
+    offline,
 )
 from adabc_lightning.run.config_files import load
 
@@ -31,11 +32,12 @@ def differences(job: Job) -> list[str]:
     ran = load(job.folder / "config.yaml")
     planned: dict[str, Any] = job.record["settings"]
     plain = {key.removesuffix("+") for key in planned}
-    groups = {key.rpartition(".")[0] for key in plain}
-    groups |= {group.rpartition(".")[0] for group in groups}
+    groups = {key[:end] for key in plain for end, sign in enumerate(key) if sign == "."}
     base = {"trainer.callbacks": None, **defaults()}
     base = {key: value for key, value in base.items() if key not in plain | groups}
-    without = AFTER_PRETRAINING if job.record["kind"] == "pretraining" else ELSEWHERE
+    without = ELSEWHERE
+    if job.record["kind"] == "pretraining":
+        ran, without = offline(ran), AFTER_PRETRAINING
     found = []
     for key, value in {**base, **planned}.items():
         there = _at(ran, key.removesuffix("+"), key in base)
