@@ -13,6 +13,7 @@ from adabc_lightning.errors import UserError, nearest, one_line
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
 from adabc_lightning.run.output import Answering, lasting, open_streams
+from adabc_lightning.run.stopping import speaks, stopping
 from adabc_lightning.run.threads import Neighbours
 
 USAGE = """\
@@ -52,6 +53,13 @@ COMMANDS = (
     *("export", "rollout", "bench", "doctor"),
 )
 
+# What other trainers call them.
+ELSEWHERE = {
+    **dict.fromkeys(("train", "run"), "fit"),
+    **dict.fromkeys(("eval", "evaluate", "test"), "validate"),
+    **dict.fromkeys(("play", "enjoy"), "rollout"),
+}
+
 
 def help_for(command: str) -> str:
     """Usage of one command and every key with its default, unit and source."""
@@ -77,7 +85,9 @@ def answer(arguments: list[str]) -> str | None:
     if arguments[0] == "--version":
         return f"adabc_lightning {__version__}\n"
     if arguments[0] not in COMMANDS:
-        raise UserError(f"{arguments[0]!r} is no command; {nearest(arguments[0], list(COMMANDS))}")
+        close = ELSEWHERE.get(arguments[0])
+        near = f"did you mean {close!r}?" if close else nearest(arguments[0], list(COMMANDS))
+        raise UserError(f"{arguments[0]!r} is no command; {near}")
     if arguments[0] == "configs":
         if arguments[1:]:
             raise UserError(f"configs takes no arguments, but {arguments[1]!r} is given")
@@ -98,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         about what the user gave, or 141 where nobody reads what is printed.
     """
     open_streams()
-    with lasting("stderr"), lasting("stdout", Answering):
+    with lasting("stderr"), lasting("stdout", Answering), stopping():
         return _main(sys.argv[1:] if arguments is None else arguments)
 
 
@@ -112,8 +122,7 @@ def _main(arguments: list[str]) -> int:
         sys.stdout.flush()
         return status
     except UserError as error:
-        # What the processes that one launcher started on a machine all find is said by the first.
-        if not (os.environ.get("WORLD_SIZE") and os.environ.get("LOCAL_RANK", "0") != "0"):
+        if speaks():
             print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -7,12 +7,11 @@ import platform
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
-from adabc_lightning.callbacks.trials import Trials
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -45,6 +44,14 @@ def versions() -> dict[str, str]:
     """Of this code, of Python and of the libraries that numbers depend on."""
     own = {"source": source_revision(), "python": platform.python_version()}
     return own | {name: version(name) for name in LIBRARIES}
+
+
+@runtime_checkable
+class HasSummary(Protocol):
+    """A callback that counts something which only runs with it have."""
+
+    def summary(self) -> dict[str, Any]:
+        """Its keys of ``summary.json``."""
 
 
 class _Seconds(Saved):
@@ -136,8 +143,8 @@ class Summary(Callback):
             "warnings": _warnings(trainer),
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Trials):
-                summary["trials"] = dict(callback.counts)
+            if isinstance(callback, HasSummary):
+                summary |= callback.summary()
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 

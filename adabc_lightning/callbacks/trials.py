@@ -163,6 +163,7 @@ class Trials(Callback):
         }
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         controllers = [c for c in callbacks if isinstance(c, AlphaController)]
+        controllers = controllers if "alpha" in agent.method.dials else []
         if gain >= self.confidence * error:
             self._promote(agent, returns)
             for controller in controllers:
@@ -180,11 +181,12 @@ class Trials(Callback):
                 self._retreat(agent)
                 self.counts["retreats"] += 1
                 if trainer.is_global_zero:
+                    held = f", α is held at {agent.alpha.item():.3f}" if controllers else ""
                     tqdm.write(
                         f"environment step {data.env_steps:,}: the candidate returns "
                         f"{np.mean(returns):,.0f} where the deployed policy returns "
                         f"{np.mean(self._returns):,.0f}; the learner goes back to when that was "
-                        f"deployed, α is held at {agent.alpha.item():.3f}",
+                        f"deployed{held}",
                         file=sys.stderr,
                     )
         counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
@@ -232,6 +234,10 @@ class Trials(Callback):
                 f"callbacks/Trials/snapshot has {len(snapshot)} numbers, this configuration's "
                 f"learner {numbers}; resume with the networks of the run"
             )
+
+    def summary(self) -> dict[str, Any]:
+        """The counts, for ``Summary``."""
+        return {"trials": dict(self.counts)}
 
     def tensors(self) -> dict[str, Tensor]:
         """The snapshot ``[P]``, for ``Guard``."""

@@ -41,7 +41,7 @@ from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.allowed import allowed_packages
 from adabc_lightning.run.atomic import NotWritten
-from adabc_lightning.run.checkpoint_files import not_taken
+from adabc_lightning.run.checkpoint_files import newest, not_taken
 from adabc_lightning.run.config_files import load, references_only
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on, how_to_go_on
 from adabc_lightning.run.lock import FolderLock
@@ -50,6 +50,7 @@ from adabc_lightning.run.moved import translated_word
 from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
@@ -319,8 +320,15 @@ class CommandLine(LightningCLI):
         if self.dry:
             print(printable(plan_text(self.plan(), str(self.folder)), keep="\n"))
             return
-        with lasting("stdout"), outliving_the_terminal():
+        with lasting("stdout"), outliving_the_terminal(), stopping(self._account):
             self._fit()
+
+    def _account(self) -> str:
+        """Of a signal before training listens for it, or after."""
+        if not self.folder.exists():
+            return ", nothing to save yet; the same command starts anew"
+        state = "nothing new to save" if newest(self.folder) else "nothing to save yet"
+        return f", {state}; go on with --trainer.default_root_dir {self.folder} --ckpt_path last"
 
     def _fit(self) -> None:
         try:

@@ -14,12 +14,16 @@ from adabc_lightning.agent.bounds import inward
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.stepping import CheckedEnv, check_action
-from adabc_lightning.errors import EnvironmentFailure, UserError, nearest, one_line
+from adabc_lightning.errors import EnvironmentFailure, UserError, closest, one_line
 from adabc_lightning.run.allowed import check_module
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
 
+_OF_ONES_OWN = (
+    "one of your own is given with the package that registers it, my_package:Name-v0, and with "
+    "--allow my_package"
+)
 _ROBOTICS_PACKAGE = "gymnasium_robotics"
 # What the ids begin with that gymnasium_robotics registers when it is imported.
 _ROBOTICS = ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "HandManipulate", "HandReach",
@@ -57,10 +61,9 @@ def make_env(
             env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
         )
     except gymnasium.error.NameNotFound as error:
-        known = sorted(gymnasium.registry)
-        raise UserError(
-            f"environment {env_id!r} is not registered; {nearest(env_id, known)}"
-        ) from error
+        close = closest(env_id, sorted(gymnasium.registry))
+        near = f"did you mean {close!r}?" if close else _OF_ONES_OWN
+        raise UserError(f"environment {env_id!r} is not registered; {near}") from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
         with_what = f" with data.env_kwargs {one_line(str(kwargs))[:100]}" if kwargs else ""

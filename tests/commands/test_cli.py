@@ -248,7 +248,7 @@ import sys
 from adabc_lightning.__main__ import main
 words = [[], ["--help"], ["--version"], ["configs"], ["fit", "--help"], ["validate", "-h"]]
 assert [main(line) for line in words] == [0] * len(words)
-assert main(["fit", "--config", "nowhere"]) == main(["ft"]) == 2
+assert main(["fit", "--config", "nowhere"]) == main(["ft"]) == main(["train"]) == 2
 heavy = {"torch", "lightning", "numpy", "gymnasium", "pydantic", "wandb"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -256,7 +256,9 @@ assert not heavy, heavy
     assert result.returncode == 0, result.stderr
     for phrase in ("pre-train on a dataset", "hopper.yaml", "offline_updates: 1000000"):
         assert phrase in result.stdout
-    assert result.stderr.splitlines()[1] == "error: 'ft' is no command; did you mean 'fit'?"
+    said = result.stderr.splitlines()
+    assert said[1] == "error: 'ft' is no command; did you mean 'fit'?"
+    assert said[2] == "error: 'train' is no command; did you mean 'fit'?"
 
 
 # Words after a tiny fit (or a whole command line, where they start with a command), and what the
@@ -355,6 +357,7 @@ MISTAKES = [
     ("--config full.yaml", "BalancedReplay.online_fraction is 1.0; it must be at least 0 and"),
     # environments and datasets
     ("--data.env_id Hoper-v5", "'Hoper-v5' is not registered; did you mean 'Hopper-v5'?"),
+    ("--data.env_id robot-of-mine-v0", "my_package:Name-v0, and with --allow my_package"),
     ("--data.env_id CartPole-v1", "only a Box of one dimension (continuous actions)"),
     ("--data.env_id nomodule:X-v0", "environment 'nomodule:X-v0' names nomodule, and only"),
     ("--data.env_id Walker2d-v5", "must be of the same task"),

@@ -3,12 +3,8 @@
 import hashlib
 import json
 import os
-import signal
 import sys
-import threading
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -22,6 +18,7 @@ from adabc_lightning.data.writer import PartialFile, write_hdf5, write_minari
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.rollout import NOISE, Part, num_lanes, roll_out
 from adabc_lightning.errors import UserError, printable
+from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.versions import version
 
 
@@ -81,7 +78,15 @@ def make_dataset(
     partial = PartialFile(target.partial, settings | same, spec, anew=options.overwrite)
     finished = False
     try:
-        with _stopped_politely(partial, options.steps):
+
+        def account() -> str:  # finished episodes are on disk already
+            collected = sum(length for _, length, _ in partial.index)
+            return (
+                f" at {collected:,} of {options.steps:,} transitions; the same command goes on "
+                "from there"
+            )
+
+        with stopping(account):
             most = max(num_lanes(part.transitions, spec.max_episode_steps) for part in parts)
             _add_copies(envs, most, options)
             _fill(partial, parts, spec, envs, settings)
@@ -150,28 +155,3 @@ def _add_copies(envs: list[gymnasium.Env], count: int, options: Namespace) -> No
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
-
-
-@contextmanager
-def _stopped_politely(partial: PartialFile, steps: int) -> Iterator[None]:
-    """SIGINT and SIGTERM end the command with one line; finished episodes are on disk already."""
-
-    def stop(number: int, frame: Any) -> None:
-        collected = sum(length for _, length, _ in partial.index)
-        print(
-            "\n"
-            * sys.stderr.isatty()  # below the bar
-            + f"stopped by {signal.Signals(number).name} at {collected:,} of {steps:,} "
-            "transitions; the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + number)
-
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -1,0 +1,66 @@
+"""Signals where nothing else listens: while libraries are imported, before the first update."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from test_interruption import RUN
+from tiny import write_log
+
+from adabc_lightning import __main__
+from adabc_lightning.callbacks import Metrics
+from adabc_lightning.commands.fit import CommandLine
+from adabc_lightning.run.stopping import stopping
+
+
+def test_before_there_is_a_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        __main__, "resolve", lambda *given: os.kill(os.getpid(), signal.SIGINT) or ([], [])
+    )
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        __main__.main(["fit"])
+    assert stopped.value.code == 130
+    assert capfd.readouterr().err == "stopped by SIGINT\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_before_the_first_update(
+    begun: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 4, 1)
+    words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder)]
+    with monkeypatch.context() as patch:
+        signalled = lambda *given: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        if begun:
+            patch.setattr(Metrics, "on_train_start", signalled)
+        else:
+            patch.setattr(CommandLine, "start", signalled)
+        with pytest.raises(SystemExit) as stopped:
+            __main__.main([*RUN, *words])
+    assert stopped.value.code == 143
+    said = capfd.readouterr().err.splitlines()[-1]
+    if begun:
+        go_on = f"--trainer.default_root_dir {folder} --ckpt_path last"
+        assert said == f"stopped by SIGTERM, nothing to save yet; go on with {go_on}"
+        assert __main__.main(["fit", *go_on.split()]) == 0
+    else:
+        assert said == "stopped by SIGTERM, nothing to save yet; the same command starts anew"
+        assert __main__.main([*RUN, *words]) == 0
+    assert (folder / "summary.json").is_file()
+
+
+def test_what_a_shell_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
