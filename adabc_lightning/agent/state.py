@@ -126,6 +126,20 @@ def learnt(state: AgentState) -> list[Tensor]:
     return found
 
 
+def snapshot(state: AgentState) -> Tensor:
+    """A copy of what :func:`learnt` finds, in one row ``[P]``."""
+    return torch.cat([live.detach().flatten() for live in learnt(state)])
+
+
+@torch.no_grad()
+def put_back(state: AgentState, taken: Tensor) -> None:
+    """Makes the state what it was at a :func:`snapshot` ``[P]``."""
+    live = learnt(state)
+    sizes = [tensor.numel() for tensor in live]
+    for tensor, part in zip(live, taken.to(live[0].device).split(sizes), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
 def copied(state: AgentState) -> list[Tensor]:
     """Copies of its tensors, for :func:`restore`."""
     return [tensor.detach().clone() for tensor in tensors(state)]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.networks import Actor
-from adabc_lightning.agent.state import learnt
+from adabc_lightning.agent.state import put_back, snapshot
 from adabc_lightning.callbacks.alpha import AlphaController
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
@@ -46,10 +46,10 @@ class SavedTrials(Saved):
 class Trials(Callback):
     """Evaluates, keeps and exports an incumbent, which only what has done no worse replaces.
 
-    Before each evaluation of fine-tuning a candidate, an average of the learner's policies, makes
-    some episodes without noise, from the same starts every time, which are others than the
-    evaluation's. With d̄ the mean difference to the incumbent's returns from there and s its
-    standard error,
+    Before each evaluation of fine-tuning the learner's policy and an average of its past ones make
+    some episodes each, without noise, from the same starts every time, which are others than the
+    evaluation's. The better one of the two is the candidate. With d̄ the mean difference to the
+    incumbent's returns from there and s its standard error,
 
     * d̄ ≥ z·s: the candidate becomes the incumbent, a snapshot of the learner is taken, and α
       follows Eq. 2;
@@ -62,7 +62,7 @@ class Trials(Callback):
     interaction with the environment beside training and evaluation: ``trial/env_steps`` counts it.
 
     Args:
-        episodes: E, of a trial.
+        episodes: E, of each of the two policies in a trial.
         confidence: z, standard errors.
         horizon: of the average, gradient updates; until so many are made, over all since the
             hand-over.
@@ -98,7 +98,7 @@ class Trials(Callback):
         self._alpha = 0.0  # at the last promotion
         self._snapshot: Tensor | None = None
         self._places = Places()
-        self._candidate: Actor
+        self._average: Actor
         self._incumbent: Actor
 
     def setup(
@@ -107,7 +107,7 @@ class Trials(Callback):
         pl_module: "OffToOnModule",  # type: ignore[override]
         stage: str,
     ) -> None:
-        """Adds the candidate and the incumbent to the agent.
+        """Adds the average and the incumbent to the agent.
 
         Raises: UserError: there is no environment.
         """
@@ -119,15 +119,16 @@ class Trials(Callback):
                 f"data.env_id is {data.env_id!r}, a log; Trials needs an environment to try "
                 "policies out in, leave it out"
             )
-        for name in ("candidate", "incumbent"):
+        for name in ("average", "incumbent"):
             network = copy.deepcopy(pl_module.actor).requires_grad_(False)
             pl_module.add_part(name, Trained(network, None))
             setattr(self, f"_{name}", network)
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """The pre-trained policy is the first incumbent."""
-        self._candidate.load_state_dict(agent.actor.state_dict())
-        self._promote(agent, self._try(data, agent))
+        self._average.load_state_dict(agent.actor.state_dict())
+        returns, self.counts["env_steps"] = self._try(data, agent, "actor")
+        self._promote(agent, "actor", returns)
         self._alpha = agent.alpha_offline  # whatever fine-tuning starts from
 
     def on_train_batch_start(
@@ -137,7 +138,7 @@ class Trials(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """The candidate follows the learner, as it was before these updates.
+        """The average follows the learner, as it was before these updates.
 
         Not after them: a trial may come at any place among the callbacks of a batch's end.
         """
@@ -145,7 +146,7 @@ class Trials(Callback):
         if made and updates:
             rate = min(1.0, updates / min(made, self.horizon))
             with torch.no_grad():
-                torch._foreach_lerp_(self._candidate.weights, pl_module.actor.weights, rate)
+                torch._foreach_lerp_(self._average.weights, pl_module.actor.weights, rate)
 
     def before_evaluation(
         self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
@@ -154,8 +155,10 @@ class Trials(Callback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._newest):
             return
-        returns = self._try(data, agent)
+        tried = [(name, *self._try(data, agent, name)) for name in ("average", "actor")]
+        candidate, returns, _ = max(tried, key=lambda trial: sum(trial[1]))
         self._newest = data.env_steps
+        self.counts["env_steps"] += sum(steps for *_, steps in tried)
         gain, error = improvement(returns, self._returns)
         measured = {
             "trial/candidate": float(np.mean(returns)),
@@ -165,7 +168,7 @@ class Trials(Callback):
         controllers = [c for c in callbacks if isinstance(c, AlphaController)]
         controllers = controllers if "alpha" in agent.method.dials else []
         if gain >= self.confidence * error:
-            self._promote(agent, returns)
+            self._promote(agent, candidate, returns)
             for controller in controllers:
                 controller.let_go()
             self.counts["promotions"] += 1
@@ -192,29 +195,25 @@ class Trials(Callback):
         counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
         record(trainer, measured | counted)
 
-    def _try(self, data: "ReplayDataModule", agent: "OffToOnModule") -> list[float]:
-        """The candidate's returns."""
-        act = partial(agent.act, name="candidate")
+    def _try(
+        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str
+    ) -> tuple[list[float], int]:
+        """Returns of the policy of a part, and environment steps."""
+        act = partial(agent.act, name=name)
         returns, lengths = self._places.run(data, act, self.episodes, "trials")
-        self.counts["env_steps"] += sum(lengths)
-        return returns
+        return returns, sum(lengths)
 
-    def _promote(self, agent: "OffToOnModule", returns: list[float]) -> None:
-        self._incumbent.load_state_dict(self._candidate.state_dict())
+    def _promote(self, agent: "OffToOnModule", name: str, returns: list[float]) -> None:
+        self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())
         agent.deployed = "incumbent"
         self._returns, self._alpha, self._lost = returns, agent.alpha.item(), 0
-        learner = learnt(agent.agent_state())
-        self._snapshot = torch.cat([live.detach().flatten() for live in learner])
+        self._snapshot = snapshot(agent.agent_state())
 
-    @torch.no_grad()
     def _retreat(self, agent: "OffToOnModule") -> None:
         assert self._snapshot is not None
         self._lost = 0
-        learner = learnt(agent.agent_state())
-        parts = self._snapshot.to(agent.device).split([live.numel() for live in learner])
-        for live, part in zip(learner, parts, strict=True):
-            live.copy_(part.view_as(live))
-        self._candidate.load_state_dict(self._incumbent.state_dict())
+        put_back(agent.agent_state(), self._snapshot)
+        self._average.load_state_dict(self._incumbent.state_dict())
 
     def on_load_checkpoint(
         self,
@@ -223,15 +222,15 @@ class Trials(Callback):
         checkpoint: dict[str, Any],
     ) -> None:
         """Raises: UserError: the snapshot is not of this agent's size."""
-        snapshot = checkpoint["callbacks"].get(self.state_key, {}).get("snapshot")
+        saved = checkpoint["callbacks"].get(self.state_key, {}).get("snapshot")
         numbers = 0
         for name in pl_module.of_method:
             part = pl_module.trained[name]
             copies = 1 + part.target + 2 * (part.learning_rate is not None)
             numbers += copies * sum(weight.numel() for weight in part.network.weights)  # type: ignore[union-attr]
-        if snapshot is not None and len(snapshot) != numbers:
+        if saved is not None and len(saved) != numbers:
             raise UserError(
-                f"callbacks/Trials/snapshot has {len(snapshot)} numbers, this configuration's "
+                f"callbacks/Trials/snapshot has {len(saved)} numbers, this configuration's "
                 f"learner {numbers}; resume with the networks of the run"
             )
 

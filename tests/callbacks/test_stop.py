@@ -91,10 +91,10 @@ def test_the_evaluation_is_made_by_the_resumed_run(
 def test_a_trial_that_was_cut_is_made_anew(
     uncut: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trial at the hand-over, one of fine-tuning and the evaluation after it."""
+    """The trial at the hand-over, both of fine-tuning, and the evaluation after them."""
     run = [word.replace("redq_adaptive_bc", "steady") for word in RUN]
     assert main([*run, *words(tmp_path / "uncut", uncut[1])]) == 0
-    for at in (3, 4, 5):
+    for at in (3, 4, 5, 6):
         folder = tmp_path / f"run{at}"
         with monkeypatch.context() as patch:
             patch.setattr(places, "evaluate", signalled(at))

@@ -29,9 +29,17 @@ SCHEDULE = Schedule(4, 12, 2, evaluation_every=2)
 BETTER, WORSE = [5.0, 7.0], [1.0, 3.0]  # than 2 and 4
 
 
-def script(monkeypatch: pytest.MonkeyPatch, trials: Sequence[list[float]]) -> None:
-    """The returns of the hand-over's trial and of those that follow; evaluations are real."""
-    left, real = list(trials), Places.run
+def script(
+    monkeypatch: pytest.MonkeyPatch, trials: Sequence[list[float]], better: str = "average"
+) -> None:
+    """The returns of the hand-over's trial and of those that follow; evaluations are real.
+
+    The learner and the average are tried in turn; one of the two has the returns that are given.
+    """
+    real, worst = Places.run, [-100.0, -100.0]
+    left = [trials[0]]
+    for returns in trials[1:]:
+        left += [returns, worst] if better == "average" else [worst, returns]
 
     def run(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
         made = real(self, data, act, episodes, purpose)
@@ -108,7 +116,7 @@ def test_what_wins_is_deployed_and_what_loses_is_not(
     assert trials.counts["holds"] == 1  # 4, 2 against 6, 8; 7, 4 against 6, 7 is within the error
     assert trials.counts["retreats"] == 0
     ends = [record.states[step - 1]["state"] for step in (2, 4, 6, 8, 10, 12)]
-    assert [same(end, "incumbent", "candidate") for end in ends] == [
+    assert [same(end, "incumbent", "average") for end in ends] == [
         True, True, False, True, False, True,
     ]  # fmt: skip
     before = record.states[0]["state"]  # of the end of pre-training
@@ -121,6 +129,18 @@ def test_what_wins_is_deployed_and_what_loses_is_not(
         "1.0", "2.0", "2.0", "3.0", "3.0", "4.0",
     ]  # fmt: skip
     assert [row["trial/incumbent"] for row in rows(tmp_path / "a")][1:3] == ["6.0", "6.5"]
+
+
+def test_the_better_one_of_learner_and_average_is_the_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, [[2.0, 4.0], BETTER, *[WORSE] * 5], better="actor")
+    record = Record()
+    run(tmp_path / "a", Trials(episodes=2, horizon=6, patience=9), record)
+    state = record.states[1]["state"]
+    assert same(state, "incumbent", "actor")
+    assert not same(state, "incumbent", "average")
+    assert rows(tmp_path / "a")[0]["trial/candidate"] == "6.0"
 
 
 def test_two_lost_trials_in_a_row_put_the_learner_back(
@@ -139,7 +159,7 @@ def test_two_lost_trials_in_a_row_put_the_learner_back(
     assert len(good["learner"]) == 2 * 4 * 6  # weights, targets and two moments of two networks
     for expected, found in zip(good["learner"], put_back["learner"], strict=True):
         assert torch.equal(found, expected)
-    assert same(put_back["state"], "candidate", "incumbent")
+    assert same(put_back["state"], "average", "incumbent")
 
 
 @pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
@@ -202,16 +222,16 @@ def test_alpha_is_held_at_its_ceiling_where_pre_training_had_more(
     assert module.alpha.item() == pytest.approx(0.1)
 
 
-def test_the_candidate_is_an_average_of_the_learner(tmp_path: Path) -> None:
+def test_the_average_is_one_of_the_learner(tmp_path: Path) -> None:
     """Against a plain loop in double precision, over 100 updates."""
     horizon, updates = 16, 2
     trials = Trials(episodes=2, horizon=horizon, patience=9)
     _, module, _ = run(tmp_path / "a", trials, schedule=Schedule(4, 1, 1))
     module.double()
     rng = np.random.default_rng(0)
-    average = [weight.detach().numpy().copy() for weight in module.actor.weights]
-    for candidate, weight in zip(module.candidate.weights, module.actor.weights, strict=True):
-        candidate.copy_(weight.detach())
+    expected = [weight.detach().numpy().copy() for weight in module.actor.weights]
+    for average, weight in zip(module.average.weights, module.actor.weights, strict=True):
+        average.copy_(weight.detach())
     batch = torch.empty(updates, 3)
     batch.batch_size = batch.shape  # type: ignore[attr-defined]
     module.online_updates = 0
@@ -219,13 +239,13 @@ def test_the_candidate_is_an_average_of_the_learner(tmp_path: Path) -> None:
         trials.on_train_batch_start(None, module, batch, step)  # type: ignore[arg-type]
         made = updates * step
         rate = 0.0 if step == 0 else min(1.0, updates / min(made, horizon))
-        for mean, weight in zip(average, module.actor.weights, strict=True):
+        for mean, weight in zip(expected, module.actor.weights, strict=True):
             mean += rate * (weight.detach().numpy() - mean)
             with torch.no_grad():
                 weight.add_(torch.from_numpy(rng.standard_normal(weight.shape)))
         module.online_updates += updates
-        for found, expected in zip(module.candidate.weights, average, strict=True):
-            assert np.abs(found.numpy() - expected).max() < 1e-9
+        for found, mean in zip(module.average.weights, expected, strict=True):
+            assert np.abs(found.numpy() - mean).max() < 1e-9
     moved = max(np.abs(weight.detach().numpy()).max() for weight in module.actor.weights)
     assert moved > 10
 
