@@ -184,7 +184,7 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
         with pytest.raises(SystemExit):
             run(tmp_path / "a", first)
     assert first.counts["retreats"] == 1
-    script(monkeypatch, [WORSE, WORSE, WORSE])
+    script(monkeypatch, [WORSE] * 4)  # of which the first is in the place of a hand-over
     trials, folder = Trials(episodes=2, horizon=6), tmp_path / "a" / "run"
     trainer, module, data = tiny_run(
         folder, register_toy(), tmp_path / "a" / "log.hdf5", schedule=SCHEDULE, callbacks=[trials]
@@ -193,7 +193,7 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
     trainer.fit(module, data, ckpt_path=last, weights_only=True)  # three trials are left
     counts = [row["trial/holds"] for row in rows(tmp_path / "a")]
     assert counts == ["0.0", "1.0", "2.0", "3.0", "4.0", "5.0"]
-    assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 2, "env_steps": 7 * 10}
+    assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 2, "env_steps": 13 * 10}
 
 
 def test_alpha_is_held_until_the_next_promotion(
