@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 
+# What a progress line calls the counts of trials.
 TRIALS = {"promotions": "let go", "holds": "held", "retreats": "went back"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks import Metrics
+from adabc_lightning.callbacks.progress import TRIALS
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.replicas.data import Batches
 from adabc_lightning.replicas.group import Group
@@ -14,7 +15,6 @@ from adabc_lightning.replicas.replica import Replica
 from adabc_lightning.run.atomic import replace_text, writing
 
 AVERAGED = ("eval/score", "eval/return")
-"""What a progress line shows, as the mean over the replicas."""
 
 
 class ReplicasCallback(Callback):
@@ -44,15 +44,19 @@ class ReplicasCallback(Callback):
 
     @property
     def latest(self) -> dict[str, float]:
-        """Mean over the replicas of what was evaluated last."""
+        """What a progress line shows: means of the replicas' newest evaluations, sums of counts."""
         newest = [
             callback.latest
             for replica in self._group.replicas
             for callback in replica.callbacks
             if isinstance(callback, Metrics)
         ]
-        names = [name for name in AVERAGED if newest and all(name in values for values in newest)]
-        return {name: sum(values[name] for values in newest) / len(newest) for name in names}
+        share = {name: len(newest) for name in AVERAGED} | {f"trial/{name}": 1 for name in TRIALS}
+        return {
+            name: sum(values[name] for values in newest) / count
+            for name, count in share.items()
+            if newest and all(name in values for values in newest)
+        }
 
     def call(self, hook: str, *args: Any, **keywords: Any) -> None:
         """A hook of each replica's callbacks, with its own batch and its own exception."""

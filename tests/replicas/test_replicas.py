@@ -141,6 +141,9 @@ def test_each_has_trials_of_its_own(tmp_path: Path) -> None:
         ours = replica.lightning_module.state_dict()
         for name, expected in module.state_dict().items():
             torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-6)
+    trials_of = [c for r in group.replicas for c in r.callbacks if isinstance(c, Trials)]
+    for name in ("promotions", "holds", "retreats"):  # of all, in the line of an evaluation
+        assert group.callback.latest[f"trial/{name}"] == sum(c.counts[name] for c in trials_of)
 
 
 def test_rows_of_all_are_gathered(tmp_path: Path) -> None:
