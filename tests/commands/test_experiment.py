@@ -37,7 +37,7 @@ COUNTS = {
     "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
     "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
     "methods --config small": (2 * 18 * 3, 2 * 11 * 3),
-    "mid": (5 * 3 * 3, 5 * 2 * 3),
+    "mid": (5 * 8 * 3, 5 * 5 * 3),
     "falls --config small": (4 * 6 * 5, 4 * 1 * 5),
     "falls --config small --replicas": (4 * 6, 4 * 1),  # processes, of five seeds each
     "falls --config small_adroit --tasks pen-expert": (1 * 6 * 5, 1 * 1 * 5),
