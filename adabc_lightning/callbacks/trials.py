@@ -3,7 +3,7 @@
 import copy
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
+
+# Parts of the agent, whose policies a trial tries in turn.
+TRIED = {"both": ("average", "actor"), "newest": ("actor",), "average": ("average",)}
 
 
 class SavedTrials(Saved):
@@ -62,12 +65,13 @@ class Trials(Callback):
     interaction with the environment beside training and evaluation: ``trial/env_steps`` counts it.
 
     Args:
-        episodes: E, of each of the two policies in a trial.
+        episodes: E, of each policy in a trial.
         confidence: z, standard errors.
+        tried: ``"both"``, or only the ``"newest"`` policy, or only the ``"average"``.
         horizon: of the average, gradient updates; until so many are made, over all since the
             hand-over.
-        alpha_rise: share of what α lacks to its ceiling that it rises by.
-        patience: lost trials in a row before the learner goes back.
+        alpha_rise: share of what α lacks to its ceiling that it rises by; None leaves α to Eq. 2.
+        patience: lost trials in a row before the learner goes back; None for never.
     Raises: UserError: a value outside its range.
     """
 
@@ -84,11 +88,13 @@ class Trials(Callback):
         self,
         episodes: Annotated[Positive, Field(ge=2, le=10_000)] = 5,
         confidence: NonNegative = 1.0,
+        tried: Literal["both", "newest", "average"] = "both",
         horizon: Positive = 1000,
-        alpha_rise: Fraction = 0.5,
-        patience: Positive = 2,
+        alpha_rise: Fraction | None = 0.5,
+        patience: Positive | None = 2,
     ) -> None:
         self.episodes, self.confidence = episodes, confidence
+        self._tried = TRIED[tried]
         self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
         self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
         """Trials that were won and lost, ways back, and environment steps made in trials."""
@@ -155,7 +161,7 @@ class Trials(Callback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._newest):
             return
-        tried = [(name, *self._try(data, agent, name)) for name in ("average", "actor")]
+        tried = [(name, *self._try(data, agent, name)) for name in self._tried]
         candidate, returns, _ = max(tried, key=lambda trial: sum(trial[1]))
         self._newest = data.env_steps
         self.counts["env_steps"] += sum(steps for *_, steps in tried)
@@ -166,7 +172,8 @@ class Trials(Callback):
         }
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         controllers = [c for c in callbacks if isinstance(c, AlphaController)]
-        controllers = controllers if "alpha" in agent.method.dials else []
+        if self.alpha_rise is None or "alpha" not in agent.method.dials:
+            controllers = []
         if gain >= self.confidence * error:
             self._promote(agent, candidate, returns)
             for controller in controllers:
@@ -176,11 +183,11 @@ class Trials(Callback):
             for controller in controllers:
                 # The first counts from pre-training's α, which may be above the ceiling.
                 least = min(max(self._alpha, controller.alpha), controller.ceiling)
-                rise = self.alpha_rise * (controller.ceiling - least)
+                rise = (self.alpha_rise or 0.0) * (controller.ceiling - least)
                 controller.hold(least + rise, agent)
             self.counts["holds"] += 1
             self._lost += 1
-            if self._lost >= self.patience:  # which a run may go on with less of
+            if self.patience and self._lost >= self.patience:  # less than before, in a resumed run
                 self._retreat(agent)
                 self.counts["retreats"] += 1
                 if trainer.is_global_zero:

@@ -196,6 +196,43 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
     assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 2, "env_steps": 13 * 10}
 
 
+@pytest.mark.parametrize(("tried", "promoted"), [("newest", "actor"), ("average", "average")])
+def test_one_of_the_two_policies_alone(
+    tried: str, promoted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, real = [[2.0, 4.0], BETTER, *[WORSE] * 5], Places.run
+
+    def scripted(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+        made = real(self, data, act, episodes, purpose)
+        return (left.pop(0), made[1]) if purpose == "trials" else made
+
+    monkeypatch.setattr(Places, "run", scripted)
+    record, trials = Record(), Trials(episodes=2, tried=tried, patience=None)  # type: ignore[arg-type]
+    run(tmp_path / "a", trials, record)
+    assert not left
+    assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 0, "env_steps": 7 * 10}
+    assert same(record.states[1]["state"], "incumbent", promoted)
+    assert not same(record.states[1]["state"], "average", "actor")
+
+
+def test_what_is_switched_off_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that only choose what is deployed leave learner and α as they are without them."""
+    script(monkeypatch, [[2.0, 4.0], *[WORSE] * 6])
+    with_trials, without = Record(), Record()
+    run(tmp_path / "a", Trials(episodes=2, alpha_rise=None, patience=None), with_trials)
+    folder = tmp_path / "b"
+    folder.mkdir()
+    log = write_log(folder / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        folder / "run", register_toy(), log, callbacks=[without], schedule=SCHEDULE
+    )
+    trainer.fit(module, data)
+    for one, other in zip(with_trials.states, without.states, strict=True):
+        assert torch.equal(one["state"]["alpha"], other["state"]["alpha"])
+        for expected, found in zip(one["learner"], other["learner"], strict=True):
+            assert torch.equal(expected, found)
+
+
 def test_alpha_is_held_until_the_next_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ COUNTS = {
     "methods --config small": (2 * 18 * 3, 2 * 11 * 3),
     "mid": (5 * 8 * 3, 5 * 5 * 3),
     "falls --config small": (4 * 6 * 5, 4 * 1 * 5),
+    "steady_parts --config small": (1 * 7 * 3, 1 * 2 * 3),
     "falls --config small --replicas": (4 * 6, 4 * 1),  # processes, of five seeds each
     "falls --config small_adroit --tasks pen-expert": (1 * 6 * 5, 1 * 1 * 5),
 }

@@ -342,6 +342,7 @@ CALLBACKS: dict[str, dict[str, dict[str, Any]]] = {
         "Trials": {
             "episodes": 5,
             "confidence": 1.0,
+            "tried": "both",
             "horizon": 1000,
             "alpha_rise": 0.5,
             "patience": 2,
