@@ -2,7 +2,8 @@
 
 A comment before a table says where its rows come from: ``<!-- variants: FOLDER -->``, a row per
 variant of an experiment; ``<!-- seeds: FOLDER FOLDER ... -->``, a row per run and their mean; or
-``<!-- tasks: FOLDER FOLDER ... -->``, the mean of fine-tuning of each variant (rows) on each task.
+``<!-- tasks: FOLDER FOLDER ... -->``, the mean of fine-tuning of each variant (rows) on each task, or
+another column's value, ``<!-- tasks drawdown: ... -->``.
 Nothing of the package is used here: the numbers come from ``metrics.csv`` alone.
 """
 
@@ -17,7 +18,7 @@ from paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.glob("results*.md"))
-TABLE = re.compile(r"<!-- (variants|seeds|tasks): (.+?) -->\n\n((?:\|.*\n)+)")
+TABLE = re.compile(r"<!-- (variants|seeds|tasks(?: \w+)?): (.+?) -->\n\n((?:\|.*\n)+)")
 NOT_MEASURED_BY_METRICS = ("minutes", "G", "updates")
 
 
@@ -109,7 +110,7 @@ def test_every_table_of_scores_says_where_it_comes_from() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         headings = re.findall(r"^\|.*(?:pre-training|final|best).*\|\n\|[ -]+\|", text, re.M)
-        marked = [kind for kind, _, _ in TABLE.findall(text) if kind != "tasks"]
+        marked = [kind for kind, _, _ in TABLE.findall(text) if not kind.startswith("tasks")]
         assert len(headings) == len(marked), page.name
 
 
@@ -118,12 +119,13 @@ def test_a_table_holds_what_its_runs_measured(kind: str, folders: str, table: st
     heading, _, *lines = table.splitlines()
     names = cells(heading)[1:]
     runs = [DOCS / folder for folder in folders.split()]
-    if kind == "tasks":
+    if kind.startswith("tasks"):
+        column = kind.removeprefix("tasks").strip() or "mean"
         for line in lines:
             label, *told = cells(line)
             for task, cell in zip(names, told, strict=True):
-                means = [value(run, "mean") for run in on_task(runs, task, label)]
-                assert cell == (shown(means, error=True) if means else ""), (label, task)
+                values = [value(run, column) for run in on_task(runs, task, label)]
+                assert cell == (shown(values, error=True) if values else ""), (label, task)
         return
     for index, line in enumerate(lines):
         label, *told = cells(line)
