@@ -35,7 +35,12 @@ class Places:
         self._envs: list[gymnasium.Env] = []
 
     def run(
-        self, data: "ReplayDataModule", act: Policy, episodes: int, purpose: str
+        self,
+        data: "ReplayDataModule",
+        act: Policy,
+        episodes: int,
+        purpose: str,
+        start: int = 0,
     ) -> tuple[list[float], list[int]]:
         """Raw returns and lengths of episodes that start alike every time.
 
@@ -45,6 +50,7 @@ class Places:
             act: the policy.
             episodes: how many; the same in every call.
             purpose: names the stream of seeds that the starts come from.
+            start: of how many of them to leave out before the first.
         """
         ranks = data.ranks
         first, end = (episodes * rank // ranks.count for rank in (ranks.rank, ranks.rank + 1))
@@ -52,7 +58,7 @@ class Places:
             self._envs = [data.make_env() for _ in range(first, end)]
         own: tuple[list[float], list[int]] = [], []
         if self._envs:  # there are fewer episodes than ranks
-            seed = stream_seed(data.seed, purpose) % 2**31 + first
+            seed = stream_seed(data.seed, purpose) % 2**31 + start + first
             own = evaluate(act, self._envs, end - first, seed, data.step_timeout, data.idle)
         parts = ranks.gather(own)
         returns = [value for returns, _ in parts for value in returns]

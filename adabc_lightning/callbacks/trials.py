@@ -52,7 +52,7 @@ class Trials(Callback):
     Before each evaluation of fine-tuning the learner's policy and an average of its past ones make
     some episodes each, without noise, from the same starts every time, which are others than the
     evaluation's. The better one of the two is the candidate. With d̄ the mean difference to the
-    incumbent's returns from there and s its standard error,
+    incumbent's returns from those starts that both were tried from, and s its standard error,
 
     * d̄ ≥ z·s: the candidate becomes the incumbent, a snapshot of the learner is taken, and α
       follows Eq. 2;
@@ -65,7 +65,9 @@ class Trials(Callback):
     interaction with the environment beside training and evaluation: ``trial/env_steps`` counts it.
 
     Args:
-        episodes: E, of each policy in a trial.
+        episodes: E, of each policy in a trial; then E more, until ``steps`` are made.
+        steps: environment steps of each policy in a trial, so that short episodes, which tell less,
+            are more.
         confidence: z, standard errors.
         tried: ``"both"``, or only the ``"newest"`` policy, or only the ``"average"``.
         horizon: of the average, gradient updates; until so many are made, over all since the
@@ -87,13 +89,14 @@ class Trials(Callback):
     def __init__(
         self,
         episodes: Annotated[Positive, Field(ge=2, le=10_000)] = 5,
+        steps: Positive = 5000,
         confidence: NonNegative = 1.0,
         tried: Literal["both", "newest", "average"] = "both",
         horizon: Positive = 1000,
         alpha_rise: Fraction | None = 0.5,
         patience: Positive | None = 2,
     ) -> None:
-        self.episodes, self.confidence = episodes, confidence
+        self.episodes, self.steps, self.confidence = episodes, steps, confidence
         self._tried = TRIED[tried]
         self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
         self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
@@ -161,14 +164,17 @@ class Trials(Callback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._newest):
             return
-        tried = [(name, *self._try(data, agent, name)) for name in self._tried]
-        candidate, returns, _ = max(tried, key=lambda trial: sum(trial[1]))
+        tried = {name: self._try(data, agent, name) for name in self._tried}
         self._newest = data.env_steps
-        self.counts["env_steps"] += sum(steps for *_, steps in tried)
-        gain, error = improvement(returns, self._returns)
+        self.counts["env_steps"] += sum(steps for _, steps in tried.values())
+        both = min(len(returns) for returns, _ in tried.values())  # no more than the incumbent's
+        candidate = max(tried, key=lambda name: sum(tried[name][0][:both]))
+        returns = tried[candidate][0]
+        ours, theirs = returns[:both], self._returns[:both]
+        gain, error = improvement(ours, theirs)
         measured = {
-            "trial/candidate": float(np.mean(returns)),
-            "trial/incumbent": float(np.mean(self._returns)),
+            "trial/candidate": float(np.mean(ours)),
+            "trial/incumbent": float(np.mean(theirs)),
         }
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         controllers = [c for c in callbacks if isinstance(c, AlphaController)]
@@ -194,8 +200,8 @@ class Trials(Callback):
                     held = f", α is held at {agent.alpha.item():.3f}" if controllers else ""
                     tqdm.write(
                         f"environment step {data.env_steps:,}: the candidate returns "
-                        f"{np.mean(returns):,.0f} where the deployed policy returns "
-                        f"{np.mean(self._returns):,.0f}; the learner goes back to when that was "
+                        f"{np.mean(ours):,.0f} where the deployed policy returns "
+                        f"{np.mean(theirs):,.0f}; the learner goes back to when that was "
                         f"deployed{held}",
                         file=sys.stderr,
                     )
@@ -205,10 +211,18 @@ class Trials(Callback):
     def _try(
         self, data: "ReplayDataModule", agent: "OffToOnModule", name: str
     ) -> tuple[list[float], int]:
-        """Returns of the policy of a part, and environment steps."""
+        """Returns of the policy of a part, from as many starts as it takes, and environment steps.
+
+        From no more than the incumbent was tried from: there is nothing to compare the others with.
+        """
         act = partial(agent.act, name=name)
-        returns, lengths = self._places.run(data, act, self.episodes, "trials")
-        return returns, sum(lengths)
+        returns: list[float] = []
+        steps, most = 0, len(self._returns)
+        while not returns or (steps < self.steps and (not most or len(returns) < most)):
+            more, lengths = self._places.run(data, act, self.episodes, "trials", len(returns))
+            returns += more
+            steps += sum(lengths)
+        return returns, steps
 
     def _promote(self, agent: "OffToOnModule", name: str, returns: list[float]) -> None:
         self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())

@@ -92,7 +92,9 @@ def test_a_trial_that_was_cut_is_made_anew(
     uncut: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trial at the hand-over, both of fine-tuning, and the evaluation after them."""
-    run = [word.replace("redq_adaptive_bc", "steady") for word in RUN]
+    trials = "{class_path: adabc_lightning.callbacks.Trials, init_args: {steps: 1}}"
+    (tmp_path / "trials.yaml").write_text(f"trainer: {{callbacks+: [{trials}]}}\n")
+    run = [*RUN, "--config", str(tmp_path / "trials.yaml")]
     assert main([*run, *words(tmp_path / "uncut", uncut[1])]) == 0
     for at in (3, 4, 5, 6):
         folder = tmp_path / f"run{at}"

@@ -41,7 +41,7 @@ def script(
     for returns in trials[1:]:
         left += [returns, worst] if better == "average" else [worst, returns]
 
-    def run(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+    def run(self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0) -> Any:
         made = real(self, data, act, episodes, purpose)
         return (left.pop(0), made[1]) if purpose == "trials" else made
 
@@ -110,7 +110,7 @@ def test_what_wins_is_deployed_and_what_loses_is_not(
         monkeypatch,
         [[2.0, 4.0], BETTER, [6.0, 7.0], [7.0, 4.0], [6.0, 8.0], [4.0, 2.0], [9.0, 9.0]],
     )
-    record, trials = Record(), Trials(episodes=2, horizon=6, patience=9)
+    record, trials = Record(), Trials(episodes=2, steps=1, horizon=6, patience=9)
     _, module, _ = run(tmp_path / "a", trials, record)
     assert trials.counts["promotions"] == 4  # 5, 7 — 6, 7 — 6, 8 — 9, 9
     assert trials.counts["holds"] == 1  # 4, 2 against 6, 8; 7, 4 against 6, 7 is within the error
@@ -136,7 +136,7 @@ def test_the_better_one_of_learner_and_average_is_the_candidate(
 ) -> None:
     script(monkeypatch, [[2.0, 4.0], BETTER, *[WORSE] * 5], better="actor")
     record = Record()
-    run(tmp_path / "a", Trials(episodes=2, horizon=6, patience=9), record)
+    run(tmp_path / "a", Trials(episodes=2, steps=1, horizon=6, patience=9), record)
     state = record.states[1]["state"]
     assert same(state, "incumbent", "actor")
     assert not same(state, "incumbent", "average")
@@ -147,7 +147,7 @@ def test_two_lost_trials_in_a_row_put_the_learner_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(monkeypatch, [[2.0, 4.0], BETTER, WORSE, WORSE, WORSE, BETTER, WORSE])
-    record, trials = Record(), Trials(episodes=2, horizon=6)
+    record, trials = Record(), Trials(episodes=2, steps=1, horizon=6)
     run(tmp_path / "a", trials, record)
     assert trials.counts["retreats"] == 1
     good, put_back, after = record.states[1], record.states[5], record.states[6]
@@ -169,7 +169,7 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
     """The one that puts the learner back: made once more, it would be won, and let α go."""
     online = 0
 
-    def cut(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+    def cut(self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0) -> Any:
         nonlocal online
         online += purpose == "evaluation" and data.env_steps > 0
         if online == 3:
@@ -180,12 +180,12 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
         script(patch, [[2.0, 4.0], BETTER, WORSE, WORSE])
         scripted = Places.run
         patch.setattr(Places, "run", cut)
-        first = Trials(episodes=2, horizon=6)
+        first = Trials(episodes=2, steps=1, horizon=6)
         with pytest.raises(SystemExit):
             run(tmp_path / "a", first)
     assert first.counts["retreats"] == 1
     script(monkeypatch, [WORSE] * 4)  # of which the first is in the place of a hand-over
-    trials, folder = Trials(episodes=2, horizon=6), tmp_path / "a" / "run"
+    trials, folder = Trials(episodes=2, steps=1, horizon=6), tmp_path / "a" / "run"
     trainer, module, data = tiny_run(
         folder, register_toy(), tmp_path / "a" / "log.hdf5", schedule=SCHEDULE, callbacks=[trials]
     )
@@ -202,12 +202,14 @@ def test_one_of_the_two_policies_alone(
 ) -> None:
     left, real = [[2.0, 4.0], BETTER, *[WORSE] * 5], Places.run
 
-    def scripted(self: Places, data: Any, act: Any, episodes: int, purpose: str) -> Any:
+    def scripted(
+        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
         made = real(self, data, act, episodes, purpose)
         return (left.pop(0), made[1]) if purpose == "trials" else made
 
     monkeypatch.setattr(Places, "run", scripted)
-    record, trials = Record(), Trials(episodes=2, tried=tried, patience=None)  # type: ignore[arg-type]
+    record, trials = Record(), Trials(episodes=2, steps=1, tried=tried, patience=None)  # type: ignore[arg-type]
     run(tmp_path / "a", trials, record)
     assert not left
     assert trials.counts == {"promotions": 1, "holds": 5, "retreats": 0, "env_steps": 7 * 10}
@@ -215,11 +217,35 @@ def test_one_of_the_two_policies_alone(
     assert not same(record.states[1]["state"], "average", "actor")
 
 
+def test_short_episodes_are_more_but_no_more_than_the_incumbent_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pre-trained policy's have 5 steps, the candidates' 10."""
+    starts: list[int] = []
+
+    def scripted(
+        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
+        if purpose != "trials":
+            return [1.0] * episodes, [5] * episodes
+        starts.append(start)
+        return ([9.0, 9.0], [10, 10]) if len(starts) > 3 else ([1.0, 2.0], [5, 5])
+
+    monkeypatch.setattr(Places, "run", scripted)
+    trials = Trials(episodes=2, steps=28, tried="newest")
+    run(tmp_path / "a", trials, schedule=Schedule(4, 4, 2, evaluation_every=2))
+    # 6 episodes of 5 steps make 28; then 4 of 10, compared with 4 of the 6; then 4 with those 4.
+    assert starts == [0, 2, 4, 0, 2, 0, 2]
+    assert trials.counts == {
+        "promotions": 2, "holds": 0, "retreats": 0, "env_steps": 6 * 5 + 2 * 4 * 10,
+    }  # fmt: skip
+
+
 def test_what_is_switched_off_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that only choose what is deployed leave learner and α as they are without them."""
     script(monkeypatch, [[2.0, 4.0], *[WORSE] * 6])
     with_trials, without = Record(), Record()
-    run(tmp_path / "a", Trials(episodes=2, alpha_rise=None, patience=None), with_trials)
+    run(tmp_path / "a", Trials(episodes=2, steps=1, alpha_rise=None, patience=None), with_trials)
     folder = tmp_path / "b"
     folder.mkdir()
     log = write_log(folder / "log.hdf5", 3, 2)
@@ -240,7 +266,7 @@ def test_alpha_is_held_until_the_next_promotion(
     # far, at the end of every episode
     falling = {"kp": 1.0, "kd": 0.0, "ceiling": 0.8, "initial": 0.4}
     ends = Schedule(4, 30, 1, evaluation_every=5)  # of the toy, whose episodes have five steps
-    run(tmp_path / "a", Trials(episodes=2, patience=9), schedule=ends, alpha=falling)
+    run(tmp_path / "a", Trials(episodes=2, steps=1, patience=9), schedule=ends, alpha=falling)
     with open(tmp_path / "a" / "run" / "metrics.csv") as file:
         alphas = [float(row["control/alpha"]) for row in csv.DictReader(file) if row["eval/return"]]
     # 0 at the first episode's end, where the trial is won; then half of the way from there to 0.8,
@@ -254,7 +280,7 @@ def test_alpha_is_held_at_its_ceiling_where_pre_training_had_more(
     script(monkeypatch, [[2.0, 4.0], WORSE])
     low = {"kp": 0.0, "kd": 0.0, "ceiling": 0.1, "initial": 0.0}
     ends = Schedule(4, 2, 2, evaluation_every=2)
-    _, module, _ = run(tmp_path / "a", Trials(episodes=2), schedule=ends, alpha=low)
+    _, module, _ = run(tmp_path / "a", Trials(episodes=2, steps=1), schedule=ends, alpha=low)
     assert module.alpha_offline == 0.4
     assert module.alpha.item() == pytest.approx(0.1)
 
@@ -262,7 +288,7 @@ def test_alpha_is_held_at_its_ceiling_where_pre_training_had_more(
 def test_the_average_is_one_of_the_learner(tmp_path: Path) -> None:
     """Against a plain loop in double precision, over 100 updates."""
     horizon, updates = 16, 2
-    trials = Trials(episodes=2, horizon=horizon, patience=9)
+    trials = Trials(episodes=2, steps=1, horizon=horizon, patience=9)
     _, module, _ = run(tmp_path / "a", trials, schedule=Schedule(4, 1, 1))
     module.double()
     rng = np.random.default_rng(0)
@@ -292,7 +318,7 @@ def test_the_incumbent_is_what_is_evaluated_kept_and_exported(
 ) -> None:
     script(monkeypatch, [[2.0, 4.0], BETTER, *[WORSE] * 5])
     record = Record()
-    trainer, module, _ = run(tmp_path / "a", Trials(episodes=2, patience=9), record)
+    trainer, module, _ = run(tmp_path / "a", Trials(episodes=2, steps=1, patience=9), record)
     observation_O = np.array([0.3, -0.2, 0.5], np.float32)
     expected = module.act(observation_O, "incumbent")
     assert np.abs(expected - module.act(observation_O)).max() > 1e-4  # the learner is another
@@ -316,7 +342,7 @@ def test_one_pre_training_serves_with_and_without_trials(tmp_path: Path) -> None
         states.append(module.state_dict())
     for name, expected in states[1].items():
         assert torch.equal(states[0][name], expected)
-    for start, trials in (("without", [Trials(episodes=2)]), ("with", [])):
+    for start, trials in (("without", [Trials(episodes=2, steps=1)]), ("with", [])):
         options = {"schedule": Schedule(6, 4, 1, evaluation_every=2), "callbacks": trials}
         log = tmp_path / f"{start}.hdf5"
         trainer, module, data = tiny_run(tmp_path / f"{start}2", register_toy(), log, **options)
@@ -331,13 +357,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         (name,) = options
         with pytest.raises(UserError, match=f"Trials.{name} is"):
             Trials(**options)  # type: ignore[arg-type]
-    run(tmp_path / "a", Trials(episodes=2))
+    run(tmp_path / "a", Trials(episodes=2, steps=1))
     last = tmp_path / "a" / "run" / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     content["callbacks"]["Trials"]["snapshot"] = torch.zeros(3)
     torch.save(content, tmp_path / "short.ckpt")
     longer = Schedule(4, 14, 2, evaluation_every=2)
-    again = Trials(episodes=2)
+    again = Trials(episodes=2, steps=1)
     log = tmp_path / "a" / "log.hdf5"
     trainer, module, data = tiny_run(
         tmp_path / "b", register_toy(), log, schedule=longer, callbacks=[again]

@@ -2,8 +2,8 @@
 
 A comment before a table says where its rows come from: ``<!-- variants: FOLDER -->``, a row per
 variant of an experiment; ``<!-- seeds: FOLDER FOLDER ... -->``, a row per run and their mean; or
-``<!-- tasks: FOLDER FOLDER ... -->``, the mean of fine-tuning of each variant (rows) on each task, or
-another column's value, ``<!-- tasks drawdown: ... -->``.
+``<!-- tasks: FOLDER FOLDER ... -->``, the mean of fine-tuning of each variant (rows) on each task,
+or another column's value, ``<!-- tasks drawdown: ... -->``.
 Nothing of the package is used here: the numbers come from ``metrics.csv`` alone.
 """
 

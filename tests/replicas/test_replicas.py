@@ -122,7 +122,7 @@ def test_each_equals_a_single_run(model: dict[str, Any], exact: bool, tmp_path: 
 
 def test_each_has_trials_of_its_own(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)
-    trials = lambda: [Trials(episodes=2, horizon=10)]  # noqa: E731
+    trials = lambda: [Trials(episodes=2, steps=1, horizon=10)]  # noqa: E731
     trainer, group = group_of(tmp_path / "group", log, trials)
     trainer.fit(group.module, group.data)
     for replica in group.replicas:
@@ -205,7 +205,7 @@ def test_resumes_bit_for_bit(kind: str, batches: int, tmp_path: Path) -> None:
         options["data"] = {"replay_capacity": None}
         callbacks = lambda: [BalancedReplay(balanced_steps=20, batch_size=8, hidden_sizes=(8,))]  # noqa: E731
     if kind == "trials":
-        callbacks = lambda: [Trials(episodes=2, horizon=10)]  # noqa: E731
+        callbacks = lambda: [Trials(episodes=2, steps=1, horizon=10)]  # noqa: E731
     if kind == "compiled":
         options["model"] = {"engine": "compiled"}
     log = write_log(tmp_path / "log.hdf5", 4, 1)

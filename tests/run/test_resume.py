@@ -72,7 +72,7 @@ def balanced_replay(seed: int = 0) -> dict[str, Any]:
 
 def steady() -> dict[str, Any]:
     """Options of a tiny run with trials; one that holds, and goes back, and lets go."""
-    trials = Trials(episodes=3, horizon=30)
+    trials = Trials(episodes=3, steps=16, horizon=30)
     return {"data": EVERY_ROW, "callbacks": [trials], "seed": 2, "alpha": {"kp": 0.0, "kd": 0.0}}
 
 
