@@ -148,15 +148,15 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
             ours, theirs = getattr(first.layout, size), getattr(other.layout, size)
             if ours != theirs:
                 raise UserError(
-                    f"data.dataset mixes {what} of {ours} numbers ({first.name!r}) and of {theirs} "
-                    f"({other.name!r}); they must be of the same task"
+                    f"{what} of {ours} numbers ({first.name!r}) and of {theirs} ({other.name!r}) "
+                    "do not mix; the datasets must be of the same task"
                 )
         if first.observation_parts and other.observation_parts:
             ours, theirs = first.observation_parts, other.observation_parts
             if not agree(ours, theirs):
                 raise UserError(
-                    f"data.dataset mixes observations of {described(ours)} ({first.name!r}) and of "
-                    f"{described(theirs)} ({other.name!r}); choose the same by "
+                    f"observations of {described(ours)} ({first.name!r}) and of "
+                    f"{described(theirs)} ({other.name!r}) do not mix; choose the same by "
                     "data.observation_keys"
                 )
     named = {dataset.env_id for dataset in datasets}

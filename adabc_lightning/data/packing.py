@@ -16,6 +16,7 @@ from adabc_lightning.data.names import known_ends, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import column_names, labelled
 from adabc_lightning.errors import UserError
 
 AtLimit = Literal["terminal", "timeout"]
@@ -233,6 +234,8 @@ def _finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.n
     if wrong.any():
         row, *column = np.argwhere(wrong)[0]
         inside = f" in column {column[0]}" if column else ""
+        if key != "actions" and column and source.observation_parts is not None:
+            inside += f" ({column_names(source.observation_parts)[column[0]]})"
         raise UserError(
             f"{source.where}: {key!r} must be finite in float32, but "
             f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}"
@@ -272,9 +275,10 @@ def _fill(
         f"{key.removesuffix('s')}_{i}" for key, counts in lost.items() for i in counts.columns()
     ]
     if found:
+        named = [labelled(column, source.observation_parts) for column in found]
         source.notes.append(
             f"{source.where}: float32, which networks compute in, cannot tell the values of "
-            f"{', '.join(found)} apart: subtract the first value (a Unix time), or leave it out"
+            f"{', '.join(named)} apart: subtract the first value (a Unix time), or leave it out"
         )
     return tuple(found)
 

@@ -299,7 +299,7 @@ def test_other_names_on_resume_are_refused(tmp_path: Path) -> None:
 def test_inspect_shows_and_converts_them(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "a.npz")
     assert main(["inspect", path]) == 2
-    assert "set data.reward to a function" in capsys.readouterr().err
+    assert "set --reward to a function" in capsys.readouterr().err
     target = tmp_path / "new.hdf5"
     words = ["inspect", path, "--reward", f"{HERE}gain", "--action-scale", "0.5"]
     assert main([*words, "--convert", str(target)]) == 0

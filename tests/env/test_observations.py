@@ -113,7 +113,7 @@ def test_the_constructor_is_given_what_env_kwargs_say(tmp_path: Path) -> None:
     env.close()
     for kwargs, sentence in (
         ({"reward": "dense"}, "with data.env_kwargs .*: .*unexpected keyword argument 'reward'"),
-        ({"max_episode_steps": 3}, "set data.max_episode_steps .* instead"),
+        ({"max_episode_steps": 3}, "set data.max_episode_steps instead"),
         ({"reward_type": object()}, "values must be numbers, texts, true or false"),
     ):
         with pytest.raises(UserError, match=sentence):
