@@ -31,7 +31,7 @@ class NotFinite(_Stop):
 
 
 class EnvironmentFailure(_Stop):
-    """An environment raised, hung, or gave what no environment may give."""
+    """An environment raised, hung, or gave what none may; or what rewards its steps did."""
 
     undone = False
     """Whether the training environment's state is that from before the step that failed."""
