@@ -129,6 +129,7 @@ def filtered(dataset: OfflineDataset, chosen: str | None) -> OfflineDataset:
         terminals=terminals,
         timeouts=int(keep_E.sum()) - terminals - last_unfinished,
         success_E=None if dataset.success_E is None else dataset.success_E[keep_E],
+        success_T=None if dataset.success_T is None else dataset.success_T[keep_T],
     )
 
 
@@ -162,7 +163,6 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
     named = {dataset.env_id for dataset in datasets}
     episodes = torch.tensor([len(dataset.episode_return_E) for dataset in datasets])
     offsets = episodes.cumsum(0) - episodes
-    successes = [dataset.success_E for dataset in datasets]
     return OfflineDataset(
         name=" + ".join(dataset.name for dataset in datasets),
         layout=first.layout,
@@ -175,11 +175,17 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
         reference=next((d.reference for d in datasets if d.reference is not None), None),
         env_id=first.env_id if len(named) == 1 else None,
         unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
-        success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
+        success_E=_joined([dataset.success_E for dataset in datasets]),
+        success_T=_joined([dataset.success_T for dataset in datasets]),
         observation_parts=next(filter(None, (d.observation_parts for d in datasets)), None),
         sources=tuple(Origin(d.name, len(d.rows), len(d.episode_return_E)) for d in datasets),
         reward=" + ".join(dict.fromkeys(dataset.reward for dataset in datasets)),
     )
+
+
+def _joined(flags: Sequence[Tensor | None]) -> Tensor | None:
+    known = [flag for flag in flags if flag is not None]
+    return torch.cat(known) if len(known) == len(flags) else None
 
 
 def sampler_for(parts: Sequence[Part], rows: Sequence[int]) -> UniformSampler:
