@@ -46,10 +46,13 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
     Raises: UserError: an entry is neither a name nor a mapping of :class:`Part`, or its values
         are out of range.
     """
-    if dataset is None or isinstance(dataset, str):
-        return [] if dataset is None else [Part(dataset)]
-    if not dataset:
-        raise UserError("data.dataset is an empty list; give a dataset, or null for none")
+    if dataset is None:
+        return []
+    if not dataset or (isinstance(dataset, str) and not dataset.strip()):
+        kind = "text" if isinstance(dataset, str) else "list"
+        raise UserError(f"data.dataset is an empty {kind}; give a dataset, or null for none")
+    if isinstance(dataset, str):
+        return [Part(dataset)]
     parts = [_part(entry) for entry in dataset]
     given = [part.weight for part in parts if part.weight is not None]
     if given and len(given) < len(parts) and sum(given) >= 1:
@@ -62,14 +65,14 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
 
 def _part(entry: str | Mapping[str, Any]) -> Part:
     if isinstance(entry, str):
-        return Part(entry)
+        entry = {"path": entry}
     if not isinstance(entry, Mapping):
         raise UserError(f"data.dataset has the entry {entry!r}; it must be a name or a mapping")
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"an entry of data.dataset has the key {key!r}; {nearest(key, _KEYS)}")
     path, weight, chosen, reward, scale = (entry.get(key) for key in _KEYS)
-    if not isinstance(path, str):
+    if not isinstance(path, str) or not path.strip():
         raise UserError("an entry of data.dataset has no path; give a file or a dataset's name")
     for name, number in (("weight", weight), ("action_scale", scale)):
         is_number = isinstance(number, int | float) and not isinstance(number, bool)

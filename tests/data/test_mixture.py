@@ -174,6 +174,8 @@ def test_a_hand_over_says_what_it_keeps_of_each(tmp_path: Path, capsys) -> None:
     ("entries", "sentence"),
     [
         ([], "data.dataset is an empty list"),
+        ("", "data.dataset is an empty text; give a dataset, or null for none"),
+        ([""], "has no path; give a file or a dataset's name"),
         ([{"weight": 1}], "has no path; give a file or a dataset's name"),
         ([{"path": "x", "wieght": 1}], "has the key 'wieght'; did you mean 'weight'?"),
         ([{"path": "x", "weight": 0}], "the weight of 'x' is 0; it must be a positive number"),
@@ -185,7 +187,7 @@ def test_a_hand_over_says_what_it_keeps_of_each(tmp_path: Path, capsys) -> None:
         ([3], "has the entry 3; it must be a name or a mapping"),
     ],
 )
-def test_a_wrong_entry_is_one_sentence(entries: list, sentence: str) -> None:
+def test_a_wrong_entry_is_one_sentence(entries: Any, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         parts_of(entries)
     assert sentence in str(caught.value)
