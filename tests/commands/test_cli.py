@@ -291,10 +291,6 @@ MISTAKES = [
     ("--model.hidden_sizes [8,a]", "it must be a list of whole numbers"),
     ("--data.observation_keys [1]", "data.observation_keys is [1]; it must be a list of texts or"),
     ("--data.done_means .nan", "data.done_means is .nan; it must be terminal, timeout or null"),
-    (
-        "--data.dataset 3.5",
-        "data.dataset is 3.5; it must be text, a list of texts or mappings or nu",
-    ),
     ("--logging.wandb bogus", "logging.wandb is bogus; it must be auto, online, offline or dis"),
     ("--logging.tensorboard on", "logging.tensorboard is on; it must be true or false"),
     ("--config yes.yaml", "logging.tensorboard is yes; it must be true or false"),
