@@ -1,10 +1,12 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
+import re
 import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 _LISTED = 40  # names in one message
+_options: set[str] = set()
 
 
 class UserError(ValueError):
@@ -29,7 +31,7 @@ class NotFinite(_Stop):
 
 
 class EnvironmentFailure(_Stop):
-    """An environment raised, hung, or gave what no environment may give."""
+    """An environment raised, hung, or gave what none may; or what rewards its steps did."""
 
     undone = False
     """Whether the training environment's state is that from before the step that failed."""
@@ -54,7 +56,44 @@ def one_line(text: str) -> str:
 
 def warn(sentence: str) -> None:
     """One line on stderr about what goes on, but is probably not meant so."""
-    print(f"warning: {one_line(sentence)}", file=sys.stderr)
+    print(f"warning: {one_line(in_options(sentence))}", file=sys.stderr)
+
+
+def name_options(names: Iterable[str]) -> None:
+    """What the command at hand takes beside configs; none at first.
+
+    Args:
+        names: as Python has them: ``done_means`` for ``--done-means``.
+    """
+    _options.clear()
+    _options.update(names)
+
+
+def in_options(sentence: str) -> str:
+    """A sentence about keys of a config, for a command that has options of the same names.
+
+    Returns: with ``--done-means`` in place of ``data.done_means``, in a shell's spelling; the
+        sentence itself where the command has no such option, as ``fit``.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, values = match.groups()
+        if name not in _options:
+            return match[0]
+        listed = f" {values.replace(', ', ',')}" if values else ""
+        return f"--{name.replace('_', '-')}{listed}"
+
+    said = re.sub(r"(?<![\w.'\"/-])(?:--)?data\.(\w+)\b(?!\.\w)(?: \[([^]]*)\])?", option, sentence)
+    if said == sentence:
+        return sentence
+    for key, own in (
+        (r"set (--[\w-]+) to true", r"give \1"),
+        (r"(--[\w-]+) is true", r"\1 is given"),
+        ("set it to null", "leave it out"),
+        (", or null", ""),
+    ):
+        said = re.sub(key, own, said)
+    return said
 
 
 def first_cause(error: BaseException) -> str:

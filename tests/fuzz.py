@@ -1,4 +1,4 @@
-"""``make fuzz``: random HDF5 files, configs, Minari datasets and checkpoints, for a bounded time.
+"""``make fuzz``: random logs, configs, keys and checkpoints, for a bounded time.
 
 Success or :class:`UserError` is right; anything else, a crash of the process and half a
 minute for one file included, is a failure and prints its seed, which
@@ -21,6 +21,8 @@ from typing import Any
 
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["OMP_NUM_THREADS"] = "1"  # what is forked must have one thread
+
+sys.path.extend(str(path) for path in Path(__file__).parent.iterdir())  # as pytest has them
 
 from fuzz_targets import TARGETS
 

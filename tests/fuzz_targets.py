@@ -5,14 +5,17 @@ import json
 import random
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 import torch
 import yaml
+from dict_envs import register_seen
 from jsonargparse import capture_parser
 from test_checkpoint_content import RUN
 from test_datasets import create_minari, episode_buffers
@@ -69,8 +72,28 @@ def hdf5(rng: random.Random, folder: Path, _: Any) -> None:
         for key in KEYS:
             with suppress(ValueError, TypeError):  # h5py makes no such array
                 _column(rng, numbers, file, key, rows)
+        if rng.random() < 0.2:
+            _attributes(rng, file)
     path.write_bytes(_damaged(rng, path.read_bytes()))
     load_dataset(str(path), max_episode_steps=rng.choice((None, 1, 5)))
+
+
+def _attributes(rng: random.Random, file: h5py.File) -> None:
+    """Which columns are which part of an observation, as files of ours say it, and other things."""
+    parts = rng.choice(([["a", 1], ["b", 2]], [["b", 3]], [["a", -1], ["b", 4]], [["a", 10**12]]))
+    text = json.dumps(_changed_list(rng, parts) if rng.random() < 0.5 else parts)
+    place = rng.randrange(len(text) + 1)
+    broken = text[:place] + rng.choice((*'{}[]",\\', "1e999", "[" * 5000)) + text[place:]
+    strange = (broken, b"\xff", 3, [1.0, 2.0], "", "null", h5py.Empty("f4"))
+    file.attrs["observation_parts"] = rng.choice((text, text, text, *strange))
+    file.attrs["env_id"] = rng.choice(("Hopper-v5", 3, b"\xff", ""))
+
+
+def _changed_list(rng: random.Random, parts: list[Any]) -> list[Any]:
+    """With another value in it, or one part twice."""
+    place = rng.randrange(len(parts))
+    part = rng.choice((parts[0], [], [1, "a"], ["a"], "ab", *VALUES[:12]))
+    return [*parts[:place], copy.deepcopy(part), *parts[place + rng.choice((0, 1)) :]]
 
 
 def _column(rng: random.Random, numbers: Any, file: h5py.File, key: str, rows: int) -> None:
@@ -297,6 +320,105 @@ def prepare_checkpoint(folder: Path) -> dict[str, Any]:
     return found
 
 
+def gain(observation: np.ndarray, action: np.ndarray, following: np.ndarray) -> np.ndarray:
+    """A reward function."""
+    return following[:, 0] - observation[:, 0] - (action**2).sum(1)
+
+
+def uneven(observation: np.ndarray, action: np.ndarray, following: np.ndarray) -> Any:
+    """One that fails, or gives what it may not, at some of the rows."""
+    if abs(observation[0, 0]) > 2:
+        return {}["goal"]
+    return np.sqrt(observation[:, 0]) if observation[0, 0] < 1 else observation
+
+
+def prepare_data(folder: Path) -> dict[str, Any]:
+    """An environment with Dict observations, and logs of it: of parts, flat, bare and of others."""
+    space = gymnasium.spaces.Dict(
+        a=gymnasium.spaces.Box(-9, 9, (1,)), b=gymnasium.spaces.Box(-9, 9, (2,))
+    )
+    env_id, paths = register_seen(space), []  # type: str, list[str]
+    for name, width in (("parts", 3), ("flat", 3), ("bare", 3), ("wide", 4)):
+        paths.append(str(write_log(folder / f"{name}.hdf5", width, 1)))
+        with h5py.File(paths[-1], "a") as file:
+            if name == "parts":
+                file.attrs["observation_parts"] = json.dumps([["a", 1], ["b", 2]])
+                file["success"] = np.arange(120) % 7 == 0
+            if name == "bare":
+                del file["rewards"]
+    return {"env_id": env_id, "paths": paths}
+
+
+def data(rng: random.Random, folder: Path, prepared: dict[str, Any]) -> None:
+    """Keys below ``data`` of random values through a whole run, on logs of several kinds."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    given = {"dataset": _datasets(rng, prepared["paths"])}
+    for key in rng.sample(list(DATA), rng.choice((0, 1, 1, 2, 3))):
+        given[key] = _value(rng, DATA[key])
+    words = [*RUN, "--data.env_id", prepared["env_id"], "--trainer.default_root_dir", str(out)]
+    words += ["--data.replay_capacity", "null"]
+    for key, value in given.items():
+        words += [
+            f"--data.{key}",
+            yaml.safe_dump(value, default_flow_style=True).split("\n...")[0].strip(),
+        ]
+    status, said = main(words), sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert status in (0, 2), f"status {status}"
+    assert not status or said[-1].startswith("error: "), said
+    assert sum(line.startswith("error: ") for line in said) == bool(status), said
+    assert not any("Warning" in line for line in said), said
+    assert not status or len(said[-1]) < 2000, said
+    assert not status or (out / "metrics.csv").exists() or not out.exists(), said
+
+
+def _value(rng: random.Random, values: Sequence[Any]) -> Any:
+    """One of them, rather one of the first; sometimes anything else."""
+    if rng.random() < 0.05:
+        return copy.deepcopy(rng.choice(VALUES))
+    return copy.deepcopy(values[int(len(values) * rng.random() ** 2)])
+
+
+def _datasets(rng: random.Random, paths: list[str]) -> Any:
+    """One, or a list of some, each by its name or as a mapping."""
+    if rng.random() < 0.4:
+        return rng.choice((*paths[:2], *paths, ""))
+    entries: list[Any] = []
+    for path in rng.choices(paths[:2] if rng.random() < 0.7 else paths, k=rng.choice((1, 2, 3))):
+        entry: Any = {"path": path}
+        for key in rng.sample(list(ENTRY), rng.choice((0, 0, 1, 2))):
+            entry[key] = _value(rng, ENTRY[key])
+        entries.append(
+            rng.choice((path, entry, entry, *([rng.choice(VALUES)] * (rng.random() < 0.1))))
+        )
+    return entries
+
+
+REWARDS = (f"{__name__}:gain", "success", None, "logged", f"{__name__}:uneven", "os:getcwd", ":", 3)
+SCALES = (0.5, 1.0, 0.01, 1e38, 1e-39, 0, -1, float("nan"), "x", True)
+ENTRY: dict[str, tuple[Any, ...]] = {
+    "weight": (None, 0.5, 1, 3, 0, -1, float("inf"), "x", True, 1e-300),
+    "filter": (None, "success", "best 10 %", "best 0.001%", "best 101 %", "best", 3),
+    "reward": REWARDS,
+    "action_scale": SCALES,
+}
+"""Values of the keys of an entry of ``data.dataset``."""
+DATA: dict[str, tuple[Any, ...]] = {
+    "env_kwargs": (None, {}, {"x": 3}, {"max_episode_steps": 3}, {"id": "x"}, {"x": [[[[1]]]]}, 3),
+    "reward": REWARDS,
+    "reward_online": (True, True, False, 3),
+    "reward_scale": (2.0, 0.1, 1e38, 0, -1),
+    "success_terminates": (True, True, False, "x"),
+    "normalize_observations": (True, True, True, False, 1),
+    "action_scale": SCALES,
+    "observation_keys": (["b", "a"], ["b"], None, [], ["A", "B"], ["a", "a"], ["x"], "a", [1]),
+    "done_means": (None, None, "terminal", "timeout", "x"),
+    "max_time_gap": (1.5, None, 0, float("inf"), "x"),
+    "terminals_at_limit": ("terminal", "timeout", None),
+}
+"""Values of keys below ``data``."""
+
+
 def prepare_layouts(folder: Path) -> list[Path]:
     """A small log in each layout."""
     originals = folder / "layouts"
@@ -338,6 +460,8 @@ def layouts(rng: random.Random, folder: Path, originals: list[Path]) -> None:
         rng.random() < 0.2,
         rng.choice((None, 1.5)),
         rng.choice((None, None, "train")),
+        rng.choice((None, None, "logged", "success", f"{__name__}:gain", f"{__name__}:uneven")),
+        rng.choice((1.0, 1.0, 1.0, 0.01, 1e38)),
     )
     path = rng.choice((target, copy_to, copy_to, *files))
     load_dataset(str(path), max_episode_steps=rng.choice((None, 1, 5)), reading=reading)
@@ -355,6 +479,7 @@ TARGETS: dict[str, tuple[Any, Any]] = {
     "hdf5": (hdf5, lambda folder: None),
     "yaml": (config, lambda folder: capture_parser(run, "fit", [], [])),
     "layouts": (layouts, prepare_layouts),
+    "data": (data, prepare_data),
     "minari": (minari, prepare_minari),
     "checkpoint": (checkpoint, prepare_checkpoint),
 }

@@ -102,7 +102,11 @@ class CommandLine(LightningCLI):
         self.neighbours = neighbours
         self.command, self.files, self.lock, self.line, self.dry = command, files, lock, line, dry
         # Before a class is imported, whatever part of the config names it.
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
+        set_parsing_settings(
+            import_path_denylist=["*"],
+            import_path_allowlist=allowed_packages(),
+            instantiate_subclass_spec_in_any=False,  # data.env_kwargs are data
+        )
         read_as_today()
         references_only()
         super().__init__(

@@ -2,10 +2,11 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from adabc_lightning.env.options import read_env_kwargs
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, name_options, nearest
 
 
 class _EnvKwargs(argparse.Action):
@@ -55,6 +56,14 @@ class Options(argparse.ArgumentParser):
             metavar="KEY,KEY",
             help=f"parts of observations, in this order, where they have parts (default: {about})",
         )
+
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """What was given; sentences name the options from here on, where they name a key of fit.
+
+        Raises: UserError: an option is unknown, missing or out of its range.
+        """
+        name_options(action.dest for action in self._actions if action.option_strings)
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """One sentence, with the nearest option for an unknown one."""

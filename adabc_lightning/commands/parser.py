@@ -120,9 +120,12 @@ class Parser(LightningArgumentParser):
                 raise UserError(f"{wrong[1]}.{said[1]}")
             raise UserError(f"{wrong[1]} has no key {name!r}, or it takes another kind of value")
         if wrong and types.get(wrong[1]) is not None:
+            value = wrong[2]  # of a part of it, and then of the whole, where it has parts
+            if "Given value type: " in value:
+                value = value.rpartition("Given value: ")[2]
             if not self._own_key:
-                raise wrong_value(wrong[1], wrong[2], types[wrong[1]])
-            refused = wrong_value(f"{self._own_key}.{wrong[1]}", wrong[2], types[wrong[1]])
+                raise wrong_value(wrong[1], value, types[wrong[1]])
+            refused = wrong_value(f"{self._own_key}.{wrong[1]}", value, types[wrong[1]])
             self._refused.append(refused)
             raise refused
         if (path := re.match(r'Parser key "([\w.]+)"', text)) and is_function(types.get(path[1])):

@@ -15,6 +15,7 @@ from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.collector import Collector, Episode
 from adabc_lightning.data.hooks import Idle
 from adabc_lightning.data.log import LogCollector
+from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env, try_one_step
@@ -33,6 +34,7 @@ class Acting(LightningDataModule):
     """
 
     layout: Layout
+    online_reward: Reward | None
     collector: Collector | LogCollector
 
     def __init__(
@@ -136,7 +138,14 @@ class Acting(LightningDataModule):
     def make_collector(self) -> Collector | LogCollector:
         """What makes the run's steps."""
         if self.log is not None:
-            return LogCollector(self.log, self.layout, self._publish, self.idle, self.step_timeout)
+            return LogCollector(
+                self.log,
+                self.layout,
+                self._publish,
+                self.idle,
+                self.step_timeout,
+                self.online_reward,
+            )
         return Collector(
             self.make_env(),
             self.layout,
@@ -144,6 +153,7 @@ class Acting(LightningDataModule):
             self.ranks.rank,
             self.step_timeout,
             self.ranks.count,
+            self.online_reward,
         )
 
     def idle(self) -> None:

@@ -123,7 +123,7 @@ def _check_parts(ours: Parts | None, spec: EnvironmentSpec, name: str, size: int
         )
     if bool(ours) != bool(theirs) and size != spec.observation_size:
         of_parts = f"observations of {described(ours or theirs or ())}"
-        flat = f"flat ones of {spec.observation_size if ours else size} numbers"
+        flat = f"flat observations of {spec.observation_size if ours else size} numbers"
         has, has_not = (of_parts, flat) if ours else (flat, of_parts)
         raise UserError(
             f"dataset {name!r} has {has}, environment {spec.env_id!r} has {has_not}; choose parts "

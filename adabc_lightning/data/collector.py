@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from adabc_lightning.agent.bounds import inward
+from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.saved import SavedEnvironment, Steps
 from adabc_lightning.env.state import Bookmark, get_state, set_state
@@ -55,6 +56,7 @@ class Collector:
         rank: global rank of the process.
         timeout: seconds that a step or reset may take, None for any.
         ranks: processes that step at the same time; ``env_steps`` counts the steps of all.
+        reward: gives the rows their rewards; None: the environment does. Returns are its own.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class Collector:
         rank: int = 0,
         timeout: float | None = None,
         ranks: int = 1,
+        reward: Reward | None = None,
     ) -> None:
-        self.env, self._ranks = env, ranks
+        self.env, self._ranks, self._reward = env, ranks, reward
         self._checked, self._bookmark = CheckedEnv(env, timeout), Bookmark(env)
         self._before: dict[str, Any] | None = None
         self._seed, self._rank = seed, rank
@@ -93,8 +96,8 @@ class Collector:
             explore: the newest policy with its noise.
         Returns: the packed row ``[width]``, ``online`` set.
         Raises: NotFinite: the policy's action is no number.
-            EnvironmentFailure: the environment raises, hangs or gives what none may give; the
-            state is then that from before this step.
+            EnvironmentFailure: the environment raises, hangs or gives what none may give, or the
+            function of rewards does; the state is then that from before this step.
         """
         resets = self._observation is None
         noise_state = self._noise.bit_generator.state
@@ -130,6 +133,9 @@ class Collector:
         row[columns["next_observation"]] = next_observation
         row[columns["terminated"]] = terminated  # a time limit never stops bootstrapping
         row[columns["online"]] = 1.0
+        packed = torch.from_numpy(row)
+        if self._reward is not None:
+            packed[columns["reward"]] = self._reward.of_step(packed, self.layout)
         self.env_steps += self._ranks
         self._return += reward
         self._steps += 1
@@ -140,7 +146,7 @@ class Collector:
         else:
             self.finished_episode = None
             self._observation = next_observation
-        return torch.from_numpy(row)
+        return packed
 
     def close(self) -> None:
         """Closes the environment."""

@@ -155,7 +155,7 @@ def _missing(name: str, path: Path, url: str) -> str:
     minari = MINARI.get(name.rpartition("-v")[0])
     other = f" or {minari} (Minari's, another benchmark)" if minari else ""
     return (
-        f"D4RL dataset {name!r} is not at {path}: --data.download true fetches it from {url}"
+        f"D4RL dataset {name!r} is not at {path}: fit --data.download true fetches it from {url}"
         f"{amount}, D4RL_DATASET_DIR names another folder, --data.dataset takes your own FILE.hdf5"
         f"{other}, and `python -m adabc_lightning collect` makes a stand-in"
     )

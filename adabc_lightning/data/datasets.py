@@ -108,7 +108,7 @@ def _minari(name: str, download: bool, reading: Reading) -> Iterator[Source]:
     if not (path / "data").exists() and not download:
         raise UserError(
             f"Minari dataset {name!r} is not at {path}: fetch it with `minari download {name}` or "
-            "--data.download true, give the path of an HDF5 file or a packaged dataset's name "
+            "fit --data.download true, give the path of an HDF5 file or a packaged dataset's name "
             f"({', '.join(packaged_datasets())}), or make a stand-in with "
             "`python -m adabc_lightning collect`"
         )

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from adabc_lightning.agent.normalization import EPSILON
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import SUSPICIOUS_SHARE
+from adabc_lightning.env.observations import Parts, labelled
 
 FEW = 5  # episodes: of fewer nothing is said
 COMMON = 0.1  # share of all episodes
@@ -12,19 +14,26 @@ OFFSET = 100.0  # standard deviations, that a mean lies away from 0
 NAMED = 3  # columns in a sentence
 
 
-def faults(dataset: OfflineDataset, limit: int | None) -> list[str]:
+def faults(
+    dataset: OfflineDataset,
+    limit: int | None,
+    parts: Parts | None = None,
+    normalized: bool = False,
+) -> list[str]:
     """One sentence for each; ``fit`` says them before it trains, ``inspect`` among its findings.
 
     Args:
-        dataset: what was logged.
+        dataset: what was logged, before any normalisation.
         limit: the environment's time limit in steps, None where none is known.
+        parts: of the observations, for their names; None where they have none.
+        normalized: whether networks will see the observations by ``data.normalize_observations``.
     """
     return [
         *_no_ends(dataset),
         *_limits_as_terminals(dataset, limit),
         *_too_long(dataset, limit),
         *_torn(dataset),
-        *_out_of_scale(dataset),
+        *_out_of_scale(dataset, parts, normalized),
     ]
 
 
@@ -42,7 +51,7 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
     length_E = dataset.episode_length_E
     return [
         f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
-        "log terminal and timeout (or episode), or give --env-id or --max-episode-steps"
+        "log terminal and timeout (or episode), or set data.max_episode_steps"
     ]
 
 
@@ -98,8 +107,8 @@ def _torn(dataset: OfflineDataset) -> list[str]:
     ]
 
 
-def _out_of_scale(dataset: OfflineDataset) -> list[str]:
-    """Observations that are far from order one; networks see them as they are."""
+def _out_of_scale(dataset: OfflineDataset, parts: Parts | None, normalized: bool) -> list[str]:
+    """Observations that are far from order one as networks see them."""
     rows = dataset.rows[:, dataset.layout.columns["observation"]].cpu().numpy()
     far = []
     for i, column in enumerate(rows.T):
@@ -108,14 +117,20 @@ def _out_of_scale(dataset: OfflineDataset) -> list[str]:
         mean, std = float(column.mean(dtype=np.float64)), float(column.std(dtype=np.float64))
         largest = float(np.abs(column).max())
         varies = std > 1e-6 * largest  # more than float32 rounds
-        offset = abs(mean) > 10 and abs(mean) > OFFSET * std
-        if largest > 10 * LARGE or std > LARGE or (varies and (std < SMALL or offset)):
-            far.append(f"observation_{i} (mean {mean:.4g}, standard deviation {std:.4g})")
+        center, scale = (mean, std + EPSILON) if normalized else (0.0, 1.0)
+        largest, spread = float(np.abs(column - center).max()) / scale, std / scale
+        offset = not normalized and abs(mean) > max(10, OFFSET * std)
+        if largest > 10 * LARGE or spread > LARGE or (varies and (spread < SMALL or offset)):
+            name = labelled(f"observation_{i}", parts)
+            far.append(f"{name} (mean {mean:.4g}, standard deviation {std:.4g})")
     if not far:
         return []
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
     are = "is" if len(far) == 1 else "are"
+    remedy = "set data.normalize_observations to true, or scale them"
+    if normalized:
+        remedy = "scale them, as data.normalize_observations does not help here,"
     return [
-        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: set "
-        "data.normalize_observations to true, or scale them in log and environment"
+        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: {remedy} "
+        "in log and environment"
     ]

@@ -1,7 +1,7 @@
 """The offline rows of a run, from the value of ``data.dataset`` to what its method needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
@@ -13,7 +13,7 @@ from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.data.returns import Unfinished, with_returns
 from adabc_lightning.data.successors import with_next_actions
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,22 @@ class Loading:
                 f"data.observation_keys is {', '.join(keys)}, but no observations of "
                 f"{spec.env_id!r} or of the dataset have parts; set it to null"
             )
+
+    def name_unused(self, reward_used: bool) -> None:
+        """Says, where there is no dataset, which keys say in vain how it is read.
+
+        Args:
+            reward_used: whether environment steps have the rewards of ``data.reward``.
+        """
+        used = {"observation_keys"} | ({"reward"} if reward_used else set())
+        keys = [
+            f"data.{field.name}"
+            for field in fields(Reading)
+            if field.name not in used and getattr(self.reading, field.name) != field.default
+        ]
+        if keys:
+            verb = "says" if len(keys) == 1 else "say"
+            warn(f"data.dataset is null; {', '.join(keys)} {verb} how it is read: nothing is done")
 
     def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
         """What draws batches from these rows."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.data.collector import Episode, Explore
+from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange, LoggedEpisode
 from adabc_lightning.env.saved import Steps
@@ -40,6 +41,7 @@ class LogCollector:
         publish: writes the newest policy, given how many episodes it has learnt from.
         idle: called between two looks into the folder; may raise to end the run.
         timeout: seconds to wait for an episode, None for ever.
+        reward: gives the rows their rewards; None: the log does. Returns are its own.
     Raises: UserError: another run learns from this folder.
     """
 
@@ -50,7 +52,9 @@ class LogCollector:
         publish: Callable[[int], None],
         idle: Callable[[], None],
         timeout: float | None = None,
+        reward: Reward | None = None,
     ) -> None:
+        self._reward = reward
         self.exchange, self.layout, self.timeout = exchange, layout, timeout
         self.space = exchange.space()
         self._publish, self._idle = publish, idle
@@ -72,18 +76,31 @@ class LogCollector:
         Args:
             explore: not asked; the other process acts with what was published.
         Returns: the packed row ``[width]``, ``online`` set.
-        Raises: EnvironmentFailure: no episode comes within the timeout, or a damaged one; the
-            state is then that from before this step.
+        Raises: EnvironmentFailure: no episode comes within the timeout, or a damaged one, or the
+            function of rewards fails; the state is then that from before this step.
         """
         if self._episode is None or not self._published:  # also after a resume
             self._publish(self.episodes)
             self._published = True
         try:
             episode = self._episode = self._episode or self._wait()
+            row = self._row(episode)
         except UserError as error:
             failure = EnvironmentFailure(f"{error} (environment step {self.env_steps + 1:,})")
             failure.undone = True
             raise failure from error
+        self.env_steps += 1
+        self._next += 1
+        self.continues = self._next > 1
+        self.finished_episode = None
+        if self._next == len(episode.rewards):
+            total = float(episode.rewards.sum(dtype=np.float64))
+            self.finished_episode = Episode(total, len(episode.rewards))
+            self.episodes += 1
+            self._episode, self._next = None, 0
+        return row
+
+    def _row(self, episode: LoggedEpisode) -> Tensor:
         t, columns = self._next, self.layout.columns
         last = t + 1 == len(episode.rewards)
         row = np.zeros(self.layout.width, np.float32)
@@ -93,16 +110,10 @@ class LogCollector:
         row[columns["next_observation"]] = episode.observations[t + 1]
         row[columns["terminated"]] = last and episode.terminated
         row[columns["online"]] = 1.0
-        self.env_steps += 1
-        self._next += 1
-        self.continues = t > 0
-        self.finished_episode = None
-        if last:
-            total = float(episode.rewards.sum(dtype=np.float64))
-            self.finished_episode = Episode(total, len(episode.rewards))
-            self.episodes += 1
-            self._episode, self._next = None, 0
-        return torch.from_numpy(row)
+        packed = torch.from_numpy(row)
+        if self._reward is not None:
+            packed[columns["reward"]] = self._reward.of_step(packed, self.layout)
+        return packed
 
     def _wait(self) -> LoggedEpisode:
         path = self.exchange.episode_path(self.episodes)

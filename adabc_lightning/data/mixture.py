@@ -46,10 +46,13 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
     Raises: UserError: an entry is neither a name nor a mapping of :class:`Part`, or its values
         are out of range.
     """
-    if dataset is None or isinstance(dataset, str):
-        return [] if dataset is None else [Part(dataset)]
-    if not dataset:
-        raise UserError("data.dataset is an empty list; give a dataset, or null for none")
+    if dataset is None:
+        return []
+    if not dataset or (isinstance(dataset, str) and not dataset.strip()):
+        kind = "text" if isinstance(dataset, str) else "list"
+        raise UserError(f"data.dataset is an empty {kind}; give a dataset, or null for none")
+    if isinstance(dataset, str):
+        return [Part(dataset)]
     parts = [_part(entry) for entry in dataset]
     given = [part.weight for part in parts if part.weight is not None]
     if given and len(given) < len(parts) and sum(given) >= 1:
@@ -62,14 +65,14 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
 
 def _part(entry: str | Mapping[str, Any]) -> Part:
     if isinstance(entry, str):
-        return Part(entry)
+        entry = {"path": entry}
     if not isinstance(entry, Mapping):
         raise UserError(f"data.dataset has the entry {entry!r}; it must be a name or a mapping")
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"an entry of data.dataset has the key {key!r}; {nearest(key, _KEYS)}")
     path, weight, chosen, reward, scale = (entry.get(key) for key in _KEYS)
-    if not isinstance(path, str):
+    if not isinstance(path, str) or not path.strip():
         raise UserError("an entry of data.dataset has no path; give a file or a dataset's name")
     for name, number in (("weight", weight), ("action_scale", scale)):
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
@@ -129,6 +132,7 @@ def filtered(dataset: OfflineDataset, chosen: str | None) -> OfflineDataset:
         terminals=terminals,
         timeouts=int(keep_E.sum()) - terminals - last_unfinished,
         success_E=None if dataset.success_E is None else dataset.success_E[keep_E],
+        success_T=None if dataset.success_T is None else dataset.success_T[keep_T],
     )
 
 
@@ -148,21 +152,20 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
             ours, theirs = getattr(first.layout, size), getattr(other.layout, size)
             if ours != theirs:
                 raise UserError(
-                    f"data.dataset mixes {what} of {ours} numbers ({first.name!r}) and of {theirs} "
-                    f"({other.name!r}); they must be of the same task"
+                    f"{what} of {ours} numbers ({first.name!r}) and of {theirs} ({other.name!r}) "
+                    "do not mix; the datasets must be of the same task"
                 )
         if first.observation_parts and other.observation_parts:
             ours, theirs = first.observation_parts, other.observation_parts
             if not agree(ours, theirs):
                 raise UserError(
-                    f"data.dataset mixes observations of {described(ours)} ({first.name!r}) and of "
-                    f"{described(theirs)} ({other.name!r}); choose the same by "
+                    f"observations of {described(ours)} ({first.name!r}) and of "
+                    f"{described(theirs)} ({other.name!r}) do not mix; choose the same by "
                     "data.observation_keys"
                 )
     named = {dataset.env_id for dataset in datasets}
     episodes = torch.tensor([len(dataset.episode_return_E) for dataset in datasets])
     offsets = episodes.cumsum(0) - episodes
-    successes = [dataset.success_E for dataset in datasets]
     return OfflineDataset(
         name=" + ".join(dataset.name for dataset in datasets),
         layout=first.layout,
@@ -175,11 +178,17 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
         reference=next((d.reference for d in datasets if d.reference is not None), None),
         env_id=first.env_id if len(named) == 1 else None,
         unresolved=tuple(sorted({name for dataset in datasets for name in dataset.unresolved})),
-        success_E=None if any(s is None for s in successes) else torch.cat(successes),  # type: ignore[arg-type]
+        success_E=_joined([dataset.success_E for dataset in datasets]),
+        success_T=_joined([dataset.success_T for dataset in datasets]),
         observation_parts=next(filter(None, (d.observation_parts for d in datasets)), None),
         sources=tuple(Origin(d.name, len(d.rows), len(d.episode_return_E)) for d in datasets),
         reward=" + ".join(dict.fromkeys(dataset.reward for dataset in datasets)),
     )
+
+
+def _joined(flags: Sequence[Tensor | None]) -> Tensor | None:
+    known = [flag for flag in flags if flag is not None]
+    return torch.cat(known) if len(known) == len(flags) else None
 
 
 def sampler_for(parts: Sequence[Part], rows: Sequence[int]) -> UniformSampler:

@@ -11,21 +11,21 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 from tqdm import tqdm
 
-from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.acting import Acting
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
+from adabc_lightning.data.learnt import Learnt
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import in_words, kept_of_each
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.restoring import content, restore
 from adabc_lightning.data.returns import Unfinished, check_in_time
 from adabc_lightning.data.rewards import Reward, check_reward
-from adabc_lightning.data.saved import content, restore
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
@@ -160,13 +160,11 @@ class ReplayDataModule(Acting):
                 "function as module:name to be that of the environment's steps, too"
             )
         self.online_reward = Reward(reward) if reward_online and reward else None
+        self.learnt = Learnt(reward_scale, reward_shift, normalize_observations)
         self.dataset_name = self.loading.name
         self.batch_size = batch_size
         self.replay_capacity, self.offline_fraction = replay_capacity, offline_fraction
-        self.reward_scale, self.reward_shift = reward_scale, reward_shift
         self.failure_reward = failure_reward
-        self.normalize_observations = normalize_observations
-        self.normalization: Normalization | None = None
         self.unfinished: Unfinished | None = None
         self.batches = 0
         super().__init__(
@@ -197,6 +195,7 @@ class ReplayDataModule(Acting):
                 )
             self.reference = Reference(reference_min, reference_max)
         self.dataset: OfflineDataset | None = None
+        self._faults: list[str] = []
         self.kept: Tensor | None = None
         self.kept_of_each: list[dict[str, Any]] = []
         """Of several datasets, from the hand-over on."""
@@ -253,15 +252,17 @@ class ReplayDataModule(Acting):
             )
             assert self.dataset is not None
             if self.shares is not None:
-                self.normalization = self.shares.normalization
-            if self.normalization is not None and self._has_agent:
-                self.agent.actor.normalize(self.normalization)
+                self.learnt.normalization = self.shares.learnt.normalization
+            if self.learnt.normalization is not None and self._has_agent:
+                self.agent.actor.normalize(self.learnt.normalization)
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
             self._check_capacity(len(rows))
         else:
             self.loading.check_keys(self.spec)
+            if self.shares is None and not self.ranks.rank:
+                self.loading.name_unused(self.online_reward is not None)
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
             self.replay = ReplayRing(
@@ -296,7 +297,7 @@ class ReplayDataModule(Acting):
         if "mc_return" in self.layout.extras:
             failure = self.failure_reward
             if failure is not None:
-                failure = failure * self.reward_scale + self.reward_shift
+                failure = self.learnt.reward(failure)
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
             self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
@@ -308,16 +309,10 @@ class ReplayDataModule(Acting):
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
-        self._name_faults()
-        return ExperienceStream(self)
-
-    def _name_faults(self) -> None:
-        """Says what in the dataset makes training wrong, before it begins."""
-        begun = self.trainer is not None and self.agent.gradient_updates
-        if self.dataset is None or self.shares is not None or self.ranks.rank or begun:
-            return
-        for sentence in faults(self.dataset, self.spec.max_episode_steps):
+        for sentence in self._faults:
             warn(f"dataset {self.dataset_name!r}: {sentence}")
+        self._faults = []
+        return ExperienceStream(self)
 
     def transfer_batch_to_device(
         self, batch: TensorDict, device: torch.device, dataloader_idx: int
@@ -363,10 +358,7 @@ class ReplayDataModule(Acting):
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
-        if self.online_reward is not None:
-            row[self.layout.columns["reward"]] = self.online_reward.of_step(row, self.layout)
-        self._scale(row)
-        self._normalize(row)
+        self.learnt.online(row, self.layout)
         if self.unfinished is None:
             self.replay.add(row, self.collector.continues)
             return
@@ -374,23 +366,12 @@ class ReplayDataModule(Acting):
         for index, each in enumerate(self.unfinished.add(row, ended)):
             self.replay.add(each, index > 0)
 
-    def _scale(self, rows: Tensor) -> None:
-        if (self.reward_scale, self.reward_shift) != (1.0, 0.0):
-            rows[..., self.layout.columns["reward"]] *= self.reward_scale
-            rows[..., self.layout.columns["reward"]] += self.reward_shift
-
-    def _normalize(self, rows: Tensor) -> None:
-        """In place: the ring has what the networks take, and nobody else need think of it."""
-        if self.normalization is not None:
-            for name in ("observation", "next_observation"):
-                self.normalization.apply(rows[..., self.layout.columns[name]])
-
     def state_dict(self) -> dict[str, Any]:
-        """See :func:`adabc_lightning.data.saved.content`."""
+        """See :func:`adabc_lightning.data.restoring.content`."""
         return content(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :func:`adabc_lightning.data.saved.restore`."""
+        """See :func:`adabc_lightning.data.restoring.restore`."""
         restore(self, state_dict)
 
     def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
@@ -412,14 +393,22 @@ class ReplayDataModule(Acting):
         return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
 
     def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
-        """With scaled rewards, observations as wanted, and the columns that the method needs."""
-        self._scale(dataset.rows)
-        if self.normalize_observations:
-            column = dataset.layout.columns["observation"]
-            self.normalization = Normalization.of_rows(dataset.rows[:, column])
-            self._normalize(dataset.rows)
+        """As it is learnt from, and with the columns that the method needs."""
+        self._find_faults(dataset)
+        self.learnt.offline(dataset.rows, dataset.layout)
         why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
         return with_extras(dataset, self.layout.extras, why, self.unfinished)
+
+    def _find_faults(self, dataset: OfflineDataset) -> None:
+        """What in the dataset makes training wrong, of the rows as they were read.
+
+        A run that goes on has said it when it began.
+        """
+        goes_on = self.trainer is not None and self.trainer.ckpt_path is not None
+        if not self.ranks.rank and not goes_on:
+            parts = dataset.observation_parts or self.spec.observation_parts
+            limit, normalizes = self.spec.max_episode_steps, self.learnt.normalizes
+            self._faults = faults(dataset, limit, parts, normalizes)
 
     def _check_capacity(self, rows: int) -> None:
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""

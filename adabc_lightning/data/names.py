@@ -29,6 +29,7 @@ SCALARS: Mapping[str, tuple[str, ...]] = {
     ),
     "dones": ("dones", "done", "next.done"),
     "success": ("success", "successes", "is_success", "next.success"),
+    "later_success": ("later_success",),  # in a step that a conversion has left out
     "episode": (
         *("episode", "episodes", "episode_id", "episode_ids", "episode_index", "episode_idx"),
         *("trajectory", "trajectory_id", "traj_id"),

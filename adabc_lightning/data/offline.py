@@ -30,8 +30,9 @@ class OfflineDataset:
         reference: the dataset's own score references, None where it has none.
         env_id: the environment that the dataset says it was logged in, None where it does not.
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
-        success_E: ``[E]`` bool, whether a step of the episode is flagged as success; None where
-            the log has no such flags.
+        success_E: ``[E]`` bool, whether a step of the episode is flagged as success, be it one that
+            was dropped; None where the log has no such flags.
+        success_T: ``[T]`` bool, whether the row is; None with ``success_E``.
         observation_parts: name and size of each part of the observations, in order; None where
             the log has none.
         sources: of several datasets, what each one is called and holds, in their order.
@@ -50,6 +51,7 @@ class OfflineDataset:
     env_id: str | None = None
     unresolved: tuple[str, ...] = ()
     success_E: Tensor | None = None
+    success_T: Tensor | None = None
     sources: tuple[Origin, ...] = ()
     reward: str = LOGGED
     observation_parts: Parts | None = None
@@ -65,15 +67,20 @@ class OfflineDataset:
         """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
 
         Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,
-            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``; where it is known
-            which episodes succeeded also ``success [T]``, flagged in their last row.
+            ``next_observations [T, O]``, ``terminals [T]``, ``timeouts [T]``; where the log has
+            flags of success also ``success [T]``, and ``later_success [T]``, flagged in the last
+            row of episodes that succeeded in a step that is not here.
         """
         rows, column = self.rows.numpy(), self.layout.columns
         terminal_T = rows[:, column["terminated"]] > 0
         ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
         succeeded = {}
-        if self.success_E is not None:
-            succeeded = {"success": ends_T & self.success_E[self.episode_T].numpy()}
+        if self.success_E is not None and self.success_T is not None:
+            succeeded = {"success": self.success_T.numpy()}
+            later_E = self.success_E.clone()
+            later_E[self.episode_T[self.success_T]] = False
+            if later_E.any():
+                succeeded["later_success"] = ends_T & later_E[self.episode_T].numpy()
         return {
             "observations": rows[:, column["observation"]],
             "actions": rows[:, column["action"]],

@@ -9,19 +9,21 @@ from typing import Literal
 import numpy as np
 import torch
 
-from adabc_lightning.data.episodes import arrange, needs_no_terminals
+from adabc_lightning.data.episodes import Steps, arrange, needs_no_terminals
 from adabc_lightning.data.formats.columns import check_needed, check_room
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import known_ends, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.observations import column_names, labelled
 from adabc_lightning.errors import UserError
 
 AtLimit = Literal["terminal", "timeout"]
 """What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
 # So many of the episodes that end at the limit make it improbable that their terminals are true.
 SUSPICIOUS_SHARE, SUSPICIOUS_EPISODES = 0.9, 2
+SUCCESSES = ("success", "later_success")
 FINE = 1e-3  # range below which changes that float32 does not hold are noise
 
 
@@ -63,8 +65,7 @@ def pack(
     if not stands_in:
         _finite(source, "rewards", reward_T)
     steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
-    success_T = scalars.get("success")
-    del scalars
+    scalars = {key: scalars[key] for key in SUCCESSES if key in scalars}
     terminal_S, timeout_S, end_S = steps.terminal_S, steps.timeout_S, steps.end_S
     if not len(end_S):
         raise UserError(f"{where} has no steps")
@@ -76,11 +77,11 @@ def pack(
     return_E = np.add.reduceat(reward_S, start_E)
     reward_S = reward_S.astype(np.float32)
     del reward_T
+    success_S, later_S = (_at_steps(scalars.get(key), steps) for key in SUCCESSES)
     success_E = None
-    if success_T is not None:
-        success_T = success_T if steps.order_T is None else success_T[steps.order_T]
-        success_T = success_T if steps.place_S is None else success_T[steps.place_S]
-        success_E = torch.from_numpy(np.logical_or.reduceat(success_T == 1, start_E))
+    if success_S is not None:
+        in_any_S = success_S if later_S is None else success_S | later_S
+        success_E = torch.from_numpy(np.logical_or.reduceat(in_any_S, start_E))
     terminals, timeouts = int(terminal_S.sum()), int(timeout_S.sum())
 
     # Without a stored next state there is none after the end of an episode: such a row is
@@ -125,6 +126,7 @@ def pack(
         env_id=source.env_id,
         unresolved=unresolved,
         success_E=success_E,
+        success_T=None if success_S is None else torch.from_numpy(success_S[kept_K]),
         reward=reading.reward or LOGGED,
         observation_parts=source.observation_parts,
     )
@@ -154,6 +156,14 @@ class _Target:
         found = slice(*np.searchsorted(self.source_K, ends))
         to = found if self.to_K is None else self.to_K[found]
         self.out[to] = block.reshape(len(block), -1)[self.source_K[found] - start]
+
+
+def _at_steps(flag_T: np.ndarray | None, steps: Steps) -> np.ndarray | None:
+    """Flags of rows as flags of steps ``[S]`` bool; what is no 1, NaN too, is none."""
+    if flag_T is None:
+        return None
+    flag_T = flag_T if steps.order_T is None else flag_T[steps.order_T]
+    return (flag_T if steps.place_S is None else flag_T[steps.place_S]) == 1
 
 
 def _index(rows: int) -> type:
@@ -233,6 +243,8 @@ def _finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.n
     if wrong.any():
         row, *column = np.argwhere(wrong)[0]
         inside = f" in column {column[0]}" if column else ""
+        if key != "actions" and column and source.observation_parts is not None:
+            inside += f" ({column_names(source.observation_parts)[column[0]]})"
         raise UserError(
             f"{source.where}: {key!r} must be finite in float32, but "
             f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}"
@@ -272,9 +284,10 @@ def _fill(
         f"{key.removesuffix('s')}_{i}" for key, counts in lost.items() for i in counts.columns()
     ]
     if found:
+        named = [labelled(column, source.observation_parts) for column in found]
         source.notes.append(
             f"{source.where}: float32, which networks compute in, cannot tell the values of "
-            f"{', '.join(found)} apart: subtract the first value (a Unix time), or leave it out"
+            f"{', '.join(named)} apart: subtract the first value (a Unix time), or leave it out"
         )
     return tuple(found)
 

@@ -21,7 +21,7 @@ from adabc_lightning.data.episodes import flag
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Source
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.errors import EnvironmentFailure, UserError, one_line
 from adabc_lightning.run.allowed import check_module
 
 BLOCK = 131_072  # rows that a function gets at once
@@ -64,9 +64,11 @@ class Reward:
             values[:, layout.columns[name]].copy()  # the function's to do with as it likes
             for name in ("observation", "action", "next_observation")
         )
-        given = f"{len(rows)} transitions of {layout.observation_size} and {layout.action_size}"
+        given = f"{len(rows)} transition{'s' * (len(rows) > 1)} of {layout.observation_size} and "
+        given += str(layout.action_size)
         try:
-            answer = np.asarray(self._function(observation, action, following))
+            with np.errstate(all="ignore"):  # what comes of it is looked at below, row by row
+                answer = np.asarray(self._function(observation, action, following))
         except Exception as error:  # whatever a user's function raises
             raise UserError(f"{self.what} fails on {given} numbers: {_said(error)}") from error
         if answer.dtype.kind not in "biuf":
@@ -80,13 +82,16 @@ class Reward:
             return torch.from_numpy(answer.astype(np.float32))
 
     def of_step(self, row: Tensor, layout: Layout) -> Tensor:
-        """The reward (scalar) of one packed row ``[width]``.
+        """The reward (scalar) of one packed row ``[width]``, a step of the environment.
 
-        Raises: UserError: as above, or it is not finite.
+        Raises: EnvironmentFailure: as above, or it is not finite.
         """
-        reward = self(row[None], layout)[0]
+        try:
+            reward = self(row[None], layout)[0]
+        except UserError as error:
+            raise EnvironmentFailure(str(error)) from error
         if not torch.isfinite(reward):
-            raise UserError(f"{self.what} is {reward:g} for a step of the environment")
+            raise EnvironmentFailure(f"{self.what} is {reward:g} for a step of the environment")
         return reward
 
 

@@ -218,7 +218,7 @@ def write_minari(
                 rewards=episode.rewards,
                 terminations=last & episode.terminated,
                 truncations=last & (not episode.terminated),
-                infos={},
+                infos=_infos(episode),
             )
         )
     temporary = get_dataset_path() / f".{name.replace('/', '-')}.tmp"
@@ -242,6 +242,11 @@ def write_minari(
         else:
             os.environ["MINARI_DATASETS_PATH"] = before
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _infos(episode: Rollout) -> dict[str, Any]:
+    """Flags of success, behind that of the reset, as Minari has it."""
+    return {} if episode.success is None else {"success": np.append(False, episode.success)}
 
 
 def _as_the_space_has(env: gymnasium.Env, observations: np.ndarray) -> Any:

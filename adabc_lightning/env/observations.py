@@ -111,6 +111,17 @@ def column_names(parts: Parts) -> list[str]:
     return [f"observation.{name}[{i}]" for name, size in parts for i in range(size)]
 
 
+def labelled(column: str, parts: Parts | None) -> str:
+    """What a column is called in a sentence.
+
+    Args:
+        column: ``observation_3`` or ``action_0``.
+        parts: of the observations; None where they have none.
+    """
+    field, _, index = column.rpartition("_")
+    return column_names(parts)[int(index)] if parts and field == "observation" else column
+
+
 def described(parts: Parts) -> str:
     """``achieved_goal (3), observation (10)``, for messages."""
     return ", ".join(f"{one_line(name)} ({size})" for name, size in parts)

@@ -6,10 +6,10 @@ from typing import Any
 from adabc_lightning.errors import UserError, one_line
 
 _OURS = {
-    "max_episode_steps": "set data.max_episode_steps (here --max-episode-steps) instead",
+    "max_episode_steps": "set data.max_episode_steps instead",
     "render_mode": "pictures are rollout --video's business",
     "disable_env_checker": "it is always true",
-    "id": "the id is data.env_id (here --env-id)",
+    "id": "the id is data.env_id",
 }
 _DEEPEST = 8  # lists in lists
 
@@ -24,14 +24,14 @@ def is_plain(value: Any, deepest: int = _DEEPEST) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def check_env_kwargs(kwargs: Any, key: str = "data.env_kwargs") -> dict[str, Any]:
+def check_env_kwargs(kwargs: Any) -> dict[str, Any]:
     """The mapping, as a dict.
 
     Args:
         kwargs: what the user gave; None for nothing.
-        key: what it is called, for the message.
     Raises: UserError: it is no mapping of plain values, or has what is said elsewhere.
     """
+    key = "data.env_kwargs"
     if kwargs is None:
         return {}
     if not isinstance(kwargs, Mapping):
@@ -67,4 +67,4 @@ def read_env_kwargs(text: str | None) -> dict[str, Any] | None:
             f"--env-kwargs is {one_line(text)[:100]}; it must be a mapping such as "
             "'{reward_type: dense}'"
         )
-    return check_env_kwargs(content, "--env-kwargs")
+    return check_env_kwargs(content)

@@ -58,13 +58,16 @@ class Rollout(NamedTuple):
     """Whether the last step is a true terminal."""
     truncated: bool
     """Whether the environment's time limit ended it; where neither did, the budget cut it."""
+    success: np.ndarray | None = None
+    """``[T]`` bool, of a log that has such flags."""
 
     def cut(self, steps: int) -> "Rollout":
         """Its first steps; the whole of it, where it is no longer."""
         if steps >= len(self.rewards):
             return self
         rows = self.observations[: steps + 1], self.actions[:steps], self.rewards[:steps]
-        return Rollout(self.seed, *rows, terminated=False, truncated=False)
+        success = None if self.success is None else self.success[:steps]
+        return Rollout(self.seed, *rows, terminated=False, truncated=False, success=success)
 
 
 def num_lanes(transitions: int, max_episode_steps: int | None) -> int:

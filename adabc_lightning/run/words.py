@@ -16,7 +16,7 @@ _WORDS = {
     NoneType: "null",
 }
 _YAML = {"None": "null", "True": "true", "False": "false"}
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts", dict: "mappings"}
 
 _PACKAGE = "adabc_lightning."
 
@@ -72,7 +72,11 @@ def _alternatives(kind: Any, value: Any) -> list[str]:
         if get_origin(item) is Annotated:
             item, *constraints = get_args(item)
             limits = _limits(constraints)
-        items = _PLURALS.get(item, getattr(item, "__name__", "items"))
+        kinds = get_args(item) if get_origin(item) in (Union, UnionType) else (item,)
+        items = " or ".join(
+            _PLURALS.get(get_origin(kind) or kind, getattr(kind, "__name__", "items"))
+            for kind in kinds
+        )
         return [f"a list of {items}" + (f", each {limits}" if limits else "")]
     if is_function(kind):
         return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]

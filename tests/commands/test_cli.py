@@ -291,6 +291,8 @@ MISTAKES = [
     ("--schedule.offline_updates null", "schedule.offline_updates is null; it must be a whole"),
     ("--model.hidden_sizes 8", "model.hidden_sizes is 8; it must be a list of whole numbers"),
     ("--model.hidden_sizes [8,a]", "it must be a list of whole numbers"),
+    ("--data.observation_keys [1]", "data.observation_keys is [1]; it must be a list of texts or"),
+    ("--data.done_means .nan", "data.done_means is .nan; it must be terminal, timeout or null"),
     ("--logging.wandb bogus", "logging.wandb is bogus; it must be auto, online, offline or dis"),
     ("--logging.tensorboard on", "logging.tensorboard is on; it must be true or false"),
     ("--config yes.yaml", "logging.tensorboard is yes; it must be true or false"),

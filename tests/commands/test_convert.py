@@ -123,11 +123,13 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
 DONES = ("Parquet", "LeRobot", "robomimic")  # where dones can mean either
 
 
-def trained(folder: Path, dataset: str, means: Any) -> tuple[str, list[torch.Tensor]]:
+def trained(
+    folder: Path, dataset: str, means: Any, reward: str | None = None
+) -> tuple[str, list[torch.Tensor]]:
     """The metrics and the weights of a run through both phases."""
     trainer, module, data = tiny_run(
         folder, TOY, Path(dataset), schedule=Schedule(4, 6, 1, evaluation_every=2),
-        data={"done_means": means}, downsampling={"minimum": 3},
+        data={"done_means": means, "reward": reward}, downsampling={"minimum": 3},
     )  # fmt: skip
     trainer.fit(module, data)
     return (folder / "metrics.csv").read_text(), list(module.state_dict().values())
@@ -156,6 +158,42 @@ def test_what_is_converted_trains_to_the_same_bits(
         assert all(map(torch.equal, weights, expected[1]))
         if before.success_E is not None and target.endswith(".hdf5"):
             assert torch.equal(after.success_E, before.success_E)
+
+
+def test_success_is_kept_step_by_step(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    (tmp_path / "minari").mkdir()
+    rng, step = np.random.default_rng(0), np.arange(4 * TOY_LIMIT) % TOY_LIMIT
+    episode = np.arange(4 * TOY_LIMIT) // TOY_LIMIT
+    # In the midst of one, in all of one, at the end of one, which is left out, and never.
+    success = (episode == 0) & (step == 1) | (episode == 1) | (episode == 2) & (step == 4)
+    np.savez(
+        "a.npz", observations=rng.normal(size=(20, 3)), actions=rng.uniform(-1, 1, (20, 2)),
+        rewards=rng.normal(size=20), terminals=step < 0, timeouts=step == 4, success=success,
+    )  # fmt: skip
+    before = load_dataset("a.npz")
+    kept = step < 4
+    assert before.success_T.tolist() == success[kept].tolist()
+    assert before.success_E.tolist() == [True, True, True, False]
+    expected = trained(tmp_path / "run", "a.npz", None, "success")
+    for target, later in (("b.hdf5", True), ("mine/b-v0", False)):
+        words = ["inspect", "a.npz", "--env-id", TOY, "--convert", target]
+        assert main(words) == 0, capsys.readouterr().err
+        after = load_dataset(target)
+        assert torch.equal(after.success_T, before.success_T)
+        assert after.success_E.tolist() == [True, True, later, False]
+        again = trained(tmp_path / f"run-{target[0]}", target, None, "success")
+        assert again[0] == expected[0]
+        assert all(map(torch.equal, again[1], expected[1]))
+        # And what is converted once more is the same.
+        assert main(["inspect", target, "--convert", "c.hdf5", "--overwrite"]) == 0
+        twice = load_dataset("c.hdf5")
+        assert torch.equal(twice.success_T, before.success_T)
+        assert torch.equal(twice.success_E, after.success_E)
+    assert "looks like ends of episodes" not in capsys.readouterr().err
 
 
 def test_every_reader_has_a_layout_here() -> None:

@@ -218,7 +218,7 @@ def test_a_dry_run_shows_the_parts(
         ("inspect LOG --env-kwargs '{a: 1}'", "give --env-id, too"),
         ("collect --policy random --env-id TOY --observation-keys a --out o.h5", "have no parts"),
         ("collect --policy random --env-id TOY --env-kwargs 3 --out o.h5", "must be a mapping su"),
-        ("inspect LOG --env-id TOY", "has flat ones of 3 numbers; choose parts"),
+        ("inspect LOG --env-id TOY", "has flat observations of 3 numbers; choose parts"),
         ("inspect LOG --observation-keys sate", "did you mean 'state'?"),
         ("inspect hopper-medium-replay --observation-keys a", "no observations here have parts"),
     ],

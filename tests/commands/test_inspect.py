@@ -18,6 +18,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.commands.inspect.card import coverage, data_card, directions, file_card
 from adabc_lightning.commands.inspect.environment import EPISODES, try_out
 from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.errors import in_options, name_options
 
 LOGS = SHARED / "data"
 TOY = register_toy()
@@ -328,7 +329,7 @@ def test_several_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert "d.npz: 500 transitions" in printed.out
     assert printed.err == (
-        "error: data.dataset mixes observations of 3 numbers ('a.hdf5') and of 2 ('d.npz'); they "
+        "error: observations of 3 numbers ('a.hdf5') and of 2 ('d.npz') do not mix; the datasets "
         "must be of the same task\n"
     )
 
@@ -358,9 +359,17 @@ MISTAKES = [
     ("a.hdf5 --plot a.txt", "--plot a.txt must end in .svg, .png, .pdf"),
     ("a.hdf5 --convert a.csv", "--convert a.csv must end in .hdf5 or .h5"),
     ("a.hdf5 --convert mine/x-v0", "Minari stores an environment; give --env-id"),
-    ("a.hdf5 --done-means timeout", "has no 'dones'; set it to null"),
+    (
+        "a.hdf5 --done-means timeout",
+        "error: --done-means is timeout, but a.hdf5 has no 'dones'; leave it out",
+    ),
     ("a.hdf5 --done-means end", "--done-means: invalid choice: 'end'"),
-    ("a.hdf5 --max-time-gap 0", "data.max_time_gap is 0.0; it must be 1 period or more"),
+    ("a.hdf5 --max-time-gap 0", "--max-time-gap is 0.0; it must be 1 period or more\n"),
+    ("a.hdf5 --success-terminates", "error: --success-terminates is given, but a.hdf5 has no"),
+    ("a.hdf5 --observation-keys a,a", "error: --observation-keys has 'a' twice; name it once"),
+    ("a.hdf5 --action-scale 100 --env-id TOY", "multiply --action-scale (1 by default) by it"),
+    ("a.hdf5 --reward a", "error: --reward 'a' must be a function as module:name"),
+    ("bare.csv", "has no column reward; it has: observation_0, action_0, terminal; set --reward"),
     ("a.hdf5 --convert a.hdf5/b.hdf5", "cannot be written: "),
     ("a.hdf5 a.hdf5 --convert b.hdf5", "--convert is of one dataset, but 2 are given; give one"),
     ("a.hdf5 a.hdf5 --plot b.svg", "--plot is of one dataset, but 2 are given; give one"),
@@ -374,11 +383,28 @@ MISTAKES = [
 def test_a_mistake_is_one_line(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     write("a.hdf5", episodes(2))
     Path("broken.csv").write_text("x,y\n1,2\n")
-    assert main(["inspect", *line.split()]) == 2
+    Path("bare.csv").write_text("observation_0,action_0,terminal\n1,1,0\n")
+    assert main(["inspect", *line.replace("TOY", TOY).split()]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert sorted(os.listdir()) == ["a.hdf5", "broken.csv"]
+    assert sorted(os.listdir()) == ["a.hdf5", "bare.csv", "broken.csv"]
+
+
+def test_only_a_command_with_that_option_names_it() -> None:
+    sentence = (
+        "by data.observation_keys [a, b] of 'data.reward:f', set data.seed to 1 or --data.reward "
+        "to it; set data.success_terminates to true, set it to null"
+    )
+    assert in_options(sentence) == sentence
+    name_options(["observation_keys", "reward", "success_terminates"])
+    try:
+        assert in_options(sentence) == (
+            "by --observation-keys a,b of 'data.reward:f', set data.seed to 1 or --reward to it; "
+            "give --success-terminates, leave it out"
+        )
+    finally:
+        name_options(())
 
 
 @pytest.mark.skipif(not LOGS.exists(), reason="no shared datasets")

@@ -78,8 +78,8 @@ def test_a_missing_file_says_everything_one_can_do(folder: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_dataset(NAME)
     assert str(caught.value) == (
-        f"D4RL dataset 'hopper-medium-v0' is not at {folder}/hopper_medium.hdf5: --data.download "
-        "true fetches it from http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco/"
+        f"D4RL dataset 'hopper-medium-v0' is not at {folder}/hopper_medium.hdf5: fit "
+        "--data.download true fetches it from http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco/"
         "hopper_medium.hdf5 (54 MB), D4RL_DATASET_DIR names another folder, --data.dataset takes "
         "your own FILE.hdf5 or mujoco/hopper/medium-v0 (Minari's, another benchmark), and `python "
         "-m adabc_lightning collect` makes a stand-in"

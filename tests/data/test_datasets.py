@@ -338,7 +338,7 @@ def test_a_missing_minari_dataset_fails_at_once_and_says_how_to_get_it(minari_ro
         load_dataset("mujoco/hopper/medium-v0")
     assert str(caught.value) == (
         f"Minari dataset 'mujoco/hopper/medium-v0' is not at {minari_root}/mujoco/hopper/medium-v0:"
-        " fetch it with `minari download mujoco/hopper/medium-v0` or --data.download true,"
+        " fetch it with `minari download mujoco/hopper/medium-v0` or fit --data.download true,"
         " give the path of an HDF5 file or a packaged dataset's name (hopper-medium-replay), or"
         " make a stand-in with `python -m adabc_lightning collect`"
     )

@@ -107,6 +107,7 @@ def test_observations_far_from_order_one_are_named(change, said, tmp_path: Path,
         return
     assert re.match(rf"observation_1 \(mean {said}\S* is far from order one", found[0]), found
     assert "set data.normalize_observations to true, or scale" in found[0]
+    assert not [s for s in faults(load_dataset(path), TOY_LIMIT, None, True) if "order one" in s]
     for on in (False, True):  # and a run that does so has nothing to say
         trainer, module, data = tiny_run(
             tmp_path / str(on), TOY, Path(path), schedule=Schedule(1, 0, 1),
@@ -114,3 +115,18 @@ def test_observations_far_from_order_one_are_named(change, said, tmp_path: Path,
         )  # fmt: skip
         trainer.fit(module, data)
         assert ("order one" in capsys.readouterr().err) is not on
+
+
+def test_what_normalising_does_not_mend_is_named_as_it_was_read(tmp_path: Path, capsys) -> None:
+    path = log(tmp_path / "a.npz", [TOY_LIMIT] * 8, set())
+    arrays = dict(np.load(path))
+    arrays["observations"][:, 0] *= 1e-7
+    np.savez(path, **arrays)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", TOY, Path(path), schedule=Schedule(1, 0, 1),
+        data={"normalize_observations": True},
+    )  # fmt: skip
+    trainer.fit(module, data)
+    said = next(line for line in capsys.readouterr().err.splitlines() if "order one" in line)
+    assert re.search(r"observation_0 \(mean \S+, standard deviation \d\S+e-0[78]\) is far", said)
+    assert "scale them, as data.normalize_observations does not help here, in log" in said

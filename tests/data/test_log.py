@@ -21,7 +21,10 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.agent.control import next_alpha, next_return_average
 from adabc_lightning.agent.methods import SAC
 from adabc_lightning.callbacks import AlphaController, Evaluation
+from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.data.rewards import Reward
+from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.schedule import Schedule
@@ -123,6 +126,26 @@ def test_a_run_learns_from_what_the_robot_tells(robot: Robot, tmp_path: Path) ->
     assert [row["env_steps"] for row in evaluated] == ["6", "12", "17"]
     assert (tmp_path / "run" / "summary.json").exists()
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def brittle(observation: np.ndarray, action: np.ndarray, following: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(observation[:, 0] - 2) < 1e-3, np.inf, 10 * following[:, 0])
+
+
+def test_a_function_of_rewards_is_given_the_log_s_steps(robot: Robot) -> None:
+    observations = np.arange(TOY_LIMIT + 1.0)[:, None] * [1, 0, 0]
+    robot.tell(observations, np.zeros((TOY_LIMIT, 2)), np.zeros(TOY_LIMIT), False)
+    reward, nothing = Reward(f"{__name__}:brittle"), lambda *_: None
+    collector = LogCollector(robot.exchange, Layout(3, 2), nothing, nothing, reward=reward)
+    column = collector.layout.columns["reward"]
+    assert [float(collector.step(nothing)[column]) for _ in range(2)] == [10, 20]
+    before = collector.state_dict()
+    for _ in range(2):  # asked again it is where it was
+        with pytest.raises(EnvironmentFailure, match=r"is inf for .* \(environment step 3\)") as e:
+            collector.step(nothing)
+        assert e.value.undone
+        assert collector.state_dict() == before == {"env_steps": 2, "episodes": 0, "step": 2}
+    collector.close()
 
 
 def test_the_robot_acts_as_the_agent_does(robot: Robot, tmp_path: Path) -> None:

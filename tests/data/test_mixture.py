@@ -67,7 +67,7 @@ def test_mixed_datasets_say_where_rows_come_from(tmp_path: Path) -> None:
     assert both.name == f"{a.name} + {b.name}"
     assert mixed([a]) is a
     wide = load_dataset(log(tmp_path / "wide.npz", 2, 0, width=4))
-    with pytest.raises(UserError, match=r"mixes observations of 3 numbers .* and of 4 \("):
+    with pytest.raises(UserError, match=r"observations of 3 numbers .* and of 4 .* do not mix"):
         mixed([a, wide])
 
 
@@ -174,6 +174,8 @@ def test_a_hand_over_says_what_it_keeps_of_each(tmp_path: Path, capsys) -> None:
     ("entries", "sentence"),
     [
         ([], "data.dataset is an empty list"),
+        ("", "data.dataset is an empty text; give a dataset, or null for none"),
+        ([""], "has no path; give a file or a dataset's name"),
         ([{"weight": 1}], "has no path; give a file or a dataset's name"),
         ([{"path": "x", "wieght": 1}], "has the key 'wieght'; did you mean 'weight'?"),
         ([{"path": "x", "weight": 0}], "the weight of 'x' is 0; it must be a positive number"),
@@ -185,7 +187,7 @@ def test_a_hand_over_says_what_it_keeps_of_each(tmp_path: Path, capsys) -> None:
         ([3], "has the entry 3; it must be a name or a mapping"),
     ],
 )
-def test_a_wrong_entry_is_one_sentence(entries: list, sentence: str) -> None:
+def test_a_wrong_entry_is_one_sentence(entries: Any, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         parts_of(entries)
     assert sentence in str(caught.value)

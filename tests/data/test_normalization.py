@@ -139,8 +139,8 @@ def test_it_stays_what_it_was(tmp_path: Path) -> None:
     trainer, module, data = tiny_run(tmp_path / "b", ENV, log, schedule=schedule, data=ON)
     trainer.fit(module, data, ckpt_path=tmp_path / "cut5.ckpt", weights_only=True)
     assert torch.equal(module.actor.observation_scale, scale)
-    assert data.normalization is not None
-    assert torch.equal(data.normalization.scale, scale)
+    assert data.learnt.normalization is not None
+    assert torch.equal(data.learnt.normalization.scale, scale)
 
 
 def test_it_is_of_a_dataset() -> None:
@@ -199,7 +199,7 @@ def test_a_robot_acts_with_it(squashed: bool, tmp_path: Path) -> None:
     wanted = np.clip(module.explore(state, drawn, data.exploration_noise), [-1, -3], [1, 3])
     np.testing.assert_allclose(policy(state), wanted, rtol=1e-5)
     online = data.replay.rows[data.replay.rows[:, data.layout.columns["online"]] == 1]
-    raw = online[0, :3] * data.normalization.scale + data.normalization.mean
+    raw = online[0, :3] * data.learnt.normalization.scale + data.learnt.normalization.mean
     first = Exchange(folder).read_episode(0, Exchange(folder).space()).observations[0]
     np.testing.assert_allclose(raw, first, rtol=1e-4, atol=1e-4)
 

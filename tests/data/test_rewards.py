@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from test_resume import Cut
+from test_resume import ENV, Cut, assert_equal, everything
 from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
@@ -17,7 +18,7 @@ from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.formats.source import Reading
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.schedule import Schedule
 
 TOY = register_toy()
@@ -225,6 +226,29 @@ def test_rewards_of_environment_steps_need_a_function(tmp_path: Path) -> None:
             ReplayDataModule(TOY, None, Schedule(0, 1), reward=reward, reward_online=True)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ""),
+        ({"reward": f"{HERE}gain", "reward_online": True}, ""),
+        ({"reward": "success"}, "data.dataset is null; data.reward says how it is read: nothing"),
+        ({"done_means": "terminal", "action_scale": 2.0},
+         "data.dataset is null; data.done_means, data.action_scale say how it is read: nothing"),
+    ],
+)  # fmt: skip
+def test_what_is_of_a_dataset_is_said_without_one(
+    given: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = Schedule(0, 6, 1, evaluation_every=6)
+    trainer, _, data = tiny_run(tmp_path, TOY, None, schedule=schedule, data=given)
+    data.trainer = trainer
+    data.setup("fit")
+    data.teardown("fit")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "is null" in line]
+    assert len(warnings) == bool(said)
+    assert all(said in line for line in warnings)
+
+
 def test_each_of_several_datasets_has_its_own(tmp_path: Path) -> None:
     success = np.arange(6) == 1
     paths = [write(tmp_path / f"{i}.npz", success=success, rewards=np.full(6, 3)) for i in range(4)]
@@ -274,6 +298,68 @@ def test_what_is_learnt_from_is_scaled_after_it(online: bool, tmp_path: Path) ->
     assert float(next(filter(None, returns))) == pytest.approx(float(raw), rel=1e-4)
 
 
+class Armed:
+    """A reward that does one thing wrong, once: when it is given its n-th single row."""
+
+    kind, left = "", 0
+
+    @classmethod
+    def reward(cls, observation: np.ndarray, action: np.ndarray, following: np.ndarray) -> Any:
+        if len(observation) == 1 and cls.kind:
+            cls.left -= 1
+            if not cls.left:
+                kind, cls.kind = cls.kind, ""
+                if kind == "raises":
+                    raise KeyError("goal")
+                return np.log(-np.ones(1)) if kind == "nan" else np.zeros((1, 2))
+        return -(following**2).sum(1) - 0.1 * (action**2).sum(1)
+
+
+armed = Armed.reward
+STEP = 13
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The log of a run, and where it ends if the reward never fails."""
+    folder = tmp_path_factory.mktemp("unharmed")
+    write_log(folder / "log.hdf5", 4, 1)
+    trainer = pendulum_run(folder, folder)
+    return folder, everything(trainer)
+
+
+def pendulum_run(folder: Path, logs: Path, goes_on: bool = False) -> Any:
+    schedule = Schedule(2, 24, 2, evaluation_every=100, offline_chunk=2)
+    data = {"reward": f"{HERE}armed", "reward_online": True}
+    trainer, module, data = tiny_run(folder, ENV, logs / "log.hdf5", schedule=schedule, data=data)
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last if goes_on else None, weights_only=True)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("raises", "fails on 1 transition of 4 and 1 numbers: KeyError: 'goal'"),
+        ("shape", r"must give one reward for each of 1 transitions, \[1\], but gives \[1, 2\]"),
+        ("nan", "is nan for a step of the environment"),  # and NumPy says nothing of it
+    ],
+)
+def test_a_reward_that_fails_in_fine_tuning_loses_nothing(
+    kind: str, said: str, unharmed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    Armed.kind, Armed.left = kind, STEP + 1  # one is asked for when the log is read
+    with pytest.raises(EnvironmentFailure) as failure:
+        pendulum_run(tmp_path, unharmed[0])
+    sentence = str(failure.value)
+    assert re.search(said, sentence), sentence
+    assert f"(environment step {STEP} of the run); the state before this step is saved" in sentence
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["ReplayDataModule"]["collector"]["env_steps"] == STEP - 1
+    trainer = pendulum_run(tmp_path, unharmed[0], goes_on=True)
+    assert_equal(everything(trainer), unharmed[1])
+
+
 def test_other_names_on_resume_are_refused(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     own = {"reward": f"{HERE}gain", "reward_online": True}
@@ -299,7 +385,7 @@ def test_other_names_on_resume_are_refused(tmp_path: Path) -> None:
 def test_inspect_shows_and_converts_them(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "a.npz")
     assert main(["inspect", path]) == 2
-    assert "set data.reward to a function" in capsys.readouterr().err
+    assert "set --reward to a function" in capsys.readouterr().err
     target = tmp_path / "new.hdf5"
     words = ["inspect", path, "--reward", f"{HERE}gain", "--action-scale", "0.5"]
     assert main([*words, "--convert", str(target)]) == 0

@@ -113,7 +113,7 @@ def test_the_constructor_is_given_what_env_kwargs_say(tmp_path: Path) -> None:
     env.close()
     for kwargs, sentence in (
         ({"reward": "dense"}, "with data.env_kwargs .*: .*unexpected keyword argument 'reward'"),
-        ({"max_episode_steps": 3}, "set data.max_episode_steps .* instead"),
+        ({"max_episode_steps": 3}, "set data.max_episode_steps instead"),
         ({"reward_type": object()}, "values must be numbers, texts, true or false"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -244,9 +244,9 @@ def test_environment_and_data_have_one_order(tmp_path: Path) -> None:
          r"observations of goal \(2\), state \(2\), environment .* of goals.have"),
         ({"state": 3, "goals/have": 1}, False, "slide", ["state", "goals.have"],
          r"state \(3\), goals.have \(1\), environment .* of state \(2\)"),
-        ({"state": 5}, True, "slide", None, "flat ones of 5 numbers, environment .* has observ"),
+        ({"state": 5}, True, "slide", None, "flat observations of 5 numbers, environment .* has"),
         ({"state": 2, "goal": 2}, False, "toy", None,
-         r"observations of goal \(2\), state \(2\), environment .* has flat ones of 3 numbers"),
+         r"observations of goal \(2\), state \(2\), .* has flat observations of 3 numbers"),
         ({"state": 3}, True, "toy", ["state"], "no observations of .* have parts; set it to null"),
         (SLIDE, False, "slide", ["state", "gaols.have"], "did you mean 'goals.have'"),
         (SLIDE, False, "slide", ["state", "State"], "'state' twice"),

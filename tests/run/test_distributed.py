@@ -26,9 +26,11 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import IQL, SPOT, TD3BC, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import tensors
 from adabc_lightning.callbacks import BalancedReplay
+from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.shards import merged
@@ -45,9 +47,10 @@ RUN = shlex.split(
     " --data.env_id InvertedPendulum-v5 --schedule.offline_updates 10 --data.batch_size 8"
     " --schedule.online_env_steps 40 --schedule.updates_per_env_step 2 --schedule.offline_chunk 5"
     " --schedule.evaluation_every 10 --data.replay_capacity 60 --data.reference_min 0"
-    " --data.reference_max 10 --downsampling.minimum 10 --downsampling.keep 0.45"
-    " --alpha.kp 0.001 --model.hidden_sizes [8] --model.num_critics 3 --evaluation.episodes 3"
-    " --metrics.every 4 --trainer.accelerator cpu --trainer.enable_progress_bar false"
+    " --data.reference_max 10 --data.normalize_observations true"
+    " --downsampling.minimum 10 --downsampling.keep 0.45 --alpha.kp 0.001"
+    " --model.hidden_sizes [8] --model.num_critics 3 --evaluation.episodes 3 --metrics.every 4"
+    " --trainer.accelerator cpu --trainer.enable_progress_bar false"
 )
 PROBE = ["--allow", "ranks_probe", "--trainer.callbacks+=ranks_probe.Probe"]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -114,12 +117,18 @@ def uncut(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
     return folder, finished(start(log, folder, *TWO, *PROBE))
 
 
-def test_the_ranks_have_the_same_weights_and_rows_of_their_own(uncut: tuple[Path, str]) -> None:
+def test_the_ranks_have_the_same_weights_and_rows_of_their_own(
+    uncut: tuple[Path, str], log: Path
+) -> None:
     folder, said = uncut
     first, second = (torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["threads"] == second["threads"] == "OffToOnModule"  # no wrapper around it
     assert_equal(first["weights"], second["weights"])
     assert_equal(first["adams"], second["adams"])
+    rows = load_dataset(str(log)).rows
+    alone = Normalization.of_rows(rows[:, :4])  # as one process has them, to the bit
+    assert_equal(tuple(first["weights"][f"actor.observation_{n}"] for n in ("mean", "scale")),
+                 tuple(alone))  # fmt: skip
     assert not torch.equal(first["rows"], second["rows"])
     (line,) = told(said)  # the other rank says nothing
     assert line.startswith(f"{folder.parent.parent}") or "InvertedPendulum-v5, on cpu × 2" in line

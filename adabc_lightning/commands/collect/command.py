@@ -131,7 +131,7 @@ def _made(
         kwargs = own[0].env_kwargs
         if any(source.env_kwargs != kwargs for source in own):
             raise UserError(
-                f"the policies were trained in {env_id} with different data.env_kwargs; choose by "
+                f"the policies were trained in {env_id} with different arguments; choose by "
                 "--env-kwargs"
             )
     if keys is None and own:

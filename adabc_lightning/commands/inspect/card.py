@@ -8,7 +8,7 @@ from adabc_lightning.commands.collect.card import library_versions, return_stati
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
-from adabc_lightning.env.observations import column_names, described
+from adabc_lightning.env.observations import described, labelled
 
 AT_BOUND = 1e-3  # of the range
 CELLS = 20  # along each of the two axes of the coverage
@@ -139,13 +139,6 @@ def file_card(card: dict[str, Any], trial: Trial | None) -> dict[str, Any]:
     }
 
 
-def column_label(card: dict[str, Any], name: str, index: int) -> str:
-    """``observation_3`` or ``action_0``; by its part, ``observation.goal[1]``, where it has one."""
-    if name == "observation" and card["observation_parts"]:
-        return column_names(card["observation_parts"])[index]
-    return f"{name}_{index}"
-
-
 def to_lines(card: dict[str, Any]) -> list[str]:
     """The card for a terminal."""
     unfinished = card["episodes"] - card["terminals"] - card["timeouts"]
@@ -174,7 +167,8 @@ def to_lines(card: dict[str, Any]) -> list[str]:
     if card["observation_parts"]:
         lines.append(f"parts         {described(card['observation_parts'])}")
     shown = range(min(len(card["observation_min"]), _LISTED))
-    wide = max(14, *(len(column_label(card, "observation", i)) + 1 for i in shown))
+    parts = card["observation_parts"]
+    wide = max(14, *(len(labelled(f"observation_{i}", parts)) + 1 for i in shown))
     low = "random actions" if card["random_return_mean"] is not None else "worst episode"
     lines += [
         f"references    --data.reference_min {card['reference_min']:.6g} ({low}) "
@@ -188,7 +182,8 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         for i in range(min(size, _LISTED)):
             numbers = "".join(f"{card[key][i]:11.4g}" for key in keys)
             share = f"{100 * card['action_at_bound'][i]:10.1f} %" if name == "action" else ""
-            lines.append(f"{column_label(card, name, i):<{wide}}{numbers}{share}".rstrip())
+            label = labelled(f"{name}_{i}", parts)
+            lines.append(f"{label:<{wide}}{numbers}{share}".rstrip())
         if size > _LISTED:
             lines.append(f"… {size - _LISTED} more")
     return lines

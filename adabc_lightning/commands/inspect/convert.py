@@ -64,4 +64,5 @@ def _episodes(dataset: OfflineDataset, target: str) -> Iterator[Rollout]:
             fields["rewards"][start:end],
             terminated,
             not terminated,
+            fields["success"][start:end] if "success" in fields else None,
         )

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.inspect.card import column_label
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.faults import faults, terminal_episodes
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE
+from adabc_lightning.env.observations import labelled
 
 SATURATED = 0.5  # share of rows at a bound
 UNUSED = 0.05  # share of the action range that the log stays within
@@ -31,7 +31,7 @@ def findings(
         trial: random episodes in the environment, None where none was given.
     """
     found = [
-        *faults(dataset, limit),
+        *faults(dataset, limit, card["observation_parts"]),
         *_time_limits(dataset, limit),
         *_duplicates(dataset),
         *_rewards(dataset, card),
@@ -65,7 +65,7 @@ def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
         found.append(
             f"{ended:,} of {int(full_E.sum()):,} episodes of exactly {longest:,} steps end flagged "
             "as terminals: probably the time limit, which must not stop bootstrapping; set "
-            "data.terminals_at_limit to timeout (here --terminals-at-limit timeout)"
+            "data.terminals_at_limit to timeout"
         )
     early = int(((length_E < longest) & ~terminal_E).sum()) - 1  # the last may be unfinished
     if limit is not None and early > 0.1 * len(length_E):
@@ -143,11 +143,12 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
         if f"observation_{i}" in unresolved:
             continue
         if low == high:
-            constant.append(column_label(card, "observation", i))
+            constant.append(labelled(f"observation_{i}", card["observation_parts"]))
     found = []
     if unresolved:
+        named = [labelled(column, card["observation_parts"]) for column in unresolved]
         found.append(
-            f"float32 cannot tell the values of {listed(list(unresolved))} apart: subtract the "
+            f"float32 cannot tell the values of {listed(named)} apart: subtract the "
             "first value (a Unix time), or leave it out"
         )
     if constant:
@@ -161,16 +162,16 @@ def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) ->
     outside = (observations < trial.observation_low - slack) | (
         observations > trial.observation_high + slack
     )
-    found = []
+    found, parts = [], card["observation_parts"]
     if outside.any():
-        columns = np.flatnonzero(outside.any(0))
-        where = [column_label(card, "observation", int(i)) for i in columns]
+        where = [labelled(f"observation_{i}", parts) for i in np.flatnonzero(outside.any(0))]
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
             f"in {listed(where)}"
         )
-    other = [column_label(card, "observation", i) for i in unlike(observations, trial.observations)]
-    if other:
+    unlike_it = unlike(observations, trial.observations)
+    if unlike_it:
+        other = [labelled(f"observation_{i}", parts) for i in unlike_it]
         found.append(
             f"{listed(other)} of the log is unlike what random actions lead to in the "
             "environment; units or order of the columns may differ"

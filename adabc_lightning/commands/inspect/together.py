@@ -6,6 +6,7 @@ from itertools import combinations
 from adabc_lightning.commands.inspect.findings import listed, unlike
 from adabc_lightning.data.mixture import mixed
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.env.observations import labelled
 
 
 def to_lines(datasets: Sequence[OfflineDataset]) -> list[str]:
@@ -31,7 +32,8 @@ def to_lines(datasets: Sequence[OfflineDataset]) -> list[str]:
             column = one.layout.columns[field]
             columns = unlike(one.rows[:, column].numpy(), other.rows[:, column].numpy())
             if columns:
-                names = listed([f"{field}_{i}" for i in columns])
+                parts = one.observation_parts or other.observation_parts
+                names = listed([labelled(f"{field}_{i}", parts) for i in columns])
                 found.append(
                     f"{names} of {other.name} is unlike that of {one.name}; units or order of the "
                     "columns may differ"

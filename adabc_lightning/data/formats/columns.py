@@ -228,10 +228,9 @@ def check_needed(source: Source, optional: bool, reward: str | None = None) -> N
         if key == "rewards":
             if reward not in (None, LOGGED):
                 continue
-            more = (
-                f"; set data.reward to a function of yours, module:name, or to {SUCCESS} for its "
-                "flags of success"
-            )
+            more = "; set data.reward to a function of yours, module:name"
+            if "success" in source.scalars:
+                more += f", or to {SUCCESS} for its flags of success"
         if key == "terminals" and "dones" in source.scalars:
             more = (
                 "; its 'dones' are ends of episodes, and only you know whether as true terminals "
