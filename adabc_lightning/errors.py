@@ -88,6 +88,7 @@ def in_options(sentence: str) -> str:
         return sentence
     for key, own in (
         (r"set (--[\w-]+) to true", r"give \1"),
+        (r"set (--[\w-]+) to (?=(timeout|terminal)\b)", r"give \1 "),
         (r"(--[\w-]+) is true", r"\1 is given"),
         ("set it to null", "leave it out"),
         (", or null", ""),

@@ -171,7 +171,7 @@ def at_limit() -> dict[str, np.ndarray]:
 
 SUSPICIONS = {
     "limit as terminal": (at_limit, "", "300 of 300 episodes of exactly 5 steps end flagged as"),
-    "the same, env": (at_limit, f"--env-id {TOY}", "set data.terminals_at_limit to timeout"),
+    "the same, env": (at_limit, f"--env-id {TOY}", "give --terminals-at-limit timeout"),
     "no ends": (
         lambda: changed(timeouts=np.zeros_like),
         "",
@@ -208,7 +208,7 @@ SUSPICIONS = {
     "percent": (
         lambda: changed(actions=lambda a: a * 0.01),
         f"--env-id {TOY}",
-        "environment's; times 100, which data.action_scale does, all would fit",
+        "environment's; times 100, which --action-scale does, all would fit",
     ),
     "stuck": (lambda: changed(actions=lambda a: a * (1, 0)), "", "action_1 is always 0"),
     "constant": (
