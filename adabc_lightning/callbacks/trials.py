@@ -89,7 +89,7 @@ class Trials(Callback):
     def __init__(
         self,
         episodes: Annotated[Positive, Field(ge=2, le=10_000)] = 5,
-        steps: Positive = 5000,
+        steps: Positive = 2000,
         confidence: NonNegative = 1.0,
         tried: Literal["both", "newest", "average"] = "both",
         horizon: Positive = 1000,

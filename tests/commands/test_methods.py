@@ -341,7 +341,7 @@ CALLBACKS: dict[str, dict[str, dict[str, Any]]] = {
     "steady": {
         "Trials": {
             "episodes": 5,
-            "steps": 5000,
+            "steps": 2000,
             "confidence": 1.0,
             "tried": "both",
             "horizon": 1000,
