@@ -61,6 +61,9 @@ def fit_added_parts(
     checkpoint["optimizer_states"] = [*states[:first], *(by_name[n] for n in kept if n in by_name)]
 
 
+_AS_BEFORE = "with the method, networks and environment of the run, which it has without --config"
+
+
 def check_networks(
     checkpoint: dict[str, Any],
     networks: Mapping[str, Tensor],
@@ -93,16 +96,20 @@ def check_networks(
                 f"the checkpoint's agent has no {part}, which this configuration adds; go on "
                 "without it, or from before the hand-over (pretrained.ckpt)"
             )
-        if name not in theirs or theirs[name].shape != tensor.shape:
-            shape = list(theirs[name].shape) if name in theirs else None
+        if name not in theirs:
             raise UserError(
-                f"the checkpoint's {name} has shape {shape}, this configuration's "
-                f"{list(tensor.shape)}; resume with the networks and environment of the run"
+                f"the checkpoint has no {name}, which this configuration's agent has; resume "
+                f"{_AS_BEFORE}"
+            )
+        if theirs[name].shape != tensor.shape:
+            raise UserError(
+                f"the checkpoint's {name} has shape {list(theirs[name].shape)}, this "
+                f"configuration's {list(tensor.shape)}; resume {_AS_BEFORE}"
             )
     for name in theirs.keys() - networks.keys():
         raise UserError(
-            f"the checkpoint's {name} is not part of this configuration's networks; resume "
-            "with those of the run"
+            f"the checkpoint's {name} is not part of this configuration's agent; resume "
+            f"{_AS_BEFORE}"
         )
     states = checkpoint["optimizer_states"]
     if len(states) not in (len(trained), len(trained) - len(added)):

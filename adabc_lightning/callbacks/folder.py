@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from yaml import YAMLError
 
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
 from adabc_lightning.errors import one_line, warn
@@ -14,6 +15,7 @@ from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, TensorBoard, finish_loggers, make_loggers
+from adabc_lightning.run.nested import changes
 from adabc_lightning.run.threads import Threads
 from adabc_lightning.run.yaml_core import load_yaml
 
@@ -34,7 +36,8 @@ class ReplicaFolder(Callback):
         folder = Path(trainer.default_root_dir)
         if self.resumes and folder.is_dir():
             clear(folder, anew=trainer.ckpt_path is None)
-        replace_text(folder / "config.yaml", self.config)
+        if not (self.resumes and _finished(trainer, pl_module)):
+            replace_text(folder / "config.yaml", self.config)
 
 
 class RunFolder(Callback):
@@ -78,10 +81,18 @@ class RunFolder(Callback):
             clear(folder, anew=trainer.ckpt_path is None)
         else:
             refuse_a_second_run(folder)
-        replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        other = changed(folder / "config.yaml", self.config) if self.resumes else []
+        if self.resumes and _finished(trainer, pl_module):
+            unused = f"; not used: {', '.join(other)}" if other else ""
+            warn(f"the run in {folder} is finished, there is nothing to do{unused}")
+        else:
+            if other:
+                warn(f"the run in {folder} goes on with {', '.join(other)}")
+            replace_text(folder / "config.yaml", self.config)
+        rows = "transitions" if not data.env_steps else "kept and collected transitions"
         line = (
-            f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} transitions) → "
+            f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} {rows}) → "
             f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}"
             f"{self._threads(pl_module)}; {folder}"
         )
@@ -117,6 +128,28 @@ class RunFolder(Callback):
                 warn(f"Weights & Biases has no artifacts of this run: {error}")
         with suppress(Exception):
             finish_loggers(trainer.loggers)
+
+
+# What says where a run is and what it says, not how it learns.
+_ASIDE = ("ckpt_path", "inherit", "logging.", "trainer.default_root_dir", "trainer.enable_progress")
+
+
+def changed(path: Path, config: str) -> list[str]:
+    """What a config has otherwise than the file of the run that goes on.
+
+    Returns: none where there is no such file, or none that can be read.
+    """
+    try:
+        before = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
+        return []
+    found = changes(before, load_yaml(config)) if isinstance(before, dict) else []
+    return [each for each in found if not each.startswith(_ASIDE)]
+
+
+def _finished(trainer: Trainer, agent: Any) -> bool:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return data.schedule.finished(agent.gradient_updates, data.env_steps)
 
 
 def _times(count: int) -> str:

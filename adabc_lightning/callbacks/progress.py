@@ -76,7 +76,8 @@ class Progress(ProgressBar):
                     parts.append(f"score {latest['eval/score']:.1f}")
                 if "eval/return" in latest:
                     parts.append(f"return {latest['eval/return']:.1f}")
-                parts.append(f"alpha {pl_module.alpha.item():.3f}")
+                if "alpha" in pl_module.method.dials:
+                    parts.append(f"alpha {pl_module.alpha.item():.3f}")
                 print("  ".join([*parts, *trials(latest)]), file=sys.stderr, flush=True)
             return
         if phase != self._phase:
@@ -90,7 +91,9 @@ class Progress(ProgressBar):
         if evaluated or data.finished_episodes or not self._bar.postfix:
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
-            parts = [f"score {shown}, α {pl_module.alpha.item():.3f}", *trials(latest)]
+            parts = [f"score {shown}", *trials(latest)]
+            if "alpha" in pl_module.method.dials:
+                parts.insert(1, f"α {pl_module.alpha.item():.3f}")
             self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)
 

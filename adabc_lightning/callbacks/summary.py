@@ -87,6 +87,8 @@ class Summary(Callback):
         evaluation = _evaluation(trainer)
         if evaluation is not None and evaluation.history:
             self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
+        elif trainer.is_global_zero:  # of an evaluation after the checkpoint
+            (Path(trainer.default_root_dir) / "summary.json").unlink(missing_ok=True)
 
     def on_train_batch_end(
         self,

@@ -93,15 +93,18 @@ def fitting_factor(action_TA: np.ndarray, low_A: np.ndarray, high_A: np.ndarray)
     Args:
         action_TA: logged ``[T, A]``, in whatever unit; an outlier here and there does not count.
         low_A, high_A: bounds ``[A]``.
-    Returns: the largest of :data:`FACTORS` with which every dimension is in its range and one
-        fills a good part of it; None where none does.
+    Returns: the largest of :data:`FACTORS`, and percent of bounds that are all alike, with which
+        every dimension is in its range and one fills a good part of it; None where none does.
     """
     ends = np.quantile(action_TA, (MANY, 1 - MANY), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Of each dimension on both sides, how much larger its actions may be.
         room = np.where(ends < 0, low_A / ends, np.where(ends > 0, high_A / ends, np.inf))
     most = float(room.min())
-    fitting = [factor for factor in FACTORS if factor <= most * (1 + FAR)]
+    # Percent of a range that is not 1, too.
+    percent = {float(bound) / 100 for bound in (*-low_A, *high_A)}
+    factors = (*FACTORS, *percent) if len(percent) == 1 else FACTORS
+    fitting = [factor for factor in factors if 0 < factor <= most * (1 + FAR)]
     if not fitting or not math.isfinite(most) or max(fitting) < FILLED * most:
         return None
     scaled = ends * max(fitting)

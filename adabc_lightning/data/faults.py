@@ -51,7 +51,8 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
     length_E = dataset.episode_length_E
     return [
         f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
-        "log terminal and timeout (or episode), or set data.max_episode_steps"
+        "log where episodes end in timeout, or a number of each in episode; without either they "
+        "end at the environment's time limit (data.max_episode_steps)"
     ]
 
 

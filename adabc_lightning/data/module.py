@@ -309,7 +309,8 @@ class ReplayDataModule(Acting):
 
     def train_dataloader(self) -> ExperienceStream:
         """The one stream of the run; where it stands follows from the counters."""
-        for sentence in self._faults:
+        begun = self._has_agent and self.agent.gradient_updates  # and has said it then
+        for sentence in [] if begun else self._faults:
             warn(f"dataset {self.dataset_name!r}: {sentence}")
         self._faults = []
         return ExperienceStream(self)
@@ -400,12 +401,8 @@ class ReplayDataModule(Acting):
         return with_extras(dataset, self.layout.extras, why, self.unfinished)
 
     def _find_faults(self, dataset: OfflineDataset) -> None:
-        """What in the dataset makes training wrong, of the rows as they were read.
-
-        A run that goes on has said it when it began.
-        """
-        goes_on = self.trainer is not None and self.trainer.ckpt_path is not None
-        if not self.ranks.rank and not goes_on:
+        """What in the dataset makes training wrong, of the rows as they were read."""
+        if not self.ranks.rank:
             parts = dataset.observation_parts or self.spec.observation_parts
             limit, normalizes = self.spec.max_episode_steps, self.learnt.normalizes
             self._faults = faults(dataset, limit, parts, normalizes)

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adabc_lightning.agent.method import Method
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.data import Batches
 from adabc_lightning.replicas.group import Group
@@ -32,6 +33,11 @@ class ReplicasModule(LightningModule):
     def gradient_updates(self) -> int:
         """Of each replica."""
         return self._group.replicas[0].lightning_module.gradient_updates
+
+    @property
+    def method(self) -> Method:
+        """That of all."""
+        return self._group.replicas[0].lightning_module.method
 
     @property
     def alpha(self) -> Tensor:

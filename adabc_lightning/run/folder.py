@@ -129,7 +129,7 @@ def clear(folder: Path, anew: bool) -> None:
     """
     for place in (folder, folder / FOLDER, folder / FOLDER / "policies"):
         remove_strays(place)
-    for name in ("summary.json", "report.html"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "report.html").unlink(missing_ok=True)
     if anew:
-        (folder / "metrics.csv").unlink(missing_ok=True)
+        for name in ("metrics.csv", "summary.json"):
+            (folder / name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from test_experiment import dry_run, toy_experiment
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.commands.experiment.declaration import dotted
+from adabc_lightning.run.nested import dotted
 
 RECIPES = REPOSITORY / "examples" / "cluster"
 ARRAY = RECIPES / "slurm_array.sh"

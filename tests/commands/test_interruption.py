@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shlex
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 from tiny import told, write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.callbacks import folder as folders
 from adabc_lightning.run.checkpoint_files import is_whole, newest
 from adabc_lightning.run.lock import FolderLock
 
@@ -168,7 +170,7 @@ def test_a_damaged_checkpoint_costs_one_interval(
     capfd.readouterr()
     assert fit(folder, log, "--ckpt_path", "last") == 0
     said = capfd.readouterr().err
-    assert said.count("warning: ") == 1
+    assert said.count("warning: ") == 1, said
     assert f"warning: {last} is damaged or cut off: going on from " in said
     assert_same(folder, uncut[0])
     assert is_whole(last)
@@ -205,3 +207,38 @@ def test_killed_before_the_first_checkpoint_it_starts_again(
     assert f"no checkpoint in {folder} yet: starting from the beginning" in capfd.readouterr().err
     assert_same(folder, uncut[0])
     assert not list(folder.rglob(".*.tmp"))
+
+
+def test_a_kill_at_the_start_of_a_resume_leaves_what_can_be_reported(
+    uncut: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here an exception after the folder was cleared; what was evaluated is still told."""
+    folder = tmp_path / "run"
+    shutil.copytree(uncut[0], folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "make_loggers", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"])
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+
+
+def test_what_a_resume_changes_is_said(
+    uncut: tuple[Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(uncut[0], folder)
+    config = (folder / "config.yaml").read_text()
+    go_on = ["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]
+    assert main([*go_on, "--alpha.target", "0.5"]) == 0
+    said = capsys.readouterr().err
+    finished = f"warning: the run in {folder} is finished, there is nothing to do"
+    assert f"{finished}; not used: alpha.target 0.5 (was 1.05)\n" in said
+    assert (folder / "config.yaml").read_text() == config
+    assert main(go_on) == 0
+    assert f"{finished}\n" in capsys.readouterr().err
+    more = ["--schedule.online_env_steps", "12", "--alpha.target", "0.5"]
+    assert main([*go_on, *more]) == 0
+    said = capsys.readouterr().err
+    changed = "schedule.online_env_steps 12 (was 10), alpha.target 0.5 (was 1.05)"
+    assert f"warning: the run in {folder} goes on with {changed}\n" in said
+    assert "target: 0.5" in (folder / "config.yaml").read_text()

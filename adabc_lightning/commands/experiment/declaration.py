@@ -1,7 +1,7 @@
 """``experiments/NAME.yaml``: which tasks, variants and seeds an experiment compares."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -163,12 +163,3 @@ def _check_names(content: Mapping[str, Any], known: Collection[str], where: str)
     for name in content:
         if name not in known:
             raise UserError(f"{where}: there is no field {name!r}; {nearest(str(name), known)}")
-
-
-def dotted(config: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a nested config; lists are values."""
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from dotted(value, f"{group}{name}.")
-        else:
-            yield f"{group}{name}", value

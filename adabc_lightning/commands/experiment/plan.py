@@ -11,13 +11,13 @@ from typing import Any
 from adabc_lightning.commands.experiment.declaration import (
     Declaration,
     Variant,
-    dotted,
     slug,
     task_names,
 )
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
 from adabc_lightning.run.moved import named_as_before
+from adabc_lightning.run.nested import dotted
 
 HAND_OVER = (  # the hand-over and what comes after it
     "schedule.online_env_steps",  # 0 in the pre-training itself

@@ -35,7 +35,7 @@ def differences(job: Job) -> list[str]:
     groups = {key[:end] for key in plain for end, sign in enumerate(key) if sign == "."}
     base = {"trainer.callbacks": None, **defaults()}
     base = {key: value for key, value in base.items() if key not in plain | groups}
-    without = ELSEWHERE
+    without: tuple[str, ...] = ELSEWHERE
     if job.record["kind"] == "pretraining":
         ran, without = offline(ran), AFTER_PRETRAINING
     found = []

@@ -240,6 +240,7 @@ class _Runner:
     def _collect(self) -> None:
         for job, well in self.engine.ended():
             minutes = (time.monotonic() - self.started[job.folder]) / 60
+            well = well or (bool(self.signals) and finished(job))  # signalled after its last step
             if well and finished(job) and (keys := differences(job)):
                 said = f"ran with other {', '.join(keys)} than planned: a config has changed since"
                 self._fail(job, f"failed: {said}")

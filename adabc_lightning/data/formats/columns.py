@@ -236,5 +236,10 @@ def check_needed(source: Source, optional: bool, reward: str | None = None) -> N
                 "; its 'dones' are ends of episodes, and only you know whether as true terminals "
                 "or at time limits: set data.done_means to terminal or timeout"
             )
+        elif key == "terminals":
+            more = (
+                "; of a task that no step ends give one of zeros, and timeouts or episodes, or the "
+                "environment's time limit, say where episodes end"
+            )
         names = sorted(source.names) if source.kind == "arrays" else source.names
         raise UserError(f"{source.where} has no {word}; it has: {listed(list(names))}{more}")

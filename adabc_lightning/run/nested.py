@@ -1,0 +1,26 @@
+"""Nested configs by their dotted keys. Imports no PyTorch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def dotted(config: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of a nested config; lists are values."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What a config has otherwise than an earlier one: ``alpha.target 0.5 (was 1.05)``.
+
+    Keys that only one of them has are another version's, and left out.
+    """
+    had = dict(dotted(before))
+    return [
+        f"{key} {value} (was {had[key]})"
+        for key, value in dotted(after)
+        if key in had and had[key] != value
+    ]
