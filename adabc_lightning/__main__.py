@@ -157,6 +157,8 @@ def _execute(arguments: list[str]) -> int:
     dry = command == "fit" and "--dry-run" in words
     words = [word for word in words if not (dry and word == "--dry-run")]
     files, options = resolve(command, words)
+    if sys.stderr.isatty():  # who waits wants to know for what
+        print("loading PyTorch and Lightning …", file=sys.stderr, flush=True)
     neighbours = Neighbours()  # seen during the seconds that importing takes
     gc.disable()  # a quarter of the time that importing PyTorch takes
     from adabc_lightning.run.runtime import tune
