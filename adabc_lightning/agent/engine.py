@@ -124,7 +124,7 @@ class Compiled(Eager):
         """Each is compiled at its first call; an engine is a run's, which has one method."""
         if self._functions is None:
             steps = method.update, method.delayed, method.prepare
-            options = {"guard_filter_fn": _may_change}
+            options: dict[str, Any] = {"guard_filter_fn": _may_change}
             update, delayed, prepare = (
                 torch.compile(step, fullgraph=True, dynamic=False, options=options)
                 for step in steps

@@ -62,8 +62,7 @@ class _ReluMLP(torch.autograd.Function):
         for layer in reversed(range(len(matrices))):
             matrix = matrices[layer]
             if ctx.needs_input_grad[2 + 2 * layer]:
-                weight_grad = torch.matmul(grad.mT, inputs[layer].to(grad.dtype))
-                grads[2 + 2 * layer] = weight_grad.to(full)
+                grads[2 + 2 * layer] = _weight_gradient(grad, inputs[layer]).to(full)
                 grads[3 + 2 * layer] = grad.sum(-2, dtype=full)
             if layer > 0:
                 if matrix.shape[-2] == 1:
@@ -75,6 +74,18 @@ class _ReluMLP(torch.autograd.Function):
             elif ctx.needs_input_grad[0]:
                 grads[0] = torch.matmul(grad, matrix).to(ctx.input_type)
         return tuple(grads)
+
+
+def _weight_gradient(grad_BH: Tensor, input_BI: Tensor) -> Tensor:
+    """``[*, H, I]``, the gradient of a layer's weight, of those at its output and its input."""
+    rounded = input_BI.dtype is not grad_BH.dtype
+    if rounded and grad_BH.shape[-1] == 1 and torch.compiler.is_compiling():
+        # The compiler makes a sum of a product with one output and fuses it with what goes over the
+        # same sizes in another order: it then reads the input column by column. Two sums of halves
+        # have other sizes. (Float32's keep their bits.)
+        halves = (grad_BH * input_BI).tensor_split(2, -2)
+        return torch.stack([half.sum(-2) for half in halves], -2).sum(-2, keepdim=True)
+    return torch.matmul(grad_BH.mT, input_BI.to(grad_BH.dtype))
 
 
 def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:
