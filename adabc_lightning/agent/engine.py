@@ -17,6 +17,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.products import products_in
 from adabc_lightning.agent.proof import disagreement
 from adabc_lightning.agent.state import (
     AgentState,
@@ -80,6 +81,10 @@ class Eager:
 
     def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
         """Some of the G updates of ``work``."""
+        with products_in(work.options.products):
+            self._make(work, which, add)
+
+    def _make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
         update, delayed, prepare = self._steps(work.method)
         batches = work.batch.unbind(0)  # in half the time of one by one
         for g in which:
@@ -118,11 +123,13 @@ class Compiled(Eager):
     def _steps(self, method: Method) -> tuple[Step, Step, Step]:
         """Each is compiled at its first call; an engine is a run's, which has one method."""
         if self._functions is None:
-            self._functions = (
-                torch.compile(method.update, fullgraph=True, dynamic=False),
-                torch.compile(method.delayed, fullgraph=True, dynamic=False),
-                torch.compile(method.prepare, fullgraph=True, dynamic=False),
+            steps = method.update, method.delayed, method.prepare
+            options: dict[str, Any] = {"guard_filter_fn": _may_change}
+            update, delayed, prepare = (
+                torch.compile(step, fullgraph=True, dynamic=False, options=options)
+                for step in steps
             )
+            self._functions = update, delayed, prepare
         return self._functions
 
     def __call__(self, work: Work, add: AddMetric) -> None:
@@ -139,6 +146,21 @@ class Compiled(Eager):
                 rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
             self._tried |= kinds
         super().__call__(work, add)
+
+
+def _may_change(guards: Sequence[Any]) -> list[bool]:
+    """Which of a compiled function's guards are looked at in each call.
+
+    Not those of modules, functions and classes that it finds by name, nor of a TensorDict's
+    insides: they stay what they are, are most of them, and took half a millisecond of an update.
+    Numbers and tensors are compared as ever.
+    """
+    values = ("CONSTANT_MATCH", "EQUALS_MATCH", "TENSOR_MATCH")
+    return [
+        guard.guard_type in values
+        or not (guard.is_global or guard.guard_type == "NOT_PRESENT_IN_GENERIC_DICT")
+        for guard in guards
+    ]
 
 
 class CudaGraph:
@@ -202,7 +224,7 @@ def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | No
     except Exception as error:  # whatever it stumbles over
         return first_line(error)
     expected = after(lambda: Eager().make(work, which, _ignore))
-    return disagreement(state, before, found, expected, len(which))
+    return disagreement(state, before, found, expected, len(which), work.options.products)
 
 
 def _ignore(*_: object) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.agent import products
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
 from adabc_lightning.agent.gaussian import SquashedActor
@@ -87,6 +89,9 @@ class OffToOnModule(Parts):
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
             on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products.
+        precision: of the products in updates: ``"float32"``, as ``matmul_precision`` has it, or
+            ``"bf16"``, bfloat16 between the layers of networks (see
+            :mod:`adabc_lightning.agent.products`).
         replicas: R, how many agents the command line trains side by side, with seeds from
             ``seed`` on; in Python, see :class:`adabc_lightning.replicas.Replicas`.
         seed: the run's seed.
@@ -118,6 +123,7 @@ class OffToOnModule(Parts):
         critic_norm: Norm | None = None,
         engine: str = "auto",
         matmul_precision: str = "highest",
+        precision: str = "float32",
         replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
         seed: int = 0,
     ) -> None:
@@ -137,6 +143,10 @@ class OffToOnModule(Parts):
             raise UserError(
                 f"model.matmul_precision is {matmul_precision!r}; "
                 f"{nearest(matmul_precision, _PRECISIONS)}"
+            )
+        if precision not in products.TYPES:
+            raise UserError(
+                f"model.precision is {precision!r}; {nearest(precision, list(products.TYPES))}"
             )
         # Weights, targets, gradients and Adam's two moments of the ensemble's widest layers.
         widest = max(hidden_sizes) * (max(hidden_sizes) + spec.observation_size)
@@ -166,6 +176,7 @@ class OffToOnModule(Parts):
             "tau": tau,
             "target_rule": target_rule,
             "critic_norm": critic_norm,
+            "products": products.TYPES[precision],
         }
         self.shape = Shape(
             spec,
@@ -194,7 +205,7 @@ class OffToOnModule(Parts):
         self.online = False
         self.online_updates = 0
         self.engine, self.replicas, self.target_rule = engine, replicas, target_rule
-        self.matmul_precision = matmul_precision
+        self.matmul_precision, self.precision = matmul_precision, precision
         self._engine: Engine = Eager()
         self._engine_made = False
         self._engine_before: dict[str, Any] | None = None
@@ -442,6 +453,13 @@ class OffToOnModule(Parts):
         Raises: UserError: they do not.
         """
         torch.set_float32_matmul_precision(self.matmul_precision)
+        if dtype := products.TYPES[self.precision]:
+            ratio = products.gain(dtype, self.device)
+            if ratio < 1:
+                rank_zero_warn(
+                    f"model.precision is {self.precision}, but this machine multiplies in it at "
+                    f"{ratio:.2g} × float32's speed; float32 would be faster"
+                )
         starts = self._ranks.gather((self.gradient_updates, digest(self.state_dict())))
         if len(set(starts)) > 1:
             raise UserError(

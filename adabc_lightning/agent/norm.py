@@ -3,13 +3,15 @@
 Dimensions: B batch, N critics, I and H layer in and out; in front of them there may be others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from adabc_lightning.agent.products import product
 
 Norm = Literal["before", "after"]
 """Whether hidden layers are normalised before their activation (RLPD) or after it (ReBRAC)."""
@@ -66,7 +68,7 @@ class _NormedMLP(torch.autograd.Function):
         saved = []
         for layer in range(0, len(weights) - 2, _PER_LAYER):
             weight, bias, scale, shift = weights[layer : layer + _PER_LAYER]
-            linear = torch.matmul(x, weight.mT).add_(bias.unsqueeze(-2))
+            linear = product(x, weight.mT).add_(bias.unsqueeze(-2))
             raw = linear if before else linear.relu_()
             normal, mean, rstd = _normalise(raw, raw.shape[-1:], None, None, EPSILON)
             saved += [x, raw, normal, mean, rstd, weight, scale]
@@ -86,9 +88,10 @@ class _NormedMLP(torch.autograd.Function):
         grads: list[Tensor | None] = [None] * len(needed)
         if needed[-2]:
             grads[-2:] = torch.matmul(grad.mT, x), grad.sum(-2)
+        multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul  # in full, the last layer
         for layer in reversed(range(0, len(needed) - 2, _PER_LAYER)):
             # A single output is an outer product; a matrix product would waste its tiles.
-            grad = grad * weight if weight.shape[-2] == 1 else torch.matmul(grad, weight)
+            grad = grad * weight if weight.shape[-2] == 1 else multiply(grad, weight)
             # Seven tensors were saved of each layer.
             start = layer // _PER_LAYER * 7
             before, hidden = ctx.before, x
@@ -104,6 +107,7 @@ class _NormedMLP(torch.autograd.Function):
             if not before:
                 grad = _relu_backward(grad, raw, 0, grad_input=grad)
             if needed[layer]:
-                grads[layer : layer + 2] = torch.matmul(grad.mT, x), grad.sum(-2)
-        inner = torch.matmul(grad, weight) if ctx.needs_input_grad[0] else None
+                grads[layer : layer + 2] = product(grad.mT, x), grad.sum(-2)
+            multiply = product
+        inner = product(grad, weight) if ctx.needs_input_grad[0] else None
         return inner, None, *grads

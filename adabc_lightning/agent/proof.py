@@ -22,8 +22,17 @@ _MOVED = 0.25
 direction, so that their error is larger than the gradients'."""
 
 
-def unit_roundoff(dtype: torch.dtype, device: torch.device) -> float:
-    """Of the operands of matrix products, as ``torch.set_float32_matmul_precision`` has them."""
+def unit_roundoff(
+    dtype: torch.dtype, device: torch.device, products: torch.dtype | None = None
+) -> float:
+    """Of the operands of matrix products.
+
+    Args:
+        dtype, device: of the weights.
+        products: what networks multiply in, where that is another type; float32 otherwise is as
+            ``torch.set_float32_matmul_precision`` has it.
+    """
+    dtype = products or dtype
     if dtype is not torch.float32:
         return torch.finfo(dtype).eps / 2
     precision = torch.get_float32_matmul_precision()
@@ -38,6 +47,7 @@ def disagreement(
     found: Sequence[Tensor],
     expected: Sequence[Tensor],
     updates: int,
+    products: torch.dtype | None = None,
 ) -> str | None:
     """What rounding does not explain of the difference between two engines' updates.
 
@@ -46,6 +56,7 @@ def disagreement(
         before: :func:`~adabc_lightning.agent.state.copied` from it, of any shapes ``[*]``.
         found, expected: the same after the same updates, by an engine and by the plain code.
         updates: how many.
+        products: what networks multiply in; None for the type of their weights.
     Returns: the rest of a sentence about the first part that disagrees, None where none does.
     """
     first = 0
@@ -54,7 +65,8 @@ def disagreement(
         sizes = [count, trained, trained, trained, 0 if part.target is None else count]
         ends = [first + sum(sizes[: index + 1]) for index in range(len(sizes))]
         kinds = ["weights", "gradients", "squared gradients", "steps", "target"]
-        roundoff = unit_roundoff(part.weights[0].dtype, part.weights[0].device)
+        weight = part.weights[0]
+        roundoff = unit_roundoff(weight.dtype, weight.device, products)
         gradients = min(_LARGEST, _ROUNDINGS * roundoff * updates)
         bounds = [_MOVED, gradients, 2 * gradients, 0.0, _MOVED]
         members = max(0, part.weights[0].dim() - 2)  # of an ensemble, of a stack of agents

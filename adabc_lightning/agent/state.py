@@ -88,6 +88,8 @@ class UpdateOptions:
     """Where the critics' hidden layers are normalised, if they are."""
     online: bool = False
     """Whether the hand-over is past."""
+    products: torch.dtype | None = None
+    """Of the networks' products; None: of their weights (:mod:`adabc_lightning.agent.products`)."""
     average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
     """Means over several processes (:meth:`adabc_lightning.run.ranks.Ranks.average`)."""
 

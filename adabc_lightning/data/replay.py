@@ -1,7 +1,6 @@
 """The ring the agent learns from: one tensor, which TorchRL's samplers draw from.
 
-TorchRL's ``ReplayBuffer`` is not used: its ``add`` takes four times as long as this one, its
-``sample`` twice, together a fifth of a step of fine-tuning without the updates.
+TorchRL's ``ReplayBuffer`` is not used: it is slower; docs/performance.md has what is known of that.
 """
 
 import copy

@@ -30,7 +30,9 @@ METHODS += [RLPD(), CalQL(samples=2, target_gap=0.5), WSRL(samples=2, heads=2)]
 class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
-    def __init__(self, engine: Engine, method: Method | None = None) -> None:
+    def __init__(
+        self, engine: Engine, method: Method | None = None, precision: str = "float32"
+    ) -> None:
         delay = 1 if isinstance(method, IQL | CQL) else 2
         sizes = (12, 9)
         super().__init__(
@@ -42,6 +44,7 @@ class Standalone(OffToOnModule):
             actor_weight_decay=0.1,
             policy_delay=delay,
             critic_norm="before" if isinstance(method, RLPD | WSRL) else None,
+            precision=precision,
         )
         self.double()
         self.online = isinstance(method, RLPD | WSRL)

@@ -121,6 +121,7 @@ def test_metrics_are_means_since_the_last_call() -> None:
         ({"learning_rate": -1.0}, "model.learning_rate is -1.0"),
         ({"normalizer": "none"}, "known: policy, data"),
         ({"matmul_precision": "hihg"}, "model.matmul_precision is 'hihg'; did you mean 'high'?"),
+        ({"precision": "bf1"}, "model.precision is 'bf1'; did you mean 'bf16'?"),
     ],
 )
 def test_values_out_of_range(options: dict[str, Any], sentence: str) -> None:

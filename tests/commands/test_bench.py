@@ -56,6 +56,14 @@ def test_two_critics_are_compared_with_corl(capsys: pytest.CaptureFixture[str]) 
     assert measured["eager"]["to_corl_style"] > 0
 
 
+def test_bfloat16_is_measured_beside_float32(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
+    assert main([*words, "--precision", "bf16", "--json", "-"]) == 0
+    measured = json.loads(capsys.readouterr().out)["updates"]
+    assert {"eager", "eager, bf16", "authors' style"} < set(measured)
+    assert set(measured["peak_flops_per_s"]) == {"float32", "bf16"}
+
+
 def test_a_method_is_measured_beside_its_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
     assert main([*words, "--method", "iql", "--num-critics", "2", "--json", "-"]) == 0

@@ -14,6 +14,7 @@ from borders import Line, register
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent import products
 from adabc_lightning.commands.doctor import machine, rendering
 from adabc_lightning.commands.doctor.command import chosen, spoken
 from adabc_lightning.commands.doctor.data import datasets, minari_datasets, user_files
@@ -50,7 +51,7 @@ def test_it_reports_in_json_and_leaves_nothing_behind(tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert report["ok"]
     found = {finding["about"]: finding for finding in report["findings"]}
-    assert {"machine", "packages", "accelerator", "W&B", "rendering", "datasets"} <= found.keys()
+    assert {"machine", "packages", "accelerator", "bfloat16", "W&B", "datasets"} <= found.keys()
     assert found["W&B"]["found"] == "logging.wandb auto: logged in, online"
     assert found["MuJoCo"]["state"] == "ok"
     plan, speed = report["plan"], report["speed"]
@@ -207,6 +208,21 @@ def test_a_broken_login_is_a_note_without_the_key(monkeypatch: pytest.MonkeyPatc
     finding = machine.weights_and_biases("auto")
     assert finding.state == "note"
     assert KEY not in finding.line()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "found"),
+    [
+        (4.0, "its matrix products take 1/4.0 of float32's time; --model.precision bf16 takes"),
+        (1.25, "nothing to gain: its matrix products take 0.8 × float32's time"),
+        (0.5, "nothing to gain: its matrix products take 2.0 × float32's time"),
+    ],
+)
+def test_what_bfloat16_would_gain(
+    ratio: float, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "gain", lambda dtype, device: ratio)
+    assert machine.bfloat16().found.startswith(found)
 
 
 def test_rendering(monkeypatch: pytest.MonkeyPatch) -> None:

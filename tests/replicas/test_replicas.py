@@ -93,8 +93,9 @@ def assert_rows_close(ours: Path, theirs: Path) -> None:
         ({"num_critics": 2, "method": AWAC(), "policy_delay": 1}, False),
         ({"num_critics": 2, "method": IQL(dropout=0.5), "policy_delay": 1}, False),
         ({"method": Peculiar()}, True),
+        ({"method": Peculiar(), "precision": "bf16"}, True),
     ],
-    ids=["TD3BC", "groups", "AWAC", "IQL", "one after the other"],
+    ids=["TD3BC", "groups", "AWAC", "IQL", "one after the other", "bf16 one after the other"],
 )
 def test_each_equals_a_single_run(model: dict[str, Any], exact: bool, tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)

@@ -81,6 +81,11 @@ def compiled() -> dict[str, Any]:
     return {"data": EVERY_ROW, "model": {"engine": "compiled"}}
 
 
+def bf16() -> dict[str, Any]:
+    """The same with products in bfloat16."""
+    return {"data": EVERY_ROW, "model": {"engine": "compiled", "precision": "bf16"}}
+
+
 def everything(trainer: Any) -> dict[str, Any]:
     """All of a run's state, and the content of its metrics file."""
     path = Path(trainer.default_root_dir) / "everything.ckpt"
@@ -139,7 +144,9 @@ def test_resumed_equals_uncut(
     assert_equal(everything(trainer), expected)
 
 
-@pytest.fixture(scope="module", params=[awac, iql, spot, rebrac, balanced_replay, steady, compiled])
+@pytest.fixture(
+    scope="module", params=[awac, iql, spot, rebrac, balanced_replay, steady, compiled, bf16]
+)
 def uncut_method(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Callable[..., dict[str, Any]], Path, dict[str, Any]]:

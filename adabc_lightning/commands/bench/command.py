@@ -44,9 +44,9 @@ def parse(words: list[str]) -> Namespace:
         "method/iql, alone or, with N = 2 and where one is known, beside a baseline (default: the "
         "default method beside several)")  # fmt: skip
     add("--threads", type=int, help="of PyTorch (default: its own choice)")
-    add("--precision", choices=("highest", "high", "medium"), default="highest",
-        help="of float32 matrix products, torch.set_float32_matmul_precision "
-        "(default: %(default)s)")  # fmt: skip
+    add("--precision", choices=("highest", "high", "medium", "bf16"), default="highest",
+        help="of float32 matrix products, torch.set_float32_matmul_precision; bf16: the default, "
+        "and the packaged updates in model.precision bf16, too (default: %(default)s)")  # fmt: skip
     add("--no-compile", action="store_true", help="leave out the compiled update")
     add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
         "and the allocator's defaults")  # fmt: skip
@@ -103,7 +103,8 @@ def main(words: list[str]) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    torch.set_float32_matmul_precision(options.precision)
+    if options.precision != "bf16":
+        torch.set_float32_matmul_precision(options.precision)
     cuda = torch.cuda.is_available() and not options.cpu
     device = torch.device("cuda", 0) if cuda else torch.device("cpu")
     measured: dict[str, Any] = {"machine": machine(device)}
@@ -158,7 +159,10 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
     clock = time.process_time if options.processor_time else time.perf_counter
     rates = updates.in_turn(running, options.updates, options.rounds, device, clock)
     flops = updates.flops_per_update(shapes)
-    peak = updates.peak_flops(shapes, device, options.rounds, clock)
+    peaks = {
+        precision: updates.peak_flops(shapes, device, options.rounds, clock, precision)
+        for precision in dict.fromkeys(["float32", shapes.precision])
+    }
     baselines = {"to_authors_style": "authors' style", "to_corl_style": "CORL's style"}
     measured, lines = {}, []
     for name, each in rates.items():
@@ -168,7 +172,8 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
             if baseline in rates
         }
         rate = statistics.median(each)
-        share = rate * flops / peak
+        precision = next((each for each in peaks if name.endswith(f", {each}")), "float32")
+        share = rate * flops / peaks[precision]
         measured[name] = {"updates_per_s": each, **ratios, "share_of_peak": share}
         times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
         lines.append(
@@ -177,17 +182,25 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
         )
     lines.append(
         f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {shapes.hidden}: "
-        f"{flops / 1e9:.2f} GFLOP per update, peak {peak / 1e9:.0f} GFLOP/s at this shape"
+        f"{flops / 1e9:.2f} GFLOP per update, peak at this shape "
+        + ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {name}" for name, peak in peaks.items())
     )
-    return {**measured, "flops_per_update": flops, "peak_flops_per_s": peak}, lines
+    return {**measured, "flops_per_update": flops, "peak_flops_per_s": peaks}, lines
 
 
 def _shapes(options: Namespace) -> Any:
     from adabc_lightning.commands.bench.updates import Shapes
 
     hidden = (options.hidden, options.hidden)
-    sizes = {"num_critics": options.num_critics, "batch_size": options.batch_size}
-    return Shapes(**sizes, hidden=hidden, rows=options.rows, method=options.method)
+    precision = "bf16" if options.precision == "bf16" else "float32"
+    return Shapes(
+        num_critics=options.num_critics,
+        batch_size=options.batch_size,
+        hidden=hidden,
+        rows=options.rows,
+        method=options.method,
+        precision=precision,
+    )
 
 
 def _grow(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
@@ -211,6 +224,7 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     hidden = [options.hidden, options.hidden]
     model: dict[str, Any] = {"num_critics": options.num_critics, "hidden_sizes": hidden}
     model["subset_size"] = min(2, options.num_critics)
+    model["precision"] = "bf16" if options.precision == "bf16" else "float32"
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     if accelerator == "cpu":  # these loops are too short for the engine of a long run
         model["engine"] = "eager" if options.no_compile else "compiled"

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.agent.engine import NAMED, Eager, Engine
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.products import TYPES
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.commands.bench.authors import AuthorsStyle
 from adabc_lightning.commands.bench.corl import CorlStyle
@@ -40,6 +41,7 @@ class Shapes:
         hidden: units of each hidden layer of the actor and the critics.
         rows: transitions to sample from.
         method: overlay of a packaged method; None for the default one.
+        precision: of the packaged engines' products, ``model.precision``.
     """
 
     observation_size: int = 11
@@ -49,13 +51,16 @@ class Shapes:
     hidden: tuple[int, ...] = (256, 256)
     rows: int = 1_000_000
     method: str | None = None
+    precision: str = "float32"
 
     @property
     def model(self) -> dict[str, Any]:
         """Keyword arguments of the module."""
         if self.method is not None:
-            return model_of(self.method, self.num_critics, max(self.hidden))
+            model = model_of(self.method, self.num_critics, max(self.hidden))
+            return {**model, "precision": self.precision}
         return {
+            "precision": self.precision,
             "num_critics": self.num_critics,
             "subset_size": self.subset_size,
             "hidden_sizes": self.hidden,
@@ -126,12 +131,24 @@ def replicas(
     return run
 
 
+def label(engine: str, precision: str) -> str:
+    """What a packaged contestant is called."""
+    return engine if precision == "float32" else f"{engine}, {precision}"
+
+
 def contestants(
     shapes: Shapes, device: torch.device, engines: list[str]
 ) -> dict[str, Callable[[int], None]]:
-    """Name → a function that makes so many updates on data of its own."""
+    """Name → a function that makes so many updates on data of its own.
+
+    Each engine in float32, and in another precision, where the shapes ask for one.
+    """
     running: dict[str, Callable[[int], None]] = {
-        name: Packaged(shapes, device, NAMED[name]()).run for name in engines
+        label(name, precision): Packaged(
+            replace(shapes, precision=precision), device, NAMED[name]()
+        ).run
+        for precision in dict.fromkeys(["float32", shapes.precision])
+        for name in engines
     }
     sizes = shapes.observation_size, shapes.action_size
     if shapes.method is not None:
@@ -238,11 +255,12 @@ def peak_flops(
     device: torch.device,
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
+    precision: str = "float32",
 ) -> float:
     """Operations per second of the widest layer's batched product alone, median."""
-    wide = max(shapes.hidden)
-    x = torch.randn(shapes.num_critics, shapes.batch_size, wide, device=device)
-    weight = torch.randn(shapes.num_critics, wide, wide, device=device)
+    wide, dtype = max(shapes.hidden), TYPES[precision]
+    x = torch.randn(shapes.num_critics, shapes.batch_size, wide, device=device).to(dtype)
+    weight = torch.randn(shapes.num_critics, wide, wide, device=device).to(dtype)
     out = torch.empty_like(x)
     repeats, rates = 20, []
     for number in range(rounds + 1):

@@ -12,6 +12,7 @@ from adabc_lightning.commands.doctor.data import datasets
 from adabc_lightning.commands.doctor.finding import Finding
 from adabc_lightning.commands.doctor.machine import (
     accelerators,
+    bfloat16,
     importable,
     machine,
     packages,
@@ -99,6 +100,7 @@ def examine(
         yield bad
         return
     yield accelerators(neighbours)
+    yield bfloat16()
     wanted = last_value(keys, "--logging.wandb") or merged(files, {})["logging"]["wandb"]
     yield weights_and_biases(str(wanted))
     yield rendering()
