@@ -172,31 +172,57 @@ class CudaGraph:
     """
 
     name = "cuda_graph"
+    _of = ""  # what kind of updates
 
-    def __init__(self) -> None:
-        self._eager = Eager()
+    def __init__(self, updates: Eager | None = None) -> None:
+        self._updates = updates or Eager()
         self._graphs: dict[Any, _Captured] = {}
 
     def __call__(self, work: Work, add: AddMetric) -> None:
         """See :class:`Engine`; the first call captures."""
         key = work.moves, work.options.online, tuple(work.batch.batch_size)
-        if self.name == "cuda_graph" and key not in self._graphs:
+        if self.name != "eager" and key not in self._graphs:
 
             def capture() -> None:
                 before = copied(work.state)
-                captured = _Captured(self._eager, work)
+                captured = _Captured(self._updates, work)
                 restore(work.state, before)
                 captured.replay(work, _ignore)
                 self._graphs[key] = captured
 
             # Without CUDA, or of a method that waits for the host, there is none.
             if wrong := prove(capture, work, range(len(work.moves))):
-                rank_zero_warn(f"no CUDA graph of the updates: {wrong}")
-                self.name = "eager"
+                rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
+                self._graphs.pop(key, None)
+                self._give_up()
         if self.name == "eager":
-            self._eager(work, add)
-        else:
+            self._updates(work, add)
+        elif key in self._graphs:
             self._graphs[key].replay(work, add)
+        else:
+            self(work, add)
+
+    def _give_up(self) -> None:
+        self.name, self._updates = "eager", Eager()
+
+
+class CompiledGraph(CudaGraph):
+    """A graph of compiled updates, which have fewer kernels; of the plain ones where that fails.
+
+    No GPU has run it yet: ``auto`` does not take it.
+    """
+
+    name = "compiled_graph"
+    _of = "compiled "
+
+    def __init__(self) -> None:
+        super().__init__(Compiled())
+
+    def _give_up(self) -> None:
+        super()._give_up()
+        if self._of and torch.cuda.is_available():
+            self.name, self._of = "cuda_graph", ""
+            self._graphs.clear()
 
 
 def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | None:
@@ -247,10 +273,10 @@ class _Captured:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(self._WARM_UP):
-                run(work, lambda *_: None)
+                run.make(work, range(len(work.moves)), _ignore)
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(self._graph):
-            run(work, self._add)
+            run.make(work, range(len(work.moves)), self._add)
 
     def _add(self, name: str, value: Tensor, count: int) -> None:
         self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
@@ -270,6 +296,7 @@ NAMED: dict[str, Callable[[], Engine]] = {
     "eager": Eager,
     "compiled": Compiled,
     "cuda_graph": CudaGraph,
+    "compiled_graph": CompiledGraph,
 }
 
 
@@ -288,8 +315,8 @@ def make_engine(
         before: the engine that made the updates of a resumed run; None where that is not known.
     """
     if name == "auto":
-        if before in NAMED and (before == "cuda_graph") <= (device.type == "cuda"):
-            name = str(before)
+        if before in NAMED and before.endswith("graph") <= (device.type == "cuda"):
+            name = before
         elif device.type == "cuda":
             name = "cuda_graph"
         elif total_updates < _WORTH_COMPILING:

@@ -12,7 +12,15 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adabc_lightning.agent.engine import Compiled, CudaGraph, Eager, Engine, make_engine
+from adabc_lightning.agent import engine as engines
+from adabc_lightning.agent.engine import (
+    Compiled,
+    CompiledGraph,
+    CudaGraph,
+    Eager,
+    Engine,
+    make_engine,
+)
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import AWAC, CQL, IQL, RLPD, SPOT, TD3BC, WSRL, CalQL, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
@@ -179,23 +187,55 @@ def test_a_resumed_run_takes_the_engine_that_it_had() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_cuda_there_is_one_line_and_the_plain_update() -> None:
-    agent = Standalone(CudaGraph())
-    with pytest.warns(UserWarning, match="no CUDA graph of the updates: ") as caught:
+@pytest.mark.parametrize(
+    ("engine", "what"), [(CudaGraph, "updates"), (CompiledGraph, "compiled updates")]
+)
+def test_without_cuda_there_is_one_line_and_the_plain_update(
+    engine: type[CudaGraph], what: str
+) -> None:
+    agent = Standalone(engine())
+    with pytest.warns(UserWarning, match=f"no CUDA graph of the {what}: ") as caught:
         result = train(agent)
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
     assert all(map(torch.equal, result, train(Standalone(Eager()))))
 
 
+def test_where_compiled_updates_make_no_graph_the_plain_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Replayed:
+        """A graph as it would be, but for CUDA."""
+
+        def __init__(self, run: Eager, work: Any) -> None:
+            if isinstance(run, Compiled):
+                raise RuntimeError("no such kernel")
+            self._run = run
+
+        def replay(self, work: Any, add: Any) -> None:
+            self._run.make(work, range(len(work.moves)), add)
+
+    monkeypatch.setattr(engines, "_Captured", Replayed)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine = CompiledGraph()
+    with pytest.warns(UserWarning) as caught:
+        result = train(Standalone(engine))
+    said = [str(warning.message) for warning in caught]
+    assert said == ["no CUDA graph of the compiled updates: no such kernel"]
+    assert engine.name == "cuda_graph"
+    assert all(map(torch.equal, result, train(Standalone(Eager()))))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cuda_graph_agrees_with_eager_updates(method: Method | None) -> None:
-    agents = [Standalone(engine, method).cuda() for engine in (Eager(), CudaGraph())]
+    made = Eager(), CudaGraph(), CompiledGraph()
+    agents = [Standalone(engine, method).cuda() for engine in made]
     for agent in agents:
         agent._adams = agent.configure_optimizers()
-    for a, b in zip(*map(train_on_gpu, agents), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
+    for expected, *found in zip(*map(train_on_gpu, agents), strict=True):
+        for tensor in found:
+            torch.testing.assert_close(tensor, expected, atol=1e-10, rtol=1e-8)
 
 
 def train_on_gpu(agent: Standalone) -> list[Tensor]:

@@ -152,7 +152,7 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
     shapes = _shapes(options)
     engines = ["eager"]
     if device.type == "cuda":
-        engines.append("cuda_graph")
+        engines += ["cuda_graph", *(() if options.no_compile else ["compiled_graph"])]
     elif not options.no_compile:
         engines.append("compiled")
     running = updates.contestants(shapes, device, engines)
