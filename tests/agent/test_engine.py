@@ -218,7 +218,7 @@ def test_where_compiled_updates_make_no_graph_the_plain_ones_do(
     monkeypatch.setattr(engines, "_Captured", Replayed)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     engine = CompiledGraph()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="no such kernel") as caught:
         result = train(Standalone(engine))
     said = [str(warning.message) for warning in caught]
     assert said == ["no CUDA graph of the compiled updates: no such kernel"]
