@@ -59,6 +59,14 @@ def warn(sentence: str) -> None:
     print(f"warning: {one_line(in_options(sentence))}", file=sys.stderr)
 
 
+# Keys below ``data`` that commands have as options of their own. Not all of theirs: a file may be
+# called data.json.
+_OF_DATA = {
+    *("observation_keys", "done_means", "success_terminates", "max_time_gap", "mask", "reward"),
+    *("action_scale", "terminals_at_limit", "env_id", "env_kwargs", "max_episode_steps"),
+}
+
+
 def name_options(names: Iterable[str]) -> None:
     """What the command at hand takes beside configs; none at first.
 
@@ -66,7 +74,7 @@ def name_options(names: Iterable[str]) -> None:
         names: as Python has them: ``done_means`` for ``--done-means``.
     """
     _options.clear()
-    _options.update(names)
+    _options.update(_OF_DATA.intersection(names))
 
 
 def in_options(sentence: str) -> str:

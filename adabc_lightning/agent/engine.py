@@ -315,7 +315,7 @@ def make_engine(
         before: the engine that made the updates of a resumed run; None where that is not known.
     """
     if name == "auto":
-        if before in NAMED and before.endswith("graph") <= (device.type == "cuda"):
+        if before in NAMED and (device.type == "cuda" or not before.endswith("graph")):
             name = before
         elif device.type == "cuda":
             name = "cuda_graph"

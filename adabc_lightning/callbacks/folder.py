@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from yaml import YAMLError
 
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
-from adabc_lightning.errors import one_line, warn
+from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
 from adabc_lightning.run.lock import FolderLock
@@ -36,8 +36,7 @@ class ReplicaFolder(Callback):
         folder = Path(trainer.default_root_dir)
         if self.resumes and folder.is_dir():
             clear(folder, anew=trainer.ckpt_path is None)
-        if not (self.resumes and _finished(trainer, pl_module)):
-            replace_text(folder / "config.yaml", self.config)
+        replace_text(folder / "config.yaml", self.config)
 
 
 class RunFolder(Callback):
@@ -78,18 +77,12 @@ class RunFolder(Callback):
         folder = Path(trainer.default_root_dir)
         self.lock.take(folder)
         if self.resumes:
+            self._say_what_changes(trainer, pl_module, folder)
             clear(folder, anew=trainer.ckpt_path is None)
         else:
             refuse_a_second_run(folder)
+        replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        other = changed(folder / "config.yaml", self.config) if self.resumes else []
-        if self.resumes and _finished(trainer, pl_module):
-            unused = f"; not used: {', '.join(other)}" if other else ""
-            warn(f"the run in {folder} is finished, there is nothing to do{unused}")
-        else:
-            if other:
-                warn(f"the run in {folder} goes on with {', '.join(other)}")
-            replace_text(folder / "config.yaml", self.config)
         rows = "transitions" if not data.env_steps else "kept and collected transitions"
         line = (
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} {rows}) → "
@@ -110,6 +103,19 @@ class RunFolder(Callback):
                 self._card = dataset_card(data.dataset)  # the hand-over drops the dataset
             except Exception as error:  # a run never fails for its logger
                 warn(f"Weights & Biases has no card of the dataset: {error}")
+
+    def _say_what_changes(self, trainer: Trainer, agent: Any, folder: Path) -> None:
+        """Raises: UserError: the run is finished, so that a change would be told of it wrongly."""
+        other = ", ".join(changed(folder / "config.yaml", self.config))
+        if _finished(trainer, agent):
+            if other:
+                raise UserError(
+                    f"the run in {folder} is finished, and nothing is left to do with {other}; "
+                    "more steps are schedule.online_env_steps, another run another folder"
+                )
+            warn(f"the run in {folder} is finished, there is nothing to do")
+        elif other:
+            warn(f"the run in {folder} goes on with {other}")
 
     def _threads(self, pl_module: LightningModule) -> str:
         """What is said of them; where several processes share the cores, Lightning has shared."""
@@ -148,8 +154,11 @@ def changed(path: Path, config: str) -> list[str]:
 
 
 def _finished(trainer: Trainer, agent: Any) -> bool:
+    """But for an evaluation that was cut, which is made before anything else."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    return data.schedule.finished(agent.gradient_updates, data.env_steps)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    left = any(getattr(callback, "interrupted", None) is not None for callback in callbacks)
+    return not left and data.schedule.finished(agent.gradient_updates, data.env_steps)
 
 
 def _times(count: int) -> str:

@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 class HasSummary(Protocol):
     """A callback that counts something which only runs with it have."""
 
-    def summary(self) -> dict[str, Any]:
+    def add_to_summary(self) -> dict[str, Any]:
         """Its keys of ``summary.json``."""
 
 
@@ -146,7 +146,7 @@ class Summary(Callback):
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, HasSummary):
-                summary |= callback.summary()
+                summary |= callback.add_to_summary()
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 

@@ -167,7 +167,8 @@ class Trials(Callback):
         tried = {name: self._try(data, agent, name) for name in self._tried}
         self._newest = data.env_steps
         self.counts["env_steps"] += sum(steps for _, steps in tried.values())
-        both = min(len(returns) for returns, _ in tried.values())  # no more than the incumbent's
+        # As many as all were tried from; a resumed run may have another E than the incumbent's.
+        both = min(len(self._returns), *(len(returns) for returns, _ in tried.values()))
         candidate = max(tried, key=lambda name: sum(tried[name][0][:both]))
         returns = tried[candidate][0]
         ours, theirs = returns[:both], self._returns[:both]
@@ -178,7 +179,7 @@ class Trials(Callback):
         }
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         controllers = [c for c in callbacks if isinstance(c, AlphaController)]
-        if self.alpha_rise is None or "alpha" not in agent.method.dials:
+        if "alpha" not in agent.method.dials:
             controllers = []
         if gain >= self.confidence * error:
             self._promote(agent, candidate, returns)
@@ -186,7 +187,7 @@ class Trials(Callback):
                 controller.let_go()
             self.counts["promotions"] += 1
         elif gain <= -self.confidence * error:
-            for controller in controllers:
+            for controller in controllers if self.alpha_rise is not None else ():
                 # The first counts from pre-training's α, which may be above the ceiling.
                 least = min(max(self._alpha, controller.alpha), controller.ceiling)
                 rise = (self.alpha_rise or 0.0) * (controller.ceiling - least)
@@ -197,7 +198,7 @@ class Trials(Callback):
                 self._retreat(agent)
                 self.counts["retreats"] += 1
                 if trainer.is_global_zero:
-                    held = f", α is held at {agent.alpha.item():.3f}" if controllers else ""
+                    held = f", α is at {agent.alpha.item():.3f}" if controllers else ""
                     tqdm.write(
                         f"environment step {data.env_steps:,}: the candidate returns "
                         f"{np.mean(ours):,.0f} where the deployed policy returns "
@@ -255,7 +256,7 @@ class Trials(Callback):
                 f"learner {numbers}; resume with the networks of the run"
             )
 
-    def summary(self) -> dict[str, Any]:
+    def add_to_summary(self) -> dict[str, Any]:
         """The counts, for ``Summary``."""
         return {"trials": dict(self.counts)}
 

@@ -329,7 +329,7 @@ class CommandLine(LightningCLI):
 
     def _account(self) -> str:
         """Of a signal before training listens for it, or after."""
-        if not self.folder.exists():
+        if not (self.folder / "config.yaml").is_file():
             return ", nothing to save yet; the same command starts anew"
         state = "nothing new to save" if newest(self.folder) else "nothing to save yet"
         return f", {state}; go on with --trainer.default_root_dir {self.folder} --ckpt_path last"

@@ -24,6 +24,7 @@ FACTORS = (  # thousandths, degrees, 16 and 8 bits with and without sign, percen
     *(math.pi / 180, 180 / math.pi, 1 / 127, 1 / 255, 1 / 32767),
 )
 """What logs in other units are multiplied with."""
+_NAMES = {1e-3: " (thousandths)", 1e-2: " (percent)", math.pi / 180: " (degrees)"}
 FILLED = 0.2  # of its range, that an action should use of it
 
 
@@ -57,8 +58,9 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         remedy = "scale them to its units, or clip them in the file"
         if factor is not None:
             remedy = (
-                f"they would fit times {factor:.6g}: if that is their unit, multiply "
-                "data.action_scale (1 by default) by it, otherwise scale or clip them in the file"
+                f"they would fit times {factor:.6g}{_NAMES.get(factor, '')}: if that is their "
+                "unit, multiply data.action_scale (1 by default) by it, otherwise by what is "
+                "theirs, or scale or clip them in the file"
             )
         raise UserError(
             f"dataset {name!r}: {far} of {len(rows)} actions lie outside the action space of "
@@ -93,18 +95,15 @@ def fitting_factor(action_TA: np.ndarray, low_A: np.ndarray, high_A: np.ndarray)
     Args:
         action_TA: logged ``[T, A]``, in whatever unit; an outlier here and there does not count.
         low_A, high_A: bounds ``[A]``.
-    Returns: the largest of :data:`FACTORS`, and percent of bounds that are all alike, with which
-        every dimension is in its range and one fills a good part of it; None where none does.
+    Returns: the largest of :data:`FACTORS` with which every dimension is in its range and one
+        fills a good part of it; None where none does.
     """
     ends = np.quantile(action_TA, (MANY, 1 - MANY), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Of each dimension on both sides, how much larger its actions may be.
         room = np.where(ends < 0, low_A / ends, np.where(ends > 0, high_A / ends, np.inf))
     most = float(room.min())
-    # Percent of a range that is not 1, too.
-    percent = {float(bound) / 100 for bound in (*-low_A, *high_A)}
-    factors = (*FACTORS, *percent) if len(percent) == 1 else FACTORS
-    fitting = [factor for factor in factors if 0 < factor <= most * (1 + FAR)]
+    fitting = [factor for factor in FACTORS if factor <= most * (1 + FAR)]
     if not fitting or not math.isfinite(most) or max(fitting) < FILLED * most:
         return None
     scaled = ends * max(fitting)

@@ -16,11 +16,11 @@ def dotted(config: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, An
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What a config has otherwise than an earlier one: ``alpha.target 0.5 (was 1.05)``.
 
-    Keys that only one of them has are another version's, and left out.
+    Keys that only one of them has are another version's, and left out; a list is only named.
     """
     had = dict(dotted(before))
     return [
-        f"{key} {value} (was {had[key]})"
+        f"another {key}" if isinstance(value, list) else f"{key} {value} (was {had[key]})"
         for key, value in dotted(after)
         if key in had and had[key] != value
     ]

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,8 +32,9 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         if speaks():
             below_a_bar = "\n" if sys.stderr.isatty() else ""
-            said = f"{below_a_bar}stopped by {signal.Signals(number).name}{account()}"
-            print(said, file=sys.stderr, flush=True)
+            said = f"{below_a_bar}stopped by {signal.Signals(number).name}{account()}\n"
+            with suppress(OSError, ValueError):  # whatever was being printed goes on after it
+                os.write(sys.stderr.fileno(), said.encode())
         raise SystemExit(128 + number)
 
     before: dict[int, Any] = {}
@@ -46,4 +47,6 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Whoever has taken it since, and kept it, waits for a supervisor's second one.
+            if signal.getsignal(number) is stop:
+                signal.signal(number, handler)

@@ -147,5 +147,6 @@ def test_a_machine_that_is_slower_in_it_says_so(
     assert any(said in str(warning.message) for warning in recwarn) == (ratio < 1)
 
 
-def test_the_gain_is_measured() -> None:
-    assert 0.01 < products.gain(BF16, torch.device("cpu")) < 100
+def test_the_gain_is_measured_once() -> None:
+    cpu = torch.device("cpu")
+    assert products.gain(BF16, cpu) == products.gain(BF16, cpu) > 0

@@ -241,6 +241,43 @@ def test_short_episodes_are_more_but_no_more_than_the_incumbent_s(
     }  # fmt: skip
 
 
+def test_blocks_start_where_the_ones_before_ended(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 1)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", "Pendulum-v1", log, schedule=Schedule(2, 0, 1)
+    )
+    trainer.fit(module, data)
+    few, many = Places(), Places()
+    whole = many.run(data, module.act, 4, "trials")
+    blocks = [few.run(data, module.act, 2, "trials", start) for start in (0, 2)]
+    assert [value for returns, _ in blocks for value in returns] == whole[0]
+    assert len(set(whole[0])) == 4
+    few.close()
+    many.close()
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+@pytest.mark.parametrize("episodes", [3, 10])
+def test_a_resumed_run_may_have_another_number_of_episodes(
+    episodes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scripted(
+        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
+        return [1.0 + start] * episodes, [5] * episodes
+
+    monkeypatch.setattr(Places, "run", scripted)
+    run(tmp_path / "a", Trials(steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
+    trials, folder = Trials(episodes, steps=1), tmp_path / "a" / "run"
+    log, longer = tmp_path / "a" / "log.hdf5", Schedule(4, 6, 2, evaluation_every=2)
+    trainer, module, data = tiny_run(
+        folder, register_toy(), log, schedule=longer, callbacks=[trials]
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    assert trials.counts["promotions"] == 3
+
+
 def test_what_is_switched_off_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that only choose what is deployed leave learner and α as they are without them."""
     script(monkeypatch, [[2.0, 4.0], *[WORSE] * 6])

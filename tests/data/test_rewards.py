@@ -420,17 +420,11 @@ def test_the_factor_that_would_fit(unit: float, factor: float | None) -> None:
     assert fitting_factor(actions, high, high + 1) is None
 
 
-def test_percent_of_bounds_that_are_not_one() -> None:
-    bound = np.array([2.0, 2.0])
-    actions = np.random.default_rng(0).uniform(-100, 100, (1000, 2))
-    assert fitting_factor(actions, -bound, bound) == 0.02
-
-
 def test_actions_in_percent(tmp_path: Path) -> None:
     path = write(tmp_path / "a.npz", rewards=np.zeros(6), actions=np.tile([[90, -250]], (6, 1)))
     data = ReplayDataModule(TOY, path, SCHEDULE)
     with pytest.raises(
-        UserError, match=r"they would fit times 0\.01: if that .* data.action_scale"
+        UserError, match=r"they would fit times 0\.01 \(percent\): if that .* data.action_scale"
     ):
         data.loading.load(data.spec)
     data = ReplayDataModule(TOY, path, SCHEDULE, action_scale=0.01)
