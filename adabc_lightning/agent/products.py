@@ -1,7 +1,8 @@
 """The number type of an update's matrix products: that of its weights, or bfloat16.
 
 With bfloat16 a network's hidden layers have their operands and results rounded to 8 bits, and what
-is between them stays in them; a product adds in float32. Weights, Adam, targets, losses and a
+is between them stays in them (with LayerNorm or dropout only the products are rounded); a product
+adds in float32. Weights, Adam, targets, losses and a
 network's last layer, which makes values and actions, keep the weights' type. So does whatever is
 computed outside of an update: acting, evaluation, exports.
 """

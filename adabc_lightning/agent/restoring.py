@@ -61,7 +61,7 @@ def fit_added_parts(
     checkpoint["optimizer_states"] = [*states[:first], *(by_name[n] for n in kept if n in by_name)]
 
 
-_AS_BEFORE = "with the method, networks and environment of the run, which it has without --config"
+_AS_BEFORE = "with the method, networks and environment of the run; without --config it has them"
 
 
 def check_networks(

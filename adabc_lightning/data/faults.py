@@ -128,10 +128,9 @@ def _out_of_scale(dataset: OfflineDataset, parts: Parts | None, normalized: bool
         return []
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
     are = "is" if len(far) == 1 else "are"
-    remedy = "set data.normalize_observations to true, or scale them"
-    if normalized:
-        remedy = "scale them, as data.normalize_observations does not help here,"
+    remedy = "set data.normalize_observations to true, or scale them in log and environment"
+    if normalized:  # and is no help
+        remedy = "scale them in log and environment"
     return [
-        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: {remedy} "
-        "in log and environment"
+        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: {remedy}"
     ]

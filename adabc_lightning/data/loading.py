@@ -98,8 +98,8 @@ class Loading:
             if field.name not in used and getattr(self.reading, field.name) != field.default
         ]
         if keys:
-            verb = "says" if len(keys) == 1 else "say"
-            warn(f"data.dataset is null; {', '.join(keys)} {verb} how it is read: nothing is done")
+            verb = "has" if len(keys) == 1 else "have"
+            warn(f"{', '.join(keys)} {verb} no effect: data.dataset is null")
 
     def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
         """What draws batches from these rows."""

@@ -1,6 +1,6 @@
 """The ring the agent learns from: one tensor, which TorchRL's samplers draw from.
 
-TorchRL's ``ReplayBuffer`` is not used: it is slower; docs/performance.md has what is known of that.
+TorchRL's ``ReplayBuffer`` is not used: it does more for each row than is needed here.
 """
 
 import copy

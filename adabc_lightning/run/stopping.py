@@ -23,8 +23,6 @@ def speaks() -> bool:
 def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     """SIGINT and SIGTERM exit with 130 and 143 after ``stopped by SIGTERM`` and an account.
 
-    A signal that the shell made this process ignore stays ignored.
-
     Args:
         account: the rest of the sentence, what became of the work; asked when the signal comes.
     """
@@ -40,9 +38,8 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(number, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:

@@ -214,8 +214,8 @@ def test_a_broken_login_is_a_note_without_the_key(monkeypatch: pytest.MonkeyPatc
     ("ratio", "found"),
     [
         (4.0, "its matrix products take 1/4.0 of float32's time; --model.precision bf16 takes"),
-        (1.25, "nothing to gain: its matrix products take 0.8 × float32's time"),
-        (0.5, "nothing to gain: its matrix products take 2.0 × float32's time"),
+        (1.25, "little or nothing to gain: its matrix products take 0.8 × float32's time"),
+        (0.5, "little or nothing to gain: its matrix products take 2.0 × float32's time"),
     ],
 )
 def test_what_bfloat16_would_gain(

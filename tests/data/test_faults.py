@@ -129,4 +129,4 @@ def test_what_normalising_does_not_mend_is_named_as_it_was_read(tmp_path: Path, 
     trainer.fit(module, data)
     said = next(line for line in capsys.readouterr().err.splitlines() if "order one" in line)
     assert re.search(r"observation_0 \(mean \S+, standard deviation \d\S+e-0[78]\) is far", said)
-    assert "scale them, as data.normalize_observations does not help here, in log" in said
+    assert "where networks learn: scale them in log and environment" in said

@@ -231,9 +231,9 @@ def test_rewards_of_environment_steps_need_a_function(tmp_path: Path) -> None:
     [
         ({}, ""),
         ({"reward": f"{HERE}gain", "reward_online": True}, ""),
-        ({"reward": "success"}, "data.dataset is null; data.reward says how it is read: nothing"),
+        ({"reward": "success"}, "data.reward has no effect: data.dataset is null"),
         ({"done_means": "terminal", "action_scale": 2.0},
-         "data.dataset is null; data.done_means, data.action_scale say how it is read: nothing"),
+         "data.done_means, data.action_scale have no effect: data.dataset is null"),
     ],
 )  # fmt: skip
 def test_what_is_of_a_dataset_is_said_without_one(

@@ -63,10 +63,11 @@ def assert_finished() -> None:
 
 
 def test_a_terminal_that_closes_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGHUP)  # ignored below nohup
     monkeypatch.setattr(sys, "stderr", Gone(signal.SIGHUP, errno.EIO))
     assert main(RUN) == 0
     assert_finished()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 def test_ctrl_c_that_ends_the_reader_as_well_saves(monkeypatch: pytest.MonkeyPatch) -> None:

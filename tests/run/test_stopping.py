@@ -11,7 +11,7 @@ from tiny import write_log
 from adabc_lightning import __main__
 from adabc_lightning.callbacks import Metrics
 from adabc_lightning.commands.fit import CommandLine
-from adabc_lightning.run.stopping import stopping
+from adabc_lightning.run.stopping import SIGNALS
 
 
 def test_before_there_is_a_run(
@@ -57,10 +57,24 @@ def test_before_the_first_update(
     assert (folder / "summary.json").is_file()
 
 
-def test_what_a_shell_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def test_the_twin_of_a_signal_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Supervisors signal a process, then its group: the run that was saved has ended by then."""
+    folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 4, 1)
+    words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder)]
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Metrics, "on_train_batch_end", lambda *given: os.kill(os.getpid(), signal.SIGTERM)
+        )
+        with pytest.raises(SystemExit) as stopped:
+            __main__.main([*RUN, *words])
+    assert stopped.value.code == 143
     try:
-        with stopping():
-            os.kill(os.getpid(), signal.SIGINT)
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capfd.readouterr().err.count("stopped by") == 1

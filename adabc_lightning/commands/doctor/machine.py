@@ -146,7 +146,7 @@ def bfloat16() -> Finding:
     if ratio > LITTLE_GAIN:
         return Finding("bfloat16", f"{found}; --model.precision bf16 takes them")
     slower = f"{1 / ratio:.1f} × float32's time"
-    return Finding("bfloat16", f"nothing to gain: its matrix products take {slower}")
+    return Finding("bfloat16", f"little or nothing to gain: its matrix products take {slower}")
 
 
 def weights_and_biases(wanted: str) -> Finding:
