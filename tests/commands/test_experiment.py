@@ -359,7 +359,7 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -112,7 +112,7 @@ def child_of(place: Path, run: str) -> int:
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
