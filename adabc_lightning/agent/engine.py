@@ -152,8 +152,8 @@ def _may_change(guards: Sequence[Any]) -> list[bool]:
     """Which of a compiled function's guards are looked at in each call.
 
     Not those of modules, functions and classes that it finds by name, nor of a TensorDict's
-    insides: they stay what they are, and are most of them.
-    Numbers and tensors are compared as ever.
+    insides: they stay what they are, and are most of them. Numbers and tensors are compared as
+    ever.
     """
     values = ("CONSTANT_MATCH", "EQUALS_MATCH", "TENSOR_MATCH")
     return [

@@ -15,8 +15,7 @@ _ROUNDINGS = 2**13
 """A gradient is a sum over the batch of products of a few layers. Its relative error is at most the
 unit roundoff times the roundings on the way to each term, times how much larger the terms are than
 their sum: some ten times some hundred, where a conservative critic takes values of actions from
-each other that are nearly the same, and ten to be safe. In `bench updates --method` others had
-2e-6, CQL 1e-5, and WSRL once more than 3e-5."""
+each other that are nearly the same, and ten to be safe."""
 _LARGEST = 0.5
 """What an error may reach however coarse the numbers: an update that is missing has 1."""
 _MOVED = 0.25

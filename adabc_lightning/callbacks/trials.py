@@ -187,11 +187,12 @@ class Trials(Callback):
                 controller.let_go()
             self.counts["promotions"] += 1
         elif gain <= -self.confidence * error:
-            for controller in controllers if self.alpha_rise is not None else ():
-                # The first counts from pre-training's α, which may be above the ceiling.
-                least = min(max(self._alpha, controller.alpha), controller.ceiling)
-                rise = (self.alpha_rise or 0.0) * (controller.ceiling - least)
-                controller.hold(least + rise, agent)
+            if self.alpha_rise is not None:
+                for controller in controllers:
+                    # The first counts from pre-training's α, which may be above the ceiling.
+                    least = min(max(self._alpha, controller.alpha), controller.ceiling)
+                    rise = self.alpha_rise * (controller.ceiling - least)
+                    controller.hold(least + rise, agent)
             self.counts["holds"] += 1
             self._lost += 1
             if self.patience and self._lost >= self.patience:  # less than before, in a resumed run

@@ -126,6 +126,13 @@ def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) ->
     return TD3BC().delayed(state, batch[1:], draws, dials, options)
 
 
+def other_rewards(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+    """Rewards that are larger by a hundredth: an error that no rounding explains."""
+    batch = batch.clone()
+    batch["reward"] = batch["reward"] * 1.01
+    return TD3BC().update(state, batch, draws, dials, options)
+
+
 def without_targets(state: Any, *rest: Any) -> Any:
     """The delayed steps, but nothing follows."""
     before = [weight.clone() for part in state.values() for weight in part.target]
@@ -150,6 +157,7 @@ def without_one_member(state: Any, *rest: Any) -> Any:
     [
         ((still, TD3BC().delayed), "the gradients of its actor differ from the plain update's by"),
         ((still, still), "the gradients of its actor differ"),
+        ((other_rewards, TD3BC().delayed), "the gradients of its critics differ"),
         ((TD3BC().update, still), "the gradients of its actor differ"),
         ((TD3BC().update, other_actor), "the gradients of its actor differ"),
         ((TD3BC().update, without_targets), "the target of its actor differ"),
@@ -201,21 +209,39 @@ def test_without_cuda_there_is_one_line_and_the_plain_update(
     assert all(map(torch.equal, result, train(Standalone(Eager()))))
 
 
+class Replayed:
+    """A graph as it would be, but for CUDA."""
+
+    def __init__(self, run: Eager, work: Any) -> None:
+        self.run = run
+
+    def replay(self, work: Any, add: Any) -> None:
+        self.run.make(work, range(len(work.moves)), add)
+
+
+class OfPlainOnes(Replayed):
+    """Where there is no graph of compiled updates."""
+
+    def __init__(self, run: Eager, work: Any) -> None:
+        super().__init__(run, work)
+        if isinstance(run, Compiled):
+            raise RuntimeError("no such kernel")
+
+
+def test_a_compiled_graph_is_of_compiled_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_Captured", Replayed)
+    engine = CompiledGraph()
+    result = train(Standalone(engine))
+    assert engine.name == "compiled_graph"
+    assert all(type(graph.run) is Compiled for graph in engine._graphs.values())  # type: ignore[attr-defined]
+    for found, expected in zip(result, train(Standalone(Eager())), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
+
+
 def test_where_compiled_updates_make_no_graph_the_plain_ones_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Replayed:
-        """A graph as it would be, but for CUDA."""
-
-        def __init__(self, run: Eager, work: Any) -> None:
-            if isinstance(run, Compiled):
-                raise RuntimeError("no such kernel")
-            self._run = run
-
-        def replay(self, work: Any, add: Any) -> None:
-            self._run.make(work, range(len(work.moves)), add)
-
-    monkeypatch.setattr(engines, "_Captured", Replayed)
+    monkeypatch.setattr(engines, "_Captured", OfPlainOnes)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     engine = CompiledGraph()
     with pytest.warns(UserWarning, match="no such kernel") as caught:
