@@ -11,7 +11,7 @@ from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent import products
+from adabc_lightning.agent import backend, products
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
 from adabc_lightning.agent.gaussian import SquashedActor
@@ -33,7 +33,7 @@ from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import stream_seed, torch_generator
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
 
-_PRECISIONS = ("highest", "high", "medium")
+_PRECISIONS = ("auto", "highest", "high", "medium")
 
 
 class Timeline(Protocol):
@@ -88,7 +88,9 @@ class OffToOnModule(Parts):
         engine: how the updates run: see :func:`adabc_lightning.agent.engine.make_engine`.
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
-            on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products.
+            on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products;
+            ``"auto"`` for the faster of those that are exact here (see
+            :mod:`adabc_lightning.agent.backend`).
         precision: of the products in updates: ``"float32"``, as ``matmul_precision`` has it, or
             ``"bf16"``, bfloat16 between the layers of networks (see
             :mod:`adabc_lightning.agent.products`).
@@ -122,7 +124,7 @@ class OffToOnModule(Parts):
         target_rule: TargetRule = minimum,
         critic_norm: Norm | None = None,
         engine: str = "auto",
-        matmul_precision: str = "highest",
+        matmul_precision: str = "auto",
         precision: str = "float32",
         replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
         seed: int = 0,
@@ -209,7 +211,7 @@ class OffToOnModule(Parts):
         self._engine: Engine = Eager()
         self._engine_made = False
         self._engine_before: dict[str, Any] | None = None
-        """Name, device and threads of what makes the updates, or made them before a checkpoint."""
+        """Name, device, threads and products of the updates, or of those before a checkpoint."""
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
         self._state: AgentState | None = None
@@ -409,6 +411,7 @@ class OffToOnModule(Parts):
                 "name": self._engine.name,
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
+                "matmul_precision": torch.get_float32_matmul_precision(),
             }
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
@@ -452,7 +455,11 @@ class OffToOnModule(Parts):
 
         Raises: UserError: they do not.
         """
-        torch.set_float32_matmul_precision(self.matmul_precision)
+        precision = self.matmul_precision
+        if precision == "auto":
+            before = (self._engine_before if self._goes_on() else None) or {}
+            precision = backend.choose(self.device, before.get("matmul_precision"))
+        torch.set_float32_matmul_precision(precision)
         if dtype := products.TYPES[self.precision]:
             ratio = products.gain(dtype, self.device)
             if ratio < 1:
