@@ -64,7 +64,7 @@ CASES = {
         ([TOY_LIMIT] * 20, {TOY_LIMIT}), "end flagged as terminals, which stops bootstrapping"
     ),
     "longer than the limit": (([TOY_LIMIT + 2] * 20, set()), "20 episodes are longer than the"),
-    "torn": (([TOY_LIMIT] * 20, set(), True), "are not the next row's observation (the first in"),
+    "torn": (([TOY_LIMIT] * 20, set(), True), "are not the next row's observation (the first at"),
     "nothing": (([TOY_LIMIT] * 20, set()), ""),
 }  # fmt: skip
 
