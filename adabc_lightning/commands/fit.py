@@ -354,14 +354,10 @@ class CommandLine(LightningCLI):
         # Said here, before Lightning starts the other processes.
         check_strategy(self.trainer)
         self.datamodule.check_devices(self.trainer.world_size)
+        self.trainer.ckpt_path = self.checkpoint  # as an argument, it is known after setup only
         try:
             with _muted(self.follows):
-                self.trainer.fit(
-                    self.model,
-                    datamodule=self.datamodule,
-                    ckpt_path=self.checkpoint,
-                    weights_only=True,
-                )
+                self.trainer.fit(self.model, datamodule=self.datamodule, weights_only=True)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
         except (UserError, NotWritten, Planned):
