@@ -36,7 +36,7 @@ from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.policy import policy_file
-from adabc_lightning.errors import UserError, printable, warn
+from adabc_lightning.errors import UserError, one_line, printable, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.allowed import allowed_packages
@@ -53,6 +53,7 @@ from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 
+PACKAGE = Path(__file__).resolve().parents[1]
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
 _ONE_PASS: dict[str, tuple[Any, ...]] = {
     "max_epochs": (1,),
@@ -87,6 +88,7 @@ class CommandLine(LightningCLI):
     planned_devices = 1  # of a dry run
     threads: Threads | None = None  # where they were chosen here
     _had_threads: int | None = None  # those of the run that goes on
+    _counters = 0, 0  # gradient updates and environment steps of its checkpoint
 
     def __init__(
         self,
@@ -220,14 +222,18 @@ class CommandLine(LightningCLI):
     def _check(self, content: Any) -> None:
         """See :func:`check_run`; takes note of the threads that its numbers may depend on."""
         check_run(content)
-        engine = content.get("replicas", [content])[0]["agent"].get("engine")
-        self._had_threads = (engine or {}).get("threads")
+        first = content.get("replicas", [content])[0]
+        self._had_threads = (first["agent"].get("engine") or {}).get("threads")
+        env_steps = first["ReplayDataModule"]["collector"]["env_steps"]
+        self._counters = first["agent"]["gradient_updates"], env_steps
 
     def _settle(self, neighbours: Neighbours) -> None:
         """Chooses the threads; a run that goes on keeps those that it had."""
         had = self._had_threads if self.resumes else None
         self.threads = settle(neighbours, had)
-        if had and self.threads.count != had:
+        if not had or self.threads.count == had:
+            return
+        if not Schedule(**self.config.schedule.as_dict()).finished(*self._counters):
             warn(
                 f"this run had {had} threads and goes on with {self.threads}: the last bits of its "
                 "numbers may differ from those of an uncut run"
@@ -434,8 +440,17 @@ def _muted(follows: bool) -> Iterator[None]:
 
 
 def quieten() -> None:
-    """Leaves out what libraries say about themselves."""
+    """Leaves out what libraries say about themselves, and where in our code a warning is."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
+    warnings.formatwarning = _formatted
+
+
+def _formatted(
+    message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Ours as :func:`~adabc_lightning.errors.warn` writes them, others as Lightning does."""
+    ours = Path(filename).is_relative_to(PACKAGE)
+    return f"warning: {one_line(str(message))}\n" if ours else f"{filename}:{lineno}: {message}\n"
