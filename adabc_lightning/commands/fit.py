@@ -13,6 +13,7 @@ from jsonargparse import set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from yaml import YAMLError
 
 from adabc_lightning import __version__
 from adabc_lightning.agent.module import OffToOnModule
@@ -52,6 +53,7 @@ from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours, Threads, settle
+from adabc_lightning.run.yaml_core import load_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
@@ -168,12 +170,14 @@ class CommandLine(LightningCLI):
         for path, content in contents.items():
             parser.check_names(content, str(path))
             parser.method = class_of(content) or parser.method
-            check_keys(content, parser.method, str(path))
+            check_keys(content, parser.method, f"config {path}")
         parser.check_options(args)
         for option, value in zip(args, [*args[1:], ""], strict=False):
             key, given, inline = option.partition("=")
             if key in ("--model.method", "--model.method.class_path"):
-                parser.method = inline if given else value
+                method = {"model": {"method": _yaml(inline if given else value)}}
+                parser.method = class_of(method)
+                check_keys(method, parser.method, key)
         # jsonargparse takes no file without a key in it; what is inherited is among the files.
         saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
         self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
@@ -427,6 +431,14 @@ def run(
             command, files, options, lock, line, dry=dry, neighbours=neighbours
         )
         getattr(command_line, command)()
+
+
+def _yaml(text: str) -> Any:
+    """An option's value; as it stands where it is no YAML, which the parser refuses."""
+    try:
+        return load_yaml(text)
+    except (YAMLError, ValueError):
+        return text
 
 
 @contextmanager
