@@ -135,7 +135,7 @@ class Guard(Callback):
         rows = diagnostics.column_statistics(data.layout, data.replay.rows)
         if isinstance(exception, NotFinite):
             exception.add(_place(data, agent, self._batch))
-            exception.add(_remedy(data, rows))
+            exception.add(_remedy(data, agent, rows))
         elif not exception.undone:
             exception.add(f" (evaluation at gradient update {agent.gradient_updates:,})")
         exception.add("; " + self._keep(trainer, data, exception))
@@ -235,9 +235,11 @@ def _place(data: "ReplayDataModule", agent: "OffToOnModule", batch: TensorDict |
     return f"{update} and environment step {data.env_steps:,} (fine-tuning, {rows})"
 
 
-def _remedy(data: "ReplayDataModule", rows: dict[str, Any]) -> str:
+def _remedy(data: "ReplayDataModule", agent: "OffToOnModule", rows: dict[str, Any]) -> str:
     broken = [name for name, column in rows.items() if column["non_finite"]]
     if broken:
         return f"; the rows themselves are not finite in {', '.join(broken)}, correct the data"
+    if "alpha" not in agent.method.dials:
+        return "; a smaller model.learning_rate or data.reward_scale may help"
     stay = "alpha.initial (up to alpha.ceiling)" if data.env_steps else "model.alpha_offline"
     return f"; a larger {stay} or a smaller model.learning_rate may help"

@@ -13,6 +13,7 @@ from jsonargparse import set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from yaml import YAMLError
 
 from adabc_lightning import __version__
 from adabc_lightning.agent.module import OffToOnModule
@@ -36,7 +37,7 @@ from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.policy import policy_file
-from adabc_lightning.errors import UserError, printable, warn
+from adabc_lightning.errors import UserError, one_line, printable, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.allowed import allowed_packages
@@ -52,7 +53,9 @@ from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours, Threads, settle
+from adabc_lightning.run.yaml_core import load_yaml
 
+PACKAGE = Path(__file__).resolve().parents[1]
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
 _ONE_PASS: dict[str, tuple[Any, ...]] = {
     "max_epochs": (1,),
@@ -87,6 +90,7 @@ class CommandLine(LightningCLI):
     planned_devices = 1  # of a dry run
     threads: Threads | None = None  # where they were chosen here
     _had_threads: int | None = None  # those of the run that goes on
+    _counters = 0, 0  # gradient updates and environment steps of its checkpoint
 
     def __init__(
         self,
@@ -166,12 +170,14 @@ class CommandLine(LightningCLI):
         for path, content in contents.items():
             parser.check_names(content, str(path))
             parser.method = class_of(content) or parser.method
-            check_keys(content, parser.method, str(path))
+            check_keys(content, parser.method, f"config {path}")
         parser.check_options(args)
         for option, value in zip(args, [*args[1:], ""], strict=False):
             key, given, inline = option.partition("=")
             if key in ("--model.method", "--model.method.class_path"):
-                parser.method = inline if given else value
+                method = {"model": {"method": _yaml(inline if given else value)}}
+                parser.method = class_of(method)
+                check_keys(method, parser.method, key)
         # jsonargparse takes no file without a key in it; what is inherited is among the files.
         saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
         self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
@@ -220,14 +226,18 @@ class CommandLine(LightningCLI):
     def _check(self, content: Any) -> None:
         """See :func:`check_run`; takes note of the threads that its numbers may depend on."""
         check_run(content)
-        engine = content.get("replicas", [content])[0]["agent"].get("engine")
-        self._had_threads = (engine or {}).get("threads")
+        first = content.get("replicas", [content])[0]
+        self._had_threads = (first["agent"].get("engine") or {}).get("threads")
+        env_steps = first["ReplayDataModule"]["collector"]["env_steps"]
+        self._counters = first["agent"]["gradient_updates"], env_steps
 
     def _settle(self, neighbours: Neighbours) -> None:
         """Chooses the threads; a run that goes on keeps those that it had."""
         had = self._had_threads if self.resumes else None
         self.threads = settle(neighbours, had)
-        if had and self.threads.count != had:
+        if not had or self.threads.count == had:
+            return
+        if not Schedule(**self.config.schedule.as_dict()).finished(*self._counters):
             warn(
                 f"this run had {had} threads and goes on with {self.threads}: the last bits of its "
                 "numbers may differ from those of an uncut run"
@@ -354,14 +364,10 @@ class CommandLine(LightningCLI):
         # Said here, before Lightning starts the other processes.
         check_strategy(self.trainer)
         self.datamodule.check_devices(self.trainer.world_size)
+        self.trainer.ckpt_path = self.checkpoint  # as an argument, it is known after setup only
         try:
             with _muted(self.follows):
-                self.trainer.fit(
-                    self.model,
-                    datamodule=self.datamodule,
-                    ckpt_path=self.checkpoint,
-                    weights_only=True,
-                )
+                self.trainer.fit(self.model, datamodule=self.datamodule, weights_only=True)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {error}") from error
         except (UserError, NotWritten, Planned):
@@ -427,6 +433,14 @@ def run(
         getattr(command_line, command)()
 
 
+def _yaml(text: str) -> Any:
+    """An option's value; as it stands where it is no YAML, which the parser refuses."""
+    try:
+        return load_yaml(text)
+    except (YAMLError, ValueError):
+        return text
+
+
 @contextmanager
 def _muted(follows: bool) -> Iterator[None]:
     """What goes on is said by rank zero; what ends another rank is said after this."""
@@ -438,8 +452,17 @@ def _muted(follows: bool) -> Iterator[None]:
 
 
 def quieten() -> None:
-    """Leaves out what libraries say about themselves."""
+    """Leaves out what libraries say about themselves, and where in our code a warning is."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
+    warnings.formatwarning = _formatted
+
+
+def _formatted(
+    message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Ours as :func:`~adabc_lightning.errors.warn` writes them, others as Lightning does."""
+    ours = Path(filename).is_relative_to(PACKAGE)
+    return f"warning: {one_line(str(message))}\n" if ours else f"{filename}:{lineno}: {message}\n"

@@ -47,24 +47,30 @@ def class_of(content: Mapping[str, Any]) -> str | None:
 
 
 def check_keys(content: Mapping[str, Any], class_path: str | None, where: str) -> None:
-    """Refuses keys of another method in a config file.
+    """Refuses keys of another method, or of none.
 
     Args:
-        content: of the file.
-        class_path: of the method, by this file or those before it.
-        where: the file's name, for the message.
+        content: of a config file, or what an option amounts to.
+        class_path: of the method, by this file or those before it; None where none is named.
+        where: what holds them, for the message.
     Raises: UserError: the method has no such key.
     """
     method = (content.get("model") or {}).get("method")
     given = method.get("init_args") if isinstance(method, Mapping) else None
     known = keys_of(class_path)
-    for name in given if isinstance(given, Mapping) and known else ():
+    known_or_none = known or class_path is None
+    for name in given if isinstance(given, Mapping) and known_or_none else ():
         if str(name).removesuffix("+") not in known:
-            raise UserError(f"config {where}: {unknown_key(str(name), class_path)}")
+            raise UserError(f"{where}: {unknown_key(str(name), class_path)}")
 
 
 def unknown_key(name: str, class_path: str | None) -> str:
     """That the method has no such key, and the nearest one."""
+    if name == "init_args":
+        return (
+            "model.method.init_args takes no value; give its keys one by one, such as "
+            "--model.method.init_args.beta 2"
+        )
     if class_path is None:
         return (
             f"model.method has no key {name!r}, as no method is named; give --config "

@@ -101,10 +101,13 @@ def _torn(dataset: OfflineDataset) -> list[str]:
     torn = inside & (np.abs(following[:-1] - observations[1:]) > tolerance).any(1)
     if not torn.any():
         return []
+    row = int(torn.argmax())
+    episode = int(dataset.episode_T[row])
+    step = row - int((dataset.episode_T < episode).sum())
     return [
         f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
-        f"observation (the first in row {int(torn.argmax()):,}): ends of episodes are not "
-        "flagged, or rows are missing or shuffled"
+        f"observation (the first at step {step:,} of episode {episode:,}, counted from 0): ends of "
+        "episodes are not flagged, or rows are missing or shuffled"
     ]
 
 

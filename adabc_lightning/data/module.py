@@ -401,8 +401,11 @@ class ReplayDataModule(Acting):
         return with_extras(dataset, self.layout.extras, why, self.unfinished)
 
     def _find_faults(self, dataset: OfflineDataset) -> None:
-        """What in the dataset makes training wrong, of the rows as they were read."""
-        if not self.ranks.rank:
+        """What in the dataset makes training wrong, of the rows as they were read.
+
+        A run that goes on has said it, and it takes longer than to read them.
+        """
+        if not self.ranks.rank and (self.trainer is None or self.trainer.ckpt_path is None):
             parts = dataset.observation_parts or self.spec.observation_parts
             limit, normalizes = self.spec.max_episode_steps, self.learnt.normalizes
             self._faults = faults(dataset, limit, parts, normalizes)

@@ -90,7 +90,10 @@ def pack(
     follows_S = ~end_S if steps.final_S is None else ~end_S | steps.final_S
     kept_K: np.ndarray = np.flatnonzero(has_next | terminal_S | follows_S).astype(_index(total))
     if len(kept_K) == 0:
-        raise UserError(f"{where} has no step with a known next observation")
+        raise UserError(
+            f"{where} has no step with a known next observation: each episode has one step, and no "
+            "terminal; log next_observations"
+        )
     if reading.reward == SUCCESS:
         _name_lost(source, reward_S, kept_K)
     episode_T = np.repeat(np.arange(len(start_E)), length_E)[kept_K]

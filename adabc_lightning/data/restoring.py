@@ -141,7 +141,9 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     same_seed = state_dict["seed"] == data.seed
     env_steps = state_dict["collector"]["env_steps"]
     data.check_devices(count, env_steps)
-    if not exact and rank == 0:
+    # Of a run that is finished it need not be said how it would go on.
+    over = data.schedule.finished(data.agent.gradient_updates, env_steps)
+    if not exact and rank == 0 and not over:
         warn(
             f"the checkpoint is of {_devices(len(parts))}, this run is on {_devices(count)}: "
             "it goes on inexactly, with the same rows and other draws"
@@ -155,10 +157,11 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             data.replay.generator.set_state(torch_generator(data.seed, purpose, rank).get_state())
     elif not data.collector.load_state_dict(mine["collector"]):
         exact = False
-        rank_zero_warn(
-            f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
-            "a new episode starts"
-        )
+        if not over:
+            rank_zero_warn(
+                f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
+                "a new episode starts"
+            )
     if data.env_steps == 0:
         fingerprint = None if data.dataset is None else data.dataset.fingerprint()
         if state_dict["dataset"] != fingerprint:

@@ -150,8 +150,8 @@ def relabelled(dataset: OfflineDataset, reward: Reward) -> OfflineDataset:
             row = start + int(wrong[0])
             raise UserError(
                 f"{reward.what} must be finite in float32, but is {found[row - start]:g} for "
-                f"transition {row} (episode {int(dataset.episode_T[row])}) of dataset "
-                f"{dataset.name!r}"
+                f"transition {row} (of episode {int(dataset.episode_T[row])}, both counted "
+                f"from 0) of dataset {dataset.name!r}"
             )
         reward_T[start : start + BLOCK] = found
     _check_alone(dataset, reward)
@@ -169,7 +169,7 @@ def _check_alone(dataset: OfflineDataset, reward: Reward) -> None:
     tolerance = 1e-4 * max(1e-2, float(reward_T.abs().max()))
     if not abs(alone - among) <= tolerance:  # also catches NaN
         raise UserError(
-            f"{reward.what} gives {among:g} for transition {last} of dataset {dataset.name!r} "
+            f"{reward.what} gives {among:g} for the last transition of dataset {dataset.name!r} "
             f"among others and {alone:g} for it alone; it must compute each row by itself"
         )
 

@@ -114,22 +114,34 @@ BROKEN_FILES: dict[str, tuple[Any, str]] = {
     "complex": (log(rewards=np.zeros(ROWS, complex)), "'rewards' must be numeric, but has type"),
     "NaN observation": (
         log(observations=nan_at(7, np.nan, 3)),
-        "'observations' must be finite in float32, but row 7 is nan",
+        "'observations' must be finite in float32, but row 7 (counted from 0) is nan",
     ),
     "inf action": (
         log(actions=nan_at(9, np.inf, 2)),
-        "'actions' must be finite in float32, but row 9 is inf",
+        "'actions' must be finite in float32, but row 9 (counted from 0) is inf",
     ),
-    "NaN reward": (log(rewards=nan_at(199, np.nan)), "but row 199 is nan"),
-    "-inf reward": (log(rewards=nan_at(0, -np.inf)), "but row 0 is -inf"),
-    "beyond float32": (log(rewards=nan_at(3, 1e39)), "but row 3 is inf"),
-    "NaN next one": (log(next_observations=nan_at(5, np.nan, 3)), "but row 5 is nan"),
-    "terminal 2": (log(terminals=nan_at(4, 2)), "'terminals' must be 0 or 1, but row 4 is 2"),
-    "terminal NaN": (log(terminals=nan_at(4, np.nan)), "'terminals' must be 0 or 1, but row 4"),
-    "timeout -1": (log(timeouts=nan_at(4, -1)), "'timeouts' must be 0 or 1, but row 4 is -1"),
+    "NaN reward": (log(rewards=nan_at(199, np.nan)), "but row 199 (counted from 0) is nan"),
+    "-inf reward": (log(rewards=nan_at(0, -np.inf)), "but row 0 (counted from 0) is -inf"),
+    "beyond float32": (log(rewards=nan_at(3, 1e39)), "but row 3 (counted from 0) is inf"),
+    "NaN next one": (
+        log(next_observations=nan_at(5, np.nan, 3)),
+        "but row 5 (counted from 0) is nan",
+    ),
+    "terminal 2": (
+        log(terminals=nan_at(4, 2)),
+        "'terminals' must be 0 or 1, but row 4 (counted from 0) is 2",
+    ),
+    "terminal NaN": (
+        log(terminals=nan_at(4, np.nan)),
+        "'terminals' must be 0 or 1, but row 4 (counted from 0)",
+    ),
+    "timeout -1": (
+        log(timeouts=nan_at(4, -1)),
+        "'timeouts' must be 0 or 1, but row 4 (counted from 0) is -1",
+    ),
     "terminals are rewards": (
         log(terminals=np.linspace(0, 1, ROWS)),
-        "'terminals' must be 0 or 1, but row 1",
+        "'terminals' must be 0 or 1, but row 1 (counted from 0)",
     ),
     "four observations": (
         log(observations=np.zeros((ROWS, 4)), next_observations=None),
@@ -310,7 +322,7 @@ WORDS = {
     "--trainer.fast_dev_run true": "trainer.fast_dev_run is True, but a run is one pass",
     "--trainer.default_root_dir=": "trainer.default_root_dir is empty",
     "--data.env_id :": "environment ':' cannot be made",
-    "--data.dataset bad.hdf5": "'rewards' must be finite in float32, but row 5 is nan",
+    "--data.dataset bad.hdf5": "must be finite in float32, but row 5 (counted from 0) is nan",
     "--data.dataset degrees.hdf5": "200 of 200 actions lie outside the action space",
     "--allow": "--allow needs the name of a package",
     "--allow a-b": "'a-b' is no package to allow",

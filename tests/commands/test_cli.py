@@ -336,6 +336,23 @@ MISTAKES = [
     ),
     ("--config method/cql --model.method.samples x", "model.method.samples is x; it must be a wh"),
     ("--model.method.weight 1", "model.method has no key 'weight', as no method is named"),
+    ("--config keys.yaml", "keys.yaml: model.method has no key 'expectile', as no method is named"),
+    (
+        "--config keys.yaml --config method/cql",
+        "keys.yaml: model.method has no key 'expectile', as no method is named; give --config met",
+    ),
+    (
+        "--config method/cql --config keys.yaml",
+        "keys.yaml: model.method has no key 'expectile' with CQL; known: weight, ",
+    ),
+    (
+        "--config method/iql --model.method.init_args {expectile:0.8}",
+        "model.method.init_args takes no value; give its keys one by one, such as --model.method.",
+    ),
+    (
+        '--model.method {"class_path":"adabc_lightning.agent.methods.AWAC","init_args":{"bata":1}}',
+        "--model.method: model.method has no key 'bata' with AWAC; did you mean 'beta'?",
+    ),
     (
         "--config method/cql --config method/awac",
         "--config method/cql and --config method/awac each choose a method; give one of them",
@@ -414,6 +431,7 @@ FILES = {
     "circle.yaml": 'model: {tau: "${model.tau}"}',
     "odd.yaml": "model: {num_critics: 5, subset_size: 5, target_rule: "
     "adabc_lightning.agent.losses.minimum_of_group_means}",
+    "keys.yaml": "model: {method: {init_args: {expectile: 0.8}}}",
     "full.yaml": "inherit: method/balanced_replay\ntrainer: {callbacks: [{class_path: "
     "adabc_lightning.callbacks.BalancedReplay, init_args: {online_fraction: 1.0}}]}",
     "garbage.ckpt": "garbage",

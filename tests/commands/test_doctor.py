@@ -16,7 +16,7 @@ from tiny import write_log
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent import products
 from adabc_lightning.commands.doctor import machine, rendering
-from adabc_lightning.commands.doctor.command import chosen, spoken
+from adabc_lightning.commands.doctor.command import chosen
 from adabc_lightning.commands.doctor.data import datasets, minari_datasets, user_files
 from adabc_lightning.commands.doctor.finding import Finding
 
@@ -131,13 +131,6 @@ def test_expected_seconds() -> None:
     assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None)
     alone = {**plan, "offline_updates": 0, "max_episode_steps": None}
     assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None)
-
-
-def test_durations_are_spoken() -> None:
-    seconds = (5, 89, 100, 3600, 3 * 3600 + 25 * 60, 47.4 * 3600, 100 * 3600)
-    assert [spoken(value) for value in seconds] == [
-        *("5 s", "89 s", "2 min", "60 min", "3 h 25 min", "47 h 24 min", "4.2 days"),
-    ]
 
 
 def test_datasets_of_every_place(tmp_path: Path) -> None:

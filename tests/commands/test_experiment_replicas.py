@@ -148,7 +148,9 @@ def test_goes_on_with_what_is_missing(
     *commands, about = capsys.readouterr().out.splitlines()[-2:]
     last = "--trainer.default_root_dir cut/toy/adaptive/seeds --ckpt_path last"
     assert commands == [f"python -m adabc_lightning fit {last}"]
-    assert about == "# 2 pre-trainings, 2 runs; 2 of them left, 16 gradient updates"
+    # Two seeds, each evaluated after 4 of 8 steps.
+    counted = "2 of them left, 8 gradient updates and 8 environment steps: about "
+    assert about.startswith(f"# 2 pre-trainings, 2 runs; {counted}")
     assert main(["experiment", "pair", "--out", "cut", "--replicas"]) == 0
     for seed in (0, 1):  # bit for bit
         cut, uncut = (Path(out, f"toy/adaptive/seeds/replica_{seed}") for out in ("cut", "all"))

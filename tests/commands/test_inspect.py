@@ -182,8 +182,8 @@ SUSPICIONS = {
     "seams": (
         lambda: changed(timeouts=lambda t: t & (np.arange(len(t)) % 10 == 9)),
         "",
-        "150 next observations inside episodes are not the next row's observation (the first in "
-        "row 4)",
+        "150 next observations inside episodes are not the next row's observation (the first at "
+        "step 4 of episode 0, counted from 0)",
     ),
     "twice": (
         lambda: {k: np.concatenate([v, v]) for k, v in episodes().items()},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import told, write_log
+from tiny import register_toy, told, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import folder as folders
@@ -242,3 +242,34 @@ def test_what_a_resume_changes_is_said(
     changed = "schedule.online_env_steps 12 (was 10), alpha.target 0.5 (was 1.05)"
     assert f"warning: the run in {folder} goes on with {changed}\n" in said
     assert "target: 0.5" in (folder / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_finished_run_says_in_one_sentence_that_nothing_is_left(
+    replicas: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the environment's state cannot be saved, and on other cores than before."""
+    folder = tmp_path / "run"
+    words = ["--data.env_id", register_toy(), "--data.dataset", "null", "--evaluation.episodes=1"]
+    words += ["--schedule.offline_updates", "0", "--model.replicas", str(replicas)]
+    assert main([*RUN, *words, "--trainer.default_root_dir", str(folder)]) == 0
+    last = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    for each in content.get("replicas", [content]):
+        each["agent"]["engine"]["threads"] = 1000
+    torch.save(content, last)
+    closing = [line for line in capsys.readouterr().out.splitlines() if "report" not in line]
+    go_on = ["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]
+    assert main(go_on) == 0
+    said = capsys.readouterr()
+    finished, start = said.err.splitlines()
+    assert finished == f"warning: the run in {folder} is finished, there is nothing to do"
+    assert start.startswith("no dataset (10 kept and collected transitions) → ")
+    assert said.out.splitlines()[: len(closing)] == closing
+    with pytest.warns(UserWarning, match="state of AdabcToy-v0 cannot be saved") as caught:
+        assert main([*go_on, "--schedule.online_env_steps", "12"]) == 0
+    assert "warning: this run had 1000 threads and goes on with" in capsys.readouterr().err
+    one = caught[0]
+    line = warnings.formatwarning(one.message, one.category, one.filename, one.lineno)
+    assert line.startswith("warning: the state of AdabcToy-v0 cannot be saved, so")
+    assert line.endswith("starts\n")

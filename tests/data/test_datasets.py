@@ -376,8 +376,8 @@ def test_bad_minari_contents_are_refused(minari_root):
     with pytest.raises(UserError) as caught:
         load_dataset("nan-v0")
     assert str(caught.value) == (
-        "Minari dataset 'nan-v0': 'rewards' must be finite in float32, but row 1 of episode_1 is "
-        "nan"
+        "Minari dataset 'nan-v0': 'rewards' must be finite in float32, but row 1 "
+        "(counted from 0) of episode_1 is nan"
     )
 
     create_minari("empty-v0", [])
@@ -422,24 +422,27 @@ def test_bad_minari_contents_are_refused(minari_root):
         ({"actions": np.zeros((4, 2), complex)}, ": 'actions' must be numeric, but has type compl"),
         (
             {"observations": np.array([[0, 0, 0], [0, np.inf, 0], [np.nan, 0, 0], [0, 0, 0]])},
-            ": 'observations' must be finite in float32, but row 1 is inf",
+            ": 'observations' must be finite in float32, but row 1 (counted from 0) is inf",
         ),
         (
             {"next_observations": np.full((4, 3), np.nan)},
-            ": 'next_observations' must be finite in float32, but row 0 is nan",
+            ": 'next_observations' must be finite in float32, but row 0 (counted from 0) is nan",
         ),
         (
             {"actions": np.array([[0, 0], [0, 0], [0, 0], [0, 1e300]])},
-            ": 'actions' must be finite in float32, but row 3 is inf",
+            ": 'actions' must be finite in float32, but row 3 (counted from 0) is inf",
         ),
         (
             {"rewards": np.array([0, -np.inf, 0, 0])},
-            ": 'rewards' must be finite in float32, but row 1 is -inf",
+            ": 'rewards' must be finite in float32, but row 1 (counted from 0) is -inf",
         ),
-        ({"terminals": np.array([0, 1, 2, 0])}, ": 'terminals' must be 0 or 1, but row 2 is 2"),
+        (
+            {"terminals": np.array([0, 1, 2, 0])},
+            ": 'terminals' must be 0 or 1, but row 2 (counted from 0) is 2",
+        ),
         (
             {"timeouts": np.array([0, 1, 0, np.nan])},
-            ": 'timeouts' must be 0 or 1, but row 3 is nan",
+            ": 'timeouts' must be 0 or 1, but row 3 (counted from 0) is nan",
         ),
         (
             {"rewards": h5py.SoftLink("/elsewhere")},

@@ -106,6 +106,13 @@ WRITERS: dict[str, Callable[[Path, dict[str, np.ndarray]], Path]] = {
 every_format = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 
+def place(write, row: int) -> str:
+    """As a message names it: the line that an editor shows, or the index of an array."""
+    if write in (write_csv, write_packed):
+        return f"line {row + 2}"
+    return f"line {row + 1}" if write is write_jsonl else f"row {row} (counted from 0)"
+
+
 def without(*names: str, **more: np.ndarray) -> dict[str, np.ndarray]:
     return {key: values for key, values in log().items() if key not in names} | more
 
@@ -261,21 +268,25 @@ def test_rows_that_cannot_be_put_in_order_are_refused(write, order, tmp_path: Pa
     ids = columns["episode"]
     back = next(i for i in range(1, ROWS) if ids[i] != ids[i - 1] and ids[i] in ids[:i])
     message = refused(write(tmp_path, columns))
-    assert f"episode {ids[back]} comes back in row {back}, after another one" in message
+    assert f"episode {ids[back]} comes back in {place(write, back)}, after another one" in message
 
 
 @every_format
 def test_a_step_that_is_there_twice_is_refused(write, tmp_path: Path) -> None:
     columns = {key: np.concatenate([values, values]) for key, values in log().items()}
     message = refused(write(tmp_path, columns))
-    assert "row 0 and row 12 are of one episode and both have step 0" in message
+    assert (
+        f"{place(write, 0)} and {place(write, 12)} are of one episode and both have step 0"
+        in message
+    )
 
 
 @every_format
 def test_steps_alone_tell_episodes(write, tmp_path: Path, capsys) -> None:
     assert found(load(write(tmp_path, without("timeouts", "episode")))) == expected()
     assert (
-        "step begins again in row 3 and 1 more, where no end is flagged" in capsys.readouterr().err
+        f"step begins again in {place(write, 3)} and 1 more, where no end is flagged"
+        in capsys.readouterr().err
     )
     shuffled = {key: v[ORDERS["shuffled"]] for key, v in without("timeouts", "episode").items()}
     assert "without an end of an episode before; without a column episode" in refused(
@@ -317,8 +328,9 @@ def test_missing_rows_end_an_episode(tmp_path: Path, capsys) -> None:
     dataset = load(write_npz(tmp_path, columns))
     assert dataset.episode_length_E.tolist() == [3, 2, 2, 4]
     assert found(dataset)[2] == [1, 2, 4, 7, 9, 10, 11]
-    assert "rows are missing: step goes from 1 to 3 in row 5; episodes are cut" in (
-        capsys.readouterr().err
+    assert (
+        "step goes from 1 to 3 in row 5 (counted from 0); episodes are cut"
+        in capsys.readouterr().err
     )
     timed = {key: values for key, values in columns.items() if key != "step"}
     timed["time"] = columns["step"] * 0.1
@@ -338,7 +350,7 @@ def test_a_missing_value_is_refused_with_row_and_column(write, key: str, tmp_pat
         np.nan if columns[key].ndim == 1 else [4, np.nan][-columns[key].shape[1] :]
     )
     message = refused(write(tmp_path, columns))
-    assert any(word in message for word in ("row 4", "line 6", "line 5")), message
+    assert place(write, 4) in message
     assert key in message or key.removesuffix("s") in message
 
 

@@ -1,7 +1,9 @@
 """What makes training wrong is said by ``fit`` before it trains, as ``inspect`` says it."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ CASES = {
         ([TOY_LIMIT] * 20, {TOY_LIMIT}), "end flagged as terminals, which stops bootstrapping"
     ),
     "longer than the limit": (([TOY_LIMIT + 2] * 20, set()), "20 episodes are longer than the"),
-    "torn": (([TOY_LIMIT] * 20, set(), True), "are not the next row's observation (the first in"),
+    "torn": (([TOY_LIMIT] * 20, set(), True), "are not the next row's observation (the first at"),
     "nothing": (([TOY_LIMIT] * 20, set()), ""),
 }  # fmt: skip
 
@@ -82,6 +84,30 @@ def test_fit_says_what_inspect_says(case: str, tmp_path: Path, capfd) -> None:
     assert main(["inspect", path, "--env-id", TOY]) == 0
     printed = capfd.readouterr()
     assert not said or said in printed.out + printed.err
+
+
+def test_a_run_that_goes_on_looks_for_no_faults(tmp_path: Path, capfd, monkeypatch) -> None:
+    log(tmp_path / "a.npz", [TOY_LIMIT + 2] * 20, set())
+    calls = []
+
+    def counted(*args: Any) -> list[str]:
+        calls.append(args)
+        return faults(*args)
+
+    monkeypatch.setattr("adabc_lightning.data.module.faults", counted)
+    words = shlex.split(
+        f"fit --data.env_id {TOY} --data.dataset {tmp_path / 'a.npz'} --data.batch_size 4"
+        " --schedule.offline_updates 2 --schedule.evaluation_every 2 --evaluation.episodes 1"
+        " --model.hidden_sizes [4] --model.num_critics 2 --downsampling.minimum 4"
+        " --data.reference_min 0 --data.reference_max 1"
+        f" --trainer.default_root_dir {tmp_path / 'run'} --schedule.online_env_steps"
+    )
+    assert main([*words, "0"]) == 0
+    assert "20 episodes are longer than" in capfd.readouterr().err
+    assert len(calls) == 1
+    assert main([*words, "2", "--ckpt_path", "last"]) == 0
+    assert "are longer than" not in capfd.readouterr().err
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ def test_ogbench_with_a_tasks_rewards(tmp_path: Path, capsys) -> None:
     np.savez(tmp_path / "c.npz", **task() | {"masks": np.ones(3)})
     assert "'masks' has" in refused(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", **task() | {"terminals": np.full(15, 0.5)})
-    assert "'terminals' must be 0 or 1, but row 0 is 0.5" in refused(tmp_path / "d.npz")
+    assert "'terminals' must be 0 or 1, but row 0 (counted from 0) is 0.5" in refused(
+        tmp_path / "d.npz"
+    )
 
 
 def test_ogbench_without_rewards_says_so(tmp_path: Path) -> None:
@@ -199,7 +201,8 @@ ROBOMIMIC = {
     "no obs": ("data/demo_2/obs", None, "demo_2 has no 'obs'; it has: actions, dones"),
     "a part missing": ("data/demo_2/obs/a_first", None, "demo_2 has no 'a_first' in"),
     "infinite": (
-        "data/demo_10/actions", np.full((5, 2), np.inf), "but row 0 of demo_10 is inf in column 0",
+        "data/demo_10/actions", np.full((5, 2), np.inf),
+        "but row 0 (counted from 0) of demo_10 is inf in column 0",
     ),
     "an external link": (
         "data/demo_2/actions", h5py.ExternalLink("other.hdf5", "x"), "must be an array in this",
@@ -360,7 +363,7 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
     csv(folder / "z.csv", 9, 12, ("a", "b", "d"))
     assert load(folder).episode_length_E.tolist() == [3, 5, 1, 3]
     csv(folder / "z.csv", 9, 12, ("a", "b", "a"))
-    assert "comes back in row 0 of z.csv" in refused(folder)
+    assert "comes back in line 2 of z.csv" in refused(folder)
     csv(folder / "z.csv", 9, 12)
     text = (folder / "z.csv").read_text()
     (folder / "z.csv").write_text(text.replace("observation_2", "x"))
@@ -484,11 +487,29 @@ JSON_LINES = {
         ROW % 0 + (ROW % 1).replace("[1, ", "["),
         "column observation has 2 numbers in",
     ),
-    "null": (ROW % 0 + (ROW % 1).replace("0.5", "null"), "but row 1 is nan in column 0"),
+    "null": (ROW % 0 + (ROW % 1).replace("0.5", "null"), "but line 2 is nan in column 0"),
     "too large": (ROW % 0 + (ROW % 1).replace("0.5", "1" * 400), "number that is too large"),
     "deep": (ROW % 0 + "{" + '"a":{' * 5000, "line 2 is no JSON"),
     "nested lists": (ROW.replace("[1, 2]", "[[1], [2]]") % 0, "column observation must be numeric"),
 }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0.5", "null", "'actions' must be finite in float32, but line 5 is nan"),
+        ("0.5", '"up"', "must be numeric, but line 5 is not"),
+        ("[1, 2]", "[1]", "but in line 5 is [1]"),
+        ("{", "", "line 5 is no JSON"),
+    ],
+)
+def test_a_line_counts_the_empty_ones_before_it(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        ROW % 0 + " \n" + ROW % 1 + "\n" + (ROW % 2).replace(old, new)
+    )
+    assert said in refused(tmp_path / "a.jsonl")
 
 
 @pytest.mark.parametrize("case", JSON_LINES)
@@ -528,14 +549,23 @@ def test_parquet_of_other_types(tmp_path: Path) -> None:
 
     assert load(write()).episode_length_E.tolist() == [2, 2]
     for changes, sentence in (
-        ({"terminal": [False, None, True, False]}, "'terminals' must be 0 or 1, but row 1 is nan"),
-        ({"episode": ["a", None, "b", "b"]}, "column episode has no value in row 1"),
+        (
+            {"terminal": [False, None, True, False]},
+            "'terminals' must be 0 or 1, but row 1 (counted from 0) is nan",
+        ),
+        (
+            {"episode": ["a", None, "b", "b"]},
+            "column episode has no value in row 1 (counted from 0)",
+        ),
         (
             {"observation": [[1.0, 2.0], [1.0]] * 2},
-            "has 2 numbers in the first row, but 1 in row 1",
+            "has 2 numbers in the first row, but 1 in row 1 (counted from 0)",
         ),
-        ({"observation": [[1.0, 2.0], None] * 2}, "has 2 numbers in the first row, but 0 in row 1"),
-        ({"observation": [[1.0, None]] * 4}, "but row 0 is nan in column 1"),
+        (
+            {"observation": [[1.0, 2.0], None] * 2},
+            "has 2 numbers in the first row, but 0 in row 1 (counted from 0)",
+        ),
+        ({"observation": [[1.0, None]] * 4}, "but row 0 (counted from 0) is nan in column 1"),
         ({"observation": [[[1.0]]] * 4}, "column observation must be numeric, but is list"),
         ({"reward": [[1.0]] * 4}, "column reward must be a number in each row"),
     ):

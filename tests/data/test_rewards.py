@@ -102,7 +102,9 @@ def test_a_function_makes_rewards_and_returns(tmp_path: Path) -> None:
 
 def test_a_function_takes_the_place_of_what_was_logged(tmp_path: Path) -> None:
     path = write(tmp_path / "a.npz", rewards=np.full(6, np.nan))
-    with pytest.raises(UserError, match="'rewards' must be finite in float32, but row 0 is nan"):
+    with pytest.raises(
+        UserError, match=r"'rewards' must be finite in float32, but row 0 \(counted from 0\) is nan"
+    ):
         load(path, None)
     dataset = load(path, f"{HERE}other")
     assert dataset.rows[:, 5].tolist() == [7] * 5
@@ -136,7 +138,9 @@ def test_success_that_is_left_out_is_said(tmp_path: Path, capsys) -> None:
     assert "1 of 2 steps with success are the last of their episodes" in capsys.readouterr().err
     ended = load(path, "success", success_terminates=True)
     assert (ended.rows[:, 5].tolist(), ended.terminals) == ([0, 0, 1, 0, 0, 1], 2)
-    with pytest.raises(UserError, match=r"'success' must be 0 or 1, but row 1 is 0.5"):
+    with pytest.raises(
+        UserError, match=r"'success' must be 0 or 1, but row 1 \(counted from 0\) is 0.5"
+    ):
         load(write(tmp_path / "b.npz", success=np.full(6, [0.5]) * (np.arange(6) == 1)), "success")
 
 
@@ -186,9 +190,9 @@ BROKEN = {
     "transposed": r"must give one reward for each of 5 transitions, .5., but gives .5, 1.$",
     "words": "must give numbers, but gives <U4",
     "raises": "fails on 5 transitions of 3 and 2 numbers: KeyError: 'goal'",
-    "undefined": "must be finite in float32, but is nan for transition 2 .episode 1. of dataset",
-    "huge": "must be finite in float32, but is inf for transition 0 .episode 0. of dataset",
-    "centred": "gives .* for transition 4 of dataset .* among others and 0 for it alone",
+    "undefined": "must be finite in float32, but is nan for transition 2 .of episode 1, both",
+    "huge": "must be finite in float32, but is inf for transition 0 .of episode 0, both",
+    "centred": "gives .* for the last transition of dataset .* among others and 0 for it alone",
     "missing": "missing is not in ",
     "NOT_CALLABLE": "NOT_CALLABLE is no function",
 }

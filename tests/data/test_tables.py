@@ -1,6 +1,7 @@
 """Logs as CSV, Parquet and npz: the same rows as HDF5, and one sentence for each mistake."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -129,9 +130,9 @@ MISTAKES = {
     "text": (CSV.replace("11,0.5", "11,left"), "line 5, column action_0"),
     "empty cell": (CSV.replace("10,0.5", ",0.5"), "line 4, column observation_0"),
     "flag": (CSV.replace("true", "maybe"), "line 3, column terminated"),
-    "flag 2": (CSV.replace("true", "2"), "'terminals' must be 0 or 1, but row 1 is 2"),
+    "flag 2": (CSV.replace("true", "2"), "'terminals' must be 0 or 1, but line 3 is 2"),
     "ragged": (CSV.replace("12,0.5,1,0,b", "12,0.5"), "line 6 has 2 values"),
-    "nan": (CSV.replace("12,", "nan,"), "'observations' must be finite in float32, but row 4"),
+    "nan": (CSV.replace("12,", "nan,"), "'observations' must be finite in float32, but line 6 is"),
     "no rows": (CSV.splitlines()[0] + "\n", "must be [rows, columns], not empty"),
     "nothing": ("", "has no column observation_0; it has: nothing"),
     "binary": (b"\xff\xfe\x00a", "is no text in UTF-8"),
@@ -148,6 +149,30 @@ def test_a_broken_csv_is_one_sentence(tmp_path: Path, content, message: str) -> 
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        ("nan,0.5,1,0,b", "must be finite in float32, but line 8 is nan"),
+        ("12,left,1,0,b", "at line 8, column action_0"),
+        ("12,0.5", "line 8 has 2 values"),
+    ],
+)
+def test_a_line_is_that_of_the_file_also_after_empty_ones(
+    tmp_path: Path, new: str, found: str
+) -> None:
+    header, *rows = CSV.splitlines()
+    text = "\n".join([header, *rows[:2], "", "", *rows[2:]])
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "a.csv").write_text(re.sub(r",(\w)$", r",first \1", text, flags=re.MULTILINE))
+    for path in (tmp_path / "log.csv", shards / "b.csv"):
+        path.write_text(text.replace("12,0.5,1,0,b", new))
+    with pytest.raises(UserError, match=found):
+        load_dataset(str(tmp_path / "log.csv"))
+    with pytest.raises(UserError, match=found.replace("8 is", "8 of b.csv is")):
+        load_dataset(str(shards))
 
 
 def array(header: bytes, data: bytes) -> bytes:
@@ -200,7 +225,10 @@ def test_broken_parquet_is_one_sentence(tmp_path: Path) -> None:
     for change, message in (
         ({"reward": ["x"] * ROWS}, "column reward must be numeric, but is string"),
         ({"reward": [None] * ROWS}, "column reward must be numeric, but is null"),
-        ({"reward": [1.0, None] * (ROWS // 2)}, "'rewards' must be finite in float32, but row 1"),
+        (
+            {"reward": [1.0, None] * (ROWS // 2)},
+            "'rewards' must be finite in float32, but row 1 .counted from 0. is",
+        ),
     ):
         parquet.write_table(pyarrow.table({**flat(columns()), **change}), path)
         with pytest.raises(UserError, match=message):

@@ -23,6 +23,7 @@ from adabc_lightning.commands.doctor.rendering import rendering, simulation
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
+from adabc_lightning.run.durations import spoken
 from adabc_lightning.run.threads import Neighbours
 
 EPILOG = """\
@@ -209,18 +210,6 @@ def _duration(phases: float | None, evaluations: float | None) -> str:
     if evaluations is None:
         return f"{spoken(phases)}, and the evaluations, whose episodes have no time limit"
     return f"{spoken(phases)}, and up to {spoken(evaluations)} of evaluations"
-
-
-def spoken(seconds: float) -> str:
-    """``"2 h 5 min"``, two units at most."""
-    minutes, hours, days = round(seconds / 60), round(seconds / 3600), seconds / 86400
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{days:.1f} days"
 
 
 def _seconds(text: str) -> float:

@@ -16,6 +16,7 @@ from adabc_lightning.commands.experiment.declaration import (
     read,
     slug,
 )
+from adabc_lightning.commands.experiment.duration import in_words
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.processes import Processes
 from adabc_lightning.commands.experiment.runner import Engine, command_line, run_all, unfinished
@@ -52,7 +53,8 @@ def parser() -> Options:
     )
     add = options.add_argument
     add("name", metavar="NAME", help="fig1 … fig7, small, or a file")
-    add("--dry-run", action="store_true", help="print the commands that would be run")
+    add("--dry-run", action="store_true", help="print the commands that would be run, and about "
+        "how long they take where others of OUT have run")  # fmt: skip
     add(
         "--scale",
         type=_positive,
@@ -145,10 +147,11 @@ def main(words: list[str]) -> None:
     picked = pick(jobs, options.only, options.index)
     if options.dry_run:
         folders = {job.folder for job in picked}
-        for job in unfinished(jobs):
-            if job.folder in folders:
-                print("python -m adabc_lightning", shlex.join(command_line(job)))
-        print(f"# {describe(jobs)}")
+        ahead = [job for job in unfinished(jobs) if job.folder in folders]
+        for job in ahead:
+            print("python -m adabc_lightning", shlex.join(command_line(job)))
+        parallel = options.jobs or (cores() if options.engine == "local" else None)
+        print(f"# {describe(jobs, ahead)}, {in_words(jobs, ahead, out, parallel)}")
         return
     if options.store is None:
         refuse_stored(jobs)
@@ -239,14 +242,12 @@ def _tasks(text: str) -> list[str]:
     return list(dict.fromkeys(name.removesuffix(".yaml") for name in _names(text)))
 
 
-def describe(jobs: list[Job]) -> str:
-    """How many jobs there are, and how much work is left."""
+def describe(jobs: list[Job], ahead: list[Job]) -> str:
+    """How many jobs there are, and how many of them are to be run."""
     kinds = [record["kind"] for job in jobs for record in job.records.values()]
-    left = unfinished(jobs)
-    count = sum(len(job.records) for job in left)
     return (
         f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs; "
-        f"{count} of them left, {sum(job.updates for job in left):,} gradient updates"
+        f"{sum(len(job.records) for job in ahead)} of them left"
     )
 
 

@@ -76,6 +76,7 @@ class Job:
         words: the command line after ``fit`` that starts it.
         record: what it is, for ``experiment.json``; two jobs are the same if theirs are equal.
         updates: gradient updates it makes.
+        env_steps: environment steps it makes.
         needs: the pre-training it continues.
         replicas: the records of the replicas; empty where it is of one seed.
     """
@@ -85,6 +86,7 @@ class Job:
     words: list[str]
     record: dict[str, Any]
     updates: int
+    env_steps: int = 0
     needs: "Job | None" = None
     replicas: tuple[dict[str, Any], ...] = ()
 
@@ -220,7 +222,7 @@ class _Cell:
         folder = self.out / "pretrained" / self.task / f"{digest}-{_folder(seeds)}"
         record = {"kind": "pretraining", "task": self.task, "settings": self.recipe}
         label = f"{self.task} pre-training {digest}"
-        return _job(label, folder, self.pretraining_words, record, updates, seeds)
+        return _job(label, folder, self.pretraining_words, record, (updates, 0), seeds)
 
     def run(self, seeds: range, pretraining: Job | None) -> Job:
         """The fine-tuning, or the whole run where there is no pre-training."""
@@ -239,7 +241,8 @@ class _Cell:
         learning = max(0, schedule["online_env_steps"] - schedule.get("frozen_env_steps", 0))
         updates = learning * schedule["updates_per_env_step"]
         label = f"{self.task} {self.variant.name}"
-        return _job(label, folder, words, record, updates, seeds, pretraining)
+        env_steps = schedule["online_env_steps"]
+        return _job(label, folder, words, record, (updates, env_steps), seeds, pretraining)
 
 
 def _folder(seeds: range) -> str:
@@ -252,7 +255,7 @@ def _job(
     folder: Path,
     words: list[str],
     record: dict[str, Any],
-    updates: int,
+    work: tuple[int, int],
     seeds: range,
     needs: Job | None = None,
 ) -> Job:
@@ -260,13 +263,13 @@ def _job(
 
     Args:
         label, words, record: without the seeds.
-        updates: of one seed.
+        work: gradient updates and environment steps of one seed.
     """
     own = ["--seed_everything", str(seeds[0]), "--trainer.default_root_dir", str(folder)]
     records = [{**record, "seed": seed} for seed in seeds]
     if len(seeds) == 1:
-        return Job(f"{label} seed {seeds[0]}", folder, [*words, *own], records[0], updates, needs)
-    count = len(seeds)
+        return Job(f"{label} seed {seeds[0]}", folder, [*words, *own], records[0], *work, needs)
+    count, (updates, env_steps) = len(seeds), work
     settings = dict(sorted({**record["settings"], "model.replicas": count}.items()))
     return Job(
         f"{label} seeds {seeds[0]} to {seeds[-1]}",
@@ -274,6 +277,7 @@ def _job(
         [*words, "--model.replicas", str(count), *own],
         {**records[0], "settings": settings},
         updates * count,
+        env_steps * count,
         needs,
         tuple(records),
     )

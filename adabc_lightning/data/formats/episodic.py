@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.data.formats.columns import Beside, chosen_parts
-from adabc_lightning.data.formats.source import FINAL, Block, Reading, Source
+from adabc_lightning.data.formats.source import FINAL, Block, Reading, Source, row_place
 from adabc_lightning.data.names import SCALARS, VECTORS
 from adabc_lightning.errors import UserError, one_line
 
@@ -68,7 +68,7 @@ def episodic_source(
     def place(row: int) -> str:
         index = int(np.searchsorted(ends, row, side="right"))
         inside = row - int(ends[index] - lengths[index])
-        return f"row {inside} of {checked[index].label}"
+        return f"{row_place(inside)} of {checked[index].label}"
 
     return Source(
         where=where,

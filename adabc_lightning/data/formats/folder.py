@@ -54,15 +54,17 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
     """
     where = str(folder)
     starts = [0]  # of the files that have been read, in rows
+    shards: list[Source] = []  # those, and the one that is being read
     with ExitStack() as stack:
         first = open_one(paths[0], reading, stack)
 
     def blocks(keys: Sequence[str], most: int) -> Iterator[Block]:
-        del starts[1:]
+        del starts[1:], shards[:]
         for path in paths:
             with ExitStack() as stack:
                 shard = open_one(path, reading, stack)
                 _compare(first, shard)
+                shards.append(shard)
                 rows = 0
                 for block in shard.blocks(keys, most):
                     rows += len(next(iter(block.values())))
@@ -71,7 +73,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
 
     def place(row: int) -> str:
         index = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"row {row - starts[index]} of {paths[index].name}"
+        return f"{shards[index].place(row - starts[index])} of {paths[index].name}"
 
     return Source(
         where=where,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.packed import lines_of, opened
+from adabc_lightning.data.formats.packed import line_places, lines_of, opened
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.data.formats.tables import Column, coded, episode_code, moment, table_source
 from adabc_lightning.data.names import SCALARS
@@ -28,17 +28,17 @@ def json_source(path: Path, line: str, reading: Reading) -> Source:
     columns = {name: _column(value) for name, value in first.items()}
 
     def read(wanted: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
-        start = 0
         with opened(path) as file:
-            lines = (line for line in lines_of(file, path) if line.strip())
+            lines = (line for line in enumerate(lines_of(file, path), 1) if line[1].strip())
             while chunk := list(islice(lines, most)):
-                rows = [_object(path, text, start + i + 1) for i, text in enumerate(chunk)]
+                numbers = [number for number, _ in chunk]
+                rows = [_object(path, text, number) for number, text in chunk]
                 yield {
-                    name: _values(path, name, columns[name].width, rows, start) for name in wanted
+                    name: _values(path, name, columns[name].width, rows, numbers) for name in wanted
                 }
-                start += len(rows)
 
-    return table_source(str(path), columns, list(columns), read, reading)
+    place = line_places(path, 0, lambda line: not line.strip())
+    return table_source(str(path), columns, list(columns), read, reading, place=place)
 
 
 def _object(path: Path, line: str, number: int) -> dict[str, Any]:
@@ -70,16 +70,20 @@ def _column(value: Any) -> Column:
 
 
 def _values(
-    path: Path, name: str, width: int, rows: list[dict[str, Any]], start: int
+    path: Path, name: str, width: int, rows: list[dict[str, Any]], numbers: list[int]
 ) -> np.ndarray:
     """``[n]`` or ``[n, width]`` float64; what is missing is NaN, and refused when checked."""
     values = [row.get(name) for row in rows]
     what = f"column {one_line(name)}"
+
+    def place(row: int) -> str:
+        return f"line {numbers[row]}"
+
     try:
         if name.lower() in SCALARS["episode"]:
-            return coded(f"{path}: {what}", episode_code, values, "line", start + 1)
+            return coded(f"{path}: {what}", episode_code, values, place)
         if name.lower() in SCALARS["time"]:
-            return coded(f"{path}: {what}", moment, values, "line", start + 1)
+            return coded(f"{path}: {what}", moment, values, place)
         if width:
             wrong = next(
                 (i for i, v in enumerate(values) if not isinstance(v, list) or len(v) != width),
@@ -87,8 +91,8 @@ def _values(
             )
             if wrong is not None:
                 raise UserError(
-                    f"{path}: {what} has {width} numbers in line 1, but in line "
-                    f"{start + wrong + 1} is {str(values[wrong])[:40]}"
+                    f"{path}: {what} has {width} numbers in line 1, but in {place(wrong)} is "
+                    f"{str(values[wrong])[:40]}"
                 )
             values = list(chain.from_iterable(values))  # type: ignore[arg-type]
         strange = {type(v) for v in values} - {int, float, bool, type(None)}
@@ -96,7 +100,7 @@ def _values(
             array = np.array([np.nan if v is None else v for v in values], np.float64)
             return array.reshape(-1, width) if width else array
         wrong = next(i for i, v in enumerate(values) if type(v) in strange) // max(1, width)
-        raise UserError(f"{path}: {what} must be numeric, but line {start + wrong + 1} is not")
+        raise UserError(f"{path}: {what} must be numeric, but {place(wrong)} is not")
     except UserError:
         raise
     except OverflowError as error:

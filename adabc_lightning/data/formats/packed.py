@@ -2,8 +2,9 @@
 
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -94,3 +95,22 @@ def lines_of(file: TextIO, path: Path) -> Iterator[str]:
     """
     while line := line_of(file, path):
         yield line
+
+
+def line_places(path: Path, header: int, empty: Callable[[str], bool]) -> Callable[[int], str]:
+    """Index of a row, from 0 → the line of the file that it stands in, as editors count: from 1.
+
+    The file is read for it again: whoever asks has stopped to read.
+
+    Args:
+        path: the file.
+        header: lines before the first row.
+        empty: whether a line is none of the rows.
+    """
+
+    def place(row: int) -> str:
+        with opened(path) as file:
+            full = (n for n, line in enumerate(lines_of(file, path), 1) if not empty(line))
+            return f"line {next(islice(full, header + row, None), header + row + 1)}"
+
+    return place

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.source import Reading, Source, row_place
 from adabc_lightning.data.formats.tables import Column, coded, episode_code, moment, table_source
 from adabc_lightning.data.names import SCALARS
 from adabc_lightning.errors import UserError, one_line
@@ -96,7 +96,7 @@ def _array(where: str, name: str, width: int, values: Any, start: int) -> np.nda
             row = int(wrong[0])
             raise UserError(
                 f"{where}: column {one_line(name)} has {width} numbers in the first row, but "
-                f"{int(lengths[row])} in row {start + row}"
+                f"{int(lengths[row])} in {row_place(start + row)}"
             )
         values = values.flatten()
     from pyarrow import types
@@ -114,7 +114,9 @@ def _ids(where: str, name: str, values: Any, start: int) -> np.ndarray:
     """Texts as numbers, the same for the same text."""
     if values.null_count:
         row = int(np.argmax(~values.is_valid().to_numpy(zero_copy_only=False)))
-        raise UserError(f"{where}: column {one_line(name)} has no value in row {start + row}")
+        raise UserError(
+            f"{where}: column {one_line(name)} has no value in {row_place(start + row)}"
+        )
     from pyarrow import types
 
     kind = values.type
@@ -125,4 +127,9 @@ def _ids(where: str, name: str, values: Any, start: int) -> np.ndarray:
             f"{where}: column {one_line(name)} must be a number or a text, but is {values.type}"
         )
     code = moment if name.lower() in SCALARS["time"] else episode_code
-    return coded(f"{where}: column {one_line(name)}", code, values.to_pylist(), "row", start)
+    return coded(
+        f"{where}: column {one_line(name)}",
+        code,
+        values.to_pylist(),
+        lambda i: row_place(start + i),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adabc_lightning.data.formats.packed import lines_of, opened
+from adabc_lightning.data.formats.packed import line_places, lines_of, opened
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.data.formats.tables import (
     MISSING,
@@ -34,34 +34,39 @@ def csv_source(path: Path, line: str, reading: Reading) -> Source:
     """
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    place = {name: index for index, name in enumerate(names)}
+    indices_of = {name: index for index, name in enumerate(names)}
+    place = line_places(path, 1, lambda line: not line.strip("\r\n"))  # as NumPy skips them
 
     def read(wanted: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
-        indices = [place[name] for name in wanted]
+        indices = [indices_of[name] for name in wanted]
         converters = _converters(wanted, indices)
         start = 0
+
+        def located(message: str) -> str:
+            return _located(message, names, lambda row: place(start + row))
+
         with opened(path) as file:
             lines = lines_of(file, path)
             next(lines)
             while True:
-                values = _rows(path, lines, names, delimiter, indices, converters, most, start)
+                values = _rows(path, lines, delimiter, indices, converters, most, located)
                 if not len(values):
                     return
                 start += len(values)
                 yield {name: values[:, i] for i, name in enumerate(wanted)}
 
-    return table_source(str(path), dict.fromkeys(names, Column()), names, read, reading)
+    columns = dict.fromkeys(names, Column())
+    return table_source(str(path), columns, names, read, reading, place=place)
 
 
 def _rows(
     path: Path,
     lines: Iterator[str],
-    names: list[str],
     delimiter: str,
     indices: list[int],
     converters: dict[int | str, Callable[[str], float]],
     most: int,
-    start: int,
+    located: Callable[[str], str],
 ) -> np.ndarray:
     """The next rows of a CSV file, ``[n, len(indices)]``; n = 0 at its end."""
     try:
@@ -80,7 +85,7 @@ def _rows(
     except (UserError, UnicodeDecodeError):
         raise
     except ValueError as error:
-        raise UserError(f"{path}: {_located(str(error), names, start)}") from error
+        raise UserError(f"{path}: {located(str(error))}") from error
 
 
 def _converters(
@@ -109,20 +114,20 @@ def _known_flag(text: str) -> float:
     return np.nan if text.strip().lower() in MISSING else _flag(text)
 
 
-def _located(message: str, names: list[str], start: int) -> str:
+def _located(message: str, names: list[str], place: Callable[[int], str]) -> str:
     """NumPy's message with the line as editors count and the column by its name."""
 
     def line(match: re.Match[str]) -> str:
         column = int(match[2]) - 1
         name = names[column] if 0 <= column < len(names) else match[2]
-        return f"line {start + int(match[1]) + 2}, column {one_line(name)}"
+        return f"{place(int(match[1]))}, column {one_line(name)}"
 
     text = re.sub(r"row (\d+), column (\d+)", line, message.partition(";")[0])
     # Here NumPy counts rows from 1.
     ragged = re.sub(
         r"invalid column index (\d+) at row (\d+) with (\d+) columns",
         lambda m: (
-            f"line {start + int(m[2]) + 1} has {m[3]} values, but {one_line(names[int(m[1])])} is "
+            f"{place(int(m[2]) - 1)} has {m[3]} values, but {one_line(names[int(m[1])])} is "
             f"number {int(m[1]) + 1}"
         ),
         text,

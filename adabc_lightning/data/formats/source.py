@@ -63,6 +63,11 @@ class Reading:
             raise UserError(f"data.observation_keys has {twice!r} twice; name it once")
 
 
+def row_place(row: int) -> str:
+    """Where a row of an array or a Parquet table is, for messages."""
+    return f"row {row} (counted from 0)"
+
+
 @dataclass
 class Source:
     """A log, opened but not read.
@@ -76,7 +81,8 @@ class Source:
         blocks: (keys, at most so many rows) → the columns of these keys, ``[n]`` or ``[n, N]``,
             from the first row to the last; can be called again.
         rows: T, where it is known before anything is read.
-        place: index of a row → where that is, for messages.
+        place: index of a row → where that is, for messages: ``row 3 (counted from 0)`` of arrays,
+            ``line 5`` of text files, whose header is line 1.
         kind: what its columns are, for messages.
         ends_known: its ends of episodes are known without flags: none is a terminal then.
         turned: its rows are in another order on purpose, which is not worth a word.
@@ -94,7 +100,7 @@ class Source:
     scalars: Sequence[str]
     blocks: Blocks
     rows: int | None = None
-    place: Callable[[int], str] = "row {}".format
+    place: Callable[[int], str] = row_place
     kind: Literal["arrays", "columns"] = "arrays"
     ends_known: bool = False
     turned: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.data.formats.columns import chosen_parts, numbers_together
-from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source
+from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source, row_place
 from adabc_lightning.data.names import assign
 from adabc_lightning.env.observations import Parts
 from adabc_lightning.errors import UserError, one_line
@@ -52,7 +52,7 @@ def moment(text: str) -> float:
 
 
 def coded(
-    what: str, code: Callable[[str], float], values: Sequence[Any], unit: str, start: int
+    what: str, code: Callable[[str], float], values: Sequence[Any], place: Callable[[int], str]
 ) -> np.ndarray:
     """Texts as numbers ``[n]`` float64.
 
@@ -60,8 +60,7 @@ def coded(
         what: file and column, for the message.
         code: :func:`episode_code` or :func:`moment`.
         values: texts or numbers, None where there is no value.
-        unit: what ``start`` counts, for the message.
-        start: the number of the first one.
+        place: index of a value → where that is, for the message.
     Raises: UserError: one has no value, or none that can be understood.
     """
     known: dict[Any, float] = {}
@@ -71,7 +70,7 @@ def coded(
                 known[value] = code("" if value is None else str(value))
         except (ValueError, OverflowError, TypeError) as error:
             shown = "no value" if value is None else f"the value {one_line(str(value))[:40]!r}"
-            raise UserError(f"{what} has {shown} in {unit} {start + index}") from error
+            raise UserError(f"{what} has {shown} in {place(index)}") from error
     return np.array([known[value] for value in values])
 
 
@@ -97,6 +96,7 @@ def table_source(
     read: ReadColumns,
     reading: Reading,
     rows: int | None = None,
+    place: Callable[[int], str] = row_place,
 ) -> Source:
     """A log of columns by name.
 
@@ -107,6 +107,7 @@ def table_source(
         read: reads columns.
         reading: what the user knows.
         rows: T, where it is known.
+        place: index of a row → where that is, for messages.
     Raises: UserError: two names for one thing, or a column of the wrong type.
     """
     named = assign(names, where, "columns")
@@ -157,6 +158,7 @@ def table_source(
         blocks=_blocks(read, vectors, scalars),
         kind="columns",
         rows=rows,
+        place=place,
         # LeRobot's episodes are told by their index; whether one failed or succeeded is not.
         ends_known="episode" in scalars and "observations" in named.parts,
         observation_parts=observation_parts,

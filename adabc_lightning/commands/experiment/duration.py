@@ -1,0 +1,115 @@
+"""How much is left of an experiment, and how long that takes by what has run of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.results import load_json
+from adabc_lightning.run.durations import spoken
+
+# Settings on which it depends how long an update or an environment step takes: where these are the
+# same, the pace is about the same, too.
+PACE = ("model.", "trainer.", "data.batch_size", "data.env_id", "schedule.updates_per_env_step")
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a job still has to do.
+
+    Args:
+        updates, env_steps: gradient updates and environment steps, of all its seeds together.
+        share: of the whole job, between 0 and 1.
+    """
+
+    updates: int
+    env_steps: int
+    share: float
+
+
+def left(job: Job) -> Left:
+    """Counted from the last evaluation where it was cut short."""
+    summaries = [load_json(folder / "summary.json") for folder in job.records]
+    before = 0 if job.needs is None else job.needs.updates // len(job.needs.records)
+    updates = sum(max(0, s.get("gradient_updates", 0) - before) for s in summaries)
+    env_steps = sum(s.get("env_steps", 0) for s in summaries)
+    whole, done = (job.env_steps, env_steps) if job.env_steps else (job.updates, updates)
+    share = max(0.0, 1 - done / whole) if whole else 0.0
+    return Left(max(0, job.updates - updates), max(0, job.env_steps - env_steps), share)
+
+
+def in_words(jobs: Sequence[Job], ahead: Sequence[Job], out: Path, parallel: int | None) -> str:
+    """How much is ahead, and about how long it takes.
+
+    Args:
+        jobs: all of the experiment, by whose summaries it is judged.
+        ahead: those that are to be run.
+        out: folder of all runs, for the words.
+        parallel: how many run at the same time; None where that is not known.
+    """
+    counts = [left(job) for job in ahead]
+    work = (
+        f"{sum(count.updates for count in counts):,} gradient updates and "
+        f"{sum(count.env_steps for count in counts):,} environment steps"
+    )
+    if not ahead:
+        return work
+    known = {job.folder: seconds for job in jobs if (seconds := _whole_seconds(job))}
+    needed, unlike = {}, 0
+    for job, count in zip(ahead, counts, strict=True):
+        whole = _like(job, jobs, known)
+        unlike += whole is None
+        needed[job.folder] = (whole or 0.0) * count.share
+    if not any(needed.values()):
+        return (
+            f"{work}; how long that takes is not known, since none like these has run in {out} "
+            "(doctor measures a config)"
+        )
+    longest = max(_chain(job, needed) for job in ahead)
+    seconds = max(longest, sum(needed.values()) / (parallel or 1))
+    how = f"{parallel} at a time" if parallel else "one after the other"
+    but = f", {unlike} of them aside that are unlike all those" if unlike else ""
+    return f"{work}: about {spoken(seconds)}, {how}, at the pace of those in {out}{but}"
+
+
+def _whole_seconds(job: Job) -> float | None:
+    """What a job takes from its start to its end, by as much of it as has run; None for nothing."""
+    share = 1 - left(job).share if _size(job) else 0.0
+    seconds = _seconds(job)
+    if job.needs is not None:  # its seconds are in what goes on from it, too
+        before = _seconds(job.needs)
+        seconds = {**seconds, "offline": 0.0}
+        seconds["evaluation"] = max(0.0, seconds.get("evaluation", 0) - before.get("evaluation", 0))
+    total = sum(seconds.values())
+    return total / share if share and total else None
+
+
+def _seconds(job: Job) -> dict[str, float]:
+    """By phase, of the first replica: they train together."""
+    return dict(load_json(next(iter(job.records)) / "summary.json").get("seconds", {}))
+
+
+def _like(job: Job, jobs: Sequence[Job], known: dict[Path, float]) -> float | None:
+    """Seconds of a whole job, by those of its kind that have run: as a mean per step of theirs."""
+    alike = [other for other in jobs if other.folder in known and _pace(other) == _pace(job)]
+    same = [other for other in alike if other.record["settings"] == job.record["settings"]]
+    chosen = same or alike  # other seeds, or what differs only in what hardly costs time
+    if not chosen:
+        return None
+    return _size(job) * sum(known[o.folder] for o in chosen) / sum(_size(o) for o in chosen)
+
+
+def _pace(job: Job) -> tuple[str, dict[str, Any]]:
+    settings = job.record["settings"]
+    return job.record["kind"], {k: v for k, v in settings.items() if k.startswith(PACE)}
+
+
+def _size(job: Job) -> int:
+    return job.env_steps or job.updates
+
+
+def _chain(job: Job, needed: dict[Path, float]) -> float:
+    """A run cannot begin before its pre-training has ended."""
+    first = 0.0 if job.needs is None else needed.get(job.needs.folder, 0.0)
+    return first + needed[job.folder]
