@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from adabc_lightning.agent import networks, update
-from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent.engines import Eager
 from adabc_lightning.agent.methods import td3bc
 from adabc_lightning.agent.networks import Weights, q_values
 from adabc_lightning.commands.bench.updates import Packaged, Shapes

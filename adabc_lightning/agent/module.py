@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adabc_lightning.agent import products
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.engine import NAMED, Eager, Engine, Work, make_engine
+from adabc_lightning.agent.engines import NAMED, Eager, Engine, Work, make_engine
 from adabc_lightning.agent.gaussian import SquashedActor
 from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape
@@ -85,7 +85,7 @@ class OffToOnModule(Parts):
             :mod:`adabc_lightning.agent.losses`).
         critic_norm: whether the critics' hidden layers are normalised (LayerNorm), ``"before"``
             or ``"after"`` their activation; None for not.
-        engine: how the updates run: see :func:`adabc_lightning.agent.engine.make_engine`.
+        engine: how the updates run: see :func:`adabc_lightning.agent.engines.make_engine`.
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
             on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products.

@@ -16,7 +16,7 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
 from adabc_lightning.agent import products
-from adabc_lightning.agent.engine import Compiled, Eager
+from adabc_lightning.agent.engines import Compiled, Eager
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import RLPD
 from adabc_lightning.agent.module import OffToOnModule
