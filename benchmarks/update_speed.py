@@ -18,10 +18,11 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.optim.adam import adam
 
-from adabc_lightning.agent import networks, update
+from adabc_lightning.agent import mlp, update
 from adabc_lightning.agent.engines import Eager
 from adabc_lightning.agent.methods import td3bc
-from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import q_values
 from adabc_lightning.commands.bench.updates import Packaged, Shapes
 from adabc_lightning.run.runtime import tune
 
@@ -96,7 +97,7 @@ class Neither(Columns, Fetching):
 
 WAYS: dict[str, tuple[type[Packaged], list[tuple[Any, str, Any]]]] = {
     "as it is": (Packaged, []),
-    "autograd's backward": (Packaged, [(networks, "_ReluMLP", Autograd)]),
+    "autograd's backward": (Packaged, [(mlp, "_ReluMLP", Autograd)]),
     "targets of all N": (Packaged, [(update, "members", all_targets)]),
     "critic gradients for actor": (Packaged, [(td3bc, "q_values", with_critic_gradients)]),
     "Adam tensor by tensor": (Packaged, [(update, "adam", adam_by_tensor)]),

@@ -19,8 +19,9 @@ from adabc_lightning.agent import products
 from adabc_lightning.agent.engines import Compiled, Eager
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import RLPD
+from adabc_lightning.agent.mlp import dropped_mlp, mlp
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.networks import CriticEnsemble, dropped_mlp, mlp
+from adabc_lightning.agent.networks import CriticEnsemble
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.run.schedule import Schedule
 

@@ -13,8 +13,9 @@ from torchrl.modules import MLP
 
 from adabc_lightning.agent.losses import minimum
 from adabc_lightning.agent.methods import TD3BC
+from adabc_lightning.agent.mlp import mlp
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, mlp, q_values
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, q_values
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.update import step_adam
