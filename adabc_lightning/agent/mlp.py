@@ -74,7 +74,8 @@ def _weight_gradient(grad_BH: Tensor, input_BI: Tensor) -> Tensor:
     if rounded and grad_BH.shape[-1] == 1 and torch.compiler.is_compiling():
         # The compiler makes a sum of a product with one output and fuses it with what goes over the
         # same sizes in another order: it then reads the input column by column. Two sums of halves
-        # have other sizes. (Float32's keep their bits.)
+        # have other sizes. (Float32's keep their bits.) On torch 2.13 an update without this takes
+        # 1.09 × the time, quartiles 1.04 and 1.14: benchmarks/weight_gradient.py.
         halves = (grad_BH * input_BI).tensor_split(2, -2)
         return torch.stack([half.sum(-2) for half in halves], -2).sum(-2, keepdim=True)
     return torch.matmul(grad_BH.mT, input_BI.to(grad_BH.dtype))
