@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from pydantic import Field
 
-from adabc_lightning.agent import products
+from adabc_lightning.agent import backend, products
 from adabc_lightning.agent.checks import (
     check_choice,
     check_delay,
@@ -34,7 +34,7 @@ from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
 
-_PRECISIONS = ("highest", "high", "medium")
+_PRECISIONS = ("auto", "highest", "high", "medium")
 
 
 class Timeline(Protocol):
@@ -82,7 +82,9 @@ class OffToOnModule(Learning):
         engine: how the updates run: see :func:`adabc_lightning.agent.engines.make_engine`.
         matmul_precision: of float32 matrix products, process-wide
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
-            on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products.
+            on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products;
+            ``"auto"`` for the faster of those that are exact here (see
+            :mod:`adabc_lightning.agent.backend`).
         precision: of the products in updates: ``"float32"``, as ``matmul_precision`` has it, or
             ``"bf16"``, bfloat16 between the layers of networks (see
             :mod:`adabc_lightning.agent.products`).
@@ -114,7 +116,7 @@ class OffToOnModule(Learning):
         target_rule: TargetRule = minimum,
         critic_norm: Norm | None = None,
         engine: str = "auto",
-        matmul_precision: str = "highest",
+        matmul_precision: str = "auto",
         precision: str = "float32",
         replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
         seed: int = 0,
@@ -152,7 +154,7 @@ class OffToOnModule(Learning):
         self.matmul_precision, self.precision = matmul_precision, precision
         self._engine_made = False
         self._engine_before: dict[str, Any] | None = None
-        """Name, device and threads of what makes the updates, or made them before a checkpoint."""
+        """Name, device, threads and products of the updates, or of those before a checkpoint."""
 
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
@@ -198,6 +200,7 @@ class OffToOnModule(Learning):
                 "name": self._engine.name,
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
+                "matmul_precision": torch.get_float32_matmul_precision(),
             }
         checkpoint["agent"] = {
             "gradient_updates": self.gradient_updates,
@@ -241,7 +244,11 @@ class OffToOnModule(Learning):
 
         Raises: UserError: they do not.
         """
-        torch.set_float32_matmul_precision(self.matmul_precision)
+        precision = self.matmul_precision
+        if precision == "auto":
+            before = (self._engine_before if self._goes_on() else None) or {}
+            precision = backend.choose(self.device, before.get("matmul_precision"))
+        torch.set_float32_matmul_precision(precision)
         if dtype := products.TYPES[self.precision]:
             ratio = products.gain(dtype, self.device)
             if ratio < 1:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import statistics
 import time
 from argparse import Namespace
@@ -44,9 +43,10 @@ def parse(words: list[str]) -> Namespace:
         "method/iql, alone or, with N = 2 and where one is known, beside a baseline (default: the "
         "default method beside several)")  # fmt: skip
     add("--threads", type=int, help="of PyTorch (default: its own choice)")
-    add("--precision", choices=("highest", "high", "medium", "bf16"), default="highest",
-        help="of float32 matrix products, torch.set_float32_matmul_precision; bf16: the default, "
-        "and the packaged updates in model.precision bf16, too (default: %(default)s)")  # fmt: skip
+    add("--precision", choices=("auto", "highest", "high", "medium", "bf16"), default="auto",
+        help="of float32 matrix products, torch.set_float32_matmul_precision; auto: what a run "
+        "takes here, the baselines highest; bf16: auto, and the packaged updates in "
+        "model.precision bf16, too (default: %(default)s)")  # fmt: skip
     add("--no-compile", action="store_true", help="leave out the compiled update")
     add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
         "and the allocator's defaults")  # fmt: skip
@@ -103,10 +103,14 @@ def main(words: list[str]) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.precision != "bf16":
-        torch.set_float32_matmul_precision(options.precision)
     cuda = torch.cuda.is_available() and not options.cpu
     device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+    if options.precision in ("auto", "bf16"):
+        from adabc_lightning.agent.backend import choose
+
+        torch.set_float32_matmul_precision(choose(device))
+    else:
+        torch.set_float32_matmul_precision(options.precision)
     measured: dict[str, Any] = {"machine": machine(device)}
     show = print if options.json != "-" else lambda *_, **__: None
     show("  ".join(f"{key} {value}" for key, value in measured["machine"].items()))
@@ -127,16 +131,10 @@ def machine(device: Any) -> dict[str, Any]:
     import torch
 
     from adabc_lightning import __version__
+    from adabc_lightning.run.processor import processor
 
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        lines = information.read_text(errors="replace").splitlines()
-        name = next(
-            (line.partition(":")[2].strip() for line in lines if "model name" in line), name
-        )
     return {
-        "cpu": name,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -155,7 +153,8 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
         engines += ["cuda_graph", *(() if options.no_compile else ["compiled_graph"])]
     elif not options.no_compile:
         engines.append("compiled")
-    running = updates.contestants(shapes, device, engines)
+    usual = "highest" if options.precision in ("auto", "bf16") else None
+    running = updates.contestants(shapes, device, engines, usual)
     clock = time.process_time if options.processor_time else time.perf_counter
     rates = updates.in_turn(running, options.updates, options.rounds, device, clock)
     flops = updates.flops_per_update(shapes)
@@ -225,6 +224,7 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     model: dict[str, Any] = {"num_critics": options.num_critics, "hidden_sizes": hidden}
     model["subset_size"] = min(2, options.num_critics)
     model["precision"] = "bf16" if options.precision == "bf16" else "float32"
+    model["matmul_precision"] = "auto" if options.precision == "bf16" else options.precision
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     if accelerator == "cpu":  # these loops are too short for the engine of a long run
         model["engine"] = "eager" if options.no_compile else "compiled"

@@ -137,19 +137,43 @@ def label(engine: str, precision: str) -> str:
 
 
 def contestants(
-    shapes: Shapes, device: torch.device, engines: list[str]
+    shapes: Shapes, device: torch.device, engines: list[str], baselines: str | None = None
 ) -> dict[str, Callable[[int], None]]:
     """Name → a function that makes so many updates on data of its own.
 
     Each engine in float32, and in another precision, where the shapes ask for one.
+
+    Args:
+        shapes: of all.
+        device: of all.
+        engines: that are packaged.
+        baselines: ``torch.set_float32_matmul_precision`` of the others; None: as it is set.
     """
-    running: dict[str, Callable[[int], None]] = {
+    packaged = {
         label(name, precision): Packaged(
             replace(shapes, precision=precision), device, NAMED[name]()
         ).run
         for precision in dict.fromkeys(["float32", shapes.precision])
         for name in engines
     }
+    others = _baselines(shapes, device)
+    return packaged | {name: _within(baselines, run) for name, run in others.items()}
+
+
+def _within(precision: str | None, run: Callable[[int], None]) -> Callable[[int], None]:
+    """The same with float32 products of a precision, and the process's own after it."""
+
+    def ran(updates: int) -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(precision or before)
+        run(updates)
+        torch.set_float32_matmul_precision(before)
+
+    return ran
+
+
+def _baselines(shapes: Shapes, device: torch.device) -> dict[str, Callable[[int], None]]:
+    running: dict[str, Callable[[int], None]] = {}
     sizes = shapes.observation_size, shapes.action_size
     if shapes.method is not None:
         if shapes.num_critics == 2 and shapes.method in BASELINES:

@@ -16,6 +16,7 @@ from adabc_lightning.commands.doctor.machine import (
     importable,
     machine,
     packages,
+    products,
     weights_and_biases,
 )
 from adabc_lightning.commands.doctor.rendering import rendering, simulation
@@ -26,8 +27,9 @@ from adabc_lightning.run.threads import Neighbours
 
 EPILOG = """\
 --config and --KEY VALUE are those of fit; without them it looks at the defaults (Hopper, the
-packaged log, the paper's full protocol). Nothing is downloaded, nor written but PyTorch's cache of
-compiled code: where a run is long enough to be compiled, that takes half a minute the first time.
+packaged log, the paper's full protocol). Nothing is downloaded, nor written but the user's cache:
+which library multiplies, and PyTorch's compiled code, where a run is long enough to be compiled;
+that takes half a minute the first time.
 
 Exit status: 0, or 1 when something that a run needs is broken. A note (no GPU, not logged in to
 Weights & Biases) is no problem.
@@ -100,6 +102,7 @@ def examine(
         yield bad
         return
     yield accelerators(neighbours)
+    yield products()
     yield bfloat16()
     wanted = last_value(keys, "--logging.wandb") or merged(files, {})["logging"]["wandb"]
     yield weights_and_biases(str(wanted))

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from adabc_lightning.commands.doctor.finding import Finding
+from adabc_lightning.run.processor import processor
 from adabc_lightning.run.threads import Neighbours, cores, settle
 
 LITTLE_MEMORY, LITTLE_DISK = 2e9, 1e9  # bytes; a run of the paper's size takes about a third
@@ -23,7 +24,7 @@ def machine() -> Iterator[Finding]:
 
     count, load = cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     python = f"Python {platform.python_version()}"
-    system = f"{platform.system()} {platform.machine()}, {python}, {count} cores ({_processor()})"
+    system = f"{platform.system()} {platform.machine()}, {python}, {count} cores ({processor()})"
     if load > 0.5 * count:
         yield Finding(
             "machine", f"{system}, load {load:.1f}", "note",
@@ -53,16 +54,6 @@ def machine() -> Iterator[Finding]:
             "problem",
             "use Linux or macOS; files cannot be locked here.",
         )
-
-
-def _processor() -> str:
-    """The CPU's name."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.processor() or "of unknown make"
 
 
 def packages() -> Iterator[Finding]:
@@ -133,6 +124,17 @@ def accelerators(neighbours: Neighbours) -> Finding:
             "(PyTorch's site names both).",
         )  # fmt: skip
     return Finding("accelerator", f"none; {threads}")
+
+
+def products() -> Finding:
+    """Which library multiplies float32 matrices where ``model.matmul_precision`` is auto."""
+    import torch
+
+    from adabc_lightning.agent.backend import measured
+
+    if torch.cuda.is_available():
+        return Finding("products", "float32 on the GPU (--model.matmul_precision high: TF32)")
+    return Finding("products", str(measured()))
 
 
 def bfloat16() -> Finding:
