@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from adabc_lightning import __version__
-from adabc_lightning.errors import UserError, in_options, name_options, nearest, one_line
+from adabc_lightning.errors import UserError, name_options, nearest, one_line
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import packaged_configs, packaged_folder, resolve
 from adabc_lightning.run.output import Answering, lasting, open_streams
@@ -123,7 +123,7 @@ def _main(arguments: list[str]) -> int:
         return status
     except UserError as error:
         if speaks():
-            print(f"error: {one_line(in_options(str(error)))}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         if not _nobody_reads():

@@ -1,6 +1,5 @@
 """The one exception type whose message is meant for the person at the keyboard."""
 
-import re
 import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -56,15 +55,7 @@ def one_line(text: str) -> str:
 
 def warn(sentence: str) -> None:
     """One line on stderr about what goes on, but is probably not meant so."""
-    print(f"warning: {one_line(in_options(sentence))}", file=sys.stderr)
-
-
-# Keys below ``data`` that commands have as options of their own. Not all of theirs: a file may be
-# called data.json.
-_OF_DATA = {
-    *("observation_keys", "done_means", "success_terminates", "max_time_gap", "mask", "reward"),
-    *("action_scale", "terminals_at_limit", "env_id", "env_kwargs", "max_episode_steps"),
-}
+    print(f"warning: {one_line(sentence)}", file=sys.stderr)
 
 
 def name_options(names: Iterable[str]) -> None:
@@ -74,35 +65,18 @@ def name_options(names: Iterable[str]) -> None:
         names: as Python has them: ``done_means`` for ``--done-means``.
     """
     _options.clear()
-    _options.update(_OF_DATA.intersection(names))
+    _options.update(names)
 
 
-def in_options(sentence: str) -> str:
-    """A sentence about keys of a config, for a command that has options of the same names.
+def key_of(name: str) -> str:
+    """What the user calls a key of ``data``, for a sentence about it.
 
-    Returns: with ``--done-means`` in place of ``data.done_means``, in a shell's spelling; the
-        sentence itself where the command has no such option, as ``fit``.
+    Args:
+        name: the part behind ``data.``.
+    Returns: ``--done-means`` where the command at hand has such an option (``inspect``, ``collect``
+        and others), else ``data.done_means``.
     """
-
-    def option(match: re.Match[str]) -> str:
-        name, values = match.groups()
-        if name not in _options:
-            return match[0]
-        listed = f" {values.replace(', ', ',')}" if values else ""
-        return f"--{name.replace('_', '-')}{listed}"
-
-    said = re.sub(r"(?<![\w.'\"/-])(?:--)?data\.(\w+)\b(?!\.\w)(?: \[([^]]*)\])?", option, sentence)
-    if said == sentence:
-        return sentence
-    for key, own in (
-        (r"set (--[\w-]+) to true", r"give \1"),
-        (r"set (--[\w-]+) to (?=(timeout|terminal)\b)", r"give \1 "),
-        (r"(--[\w-]+) is true", r"\1 is given"),
-        ("set it to null", "leave it out"),
-        (", or null", ""),
-    ):
-        said = re.sub(key, own, said)
-    return said
+    return f"--{name.replace('_', '-')}" if name in _options else f"data.{name}"
 
 
 def first_cause(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def replicas(counts: list[int], updates: int, rounds: int, file: Path) -> None:
     """
     import torch
 
-    from adabc_lightning.agent.engine import NAMED
+    from adabc_lightning.agent.engines import NAMED
     from adabc_lightning.commands.bench.updates import Shapes, in_turn
     from adabc_lightning.commands.bench.updates import replicas as stacked
     from adabc_lightning.run.runtime import tune

@@ -83,7 +83,7 @@ MOMENTS = {
     "evaluation": ("adabc_lightning.callbacks:Evaluation.run", "before after"),
     "act": ("adabc_lightning.agent.module:OffToOnModule.act", "before"),
     "controller": ("adabc_lightning.callbacks:AlphaController.on_train_batch_end", "after"),
-    "row": ("adabc_lightning.callbacks:Metrics._append", "before amid after"),
+    "row": ("adabc_lightning.callbacks.metrics_file:MetricsFile.append", "before amid after"),
     "summary": ("adabc_lightning.callbacks:Summary._write", "before after"),
     "checkpoint": ("torch:save", "before amid after"),
     "sync": ("os:fsync", "before after"),
@@ -102,13 +102,16 @@ def amid_save(content: Any, file: Any) -> None:
     file.flush()
 
 
-def amid_append(metrics: Any, path: Path, row: dict[str, Any]) -> None:
+def amid_append(metrics: Any, row: dict[str, Any]) -> None:
     """Half a row reaches the file."""
-    with open(path, "a") as file:
+    with open(metrics._path, "a") as file:
         file.write(f"{row['phase']},{row['gradient_updates']},1")
 
 
-AMID = {"torch:save": amid_save, "adabc_lightning.callbacks:Metrics._append": amid_append}
+AMID = {
+    "torch:save": amid_save,
+    "adabc_lightning.callbacks.metrics_file:MetricsFile.append": amid_append,
+}
 ORIGINAL: dict[str, Callable[..., Any]] = {}
 
 

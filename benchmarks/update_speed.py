@@ -18,10 +18,12 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.optim.adam import adam
 
-from adabc_lightning.agent import networks, update
-from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent import mlp, update
+from adabc_lightning.agent.engines import Eager
 from adabc_lightning.agent.methods import td3bc
-from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import q_values
+from adabc_lightning.agent.norm import Norm
 from adabc_lightning.commands.bench.updates import Packaged, Shapes
 from adabc_lightning.run.runtime import tune
 
@@ -33,7 +35,7 @@ class Autograd:
     """The network without a backward of its own."""
 
     @staticmethod
-    def apply(x: Tensor, *weights: Tensor) -> Tensor:
+    def apply(x: Tensor, hidden_type: torch.dtype, *weights: Tensor) -> Tensor:
         """Layer by layer; ReLU between them."""
         for layer in range(0, len(weights), 2):
             x = torch.relu(x) if layer else x
@@ -46,9 +48,12 @@ def all_targets(weights: Weights, subset_M: Tensor) -> Weights:
     return weights
 
 
-def with_critic_gradients(observation: Tensor, action: Tensor, weights: Weights) -> Tensor:
+def with_critic_gradients(
+    observation: Tensor, action: Tensor, weights: Weights, norm: Norm | None = None
+) -> Tensor:
     """Critics whose weights get gradients in the actor's step, too."""
-    return q_values(observation, action, tuple(weight.requires_grad_() for weight in weights))
+    weights = tuple(weight.requires_grad_() for weight in weights)
+    return q_values(observation, action, weights, norm)
 
 
 def adam_by_tensor(*tensors: Any, **options: Any) -> None:
@@ -96,7 +101,7 @@ class Neither(Columns, Fetching):
 
 WAYS: dict[str, tuple[type[Packaged], list[tuple[Any, str, Any]]]] = {
     "as it is": (Packaged, []),
-    "autograd's backward": (Packaged, [(networks, "_ReluMLP", Autograd)]),
+    "autograd's backward": (Packaged, [(mlp, "_ReluMLP", Autograd)]),
     "targets of all N": (Packaged, [(update, "members", all_targets)]),
     "critic gradients for actor": (Packaged, [(td3bc, "q_values", with_critic_gradients)]),
     "Adam tensor by tensor": (Packaged, [(update, "adam", adam_by_tensor)]),

@@ -6,7 +6,8 @@ Dimensions: B batch, N critics, K sampled actions, A action; in front of them th
 import torch
 from torch import Tensor
 
-from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.norm import Norm
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from adabc_lightning.agent.initialisation import Initialisation
-from adabc_lightning.agent.networks import Actor, Weights, mlp
+from adabc_lightning.agent.mlp import Weights, mlp
+from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.norm import Norm
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import Initialisation, small_normal
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value, Weights
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions

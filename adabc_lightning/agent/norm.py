@@ -59,7 +59,7 @@ class _NormedMLP(torch.autograd.Function):
     """Forward and backward as autograd would do them.
 
     By hand for the reasons of the plain network
-    (:class:`adabc_lightning.agent.networks._ReluMLP`): masks are not kept, activations are in
+    (:class:`adabc_lightning.agent.mlp._ReluMLP`): masks are not kept, activations are in
     place, and weights that need no gradient get none.
     """
 

@@ -8,17 +8,25 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from adabc_lightning.agent.method import Trained
+from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import AdamState, AgentState, Part
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.seeding import stream_seed
 
 
 class Parts(LightningModule):
-    """Named networks with their optimisers and targets, and running sums of metrics."""
+    """Named networks with their optimisers and targets, and running sums of metrics.
 
-    def __init__(self) -> None:
+    Args:
+        method: states the parts.
+        shape: of their networks.
+        seed: of their first weights, among others.
+    """
+
+    def __init__(self, method: Method, shape: Shape, seed: int) -> None:
         super().__init__()
+        self.method, self.shape, self.seed = method, shape, seed
         self.trained: dict[str, Trained] = {}
         """Name → part, in the order of the optimisers."""
         self.of_method: tuple[str, ...] = ()
@@ -27,6 +35,11 @@ class Parts(LightningModule):
         """Name of the part that is evaluated, kept and exported as the policy."""
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(seed, "weights"))
+            for name, part in method.parts(shape).items():
+                self.add_part(name, part)
+        self.of_method = tuple(self.trained)
 
     @property
     def policy(self) -> Actor:

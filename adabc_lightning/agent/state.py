@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from adabc_lightning.agent.losses import TargetRule
-from adabc_lightning.agent.networks import Weights
+from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.norm import Norm
 
 Draws = dict[str, Tensor]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from adabc_lightning.agent.networks import Weights
+from adabc_lightning.agent.mlp import Weights
 
 
 class LogScalar(nn.Module):

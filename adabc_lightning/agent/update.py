@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from adabc_lightning.agent.losses import critic_loss, smoothed_action, td_target
-from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AdamState, Draws, Metrics, Part, UpdateOptions
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8

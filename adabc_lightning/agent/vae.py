@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.constraints import standard_divergence, support_penalty
-from adabc_lightning.agent.networks import Weights, mlp
+from adabc_lightning.agent.mlp import Weights, mlp
 
 _LOG_STD_RANGE = -4.0, 15.0  # of the encoder, for numbers that stay finite (SPOT's code)
 

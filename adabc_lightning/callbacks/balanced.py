@@ -10,7 +10,7 @@ from torchrl.modules import MLP
 
 from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_priority
 from adabc_lightning.agent.method import Trained
-from adabc_lightning.agent.networks import Weights, mlp
+from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.state import Part
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.priorities import PrioritySampler

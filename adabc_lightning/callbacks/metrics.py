@@ -1,18 +1,15 @@
 """metrics.csv and every logger: one row per evaluation and per logging interval."""
 
-import csv
-import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from adabc_lightning.errors import UserError, first_cause
-from adabc_lightning.run.atomic import NotWritten, replace_text, writing
+from adabc_lightning.callbacks.metrics_file import MetricsFile
+from adabc_lightning.errors import first_cause
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import TensorBoard
 from adabc_lightning.run.saved import Count, Named, Number, Saved
@@ -117,10 +114,8 @@ class Metrics(Callback):
         self.latest: dict[str, float] = {}
         self._last_progress = 0
         self._episodes = 0
-        self._size = 0
         self._shown: tuple[int, set[str]] = (-1, set())  # step and names that the loggers have
-        self._path: Path | None = None
-        self._columns: Sequence[str] = COLUMNS
+        self._file = MetricsFile()
         self._lock = FolderLock("a run", "default_root_dir")
 
     def on_train_start(
@@ -137,47 +132,25 @@ class Metrics(Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if not any(isinstance(callback, HasLock) for callback in callbacks):
             self._lock.take(Path(trainer.default_root_dir))
-        self._path = Path(trainer.default_root_dir) / "metrics.csv"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._size and self._path.exists() and self._path.stat().st_size >= self._size:
-            os.truncate(self._path, self._size)
-            with open(self._path, newline="") as file:  # a version before may have had others
-                self._columns, *rows = list(csv.reader(file)) or [list(COLUMNS)]
-            self._show_again(trainer, pl_module, rows[-1:])
-        elif self._path.exists() and not self._size:
-            raise UserError(
-                f"{self._path} exists and belongs to another run; choose another "
-                "default_root_dir or go on with that run's checkpoint"
-            )
-        else:
+        rows = self._file.go_on(Path(trainer.default_root_dir) / "metrics.csv")
+        if rows is None:
             own = [name for c in callbacks if isinstance(c, HasColumns) for name in c.columns]
-            self._columns = (*COLUMNS, *pl_module.method.metrics, *own)
-            text = io.StringIO()
-            csv.writer(text).writerow(self._columns)
-            self._write_history(text, trainer)
-            replace_text(self._path, text.getvalue())
-            self._size = self._path.stat().st_size
+            columns = (*COLUMNS, *pl_module.method.metrics, *own)
+            self._file.start(columns, _history(callbacks))
+        else:
+            self._show_again(trainer, pl_module, rows[-1:])
 
-    def _show_again(self, trainer: Trainer, agent: "OffToOnModule", rows: list[list[str]]) -> None:
+    def _show_again(
+        self, trainer: Trainer, agent: "OffToOnModule", rows: list[dict[str, str]]
+    ) -> None:
         """The row of the checkpoint: TensorBoard drops all that it has of that step."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         step = agent.gradient_updates + data.env_steps
         for row in rows:
-            texts = dict(zip(self._columns, row, strict=False))
-            values = {name: float(text) for name, text in texts.items() if name != "phase" and text}
+            values = {name: float(text) for name, text in row.items() if name != "phase" and text}
             if values["gradient_updates"] + values["env_steps"] == step:
                 kept = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
                 self._log(trainer, kept, values, step)
-
-    def _write_history(self, file: TextIO, trainer: Trainer) -> None:
-        """The evaluations before the checkpoint that a new folder's run starts from."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history: list[dict[str, float]] = next(
-            (c.history for c in callbacks if hasattr(c, "history")), []
-        )
-        for point in history:
-            row = {"phase": "online" if point["env_steps"] else "offline", **point}
-            csv.writer(file).writerow([row.get(name, "") for name in self._columns])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the next run in."""
@@ -227,7 +200,7 @@ class Metrics(Callback):
             if isinstance(callback, RowCheck):
                 callback.check_row(trainer, pl_module, values)
         self.latest.update(values)
-        if self._path is None:
+        if not self._file.is_open:
             return
         row = {
             "phase": "online" if env_steps else "offline",
@@ -235,7 +208,7 @@ class Metrics(Callback):
             "env_steps": env_steps,
             **values,
         }
-        self._append(self._path, row)
+        self._file.append(row)
         counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
         self._log(trainer, trainer.loggers, {**values, **counters}, updates + env_steps)
 
@@ -253,22 +226,10 @@ class Metrics(Callback):
                 rank_zero_warn(f"{type(logger).__name__} is off from here on: {first_cause(error)}")
                 trainer.loggers = [other for other in trainer.loggers if other is not logger]
 
-    def _append(self, path: Path, row: dict[str, Any]) -> None:
-        """On disk before any checkpoint says so; no half row stays where the disk is full."""
-        try:
-            with writing(path), open(path, "a", newline="") as file:
-                csv.writer(file).writerow([row.get(name, "") for name in self._columns])
-                file.flush()
-                os.fsync(file.fileno())
-        except NotWritten:
-            os.truncate(path, self._size)
-            raise
-        self._size = path.stat().st_size
-
     def state_dict(self) -> dict[str, Any]:
         """Where the file ends, and what the next row needs."""
         return {
-            "size": self._size,
+            "size": self._file.size,
             "last_progress": self._last_progress,
             "episodes": self._episodes,
             "pending": dict(self.pending),
@@ -277,7 +238,15 @@ class Metrics(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self._size = state_dict["size"]
+        self._file.size = state_dict["size"]
         self._last_progress = state_dict["last_progress"]
         self._episodes = state_dict["episodes"]
         self.pending, self.latest = dict(state_dict["pending"]), dict(state_dict["latest"])
+
+
+def _history(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
+    """The evaluations before the checkpoint that a new folder's run starts from, as rows."""
+    points: list[dict[str, float]] = next(
+        (c.history for c in callbacks if hasattr(c, "history")), []
+    )
+    return [{"phase": "online" if p["env_steps"] else "offline", **p} for p in points]

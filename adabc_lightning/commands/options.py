@@ -58,7 +58,7 @@ class Options(argparse.ArgumentParser):
         )
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """What was given; sentences name the options from here on, where they name a key of fit.
+        """What was given; sentences about a key of fit name the option of that name from here on.
 
         Raises: UserError: an option is unknown, missing or out of its range.
         """

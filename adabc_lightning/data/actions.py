@@ -10,7 +10,7 @@ from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX
 from adabc_lightning.env.observations import Parts, agree, described
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, key_of, warn
 
 if TYPE_CHECKING:
     from adabc_lightning.data.offline import OfflineDataset
@@ -59,8 +59,8 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         if factor is not None:
             remedy = (
                 f"they would fit times {factor:.6g}{_NAMES.get(factor, '')}: if that is their "
-                "unit, multiply data.action_scale (1 by default) by it, otherwise by what is "
-                "theirs, or scale or clip them in the file"
+                f"unit, multiply {key_of('action_scale')} (1 by default) by it, otherwise by what "
+                "is theirs, or scale or clip them in the file"
             )
         raise UserError(
             f"dataset {name!r}: {far} of {len(rows)} actions lie outside the action space of "
@@ -85,7 +85,8 @@ def scale_actions(dataset: "OfflineDataset", factor: float) -> None:
     action_TA.mul_(factor)
     if not torch.isfinite(action_TA).all():
         raise UserError(
-            f"dataset {dataset.name!r}: an action times data.action_scale {factor} is not finite"
+            f"dataset {dataset.name!r}: an action times {key_of('action_scale')} {factor} is not "
+            "finite"
         )
 
 
@@ -121,7 +122,7 @@ def _check_parts(ours: Parts | None, spec: EnvironmentSpec, name: str, size: int
     if ours and theirs and not agree(ours, theirs):
         raise UserError(
             f"dataset {name!r} has observations of {described(ours)}, environment {spec.env_id!r} "
-            f"of {described(theirs)}; choose by data.observation_keys what both have"
+            f"of {described(theirs)}; choose by {key_of('observation_keys')} what both have"
         )
     if bool(ours) != bool(theirs) and size != spec.observation_size:
         of_parts = f"observations of {described(ours or theirs or ())}"
@@ -129,7 +130,7 @@ def _check_parts(ours: Parts | None, spec: EnvironmentSpec, name: str, size: int
         has, has_not = (of_parts, flat) if ours else (flat, of_parts)
         raise UserError(
             f"dataset {name!r} has {has}, environment {spec.env_id!r} has {has_not}; choose parts "
-            "of that size by data.observation_keys, or give data of the environment"
+            f"of that size by {key_of('observation_keys')}, or give data of the environment"
         )
 
 
@@ -154,6 +155,6 @@ def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
     same = logged_in in (None, spec.env_id.rpartition(":")[2])
     if not same and not spec.env_id.startswith(PREFIX):  # a log has no name of its own
         warn(
-            f"dataset {name!r} says that it was logged in {dataset.env_id!r}; data.env_id, "
-            f"where fine-tuning and evaluation take place, is {spec.env_id!r}"
+            f"dataset {name!r} says that it was logged in {dataset.env_id!r}; "
+            f"{key_of('env_id')}, where fine-tuning and evaluation take place, is {spec.env_id!r}"
         )

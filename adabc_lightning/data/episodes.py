@@ -10,7 +10,7 @@ import numpy as np
 
 from adabc_lightning.data.formats.source import FINAL, Reading, Source
 from adabc_lightning.data.order import order
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 
 
 @dataclass
@@ -98,12 +98,12 @@ def _flags(
         key = {"terminal": "terminals", "timeout": "timeouts"}[means]
         if done_T is None:
             raise UserError(
-                f"data.done_means is {means}, but {where} has no 'dones'; set it to null"
+                f"{key_of('done_means')} is {means}, but {where} has no 'dones'; leave it out"
             )
         if key in flags:
             raise UserError(
-                f"{where} has 'dones', which data.done_means says are {key}, and {key!r} as well; "
-                "set it to null"
+                f"{where} has 'dones', which {key_of('done_means')} says are {key}, and {key!r} as "
+                "well; leave it out"
             )
         flags[key] = done_T
     elif done_T is not None and "terminals" not in flags and "timeouts" in flags:
@@ -113,14 +113,14 @@ def _flags(
         source.notes.append(
             f"{where}: 'dones' looks like ends of episodes and is not read"
             + (", so that no episode ends in a terminal" if "terminals" not in flags else "")
-            + "; data.done_means says whether it means terminals or timeouts"
+            + f"; {key_of('done_means')} says whether it means terminals or timeouts"
         )
     rows = len(next(iter(scalars.values())))
     terminal_T = flags.get("terminals", np.zeros(rows, bool))
     if reading.success_terminates:
         if "success" not in flags:
             raise UserError(
-                f"data.success_terminates is true, but {where} has no 'success'; it is read "
+                f"{key_of('success_terminates')} is set, but {where} has no 'success'; it is read "
                 "from a column success or is_success"
             )
         terminal_T = terminal_T | flags.pop("success")

@@ -6,6 +6,7 @@ from adabc_lightning.agent.normalization import EPSILON
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import SUSPICIOUS_SHARE
 from adabc_lightning.env.observations import Parts, labelled
+from adabc_lightning.errors import key_of
 
 FEW = 5  # episodes: of fewer nothing is said
 COMMON = 0.1  # share of all episodes
@@ -52,7 +53,7 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
     return [
         f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
         "log where episodes end in timeout, or a number of each in episode; without either they "
-        "end at the environment's time limit (data.max_episode_steps)"
+        f"end at the environment's time limit ({key_of('max_episode_steps')})"
     ]
 
 

@@ -13,7 +13,7 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.env.observations import agree, described
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, key_of, nearest
 
 _BEST = re.compile(r"best (\d{1,3}(?:\.\d+)?) ?%")
 _KEYS = ("path", "weight", "filter", "reward", "action_scale")
@@ -161,7 +161,7 @@ def mixed(datasets: Sequence[OfflineDataset]) -> OfflineDataset:
                 raise UserError(
                     f"observations of {described(ours)} ({first.name!r}) and of "
                     f"{described(theirs)} ({other.name!r}) do not mix; choose the same by "
-                    "data.observation_keys"
+                    f"{key_of('observation_keys')}"
                 )
     named = {dataset.env_id for dataset in datasets}
     episodes = torch.tensor([len(dataset.episode_return_E) for dataset in datasets])

@@ -17,7 +17,7 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.observations import column_names, labelled
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 
 AtLimit = Literal["terminal", "timeout"]
 """What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
@@ -188,7 +188,7 @@ def _name_lost(source: Source, reward_S: np.ndarray, kept_K: np.ndarray) -> None
         source.notes.append(
             f"{source.where}: {lost} of {int((reward_S > 0).sum())} steps with success are the "
             "last of their episodes, have no next observation and are left out; log "
-            "next_observation, or set data.success_terminates to true, to learn from them"
+            f"next_observation, or set {key_of('success_terminates')}, to learn from them"
         )
 
 
@@ -234,7 +234,7 @@ def _at_limit(
         source.notes.append(
             f"{source.where}: {len(flagged_L)} of {len(last_L)} episodes of exactly {limit} steps, "
             "the time limit, end flagged as terminals, which stops bootstrapping there; if the "
-            "limit ended them, set data.terminals_at_limit to timeout"
+            f"limit ended them, set {key_of('terminals_at_limit')} to timeout"
         )
 
 

@@ -1,70 +1,24 @@
 """What a checkpoint gets of the data module, and how a run goes on from it."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
-from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.normalization import Normalization
-from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.data.collector import Collector
-from adabc_lightning.data.formats.source import LOGGED
-from adabc_lightning.data.learnt import Learnt
-from adabc_lightning.data.loading import Loading
-from adabc_lightning.data.log import LogCollector
-from adabc_lightning.data.offline import OfflineDataset
-from adabc_lightning.data.replay import ReplayRing
-from adabc_lightning.data.returns import Unfinished
-from adabc_lightning.data.rewards import Reward
+from adabc_lightning.data.owner import Owner
+from adabc_lightning.data.same_run import (
+    check_dataset,
+    check_environment,
+    check_rewards,
+    check_ring,
+    rewards_of,
+)
 from adabc_lightning.data.shards import merged
-from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.observations import as_parts, described
-from adabc_lightning.errors import UserError, one_line, warn
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
-from adabc_lightning.run.ranks import Ranks, digest
-from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.ranks import digest
 from adabc_lightning.run.seeding import torch_generator
-
-
-class Owner(Protocol):
-    """Whose state it is; see :class:`~adabc_lightning.data.module.ReplayDataModule`."""
-
-    env_id: str
-    seed: int
-    batches: int
-    max_episode_steps: int | None
-    env_kwargs: dict[str, Any]
-    spec: EnvironmentSpec
-    dataset: OfflineDataset | None
-    dataset_name: str | None
-    kept_of_each: list[dict[str, Any]]
-    replay: ReplayRing
-    replay_capacity: int | None
-    offline_fraction: float | None
-    unfinished: Unfinished | None
-    loading: Loading
-    learnt: Learnt
-    online_reward: Reward | None
-    collector: Collector | LogCollector
-    ranks: Ranks
-    schedule: Schedule
-    layout: Layout
-
-    @property
-    def agent(self) -> OffToOnModule:
-        """The module being trained."""
-
-    @property
-    def env_steps(self) -> int:
-        """Of all ranks."""
-
-    def check_devices(self, count: int, env_steps: int = 0) -> None:
-        """Whether a run on ``count`` devices comes out even."""
-
-    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
-        """A ring to fine-tune from, of ``rows`` ``[T, width]``."""
 
 
 def content(data: Owner) -> dict[str, Any]:
@@ -91,7 +45,7 @@ def content(data: Owner) -> dict[str, Any]:
         "env_kwargs": data.env_kwargs,
         "observation_parts": data.spec.observation_parts,
         "reward": [data.learnt.scale, data.learnt.shift],
-        "rewards": _rewards(data),
+        "rewards": rewards_of(data),
         "dataset": None if data.dataset is None else data.dataset.fingerprint(),
         "dataset_name": data.dataset_name,
         "collector": data.collector.state_dict(),
@@ -117,19 +71,8 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
         state_dict: what :func:`content` made.
     Raises: UserError: the checkpoint is of another environment or dataset.
     """
-    if state_dict["env_id"] != data.env_id:
-        raise UserError(
-            f"the checkpoint was trained in {state_dict['env_id']!r:.100}, data.env_id is "
-            f"{data.env_id!r}; resume in the environment of the run"
-        )
-    _check_environment(data, state_dict)
-    reward = [data.learnt.scale, data.learnt.shift]
-    if (theirs := state_dict.get("reward", [1.0, 0.0])) != reward:  # 0.1.0 had no others
-        raise UserError(
-            f"the checkpoint was trained with data.reward_scale and data.reward_shift {theirs}, "
-            f"not {reward}; resume with those of the run"
-        )
-    _check_rewards(data, state_dict)
+    check_environment(data, state_dict)
+    check_rewards(data, state_dict)
     fixed = data.agent.actor.normalization  # the checkpoint's, by now
     known = None if fixed is None else Normalization(*(t.cpu() for t in fixed))
     data.learnt.normalization = known
@@ -163,14 +106,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
                 "a new episode starts"
             )
     if data.env_steps == 0:
-        fingerprint = None if data.dataset is None else data.dataset.fingerprint()
-        if state_dict["dataset"] != fingerprint:
-            name = state_dict.get("dataset_name")  # older checkpoints do not know it
-            what = "other data" if name is None else f"other data ({name!r}, as it was then)"
-            raise UserError(
-                f"the checkpoint was pre-trained on {what} than data.dataset "
-                f"{data.dataset_name!r}; resume with the dataset of the run"
-            )
+        check_dataset(data, state_dict)
         if same_seed and mine is not None:
             data.replay.generator.set_state(mine["replay"]["generator"])
         return
@@ -186,77 +122,10 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     data.dataset = None
 
 
-def _rewards(data: Owner) -> dict[str, Any]:
-    online = data.online_reward
-    return {"offline": data.loading.rewards, "online": None if online is None else online.name}
-
-
-def _check_rewards(data: Owner, state: dict[str, Any]) -> None:
-    """Raises: UserError: the rows of the checkpoint have rewards of other names than this run's."""
-    if "rewards" not in state:  # earlier versions took them from the log and the environment
-        logged = [LOGGED] * len(data.loading.parts)
-        theirs: dict[str, Any] = {"offline": logged, "online": None}
-    else:
-        theirs = state["rewards"]
-    ours, begun = _rewards(data), state["collector"]["env_steps"] > 0
-    same_data = state.get("dataset_name", data.dataset_name) == data.dataset_name
-    if same_data and theirs["offline"] != ours["offline"]:
-        raise UserError(
-            f"the checkpoint was trained with data.reward {_listed(theirs['offline'])}, not "
-            f"{_listed(ours['offline'])}; resume with that of the run"
-        )
-    if begun and theirs["online"] != ours["online"]:
-        raise UserError(
-            "the checkpoint's steps of fine-tuning have the rewards of "
-            f"{theirs['online'] or 'the environment'}, this run's would have those of "
-            f"{ours['online'] or 'the environment'}; resume with data.reward_online of the run"
-        )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(name[:100] for name in names) or "none"
-
-
-def _check_environment(data: Owner, state_dict: dict[str, Any]) -> None:
-    """Raises: UserError: it was made in another way, or other parts of observations were seen."""
-    kwargs = state_dict.get("env_kwargs") or {}  # checkpoints of 0.1.0 have none
-    if kwargs != data.env_kwargs:
-        raise UserError(
-            f"the checkpoint was trained with data.env_kwargs {one_line(str(kwargs))[:100]}, not "
-            f"{data.env_kwargs}; resume with those of the run"
-        )
-    parts, ours = as_parts(state_dict.get("observation_parts")), data.spec.observation_parts
-    if parts != ours:
-        theirs, mine = (described(some) if some else "no parts" for some in (parts, ours))
-        raise UserError(
-            f"the checkpoint was trained on observations of {theirs}, {data.env_id!r} now has "
-            f"{mine}; resume with the environment and data.observation_keys of the run"
-        )
-
-
 def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
-    """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many.
-
-    Raises: UserError: they are of another environment or another capacity.
-    """
-    saved = sum(ring["capacity"] for ring in rings)
-    if data.replay_capacity not in (None, saved):
-        raise UserError(
-            f"data.replay_capacity is {data.replay_capacity}, the checkpoint's ring has "
-            f"{saved}; resume with the capacity of the run"
-        )
-    if ("offline" in rings[0]) != (data.offline_fraction is not None):
-        raise UserError(
-            f"data.offline_fraction is {data.offline_fraction}, the checkpoint's batches "
-            f"{'have' if 'offline' in rings[0] else 'do not have'} a share of offline rows; "
-            "resume with that of the run"
-        )
-    width = rings[0]["rows"].shape[-1]
-    if width != data.layout.width:
-        raise UserError(
-            f"the checkpoint's ring has rows of {width} numbers, those of {data.env_id!r} have "
-            f"{data.layout.width}; resume in the environment of the run"
-        )
+    """The rank's ring out of those of a checkpoint; dealt out anew where they are not as many."""
+    check_ring(data, rings)
+    saved, width = sum(ring["capacity"] for ring in rings), data.layout.width
     check_memory(saved * width, f"the checkpoint's ring of {saved} rows")
     rank, count = data.ranks.rank, data.ranks.count
     # None was overwritten yet, and none need be: the schedule may be a longer one.

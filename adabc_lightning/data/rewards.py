@@ -21,7 +21,7 @@ from adabc_lightning.data.episodes import flag
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Source
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import EnvironmentFailure, UserError, one_line
+from adabc_lightning.errors import EnvironmentFailure, UserError, key_of, one_line
 from adabc_lightning.run.allowed import check_module
 
 BLOCK = 131_072  # rows that a function gets at once
@@ -37,7 +37,7 @@ class Reward:
     """
 
     def __init__(self, name: str) -> None:
-        self.name, self.what = name, f"data.reward {name!r}"
+        self.name, self.what = name, f"{key_of('reward')} {name!r}"
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{self.what} must be a function as module:name, {SUCCESS}, {LOGGED} or null"
@@ -122,9 +122,10 @@ def read_rewards(
         return np.zeros(len(next(iter(scalars.values())))), True
     if "success" not in scalars:
         raise UserError(
-            f"data.reward is {SUCCESS}, but {source.where} has no 'success'; it is read from a "
-            "column success or is_success, from Minari's infos, and from robomimic's rewards where "
-            "the file says that they are sparse; give a function as module:name instead"
+            f"{key_of('reward')} is {SUCCESS}, but {source.where} has no 'success'; it is read "
+            "from a column success or is_success, from Minari's infos, and from robomimic's "
+            "rewards where the file says that they are sparse; give a function as module:name "
+            "instead"
         )
     # Where it is known at the end of an episode only, it is not yet before.
     return flag(source, "success", np.nan_to_num(scalars["success"])).astype(np.float64), False

@@ -17,7 +17,7 @@ import numpy as np
 from adabc_lightning.agent.bounds import bounded, inward
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.env.observations import Parts, as_parts, described, flatten, is_parts
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 from adabc_lightning.run.atomic import replace_text, replacing
 
 PREFIX = "log:"
@@ -93,7 +93,7 @@ class Exchange:
         if not path.is_file():
             raise UserError(
                 f"{path} is not there; start the process that acts first (adabc_lightning.Robot "
-                "writes it), or give its folder as data.env_id log:FOLDER"
+                f"writes it), or give its folder as {key_of('env_id')} log:FOLDER"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

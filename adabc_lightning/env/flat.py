@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from adabc_lightning.env.observations import Parts, choose, flatten
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.errors import UserError, key_of, one_line
 
 
 class FlatBox(Box):
@@ -53,8 +53,8 @@ class FlatObservation(gymnasium.ObservationWrapper):
             listed = ", ".join(choose(flat, found, None, where))
             raise UserError(
                 f"{where} has observations {others[0]!r} of {one_line(str(found[others[0]]))}; "
-                "only a Box of one dimension can be part of an observation: leave it out by "
-                f"data.observation_keys [{listed}]"
+                "only a Box of one dimension can be part of an observation: name the others in "
+                f"{key_of('observation_keys')}: {listed}"
             )
         chosen = choose(flat, found, keys, where)
         self.parts: Parts = tuple((name, int(np.prod(flat[name].shape))) for name in chosen)

@@ -14,7 +14,7 @@ from adabc_lightning.agent.bounds import inward
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.stepping import CheckedEnv, check_action
-from adabc_lightning.errors import EnvironmentFailure, UserError, closest, one_line
+from adabc_lightning.errors import EnvironmentFailure, UserError, closest, key_of, one_line
 from adabc_lightning.run.allowed import check_module
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -66,7 +66,7 @@ def make_env(
         raise UserError(f"environment {env_id!r} is not registered; {near}") from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
-        with_what = f" with data.env_kwargs {one_line(str(kwargs))[:100]}" if kwargs else ""
+        with_what = f" with {key_of('env_kwargs')} {one_line(str(kwargs))[:100]}" if kwargs else ""
         raise UserError(f"environment {env_id!r} cannot be made{with_what}: {reason}") from error
     if isinstance(env.observation_space, gymnasium.spaces.Dict):
         try:

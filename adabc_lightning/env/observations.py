@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.errors import UserError, nearest, one_line
+from adabc_lightning.errors import UserError, key_of, nearest, one_line
 
 Parts = tuple[tuple[str, int], ...]
 """Name and size of each part, in order; the sizes add up to O."""
@@ -49,12 +49,14 @@ def choose(
         name = word if word in known else by_lower_case.get(word.lower())
         if name is None:
             hint = nearest(word, sorted(map(one_line, known)))
-            raise UserError(f"{where}: {word!r} of data.observation_keys is not there; {hint}")
+            raise UserError(
+                f"{where}: {word!r} of {key_of('observation_keys')} is not there; {hint}"
+            )
         if name not in flat:
             others = ", ".join(map(one_line, sorted(flat))) or "none"
             raise UserError(
-                f"{where}: {word!r} of data.observation_keys is no array of one dimension; those "
-                f"that are: {others}"
+                f"{where}: {word!r} of {key_of('observation_keys')} is no array of one dimension; "
+                f"those that are: {others}"
             )
         found.append(name)
     return found

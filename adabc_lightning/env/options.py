@@ -3,14 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.errors import UserError, key_of, one_line
 
-_OURS = {
-    "max_episode_steps": "set data.max_episode_steps instead",
-    "render_mode": "pictures are rollout --video's business",
-    "disable_env_checker": "it is always true",
-    "id": "the id is data.env_id",
-}
 _DEEPEST = 8  # lists in lists
 
 
@@ -31,14 +25,20 @@ def check_env_kwargs(kwargs: Any) -> dict[str, Any]:
         kwargs: what the user gave; None for nothing.
     Raises: UserError: it is no mapping of plain values, or has what is said elsewhere.
     """
-    key = "data.env_kwargs"
+    key = key_of("env_kwargs")
+    ours = {
+        "max_episode_steps": f"set {key_of('max_episode_steps')} instead",
+        "render_mode": "pictures are rollout --video's business",
+        "disable_env_checker": "it is always true",
+        "id": f"the id is {key_of('env_id')}",
+    }
     if kwargs is None:
         return {}
     if not isinstance(kwargs, Mapping):
         raise UserError(f"{key} is {one_line(str(kwargs))[:100]}; it must be a mapping or null")
     for name, value in kwargs.items():
-        if name in _OURS:
-            raise UserError(f"{key} has {name}; {_OURS[name]}")
+        if name in ours:
+            raise UserError(f"{key} has {name}; {ours[name]}")
         if not isinstance(name, str) or not is_plain(value):
             raise UserError(
                 f"{key} has {name!r} of {type(value).__name__}; values must be numbers, texts, "

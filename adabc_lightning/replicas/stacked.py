@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.engine import Engine
+from adabc_lightning.agent.engines import Engine
 from adabc_lightning.agent.losses import minimum, minimum_of_group_means
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.state import Part

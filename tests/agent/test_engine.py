@@ -12,13 +12,13 @@ from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adabc_lightning.agent import engine as engines
-from adabc_lightning.agent.engine import (
+from adabc_lightning.agent.engines import (
     Compiled,
     CompiledGraph,
     CudaGraph,
     Eager,
     Engine,
+    cuda_graph,
     make_engine,
 )
 from adabc_lightning.agent.method import Method
@@ -229,7 +229,7 @@ class OfPlainOnes(Replayed):
 
 
 def test_a_compiled_graph_is_of_compiled_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_Captured", Replayed)
+    monkeypatch.setattr(cuda_graph, "_Captured", Replayed)
     engine = CompiledGraph()
     result = train(Standalone(engine))
     assert engine.name == "compiled_graph"
@@ -241,7 +241,7 @@ def test_a_compiled_graph_is_of_compiled_updates(monkeypatch: pytest.MonkeyPatch
 def test_where_compiled_updates_make_no_graph_the_plain_ones_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engines, "_Captured", OfPlainOnes)
+    monkeypatch.setattr(cuda_graph, "_Captured", OfPlainOnes)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     engine = CompiledGraph()
     with pytest.warns(UserWarning, match="no such kernel") as caught:

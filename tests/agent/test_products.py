@@ -7,6 +7,7 @@ or has them too much: the norm of its error is at most the root of that share.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from test_engine import METHODS, SPEC, Standalone, train
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
+from adabc_lightning.agent import mlp as networks
 from adabc_lightning.agent import products
-from adabc_lightning.agent.engine import Compiled, Eager
+from adabc_lightning.agent.engines import Compiled, Eager
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import RLPD
+from adabc_lightning.agent.mlp import dropped_mlp, mlp
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.networks import CriticEnsemble, dropped_mlp, mlp
+from adabc_lightning.agent.networks import CriticEnsemble
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.run.schedule import Schedule
 
@@ -77,6 +80,25 @@ def test_networks_are_as_near_as_eight_bits_allow(
     assert LEAST < errors[0] < VALUE
     assert max(errors[1:]) < GRADIENT
     assert max(error(a, b) for a, b in zip(plain, right, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize(("outputs", "dtype"), [(1, BF16), (2, BF16), (1, torch.float32)])
+def test_the_sums_that_the_compiler_gets_are_the_product(outputs: int, dtype: torch.dtype) -> None:
+    """Of an odd number of rows, with one output and rounded inputs alone."""
+    generator = torch.Generator().manual_seed(0)
+    grad = torch.randn(3, 33, outputs, generator=generator)
+    inputs = torch.randn(3, 33, 7, generator=generator).to(dtype)
+    traced: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        traced.append(graph.code)
+        return graph
+
+    compiled = torch.compile(networks._weight_gradient, backend=backend, fullgraph=True)
+    expected = torch.matmul(grad.mT, inputs.float())
+    torch.testing.assert_close(compiled(grad, inputs), expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(networks._weight_gradient(grad, inputs), expected)
+    assert ["tensor_split" in code for code in traced] == [outputs == 1 and dtype is BF16]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,23 +2,31 @@
 
 import copy
 import math
+import runpy
+from contextlib import ExitStack
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 import torch
+from paths import REPOSITORY
 from tensordict import TensorDict
 from tensordict.nn import EnsembleModule, TensorDictModule
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
+from adabc_lightning.agent.engines import Eager
+from adabc_lightning.agent.engines.proof import disagreement
 from adabc_lightning.agent.losses import minimum
 from adabc_lightning.agent.methods import TD3BC
+from adabc_lightning.agent.mlp import mlp
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.networks import Actor, CriticEnsemble, mlp, q_values
+from adabc_lightning.agent.networks import Actor, CriticEnsemble, q_values
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions, copied
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.commands.bench.plain import PlainAgent
+from adabc_lightning.commands.bench.updates import Packaged, Shapes
 
 N, M, B, O, A = 4, 2, 8, 5, 2  # noqa: E741
 HIDDEN = (12, 9)
@@ -378,3 +386,24 @@ def test_a_gradient_of_another_memory_layout_is_the_same_gradient() -> None:
         results.append(weight.detach())
     assert torch.equal(*results)
     assert results[0].unique().numel() > 2
+
+
+def test_each_saving_of_the_update_can_be_left_out() -> None:
+    """``benchmarks/update_speed.py`` measures the same update, as fast as it is without one."""
+    ways = runpy.run_path(str(REPOSITORY / "benchmarks" / "update_speed.py"))["WAYS"]
+    shapes, found = Shapes(num_critics=2, batch_size=8, hidden=(8, 8), rows=60), {}
+    for name, (kind, patches) in ways.items():
+        torch.manual_seed(0)
+        agent = kind(shapes, torch.device("cpu"), Eager())
+        state = agent.agent_state()
+        before = copied(state)
+        with ExitStack() as stack:
+            for each in patches:
+                stack.enter_context(patch.object(*each))
+            agent.run(2)
+        found[name] = kind, copied(state)
+        assert not all(map(torch.equal, before, found[name][1])), name
+    expected = found["as it is"][1]
+    for name, (kind, after) in found.items():
+        if kind.sample is Packaged.sample:  # of the same batches
+            assert disagreement(state, before, after, expected, 2) is None, name

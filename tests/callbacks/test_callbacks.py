@@ -86,7 +86,7 @@ def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
     )
     agent = SimpleNamespace(gradient_updates=0)
     metrics.on_train_start(trainer, agent)  # type: ignore[arg-type]
-    metrics._append(path, {"phase": "online", "env_steps": 5, "control/derivative": 1.0})
+    metrics._file.append({"phase": "online", "env_steps": 5, "control/derivative": 1.0})
     assert path.read_text().splitlines() == ["phase,env_steps,eval/return", "online,5,"]
     metrics.teardown(trainer, None, "fit")  # type: ignore[arg-type]
 

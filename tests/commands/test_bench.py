@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent.engines import Eager
 from adabc_lightning.commands.bench.corl import CorlStyle
 from adabc_lightning.commands.bench.corl_iql import CorlIQL
 from adabc_lightning.commands.bench.grow import AXES

@@ -1,8 +1,10 @@
 """``inspect``: numbers by hand, what is suspicious, what it converts, one line for each mistake."""
 
+import ast
 import os
 import re
 import shlex
+from inspect import signature
 from pathlib import Path
 
 import gymnasium
@@ -14,11 +16,13 @@ from paths import SHARED
 from tiny import TOY_LIMIT, register_toy
 from tiny import Toy as Base
 
+import adabc_lightning
 from adabc_lightning.__main__ import main
 from adabc_lightning.commands.inspect.card import coverage, data_card, directions, file_card
 from adabc_lightning.commands.inspect.environment import EPISODES, try_out
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.errors import in_options, name_options
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.errors import key_of, name_options
 
 LOGS = SHARED / "data"
 TOY = register_toy()
@@ -365,7 +369,7 @@ MISTAKES = [
     ),
     ("a.hdf5 --done-means end", "--done-means: invalid choice: 'end'"),
     ("a.hdf5 --max-time-gap 0", "--max-time-gap is 0.0; it must be 1 period or more\n"),
-    ("a.hdf5 --success-terminates", "error: --success-terminates is given, but a.hdf5 has no"),
+    ("a.hdf5 --success-terminates", "error: --success-terminates is set, but a.hdf5 has no"),
     ("a.hdf5 --observation-keys a,a", "error: --observation-keys has 'a' twice; name it once"),
     ("a.hdf5 --action-scale 100 --env-id TOY", "multiply --action-scale (1 by default) by it"),
     ("a.hdf5 --reward a", "error: --reward 'a' must be a function as module:name"),
@@ -392,19 +396,39 @@ def test_a_mistake_is_one_line(line: str, message: str, capsys: pytest.CaptureFi
 
 
 def test_only_a_command_with_that_option_names_it() -> None:
-    sentence = (
-        "by data.observation_keys [a, b] of 'data.reward:f', set data.seed to 1 or --data.reward "
-        "to it; set data.success_terminates to true, set it to null"
-    )
-    assert in_options(sentence) == sentence
-    name_options(["observation_keys", "reward", "success_terminates"])
+    assert key_of("done_means") == "data.done_means"
+    name_options(["done_means", "action_scale"])
     try:
-        assert in_options(sentence) == (
-            "by --observation-keys a,b of 'data.reward:f', set data.seed to 1 or --reward to it; "
-            "give --success-terminates, leave it out"
-        )
+        names = [key_of(name) for name in ("done_means", "action_scale", "seed")]
+        assert names == ["--done-means", "--action-scale", "data.seed"]
     finally:
         name_options(())
+
+
+# Nothing but fit has their sentences.
+OF_FIT = ("acting", "loading", "log", "module", "restoring", "returns", "same_run", "state")
+
+
+def test_no_sentence_but_those_of_fit_spells_out_a_key_that_is_an_option_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: set[str] = set()
+    monkeypatch.setattr("adabc_lightning.commands.options.name_options", options.update)
+    for command in ("inspect", "collect", "rollout", "export"):
+        main([command, "--no-such-option"])
+    names = options & signature(ReplayDataModule).parameters.keys()
+    assert {"done_means", "env_kwargs", "observation_keys"} <= names
+    spelt = re.compile(rf"\bdata\.({'|'.join(names)})\b")
+    package = Path(adabc_lightning.__file__).parent
+    found = []
+    for path in (*package.glob("data/**/*.py"), *package.glob("env/*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+        for node in nodes:
+            sentence = isinstance(node, ast.Constant) and node not in docstrings
+            if sentence and path.stem not in OF_FIT and spelt.search(str(node.value)):
+                found.append(f"{path.name}: {node.value}")
+    assert found == []
 
 
 @pytest.mark.skipif(not LOGS.exists(), reason="no shared datasets")

@@ -214,8 +214,8 @@ def test_what_dones_mean_is_asked_and_told(write, tmp_path: Path, capsys) -> Non
     dataset = load(path, done_means="terminal")
     assert (dataset.terminals, dataset.timeouts) == (3, 0)
     two = write(tmp_path, without("episode", "step", dones=flags))
-    assert "set it to null" in refused(two, done_means="timeout")
-    assert "has no 'dones'; set it to null" in refused(write(tmp_path, log()), done_means="timeout")
+    assert "leave it out" in refused(two, done_means="timeout")
+    assert "has no 'dones'; leave it out" in refused(write(tmp_path, log()), done_means="timeout")
     # Gym's done is terminated or truncated: with timeouts it is clear
     cut = flags * (np.arange(ROWS) < 5)
     both = load(write(tmp_path, without("terminals", "episode", "step", dones=flags, timeouts=cut)))

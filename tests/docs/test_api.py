@@ -17,7 +17,7 @@ import adabc_lightning
 from adabc_lightning import callbacks
 
 ARRAY = re.compile(r"\b(Tensor|ndarray)\b")
-# Aliases whose own docstring gives the shapes: networks.Weights, envs.Policy, losses.TargetRule.
+# Aliases whose own docstring gives the shapes: mlp.Weights, envs.Policy, losses.TargetRule.
 ALIAS = re.compile(r"tuple\[(torch\.)?Tensor, \.\.\.\]|Callable\[")
 HAS_SUFFIX = re.compile(r"_[A-Z]+$")  # noise_BA is [B, A]
 # "[T, A]"; a scalar; or where to look instead.

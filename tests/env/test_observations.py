@@ -127,7 +127,7 @@ BOX = Box(-1, 1, (2,))
     ("spaces", "keys", "sentence"),
     [
         ({"b": BOX, "image": IMAGE, "a": BOX}, None,
-         "'image' of Box.*only a Box of one dimension.*by data.observation_keys \\[a, b\\]"),
+         "'image' of Box.*only a Box of one dimension.*the others in data.observation_keys: a, b"),
         ({"b": BOX, "choice": CHOICE}, None, "'choice' of Discrete\\(3\\)"),
         ({"b": BOX, "says": Text(3)}, None, "'says' of Text"),
         ({"b": BOX, "image": IMAGE}, ["image"], "'image' .* no array of one dimension.*are: b"),

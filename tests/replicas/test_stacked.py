@@ -5,7 +5,7 @@ import torch
 from agreement import Alone, assert_same
 from test_rebrac import batch_of
 
-from adabc_lightning.agent.engine import Eager
+from adabc_lightning.agent.engines import Eager
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import AWAC, IQL, RLPD, SPOT, TD3BC, WSRL, CalQL, ReBRAC
 from adabc_lightning.replicas.stacked import Stacked, stackable

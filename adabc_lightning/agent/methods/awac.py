@@ -13,7 +13,8 @@ from adabc_lightning.agent.losses import (
     gaussian_log_prob,
 )
 from adabc_lightning.agent.method import Method, Shape, Trained
-from adabc_lightning.agent.networks import Weights, policy, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import descend, ensemble_target, follow, step_critics
 from adabc_lightning.run.types import AboveZero, declared

@@ -12,7 +12,8 @@ from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import orthogonal
 from adabc_lightning.agent.losses import behavior_cloning, gaussian_log_prob, td_target
 from adabc_lightning.agent.method import Method, Shape, Trained
-from adabc_lightning.agent.networks import Weights, dropped_mlp, mlp, q_values, state_values
+from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
+from adabc_lightning.agent.networks import q_values, state_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.update import descend, follow, members, step_critics
 from adabc_lightning.errors import UserError

@@ -11,7 +11,8 @@ from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.gaussian import Form, SquashedActor, mean_and_log_std, sample, scaled
 from adabc_lightning.agent.initialisation import Initialisation, xavier
 from adabc_lightning.agent.method import Method, Shape, Trained
-from adabc_lightning.agent.networks import Weights, q_values
+from adabc_lightning.agent.mlp import Weights
+from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.temperature import LogScalar, SoftplusScalar, temperature_loss
 from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics

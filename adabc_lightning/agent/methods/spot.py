@@ -9,7 +9,8 @@ from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.initialisation import uniform, uniform_end
 from adabc_lightning.agent.losses import behavior_cloning
 from adabc_lightning.agent.method import Method, Shape, Trained
-from adabc_lightning.agent.networks import Weights, dropped_mlp, mlp, q_values
+from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
+from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
     descend,

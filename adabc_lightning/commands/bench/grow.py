@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adabc_lightning.agent.engine import NAMED
+from adabc_lightning.agent.engines import NAMED
 from adabc_lightning.commands.bench import loop
 from adabc_lightning.commands.bench.updates import Packaged, Shapes, in_turn, replicas
 
@@ -42,7 +42,7 @@ def measure(
     Args:
         shapes: where the others stay.
         device: of the agents.
-        engine: of the updates, one of :data:`~adabc_lightning.agent.engine.NAMED`.
+        engine: of the updates, one of :data:`~adabc_lightning.agent.engines.NAMED`.
         updates: per contestant and round.
         rounds: in which all contestants take their turn.
         steps: environment steps of a loop with G = 1; fewer with a greater G.

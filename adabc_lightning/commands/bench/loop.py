@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 
-from adabc_lightning.agent.engine import AddMetric, Engine, Work
+from adabc_lightning.agent.engines import AddMetric, Engine, Work
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import AlphaController, Downsampling, Guard, Metrics
 from adabc_lightning.commands.bench.updates import wait

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
-from adabc_lightning.agent.engine import NAMED, Eager, Engine
+from adabc_lightning.agent.engines import NAMED, Eager, Engine
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.products import TYPES
 from adabc_lightning.agent.spec import EnvironmentSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.errors import UserError, in_options, printable
+from adabc_lightning.errors import UserError, printable
 
 if TYPE_CHECKING:
     from adabc_lightning.data.offline import OfflineDataset
@@ -150,7 +150,7 @@ def main(words: list[str]) -> None:
         found = findings(dataset, card, limit, trial)
         print(f"\n{len(found) or 'no'} finding{'s' * (len(found) != 1)}" + ":" * bool(found))
         for sentence in found:
-            print(printable(f"  - {in_options(sentence)}"))
+            print(printable(f"  - {sentence}"))
         datasets.append(dataset)
     if len(datasets) > 1:
         from adabc_lightning.commands.inspect import together

@@ -64,8 +64,8 @@ def _time_limits(dataset: OfflineDataset, limit: int | None) -> list[str]:
     if ended >= many and (limit is not None or full_E.mean() > 0.1):
         found.append(
             f"{ended:,} of {int(full_E.sum()):,} episodes of exactly {longest:,} steps end flagged "
-            "as terminals: probably the time limit, which must not stop bootstrapping; set "
-            "data.terminals_at_limit to timeout"
+            "as terminals: probably the time limit, which must not stop bootstrapping; give "
+            "--terminals-at-limit timeout"
         )
     early = int(((length_E < longest) & ~terminal_E).sum()) - 1  # the last may be unfinished
     if limit is not None and early > 0.1 * len(length_E):
@@ -127,7 +127,7 @@ def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None)
             if high - low < UNUSED * width:
                 remedy = ""
                 if factor is not None and factor > 1:
-                    remedy = f"; times {factor:.6g}, which data.action_scale does, all would fit"
+                    remedy = f"; times {factor:.6g}, which --action-scale does, all would fit"
                 found.append(
                     f"action_{i} stays within {100 * (high - low) / width:.1f} % of its range; it "
                     f"may be logged in other units than the environment's{remedy}"

@@ -10,7 +10,7 @@ from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign, listed
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.observations import Parts, choose
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 from adabc_lightning.run.limits import check_memory
 
 _LENIENT = ("success", "step", "time")  # common words: arrays of other shapes mean other things
@@ -228,13 +228,13 @@ def check_needed(source: Source, optional: bool, reward: str | None = None) -> N
         if key == "rewards":
             if reward not in (None, LOGGED):
                 continue
-            more = "; set data.reward to a function of yours, module:name"
+            more = f"; set {key_of('reward')} to a function of yours, module:name"
             if "success" in source.scalars:
                 more += f", or to {SUCCESS} for its flags of success"
         if key == "terminals" and "dones" in source.scalars:
             more = (
                 "; its 'dones' are ends of episodes, and only you know whether as true terminals "
-                "or at time limits: set data.done_means to terminal or timeout"
+                f"or at time limits: set {key_of('done_means')} to terminal or timeout"
             )
         elif key == "terminals":
             more = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.scores import Reference
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 
 DoneMeans = Literal["terminal", "timeout"]
 """What an array called ``dones`` flags."""
@@ -50,17 +50,19 @@ class Reading:
     def __post_init__(self) -> None:
         if self.max_time_gap is not None and not 1 <= self.max_time_gap < math.inf:
             raise UserError(
-                f"data.max_time_gap is {self.max_time_gap}; it must be 1 period or more, or null"
+                f"{key_of('max_time_gap')} is {self.max_time_gap}; it must be 1 period or more"
             )
         if self.observation_keys is not None and not self.observation_keys:
-            raise UserError("data.observation_keys is empty; name at least one, or set it to null")
+            raise UserError(
+                f"{key_of('observation_keys')} is empty; name at least one, or leave it out"
+            )
         if not 0 < self.action_scale < math.inf:  # also catches NaN
             raise UserError(
-                f"data.action_scale is {self.action_scale}; it must be a positive number"
+                f"{key_of('action_scale')} is {self.action_scale}; it must be a positive number"
             )
         keys = [key.lower() for key in self.observation_keys or ()]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise UserError(f"data.observation_keys has {twice!r} twice; name it once")
+            raise UserError(f"{key_of('observation_keys')} has {twice!r} twice; name it once")
 
 
 def row_place(row: int) -> str:

@@ -4,12 +4,15 @@ A compiler or a driver can be wrong without a word (on PyTorch 2.11 every gradie
 update was zero): an agent that is not trained looks like one, for hours.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from adabc_lightning.agent.state import AgentState
+from adabc_lightning.agent.engines.eager import Eager
+from adabc_lightning.agent.engines.engine import Work, ignore
+from adabc_lightning.agent.state import AgentState, copied, restore
 
 _ROUNDINGS = 2**13
 """A gradient is a sum over the batch of products of a few layers. Its relative error is at most the
@@ -21,6 +24,34 @@ _LARGEST = 0.5
 _MOVED = 0.25
 """Of the weights: Adam moves one whose gradient is all rounding by a whole step in either
 direction, so that their error is larger than the gradients'."""
+
+
+def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | None:
+    """Makes some updates by an engine and by the plain code; the state stays what it was.
+
+    Args:
+        run: makes them by the engine.
+        work: their arguments.
+        which: of the G updates.
+    Returns: None where they agree, else what the engine stumbled over or did otherwise.
+    """
+    state, before = work.state, copied(work.state)
+
+    def after(make: Callable[[], None]) -> list[Tensor]:
+        try:
+            make()
+            return copied(state)
+        finally:
+            restore(state, before)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's compiler uses what PyTorch deprecates
+            found = after(run)
+    except Exception as error:  # whatever it stumbles over
+        return _first_line(error)
+    expected = after(lambda: Eager().make(work, which, ignore))
+    return disagreement(state, before, found, expected, len(which), work.options.products)
 
 
 def unit_roundoff(
@@ -108,3 +139,9 @@ def _error(
         return 0.0
     change, error = norms(expected, before), norms(found, expected)
     return float(torch.where(error == 0, 0.0, error / change).amax())
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception says first, without the pages that compilers add."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

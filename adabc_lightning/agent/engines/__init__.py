@@ -1,0 +1,24 @@
+"""How the G updates of a training step run: one by one, compiled, or as one CUDA graph.
+
+All three call the same functions of a method (:mod:`adabc_lightning.agent.method`); an engine
+changes how fast they run and their last bits, never what they compute. One that does not work here
+says so in one line and goes on as :class:`Eager`.
+"""
+
+from adabc_lightning.agent.engines.choice import NAMED, make_engine
+from adabc_lightning.agent.engines.compiled import Compiled
+from adabc_lightning.agent.engines.cuda_graph import CompiledGraph, CudaGraph
+from adabc_lightning.agent.engines.eager import Eager
+from adabc_lightning.agent.engines.engine import AddMetric, Engine, Work
+
+__all__ = [
+    "NAMED",
+    "AddMetric",
+    "Compiled",
+    "CompiledGraph",
+    "CudaGraph",
+    "Eager",
+    "Engine",
+    "Work",
+    "make_engine",
+]

@@ -1,0 +1,112 @@
+"""Updates as a CUDA graph, compared with the plain ones before they are believed."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from adabc_lightning.agent.engines.compiled import Compiled
+from adabc_lightning.agent.engines.eager import Eager
+from adabc_lightning.agent.engines.engine import AddMetric, Work, ignore
+from adabc_lightning.agent.engines.proof import prove
+from adabc_lightning.agent.state import copied, restore
+
+
+class CudaGraph:
+    """G updates as one CUDA graph: the host launches one thing, and waits for nothing.
+
+    A graph is captured for each pattern of updates that move the actor and each batch shape;
+    the batch and the draws are copied into its own tensors, dials are read where they live. What
+    it does is compared with the plain code before it is believed.
+    """
+
+    name = "cuda_graph"
+    _of = ""  # what kind of updates
+
+    def __init__(self, updates: Eager | None = None) -> None:
+        self._updates = updates or Eager()
+        self._graphs: dict[Any, _Captured] = {}
+
+    def __call__(self, work: Work, add: AddMetric) -> None:
+        """See :class:`Engine`; the first call captures."""
+        key = work.moves, work.options.online, tuple(work.batch.batch_size)
+        while self.name != "eager" and key not in self._graphs:
+            self._capture(work, key)
+        if self.name == "eager":
+            self._updates(work, add)
+        else:
+            self._graphs[key].replay(work, add)
+
+    def _capture(self, work: Work, key: Any) -> None:
+        """Makes a graph and runs it once, for the proof; without one it gives up."""
+
+        def capture() -> None:
+            before = copied(work.state)
+            captured = _Captured(self._updates, work)
+            restore(work.state, before)
+            captured.replay(work, ignore)
+            self._graphs[key] = captured
+
+        # Without CUDA, or of a method that waits for the host, there is none.
+        if wrong := prove(capture, work, range(len(work.moves))):
+            rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
+            self._graphs.pop(key, None)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.name, self._updates = "eager", Eager()
+
+
+class CompiledGraph(CudaGraph):
+    """A graph of compiled updates, which have fewer kernels; of the plain ones where that fails.
+
+    No GPU has run it yet: ``auto`` does not take it.
+    """
+
+    name = "compiled_graph"
+    _of = "compiled "
+
+    def __init__(self) -> None:
+        super().__init__(Compiled())
+
+    def _give_up(self) -> None:
+        super()._give_up()
+        if self._of and torch.cuda.is_available():
+            self.name, self._of = "cuda_graph", ""
+            self._graphs.clear()
+
+
+class _Captured:
+    """One graph, the tensors it reads, and the sums of metrics it writes."""
+
+    _WARM_UP = 3  # before a capture, so that libraries have made their handles and workspaces
+
+    def __init__(self, run: Eager, work: Work) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._graph = torch.cuda.CUDAGraph()
+        self._batch = work.batch.clone()
+        self._draws = {name: drawn.clone() for name, drawn in work.draws.items()}
+        work = work._replace(batch=self._batch, draws=self._draws)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(self._WARM_UP):
+                run.make(work, range(len(work.moves)), ignore)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(self._graph):
+            run.make(work, range(len(work.moves)), self._add)
+
+    def _add(self, name: str, value: Tensor, count: int) -> None:
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def replay(self, work: Work, add: AddMetric) -> None:
+        """Runs the graph on the batch and the draws of ``work``."""
+        self._batch.update_(work.batch)
+        for name, given in work.draws.items():
+            self._draws[name].copy_(given, non_blocking=True)
+        self._graph.replay()
+        for name, total in self._sums.items():
+            add(name, total, self._counts[name])

@@ -1,0 +1,50 @@
+"""The plain updates, one by one."""
+
+from collections.abc import Callable, Iterable
+
+from tensordict import TensorDict
+
+from adabc_lightning.agent.engines.engine import AddMetric, Work
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.products import products_in
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+
+Step = Callable[[AgentState, TensorDict, Draws, Dials, UpdateOptions], Metrics]
+"""A method's :meth:`~adabc_lightning.agent.method.Method.update`, ``delayed`` or ``prepare``."""
+
+
+class Eager:
+    """One update after the other, as written: the inner loop of Algorithm 1."""
+
+    name = "eager"
+
+    def _steps(self, method: Method) -> tuple[Step, Step, Step]:
+        """What makes every update's steps, the delayed ones, and those that prepare."""
+        return method.update, method.delayed, method.prepare
+
+    def __call__(self, work: Work, add: AddMetric) -> None:
+        """See :class:`Engine`."""
+        self.make(work, range(len(work.moves)), add)
+
+    def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
+        """Some of the G updates of ``work``."""
+        with products_in(work.options.products):
+            self._make(work, which, add)
+
+    def _make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
+        update, delayed, prepare = self._steps(work.method)
+        batches = work.batch.unbind(0)  # in half the time of one by one
+        for g in which:
+            draws = {name: drawn[g] for name, drawn in work.draws.items()}
+            arguments = work.state, batches[g], draws, work.dials, work.options
+            moves = work.moves[g]
+            metrics = prepare(*arguments) if moves is None else update(*arguments)
+            if moves and work.method.gathers:
+                before = [i for i in range(g) if work.moves[i]]
+                since = slice(before[-1] + 1 if before else 0, g + 1)
+                draws = {name: drawn[since] for name, drawn in work.draws.items()}
+                arguments = work.state, work.batch[since], draws, work.dials, work.options
+            if moves:
+                metrics = metrics | delayed(*arguments)
+            for name, value in metrics.items():
+                add(name, value, 1)

@@ -1,0 +1,157 @@
+"""The training step: what G updates need, an engine that makes them, what is counted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from adabc_lightning.agent.acting import Acting
+from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.engines import Eager, Engine, Work
+from adabc_lightning.agent.method import Method, Shape
+from adabc_lightning.agent.state import AgentState, Dials, Draws, UpdateOptions
+from adabc_lightning.run.ranks import Ranks
+from adabc_lightning.run.seeding import torch_generator
+
+
+class Learning(Acting):
+    """An agent that learns from batches of transitions.
+
+    Args:
+        method, shape, seed: see :class:`~adabc_lightning.agent.parts.Parts`.
+        policy_delay: see :class:`~adabc_lightning.agent.module.OffToOnModule`.
+        alpha: what the dial of that name stands at.
+        constants: those of :class:`~adabc_lightning.agent.state.UpdateOptions` that a run's config
+            says, by name.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        method: Method,
+        shape: Shape,
+        seed: int,
+        policy_delay: int,
+        alpha: float,
+        constants: Mapping[str, Any],
+    ) -> None:
+        super().__init__(method, shape, seed)
+        self.automatic_optimization = False
+        self.policy_delay, self._constants = policy_delay, constants
+        free_A = self.actor.action_low < self.actor.action_high
+        self._free_actions: Tensor | None
+        self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        for name, value in method.turn(None).items():
+            self.register_buffer(name, torch.tensor(float(value)))
+        self.online = False
+        self.gradient_updates = self.online_updates = 0
+        self.generator = torch_generator(seed, "updates")
+        self._engine: Engine = Eager()
+        self._ranks = Ranks()
+        # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
+        # as long as two environment steps.
+        self._state: AgentState | None = None
+        self._options: UpdateOptions | None = None
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """One gradient update per slice of a ``[G, B]`` batch, in order.
+
+        The optimisers are stepped inside :mod:`adabc_lightning.agent.update`, so Lightning's
+        ``global_step`` stays 0; ``gradient_updates`` is the counter that everything keys on.
+        """
+        if not batch.batch_size[0]:  # G = 0: collect only
+            return
+        if self._state is None:
+            self._state = self.agent_state()
+        work = self.work(batch, self._state)
+        self._engine(work, self.add_metric)
+        self.count(len(work.moves))
+
+    def work(self, batch: TensorDict, state: AgentState) -> Work:
+        """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
+        num_updates, batch_size = batch.batch_size
+        (share,) = self._ranks.average([batch["online"].mean()])
+        self.add_metric("online/fraction", share)
+        return Work(
+            self.method,
+            state,
+            batch,
+            self._draw(num_updates, batch_size),
+            self.dials,
+            self._update_options(),
+            self._moves(num_updates),
+        )
+
+    def _draw(self, updates: int, batch_size: int) -> Draws:
+        random = Random(
+            self.generator,
+            updates,
+            batch_size,
+            self.shape.spec.action_size,
+            self._ranks.rank,
+            self._ranks.count,
+            self.online,
+        )
+        drawn = self.method.draw(random, self.shape)
+        return {name: numbers.to(self.device) for name, numbers in drawn.items()}
+
+    def _update_options(self) -> UpdateOptions:
+        options = self._options
+        if options is None or options.online != self.online:
+            options = self._options = UpdateOptions(
+                **self._constants,
+                action_low=self.actor.action_low,
+                action_high=self.actor.action_high,
+                free_actions=self._free_actions,
+                online=self.online,
+                average=self._ranks.average if self._ranks.count > 1 else None,
+            )
+        return options
+
+    def _moves(self, count: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates; see :attr:`Work.moves`."""
+        done, method = self.gradient_updates, self.method
+        steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
+        each = count // steps
+        moves = tuple(
+            move
+            for first in range(done + 1, done + 1 + count, each)
+            for move in method.moves(first, each, self.policy_delay, self.online)
+        )
+        preparing = 0 if self.online else min(count, max(0, method.preparation - done))
+        return (None,) * preparing + moves[preparing:]
+
+    def count(self, updates: int) -> None:
+        """Takes note of updates that were made."""
+        self.gradient_updates += updates
+        if self.online:
+            self.online_updates += updates
+        self._turn()
+
+    def hand_over(self) -> None:
+        """From now on it learns from its environment as well."""
+        self.online = True
+        self._turn()
+
+    def _turn(self) -> None:
+        """Sets the method's own dials to where they stand at this point of the run."""
+        for name, value in self.method.turn(self.online_updates if self.online else None).items():
+            self.get_buffer(name).fill_(value)
+
+    @property
+    def dials(self) -> Dials:
+        """The live scalars that updates read."""
+        return {name: getattr(self, name) for name in ("alpha", *self.method.turn(None))}
+
+    @property
+    def running_engine(self) -> Engine:
+        """What makes the updates, from the start of a fit on."""
+        return self._engine
+
+    def share_engine(self, other: "Learning") -> None:
+        """Takes another agent's engine for its own: one makes the updates of both."""
+        self._engine = other._engine
