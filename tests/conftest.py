@@ -25,6 +25,12 @@ def denormals() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is measured on a busy machine is not for the user's own runs."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def as_a_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The settings of somebody new, also for processes: a home, no W&B account, so W&B offline."""

@@ -13,7 +13,7 @@ from adabc_lightning.agent.numpy_policy import LivePolicy
 from adabc_lightning.agent.parts import Parts
 
 
-class Acting(Parts):
+class ActingAgent(Parts):
     """A method's parts, of which the actor acts.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from adabc_lightning.agent.acting import Acting
+from adabc_lightning.agent.acting import ActingAgent
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engines import Eager, Engine, Work
 from adabc_lightning.agent.method import Method, Shape
@@ -16,7 +16,7 @@ from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.seeding import torch_generator
 
 
-class Learning(Acting):
+class Learning(ActingAgent):
     """An agent that learns from batches of transitions.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from pydantic import Field
 
-from adabc_lightning.agent import backend, products
+from adabc_lightning.agent import float32, products
 from adabc_lightning.agent.checks import (
     check_choice,
     check_delay,
@@ -84,7 +84,7 @@ class OffToOnModule(Learning):
             (``torch.set_float32_matmul_precision``): ``"highest"``; ``"high"`` for TensorFloat-32
             on GPUs; ``"medium"`` for bfloat16 operands where the hardware has such products;
             ``"auto"`` for the faster of those that are exact here (see
-            :mod:`adabc_lightning.agent.backend`).
+            :mod:`adabc_lightning.agent.float32`).
         precision: of the products in updates: ``"float32"``, as ``matmul_precision`` has it, or
             ``"bf16"``, bfloat16 between the layers of networks (see
             :mod:`adabc_lightning.agent.products`).
@@ -246,8 +246,11 @@ class OffToOnModule(Learning):
         """
         precision = self.matmul_precision
         if precision == "auto":
-            before = (self._engine_before if self._goes_on() else None) or {}
-            precision = backend.choose(self.device, before.get("matmul_precision"))
+            before = self._engine_before if self._goes_on() else None
+            # 0.1.0 had no other.
+            had = None if before is None else before.get("matmul_precision", "highest")
+            choices = self._ranks.gather(float32.choose(self.device, had))
+            precision = "medium" if set(choices) == {"medium"} else "highest"
         torch.set_float32_matmul_precision(precision)
         if dtype := products.TYPES[self.precision]:
             ratio = products.gain(dtype, self.device)

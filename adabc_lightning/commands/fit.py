@@ -55,7 +55,7 @@ from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 from adabc_lightning.run.yaml_core import load_yaml
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).parents[1]
 # Keys of Lightning's that say how long a run is, and the values that change nothing.
 _ONE_PASS: dict[str, tuple[Any, ...]] = {
     "max_epochs": (1,),
@@ -457,12 +457,14 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
-    warnings.formatwarning = _formatted
+    others = warnings.formatwarning
 
+    def formatted(
+        message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        """Ours as :func:`~adabc_lightning.errors.warn` writes them."""
+        if issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE):
+            return f"warning: {one_line(str(message))}\n"
+        return others(message, category, filename, lineno, line)
 
-def _formatted(
-    message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """Ours as :func:`~adabc_lightning.errors.warn` writes them, others as Lightning does."""
-    ours = Path(filename).is_relative_to(PACKAGE)
-    return f"warning: {one_line(str(message))}\n" if ours else f"{filename}:{lineno}: {message}\n"
+    warnings.formatwarning = formatted

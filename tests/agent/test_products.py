@@ -16,7 +16,7 @@ from test_engine import METHODS, SPEC, Standalone, train
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
-from adabc_lightning.agent import mlp as networks
+from adabc_lightning.agent import mlp as relu_networks
 from adabc_lightning.agent import products
 from adabc_lightning.agent.engines import Compiled, Eager
 from adabc_lightning.agent.method import Method
@@ -94,10 +94,10 @@ def test_the_sums_that_the_compiler_gets_are_the_product(outputs: int, dtype: to
         traced.append(graph.code)
         return graph
 
-    compiled = torch.compile(networks._weight_gradient, backend=backend, fullgraph=True)
+    compiled = torch.compile(relu_networks._weight_gradient, backend=backend, fullgraph=True)
     expected = torch.matmul(grad.mT, inputs.float())
     torch.testing.assert_close(compiled(grad, inputs), expected, atol=1e-6, rtol=1e-5)
-    assert torch.equal(networks._weight_gradient(grad, inputs), expected)
+    assert torch.equal(relu_networks._weight_gradient(grad, inputs), expected)
     assert ["tensor_split" in code for code in traced] == [outputs == 1 and dtype is BF16]
 
 

@@ -91,9 +91,10 @@ def test_the_pace_is_that_of_what_has_run(capsys: pytest.CaptureFixture[str]) ->
     summarise(named["run adaptive 0"], 1800, 400, (900.0, 3800.0, 300.0), finished=False)
     # Left: 1,000 s of the run cut short, 3 × 5,000 s, one pre-training of 1,000 s; 4 wide ones.
     counts = f"{ALL}9 of them left, 8,200 gradient updates and 2,600 environment steps: about "
-    aside = "at the pace of those in out, 4 of them aside that are unlike all those"
+    aside = "at the pace of those in out, without 4 jobs that are unlike any of those"
     assert last_line(capsys) == f"{counts}4 h 43 min, 1 at a time, {aside}"
-    assert last_line(capsys, "--jobs 2") == f"{counts}2 h 22 min, 2 at a time, {aside}"
+    # Seed by seed: one worker has two runs of 5,000 s.
+    assert last_line(capsys, "--jobs 2") == f"{counts}2 h 47 min, 2 at a time, {aside}"
     # However many at a time, the second seed needs its pre-training and then a run.
     assert last_line(capsys, "--jobs 9") == f"{counts}1 h 40 min, 9 at a time, {aside}"
     chosen = last_line(capsys, "--jobs 1 --variants adaptive --only runs")

@@ -106,7 +106,7 @@ def main(words: list[str]) -> None:
     cuda = torch.cuda.is_available() and not options.cpu
     device = torch.device("cuda", 0) if cuda else torch.device("cpu")
     if options.precision in ("auto", "bf16"):
-        from adabc_lightning.agent.backend import choose
+        from adabc_lightning.agent.float32 import choose
 
         torch.set_float32_matmul_precision(choose(device))
     else:

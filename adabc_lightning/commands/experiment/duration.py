@@ -1,5 +1,6 @@
 """How much is left of an experiment, and how long that takes by what has run of it."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,15 @@ from adabc_lightning.run.durations import spoken
 
 # Settings on which it depends how long an update or an environment step takes: where these are the
 # same, the pace is about the same, too.
-PACE = ("model.", "trainer.", "data.batch_size", "data.env_id", "schedule.updates_per_env_step")
+PACE = (
+    "model.",
+    "trainer.",
+    "evaluation.",
+    "data.batch_size",
+    "data.env_id",
+    "schedule.updates_per_env_step",
+    "schedule.evaluation_every",
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,10 @@ def in_words(jobs: Sequence[Job], ahead: Sequence[Job], out: Path, parallel: int
             f"{work}; how long that takes is not known, since none like these has run in {out} "
             "(doctor measures a config)"
         )
-    longest = max(_chain(job, needed) for job in ahead)
-    seconds = max(longest, sum(needed.values()) / (parallel or 1))
-    how = f"{parallel} at a time" if parallel else "one after the other"
-    but = f", {unlike} of them aside that are unlike all those" if unlike else ""
+    workers = min(parallel or 1, len(ahead))
+    how = f"{workers} at a time" if parallel else "one after the other"
+    but = f", without {unlike} jobs that are unlike any of those" if unlike else ""
+    seconds = _until_all_have_ended(ahead, needed, workers)
     return f"{work}: about {spoken(seconds)}, {how}, at the pace of those in {out}{but}"
 
 
@@ -109,7 +118,12 @@ def _size(job: Job) -> int:
     return job.env_steps or job.updates
 
 
-def _chain(job: Job, needed: dict[Path, float]) -> float:
-    """A run cannot begin before its pre-training has ended."""
-    first = 0.0 if job.needs is None else needed.get(job.needs.folder, 0.0)
-    return first + needed[job.folder]
+def _until_all_have_ended(ahead: Sequence[Job], needed: dict[Path, float], workers: int) -> float:
+    """In their order, each as soon as a worker is free and its pre-training has ended."""
+    free = [0.0] * workers
+    ends: dict[Path, float] = {}
+    for job in ahead:
+        ready = 0.0 if job.needs is None else ends.get(job.needs.folder, 0.0)
+        ends[job.folder] = max(heapq.heappop(free), ready) + needed[job.folder]
+        heapq.heappush(free, ends[job.folder])
+    return max(ends.values())
