@@ -210,6 +210,7 @@ def test_the_ring_after_any_hand_over(
     data = ReplayDataModule(register_toy(), str(log), schedule, replay_capacity=capacity)
     data.trainer = SimpleNamespace(
         callbacks=[callback],
+        ckpt_path=None,
         lightning_module=None,
         global_rank=0,
         world_size=1,
