@@ -4,8 +4,7 @@ PyTorch gives a product to MKL, or with ``torch.set_float32_matmul_precision("me
 Where the processor has matrix units for bfloat16 (Intel's AMX) oneDNN rounds the operands to its 8
 bits; elsewhere it is as exact as MKL, and faster on processors that MKL has no fast path for. What
 a processor says about itself does not tell which holds, so both are tried on products of the
-critics' sizes. (A product that PyTorch's compiler writes itself was 2.2 times slower than MKL's on
-an Intel with AMX: docs/performance.md.)
+critics' sizes.
 """
 
 import hashlib
@@ -13,7 +12,8 @@ import os
 import statistics
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,15 +21,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adabc_lightning.agent.products import ROUNDS, SHAPE
 from adabc_lightning.run.processor import fingerprint, processor
 
 LIBRARIES = {"highest": "MKL", "medium": "oneDNN"}
 """``torch.set_float32_matmul_precision``'s words → what multiplies on a CPU."""
 
-_SHAPE = (10, 256, 256)  # members, batch and units: those of the paper's critics
-_ROUNDS = 9
 _EXACT = 4.0  # times the usual error, which differs by the order of adding; bfloat16 has thousands
-_WORTH = 1.5  # times as fast: where it is worth anything it is 2.4, and a busy machine shows 1.1
+_WORTH = 1.5  # times as fast: a busy machine shows 1.1 where there is nothing
 
 
 class Choice(NamedTuple):
@@ -47,6 +46,17 @@ class Choice(NamedTuple):
             f"{LIBRARIES[self.precision]}: oneDNN makes float32 products at {self.speed:.2g} × "
             f"MKL's speed with {self.error:.2g} × its error"
         )
+
+
+@contextmanager
+def multiplying(precision: str) -> Iterator[None]:
+    """Within it float32 products are as ``torch.set_float32_matmul_precision`` names them."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def choose(device: torch.device, before: str | None = None) -> str:
@@ -120,7 +130,7 @@ def _speed() -> float:
     a, b = _operands()
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     ratios = []
-    for number in range(_ROUNDS + 1):  # in turn: what else the machine does falls on both
+    for number in range(ROUNDS + 1):  # in turn: what else the machine does falls on both
         ends = [clock()]
         for name in LIBRARIES:
             _product(name, a, b)
@@ -132,13 +142,9 @@ def _speed() -> float:
 
 def _operands() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(_SHAPE, generator=generator), torch.randn(_SHAPE, generator=generator)
+    return torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
 
 
 def _product(precision: str, a: Tensor, b: Tensor) -> Tensor:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
+    with multiplying(precision):
         return torch.bmm(a, b)
-    finally:
-        torch.set_float32_matmul_precision(before)

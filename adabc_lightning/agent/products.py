@@ -18,8 +18,10 @@ from torch import Tensor
 TYPES: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16}
 """``model.precision`` → type of the products; None for that of the weights."""
 
-_SHAPE = (10, 256, 256)  # members, batch and units: those of the paper's critics
-_ROUNDS = 9
+SHAPE = (10, 256, 256)
+"""Of what is timed: members, batch and units, those of the paper's critics."""
+ROUNDS = 9
+"""How often, in turn."""
 
 _chosen: torch.dtype | None = None
 
@@ -64,7 +66,7 @@ def gain(dtype: torch.dtype, device: torch.device) -> float:
         torch.bmm(*operands)[0, 0, 0].item()  # waits for an accelerator
         return time.perf_counter() - start
 
-    weights = torch.full(_SHAPE, 0.5, device=device)
+    weights = torch.full(SHAPE, 0.5, device=device)
     full, small = (weights, weights), (weights.to(dtype), weights.to(dtype))
-    pairs = [(seconds(full), seconds(small)) for _ in range(_ROUNDS)]
+    pairs = [(seconds(full), seconds(small)) for _ in range(ROUNDS)]
     return min(pair[0] for pair in pairs) / min(pair[1] for pair in pairs)

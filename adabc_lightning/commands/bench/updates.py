@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.agent.engines import NAMED, Eager, Engine
+from adabc_lightning.agent.float32 import multiplying
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.products import TYPES
 from adabc_lightning.agent.spec import EnvironmentSpec
@@ -164,10 +165,8 @@ def _within(precision: str | None, run: Callable[[int], None]) -> Callable[[int]
     """The same with float32 products of a precision, and the process's own after it."""
 
     def ran(updates: int) -> None:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(precision or before)
-        run(updates)
-        torch.set_float32_matmul_precision(before)
+        with multiplying(precision or torch.get_float32_matmul_precision()):
+            run(updates)
 
     return ran
 

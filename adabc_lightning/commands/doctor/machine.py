@@ -141,12 +141,12 @@ def bfloat16() -> Finding:
     """What ``model.precision: bf16`` would gain here, on the device that a run takes."""
     import torch
 
-    from adabc_lightning.agent.float32 import choose
+    from adabc_lightning.agent.float32 import choose, multiplying
     from adabc_lightning.agent.products import gain
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision(choose(device))
-    ratio = gain(torch.bfloat16, device)
+    with multiplying(choose(device)):
+        ratio = gain(torch.bfloat16, device)
     found = f"its matrix products take 1/{ratio:.1f} of float32's time"
     if ratio > LITTLE_GAIN:
         return Finding("bfloat16", f"{found}; --model.precision bf16 takes them")
