@@ -32,7 +32,7 @@ from adabc_lightning.callbacks import (
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.folder import ReplicaFolder, RunFolder
 from adabc_lightning.commands.messages import closing_line, episode_table, plan_text
-from adabc_lightning.commands.method_keys import check_keys, check_one_method, class_of
+from adabc_lightning.commands.method_keys import check_keys, check_one_method, check_same, class_of
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
@@ -172,12 +172,15 @@ class CommandLine(LightningCLI):
             parser.method = class_of(content) or parser.method
             check_keys(content, parser.method, f"config {path}")
         parser.check_options(args)
+        of_files = parser.method
         for option, value in zip(args, [*args[1:], ""], strict=False):
             key, given, inline = option.partition("=")
             if key in ("--model.method", "--model.method.class_path"):
                 method = {"model": {"method": _yaml(inline if given else value)}}
-                parser.method = class_of(method)
-                check_keys(method, parser.method, key)
+                chosen = class_of(method)
+                check_same(of_files, chosen, key)
+                parser.method = chosen
+                check_keys(method, chosen, key)
         # jsonargparse takes no file without a key in it; what is inherited is among the files.
         saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
         self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])

@@ -38,6 +38,25 @@ def check_one_method(files: Iterable[Path]) -> None:
         )
 
 
+def check_same(of_files: str | None, given: str | None, option: str) -> None:
+    """Refuses an option that names another method than the files do, as two files are refused.
+
+    Args:
+        of_files: the class that the files name; None where they name none.
+        given: the class that the option names; a short name may stand for a dotted path.
+        option: its name.
+    Raises: UserError: they differ.
+    """
+    if of_files is None or given is None:
+        return
+    one, other = (path.rpartition(".")[2] for path in (of_files, given))
+    if one != other:
+        raise UserError(
+            f"the config files choose the method {one} and {option} chooses {other}; leave one "
+            "of them out"
+        )
+
+
 def class_of(content: Mapping[str, Any]) -> str | None:
     """The class that a config file's content names, by its dotted path; None where it has none."""
     model = content.get("model")

@@ -323,6 +323,10 @@ MISTAKES = [
     ("--model.method AWAC --model.method.beta -1", "model.method.beta is -1; it must"),
     ("--config method/awac --model.method.beta -1", "model.method.beta is -1; it must be"),
     (
+        "--config method/iql --model.method CQL",
+        "the config files choose the method IQL and --model.method chooses CQL",
+    ),
+    (
         "--config method/awac --model.method.bata 1",
         "model.method has no key 'bata' with AWAC; did you mean 'beta'?",
     ),
