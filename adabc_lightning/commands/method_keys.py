@@ -85,18 +85,16 @@ def check_keys(content: Mapping[str, Any], class_path: str | None, where: str) -
 
 def unknown_key(name: str, class_path: str | None) -> str:
     """That the method has no such key, and the nearest one."""
+    known = keys_of(class_path)
     if name == "init_args":
-        return (
-            "model.method.init_args takes no value; give its keys one by one, such as "
-            "--model.method.init_args.beta 2"
-        )
+        such = f", such as --model.method.init_args.{known[0]}" if known else ""
+        return f"model.method.init_args takes no value; give its keys one by one{such}"
     if class_path is None:
         return (
             f"model.method has no key {name!r}, as no method is named; give --config "
             f"{OVERLAYS}/NAME first"
         )
     short = class_path.rpartition(".")[2]
-    known = keys_of(class_path)
     hint = f"; {nearest(name, known)}" if known else ""
     return f"model.method has no key {name!r} with {short}{hint}"
 
