@@ -13,6 +13,7 @@ import numpy as np
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.env.options import check_env_kwargs
+from adabc_lightning.env.simulator import hear_mujoco
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError, closest, key_of, one_line
 from adabc_lightning.run.allowed import check_module
@@ -54,6 +55,7 @@ def make_env(
         check_module(module, f"environment {env_id!r}")
     _register(name if module == _ROBOTICS_PACKAGE else env_id)
     options = check_env_kwargs(kwargs)
+    hear_mujoco(env_id)
     if render_mode is not None:
         options["render_mode"] = render_mode
     try:
