@@ -36,7 +36,7 @@ from adabc_lightning.commands.method_keys import check_keys, check_one_method, c
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.env.policy import policy_file
+from adabc_lightning.env.policy_checkpoint import policy_file
 from adabc_lightning.errors import UserError, one_line, printable, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run, read_run

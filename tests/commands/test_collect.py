@@ -27,7 +27,7 @@ from adabc_lightning.commands.collect.dataset import shares
 from adabc_lightning.commands.collect.sources import read_source
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.env.make import make_env
-from adabc_lightning.env.policy import read_policy
+from adabc_lightning.env.policy_checkpoint import read_policy
 from adabc_lightning.env.rollout import LANES, Part, num_lanes, roll_out
 from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.schedule import Schedule

@@ -23,7 +23,9 @@ from adabc_lightning.commands.export import graph
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.env.make import make_env
-from adabc_lightning.env.policy import CARD, FILES, Policy, load_policy, stored_policy
+from adabc_lightning.env.policy import Policy, load_policy
+from adabc_lightning.env.policy_checkpoint import stored_policy
+from adabc_lightning.env.policy_export import CARD, FILES
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 

@@ -13,7 +13,7 @@ import torch
 from tiny import write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.env.policy import read_policy
+from adabc_lightning.env.policy_checkpoint import read_policy
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.checkpoint_files import load_whole

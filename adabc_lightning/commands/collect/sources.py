@@ -8,7 +8,8 @@ from typing import Any
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.observations import Parts, as_parts
-from adabc_lightning.env.policy import check_parts, read_policy, stored_policy
+from adabc_lightning.env.policy import check_parts
+from adabc_lightning.env.policy_checkpoint import read_policy, stored_policy
 from adabc_lightning.errors import UserError
 
 RANDOM = "random"

@@ -10,7 +10,9 @@ from adabc_lightning.callbacks.summary import PACKAGE, versions
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.observations import Parts, column_names
-from adabc_lightning.env.policy import FILES, Policy, run_folder
+from adabc_lightning.env.policy import Policy
+from adabc_lightning.env.policy_checkpoint import run_folder
+from adabc_lightning.env.policy_export import FILES
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.versions import version
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.env.policy import CARD, FILES, load_policy
+from adabc_lightning.env.policy import load_policy
+from adabc_lightning.env.policy_export import CARD, FILES
 from adabc_lightning.errors import UserError
 
 if TYPE_CHECKING:
