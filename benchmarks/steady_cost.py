@@ -25,7 +25,7 @@ from adabc_lightning.callbacks import (
     Metrics,
     Trials,
 )
-from adabc_lightning.commands.fit import quieten
+from adabc_lightning.commands.quiet import quieten
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.run.schedule import Schedule
 

@@ -1,421 +1,28 @@
-"""LightningCLI with this project's keys, one-line errors and run folders."""
+"""``fit``: a run, the rest of one, or the plan of one; and ``validate``, of the same parts."""
 
-import logging
-import os
-import warnings
-from argparse import SUPPRESS
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
-from lightning import Callback, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from yaml import YAMLError
 
-from adabc_lightning import __version__
-from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.restoring import as_deployed
-from adabc_lightning.callbacks import (
-    AlphaController,
-    Checkpointing,
-    Downsampling,
-    Evaluation,
-    Guard,
-    HandoverDiagnostics,
-    Metrics,
-    Progress,
-    Summary,
-)
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.callbacks.folder import ReplicaFolder, RunFolder
-from adabc_lightning.commands.messages import closing_line, episode_table, plan_text
-from adabc_lightning.commands.method_keys import check_keys, check_one_method, check_same, class_of
-from adabc_lightning.commands.parser import Parser, read_as_today
-from adabc_lightning.commands.preview import Planned, Preview, plan, times, to_fetch
-from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.env.policy_checkpoint import policy_file
-from adabc_lightning.errors import UserError, one_line, printable, warn
-from adabc_lightning.replicas import Replicas
-from adabc_lightning.replicas.saved import check_run, read_run
-from adabc_lightning.run.allowed import allowed_packages
+from adabc_lightning.callbacks import Evaluation
+from adabc_lightning.commands.command_line import CommandLine
+from adabc_lightning.commands.messages import closing_line, plan_text
+from adabc_lightning.commands.preview import Planned, Preview, times, to_fetch
+from adabc_lightning.commands.preview import plan as plan_of
+from adabc_lightning.commands.quiet import muted, quieten
+from adabc_lightning.commands.validate import validate
+from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.checkpoint_files import newest, not_taken
-from adabc_lightning.run.config_files import load, references_only
-from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on, how_to_go_on
+from adabc_lightning.run.folder import how_to_go_on
 from adabc_lightning.run.lock import FolderLock
-from adabc_lightning.run.loggers import Logging, refuse_key
-from adabc_lightning.run.moved import translated_word
 from adabc_lightning.run.output import lasting, outliving_the_terminal
-from adabc_lightning.run.ranks import check_strategy, follows
-from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.ranks import check_strategy
 from adabc_lightning.run.stopping import stopping
-from adabc_lightning.run.threads import Neighbours, Threads, settle
-from adabc_lightning.run.yaml_core import load_yaml
-
-PACKAGE = Path(__file__).parents[1]
-# Keys of Lightning's that say how long a run is, and the values that change nothing.
-_ONE_PASS: dict[str, tuple[Any, ...]] = {
-    "max_epochs": (1,),
-    "max_steps": (-1,),
-    "limit_train_batches": (),
-    "overfit_batches": (0,),
-    "fast_dev_run": (False,),
-    "accumulate_grad_batches": (1,),
-}
-
-
-class CommandLine(LightningCLI):
-    """One module, one data module and one set of callbacks, made from files and options.
-
-    Without Lightning's subcommands: they would build every parser for each command, and nest
-    the config one level deeper than the ``${…}`` in it.
-
-    Args:
-        command: ``"fit"`` or ``"validate"``.
-        files: config files in the order in which they are applied.
-        options: the command line's words, which win over the files.
-        lock: for the run's folder.
-        line: the command line as it was given, for ``summary.json``.
-        dry: only plan; nothing is locked, fetched or written.
-        neighbours: who tells how many cores are free; None leaves the threads as they are.
-    Raises: UserError: anything wrong with what the user gave.
-    """
-
-    resumes = False  # whether the folder's own run goes on
-    replicas: Replicas | None = None  # where several agents are trained
-    follows = False  # whether this process is another than rank zero of several
-    planned_devices = 1  # of a dry run
-    threads: Threads | None = None  # where they were chosen here
-    _had_threads: int | None = None  # those of the run that goes on
-    _counters = 0, 0  # gradient updates and environment steps of its checkpoint
-
-    def __init__(
-        self,
-        command: str,
-        files: list[Path],
-        options: list[str],
-        lock: FolderLock,
-        line: str = "",
-        *,
-        dry: bool = False,
-        neighbours: Neighbours | None = None,
-    ) -> None:
-        self.neighbours = neighbours
-        self.command, self.files, self.lock, self.line, self.dry = command, files, lock, line, dry
-        # Before a class is imported, whatever part of the config names it.
-        set_parsing_settings(
-            import_path_denylist=["*"],
-            import_path_allowlist=allowed_packages(),
-            instantiate_subclass_spec_in_any=False,  # data.env_kwargs are data
-        )
-        read_as_today()
-        references_only()
-        super().__init__(
-            OffToOnModule,
-            ReplayDataModule,
-            run=False,
-            args=[translated_word(word) for word in options],
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={
-                # The one mode in which ${model.gamma} follows overrides across files.
-                "parser_mode": "omegaconf+",
-                "dump_header": [f"adabc_lightning {__version__}"],
-                "allow_abbrev": False,
-                "default_env": False,
-            },
-            trainer_defaults={
-                "devices": 1,  # Lightning's "auto" takes every GPU
-                "max_epochs": 1,
-                "logger": False,
-                "enable_model_summary": False,
-            },
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
-
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """A seed is a number here; Lightning would also take true and false."""
-        parser.add_argument("--seed_everything", type=int, default=0)
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Every callback and the schedule get keys of their own, always on."""
-        parser.add_class_arguments(Schedule, "schedule")
-        parser.add_class_arguments(Logging, "logging")
-        # The order of the callbacks is the order of events after an update or an episode.
-        parser.add_lightning_class_args(Downsampling, "downsampling")
-        parser.add_lightning_class_args(AlphaController, "alpha")
-        parser.add_lightning_class_args(Guard, "guard")
-        parser.add_lightning_class_args(Evaluation, "evaluation")
-        parser.add_lightning_class_args(HandoverDiagnostics, "diagnostics")
-        parser.add_lightning_class_args(Metrics, "metrics")
-        parser.add_lightning_class_args(Checkpointing, "checkpoints")  # Lightning puts it last
-        parser.add_argument("--ckpt_path", type=str | None, default=None)
-        # Resolved by now; a file may still hold it.
-        parser.add_argument("--inherit", type=str | list[str] | None, help=SUPPRESS)
-        parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
-        parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("seed_everything", "model.seed")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Names are checked first, file by file, so that a message can say where."""
-        assert isinstance(parser, Parser)
-        check_one_method(self.files)
-        contents = {path: load(path) for path in self.files}
-        for path, content in contents.items():
-            parser.check_names(content, str(path))
-            parser.method = class_of(content) or parser.method
-            check_keys(content, parser.method, f"config {path}")
-        parser.check_options(args)
-        of_files = parser.method
-        for option, value in zip(args, [*args[1:], ""], strict=False):
-            key, given, inline = option.partition("=")
-            if key in ("--model.method", "--model.method.class_path"):
-                method = {"model": {"method": _yaml(inline if given else value)}}
-                chosen = class_of(method)
-                check_same(of_files, chosen, key)
-                parser.method = chosen
-                check_keys(method, chosen, key)
-        # jsonargparse takes no file without a key in it; what is inherited is among the files.
-        saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
-        self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
-        largest = 2**32 - max(1, self.config.model.replicas)  # of the first replica
-        if not 0 <= self.config.seed_everything <= largest:
-            raise UserError(
-                f"seed_everything is {self.config.seed_everything}; "
-                f"it must be between 0 and {largest}"
-            )
-
-    def before_instantiate_classes(self) -> None:
-        """Gives a run a folder of its own unless it was told one."""
-        if self.command != "fit":
-            return
-        options = self.config.trainer
-        self._check_length(options)
-        if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
-            raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
-        if self.dry:  # the plan is that of all devices together, which need not start
-            each = str(options.devices)
-            self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
-            options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
-        self.follows = follows(options.devices, options.num_nodes)
-        if options.default_root_dir == "":
-            raise UserError("trainer.default_root_dir is empty; give the folder of the run")
-        if options.default_root_dir is None:
-            if self.config.ckpt_path == "last":
-                raise UserError(
-                    "--ckpt_path last needs --trainer.default_root_dir, the folder of the run"
-                )
-            folder = fresh_folder(self.config.data.env_id, self.config.seed_everything)
-            options.default_root_dir = str(folder)
-        self.folder = Path(options.default_root_dir)
-        self.resumes = goes_on(self.folder, self.config.ckpt_path)
-        # Before what another process may still replace.
-        if self.resumes and self.folder.is_dir() and not self.dry and not self.follows:
-            self.lock.take(self.folder)
-        count = self.config.model.replicas
-        with _muted(self.follows):
-            self.checkpoint = checkpoint_to_resume(
-                self.folder, self.config.ckpt_path, self._check, count
-            )
-            if self.neighbours is not None:
-                self._settle(self.neighbours)
-
-    def _check(self, content: Any) -> None:
-        """See :func:`check_run`; takes note of the threads that its numbers may depend on."""
-        check_run(content)
-        first = content.get("replicas", [content])[0]
-        self._had_threads = (first["agent"].get("engine") or {}).get("threads")
-        env_steps = first["ReplayDataModule"]["collector"]["env_steps"]
-        self._counters = first["agent"]["gradient_updates"], env_steps
-
-    def _settle(self, neighbours: Neighbours) -> None:
-        """Chooses the threads; a run that goes on keeps those that it had."""
-        had = self._had_threads if self.resumes else None
-        self.threads = settle(neighbours, had)
-        if not had or self.threads.count == had:
-            return
-        if not Schedule(**self.config.schedule.as_dict()).finished(*self._counters):
-            warn(
-                f"this run had {had} threads and goes on with {self.threads}: the last bits of its "
-                "numbers may differ from those of an uncut run"
-            )
-
-    def instantiate_classes(self) -> None:
-        """A class named in the config may refuse its arguments; jsonargparse wraps that."""
-        try:
-            super().instantiate_classes()
-            if self.command == "fit" and self.config.model.replicas > 1:
-                self._replicate(self.config.model.replicas)
-        except ValueError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, UserError):
-                cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from None
-
-    def _replicate(self, count: int) -> None:
-        """Makes each replica's parts as those of a single run with its seed would be made."""
-        of_all = (RunFolder, Progress)
-        own = [c for c in self.trainer.callbacks if not isinstance(c, of_all)]  # type: ignore[attr-defined]
-        shared = [c for c in self.trainer.callbacks if isinstance(c, of_all)]  # type: ignore[attr-defined]
-        parts = []
-        for index in range(count):
-            config = self.config.clone()
-            for keys in (config.model, config.data):
-                keys.seed += index
-            config.seed_everything += index
-            config.model.replicas = 1
-            config.trainer.default_root_dir = str(self.folder / f"replica_{index}")
-            if index:
-                made = self.parser.instantiate_classes(config)
-                others = [self._get(made, key) for key in self.parser.callback_keys]
-                given = made.trainer.callbacks or []
-                given = given if isinstance(given, list) else [given]
-                self.model, self.datamodule = made.model, made.data
-                own = [*given, *others, Summary(self.line)]
-            folder = ReplicaFolder(self.parser.dump(config, skip_unset=False), self.resumes)
-            parts.append((self.model, self.datamodule, [folder, *own]))
-        self.replicas = Replicas(parts)
-        self.model, self.datamodule = self.replicas.module, self.replicas.data
-        whole, *progress = shared  # which shows what the replicas have evaluated
-        self.trainer.callbacks = [whole, self.replicas.callback, *progress, Checkpointing()]  # type: ignore[attr-defined]
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The Trainer with this project's callbacks, checkpoint writer and loggers."""
-        options = self.config_init.trainer
-        text = self.parser.dump(self.config, skip_unset=False)
-        refuse_key(text)
-        extra: list[Callback] = [Summary(self.line)]
-        self.run_folder = RunFolder(
-            text, self.config_init.logging, self.lock, self.resumes, self.threads
-        )
-        if self.command == "fit":
-            extra.append(self.run_folder)
-        if options.enable_progress_bar is not False:
-            extra.append(Progress())
-        self.trainer_defaults = {"callbacks": extra}
-        self.checkpoint_io = AtomicCheckpointIO()
-        plugins = options.plugins or []
-        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
-        try:
-            trainer = super().instantiate_trainer(plugins=[*plugins, self.checkpoint_io], **kwargs)
-        except Exception as error:  # all of it comes from the user's trainer.* keys
-            raise UserError(f"trainer: {error}") from error
-        # The folder is locked and cleared before anyone writes into it.
-        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunFolder))  # type: ignore[attr-defined]
-        return trainer
-
-    def plan(self) -> dict[str, Any]:
-        """What :meth:`fit` would do, as :func:`~adabc_lightning.commands.preview.plan` says it."""
-        data = self.datamodule
-        data.check_devices(self.planned_devices)
-        if missing := to_fetch(data.dataset_name) if data.loading.download else None:
-            return plan(self.trainer.callbacks, data, self.model, missing)  # type: ignore[attr-defined]
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        if self.replicas is None:
-            preview = Preview(callbacks)
-            self.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
-        else:  # the first replica's, before anybody acts for all
-            callbacks.sort(key=lambda callback: callback is not self.replicas.callback)
-            first = self.replicas.replicas[0].callbacks
-            preview = Preview(list(first))
-            first.insert(0, preview)
-        with suppress(Planned):
-            self.start()
-        count = 1 if self.replicas is None else len(self.replicas.replicas)
-        return times(preview.plan, count)
-
-    def fit(self) -> None:
-        """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
-        if self.dry:
-            print(printable(plan_text(self.plan(), str(self.folder)), keep="\n"))
-            return
-        with lasting("stdout"), outliving_the_terminal(), stopping(self._account):
-            self._fit()
-
-    def _account(self) -> str:
-        """Of a signal before training listens for it, or after."""
-        if not (self.folder / "config.yaml").is_file():
-            return ", nothing to save yet; the same command starts anew"
-        state = "nothing new to save" if newest(self.folder) else "nothing to save yet"
-        return f", {state}; go on with --trainer.default_root_dir {self.folder} --ckpt_path last"
-
-    def _fit(self) -> None:
-        try:
-            self.start()
-        except NotWritten as error:
-            raise UserError(f"{error}; {how_to_go_on(self.folder)}") from error
-        if self.trainer.is_global_zero:
-            runs: list[Any] = [self.trainer] if self.replicas is None else self.replicas.replicas
-            for run in runs:
-                evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
-                folder = Path(run.default_root_dir)
-                line = closing_line(evaluation.history, self.datamodule.schedule, folder)
-                print(printable(line))
-            if evaluation.history:
-                self._report()
-
-    def start(self) -> None:
-        """Lightning's fit, from the checkpoint if there is one."""
-        # Said here, before Lightning starts the other processes.
-        check_strategy(self.trainer)
-        self.datamodule.check_devices(self.trainer.world_size)
-        self.trainer.ckpt_path = self.checkpoint  # as an argument, it is known after setup only
-        try:
-            with _muted(self.follows):
-                self.trainer.fit(self.model, datamodule=self.datamodule, weights_only=True)
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {error}") from error
-        except (UserError, NotWritten, Planned):
-            raise
-        except Exception as error:
-            if not self.checkpoint_io.loaded or self.run_folder.begun:
-                raise
-            raise not_taken(str(self.checkpoint), error) from error
-
-    def _report(self) -> None:
-        """The run's page; no finished run fails for it."""
-        from adabc_lightning.commands.report.page import write_page
-
-        try:
-            print(printable(f"report: {write_page(self.folder)}"))
-        except Exception as error:  # whatever it stumbles over
-            warn(f"there is no page of this run: {error}")
-
-    def _check_length(self, options: Any) -> None:
-        """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
-        for name, whole in _ONE_PASS.items():
-            value = getattr(options, name)
-            if value is not None and value not in whole:
-                raise UserError(
-                    f"trainer.{name} is {value}, but a run is one pass of the schedule; leave it "
-                    "out and set the keys of schedule"
-                )
-
-    def validate(self) -> None:
-        """Prints return and score of each episode of a checkpoint's policy."""
-        if self.config.ckpt_path is None:
-            raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        path = policy_file(Path(self.config.ckpt_path))
-        checkpoint = as_deployed(read_run(path))
-        try:
-            self.model.on_load_checkpoint(checkpoint)
-            self.model.load_state_dict(checkpoint["state_dict"])
-        except UserError:
-            raise
-        except Exception as error:
-            raise not_taken(path, error) from error
-        evaluation = self.config_init.evaluation
-        returns, lengths = evaluation.run(self.datamodule, self.model)
-        evaluation.teardown(self.trainer, self.model, "validate")
-        print(episode_table(returns, lengths, self.datamodule.reference))
+from adabc_lightning.run.threads import Neighbours
 
 
 def run(
@@ -433,41 +40,87 @@ def run(
         command_line = CommandLine(
             command, files, options, lock, line, dry=dry, neighbours=neighbours
         )
-        getattr(command_line, command)()
+        {"fit": fit, "validate": validate}[command](command_line)
 
 
-def _yaml(text: str) -> Any:
-    """An option's value; as it stands where it is no YAML, which the parser refuses."""
-    try:
-        return load_yaml(text)
-    except (YAMLError, ValueError):
-        return text
-
-
-@contextmanager
-def _muted(follows: bool) -> Iterator[None]:
-    """What goes on is said by rank zero; what ends another rank is said after this."""
-    if not follows:
-        yield
+def fit(line: CommandLine) -> None:
+    """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
+    if line.dry:
+        print(printable(plan_text(plan(line), str(line.folder)), keep="\n"))
         return
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        yield
+    with lasting("stdout"), outliving_the_terminal(), stopping(partial(_account, line)):
+        _fit(line)
 
 
-def quieten() -> None:
-    """Leaves out what libraries say about themselves, and where in our code a warning is."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
-    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
-    others = warnings.formatwarning
+def _account(line: CommandLine) -> str:
+    """Of a signal before training listens for it, or after."""
+    if not (line.folder / "config.yaml").is_file():
+        return ", nothing to save yet; the same command starts anew"
+    state = "nothing new to save" if newest(line.folder) else "nothing to save yet"
+    return f", {state}; go on with --trainer.default_root_dir {line.folder} --ckpt_path last"
 
-    def formatted(
-        message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
-    ) -> str:
-        """Ours as :func:`~adabc_lightning.errors.warn` writes them."""
-        if issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE):
-            return f"warning: {one_line(str(message))}\n"
-        return others(message, category, filename, lineno, line)
 
-    warnings.formatwarning = formatted
+def _fit(line: CommandLine) -> None:
+    try:
+        start(line)
+    except NotWritten as error:
+        raise UserError(f"{error}; {how_to_go_on(line.folder)}") from error
+    if line.trainer.is_global_zero:
+        runs: list[Any] = [line.trainer] if line.replicas is None else line.replicas.replicas
+        for run in runs:
+            evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
+            folder = Path(run.default_root_dir)
+            score = closing_line(evaluation.history, line.datamodule.schedule, folder)
+            print(printable(score))
+        if evaluation.history:
+            _report(line)
+
+
+def start(line: CommandLine) -> None:
+    """Lightning's fit, from the checkpoint if there is one."""
+    # Said here, before Lightning starts the other processes.
+    check_strategy(line.trainer)
+    line.datamodule.check_devices(line.trainer.world_size)
+    line.trainer.ckpt_path = line.checkpoint  # as an argument, it is known after setup only
+    try:
+        with muted(line.follows):
+            line.trainer.fit(line.model, datamodule=line.datamodule, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+    except (UserError, NotWritten, Planned):
+        raise
+    except Exception as error:
+        if not line.checkpoint_io.loaded or line.run_folder.begun:
+            raise
+        raise not_taken(str(line.checkpoint), error) from error
+
+
+def _report(line: CommandLine) -> None:
+    """The run's page; no finished run fails for it."""
+    from adabc_lightning.commands.report.page import write_page
+
+    try:
+        print(printable(f"report: {write_page(line.folder)}"))
+    except Exception as error:  # whatever it stumbles over
+        warn(f"there is no page of this run: {error}")
+
+
+def plan(line: CommandLine) -> dict[str, Any]:
+    """What :func:`fit` would do, as :func:`~adabc_lightning.commands.preview.plan` says it."""
+    data = line.datamodule
+    data.check_devices(line.planned_devices)
+    if missing := to_fetch(data.dataset_name) if data.loading.download else None:
+        return plan_of(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
+    callbacks = line.trainer.callbacks  # type: ignore[attr-defined]
+    if line.replicas is None:
+        preview = Preview(callbacks)
+        line.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+    else:  # the first replica's, before anybody acts for all
+        callbacks.sort(key=lambda callback: callback is not line.replicas.callback)
+        first = line.replicas.replicas[0].callbacks
+        preview = Preview(list(first))
+        first.insert(0, preview)
+    with suppress(Planned):
+        start(line)
+    count = 1 if line.replicas is None else len(line.replicas.replicas)
+    return times(preview.plan, count)

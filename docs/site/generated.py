@@ -70,7 +70,7 @@ _ABOUT = {
 
 def _parser() -> Any:
     """The command line's own parser."""
-    from adabc_lightning.commands.fit import CommandLine
+    from adabc_lightning.commands.command_line import CommandLine
     from adabc_lightning.run.lock import FolderLock
 
     class Made(Exception):

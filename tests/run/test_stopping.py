@@ -10,7 +10,7 @@ from tiny import write_log
 
 from adabc_lightning import __main__
 from adabc_lightning.callbacks import Metrics
-from adabc_lightning.commands.fit import CommandLine
+from adabc_lightning.commands import fit
 from adabc_lightning.run.stopping import SIGNALS
 
 
@@ -42,7 +42,7 @@ def test_before_the_first_update(
         if begun:
             patch.setattr(Metrics, "on_train_start", signalled)
         else:
-            patch.setattr(CommandLine, "start", signalled)
+            patch.setattr(fit, "start", signalled)
         with pytest.raises(SystemExit) as stopped:
             __main__.main([*RUN, *words])
     assert stopped.value.code == 143

@@ -9,7 +9,8 @@ from lightning import Callback, Trainer
 
 from adabc_lightning.callbacks import Checkpointing, Evaluation, Guard, Metrics, Progress, Summary
 from adabc_lightning.callbacks.folder import RunFolder
-from adabc_lightning.commands.fit import CommandLine
+from adabc_lightning.commands import fit
+from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.preview import Preview
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
@@ -134,7 +135,7 @@ def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], 
     preview, watch = Preview(callbacks, stops=False), Stopwatch(0.4 * seconds)
     kept = [callback for callback in callbacks if not isinstance(callback, LEFT_OUT)]
     trainer.callbacks = [preview, *kept, watch]  # type: ignore[attr-defined]
-    command_line.start()
+    fit.start(command_line)
     episodes = command_line.config_init.evaluation.episodes
     steps = evaluation_rate(data, agent, episodes, 0.2 * seconds)
     return preview.plan, Speed(watch.rate(OFFLINE), watch.rate(ONLINE), steps)

@@ -1,0 +1,30 @@
+"""``validate``: whole episodes of a checkpoint's policy."""
+
+from pathlib import Path
+
+from adabc_lightning.agent.restoring import as_deployed
+from adabc_lightning.commands.command_line import CommandLine
+from adabc_lightning.commands.messages import episode_table
+from adabc_lightning.env.policy_checkpoint import policy_file
+from adabc_lightning.errors import UserError
+from adabc_lightning.replicas.saved import read_run
+from adabc_lightning.run.checkpoint_files import not_taken
+
+
+def validate(line: CommandLine) -> None:
+    """Prints return and score of each episode of a checkpoint's policy."""
+    if line.config.ckpt_path is None:
+        raise UserError("validate needs --ckpt_path, a checkpoint of a run")
+    path = policy_file(Path(line.config.ckpt_path))
+    checkpoint = as_deployed(read_run(path))
+    try:
+        line.model.on_load_checkpoint(checkpoint)
+        line.model.load_state_dict(checkpoint["state_dict"])
+    except UserError:
+        raise
+    except Exception as error:
+        raise not_taken(path, error) from error
+    evaluation = line.config_init.evaluation
+    returns, lengths = evaluation.run(line.datamodule, line.model)
+    evaluation.teardown(line.trainer, line.model, "validate")
+    print(episode_table(returns, lengths, line.datamodule.reference))
