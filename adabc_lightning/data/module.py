@@ -12,9 +12,15 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from tqdm import tqdm
 
 from adabc_lightning.data.acting import Acting
+from adabc_lightning.data.checks import (
+    check_reward_online,
+    check_room,
+    check_without_dataset,
+    given_reference,
+)
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
-from adabc_lightning.data.formats.source import LOGGED, SUCCESS, DoneMeans, Reading
+from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
 from adabc_lightning.data.learnt import Learnt
 from adabc_lightning.data.loading import Loading, with_extras
@@ -29,9 +35,8 @@ from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.scores import Reference, reference_for
+from adabc_lightning.env.scores import reference_for
 from adabc_lightning.errors import UserError, printable, warn
-from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
@@ -128,37 +133,20 @@ class ReplayDataModule(Acting):
         mask: str | None = None,
         seed: int = 0,
     ) -> None:
-        if offline_fraction is not None:
-            if dataset is None:
-                raise UserError(
-                    f"data.dataset is null but data.offline_fraction is {offline_fraction}; give "
-                    "a dataset or set it to null"
-                )
-            check_share(offline_fraction, batch_size, 1)
-        if (reference_min is None) != (reference_max is None):
-            raise UserError("data.reference_min and data.reference_max must be given together")
-        if normalize_observations and dataset is None:
-            raise UserError(
-                "data.normalize_observations is true but data.dataset is null; mean and standard "
-                "deviation are those of a dataset, give one or set it to false"
-            )
         schedule = schedule or Schedule()
-        if dataset is None and schedule.offline_updates:
-            raise UserError(
-                "data.dataset is null but schedule.offline_updates is "
-                f"{schedule.offline_updates}; give a dataset or set it to 0"
-            )
+        if dataset is None:
+            check_without_dataset(schedule, offline_fraction, normalize_observations)
+        if offline_fraction is not None:
+            check_share(offline_fraction, batch_size, 1)
+        given = given_reference(reference_min, reference_max)
         keys = None if observation_keys is None else tuple(observation_keys)
         meanings = done_means, success_terminates, max_time_gap, mask
         reading = Reading(keys, *meanings, reward, action_scale)
         self.loading = Loading(parts_of(dataset), download, terminals_at_limit, reading)
         for name in {reward, *self.loading.rewards}:
             check_reward(name)
-        if reward_online and reward in (None, LOGGED, SUCCESS):
-            raise UserError(
-                f"data.reward_online is true and data.reward is {reward or 'null'}; it must be a "
-                "function as module:name to be that of the environment's steps, too"
-            )
+        if reward_online:
+            check_reward_online(reward)
         self.online_reward = Reward(reward) if reward_online and reward else None
         self.learnt = Learnt(reward_scale, reward_shift, normalize_observations)
         self.dataset_name = self.loading.name
@@ -179,21 +167,8 @@ class ReplayDataModule(Acting):
             seed,
         )
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
-        batches = max(self.schedule.offline_chunk, self.schedule.updates_per_env_step)
-        check_memory(
-            batches * batch_size * self.layout.width, f"data.batch_size {batch_size}, drawn at once"
-        )
-        check_memory(
-            (replay_capacity or 0) * self.layout.width, f"data.replay_capacity {replay_capacity}"
-        )
-        self.reference = None if self.log else reference_for(env_id)
-        if reference_min is not None and reference_max is not None:
-            if not reference_min < reference_max:
-                raise UserError(
-                    f"data.reference_min {reference_min} must be below data.reference_max "
-                    f"{reference_max}"
-                )
-            self.reference = Reference(reference_min, reference_max)
+        check_room(self.layout, self.schedule, batch_size, replay_capacity)
+        self.reference = given or (None if self.log else reference_for(env_id))
         self.dataset: OfflineDataset | None = None
         self._faults: list[str] = []
         self.kept: Tensor | None = None

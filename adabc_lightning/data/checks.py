@@ -1,0 +1,72 @@
+"""What the data's options must be beside the limits that the constructor declares."""
+
+from adabc_lightning.data.formats.source import LOGGED, SUCCESS
+from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.scores import Reference
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.limits import check_memory
+from adabc_lightning.run.schedule import Schedule
+
+
+def check_without_dataset(
+    schedule: Schedule, offline_fraction: float | None, normalize_observations: bool
+) -> None:
+    """Whether a run without offline data asks for nothing that needs them.
+
+    Raises: UserError: it does.
+    """
+    if offline_fraction is not None:
+        raise UserError(
+            f"data.dataset is null but data.offline_fraction is {offline_fraction}; give "
+            "a dataset or set it to null"
+        )
+    if normalize_observations:
+        raise UserError(
+            "data.normalize_observations is true but data.dataset is null; mean and standard "
+            "deviation are those of a dataset, give one or set it to false"
+        )
+    if schedule.offline_updates:
+        raise UserError(
+            "data.dataset is null but schedule.offline_updates is "
+            f"{schedule.offline_updates}; give a dataset or set it to 0"
+        )
+
+
+def check_reward_online(reward: str | None) -> None:
+    """Whether the offline rows' rewards can be those of the environment's steps, too.
+
+    Raises: UserError: they are no function.
+    """
+    if reward in (None, LOGGED, SUCCESS):
+        raise UserError(
+            f"data.reward_online is true and data.reward is {reward or 'null'}; it must be a "
+            "function as module:name to be that of the environment's steps, too"
+        )
+
+
+def given_reference(low: float | None, high: float | None) -> Reference | None:
+    """The raw returns that count as score 0 and 100, where they are given.
+
+    Raises: UserError: only one is, or they are not in order.
+    """
+    if (low is None) != (high is None):
+        raise UserError("data.reference_min and data.reference_max must be given together")
+    if low is None or high is None:
+        return None
+    if not low < high:
+        raise UserError(f"data.reference_min {low} must be below data.reference_max {high}")
+    return Reference(low, high)
+
+
+def check_room(
+    layout: Layout, schedule: Schedule, batch_size: int, replay_capacity: int | None
+) -> None:
+    """Whether batches and ring fit into this machine's memory.
+
+    Raises: UserError: they do not.
+    """
+    batches = max(schedule.offline_chunk, schedule.updates_per_env_step)
+    check_memory(
+        batches * batch_size * layout.width, f"data.batch_size {batch_size}, drawn at once"
+    )
+    check_memory((replay_capacity or 0) * layout.width, f"data.replay_capacity {replay_capacity}")
