@@ -21,11 +21,14 @@ from adabc_lightning.agent.engines import (
     cuda_graph,
     make_engine,
 )
+from adabc_lightning.agent.engines.engine import Work, ignore
+from adabc_lightning.agent.engines.proof import in_float64
+from adabc_lightning.agent.engines.rounding import disagreement
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import AWAC, CQL, IQL, RLPD, SPOT, TD3BC, WSRL, CalQL, ReBRAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.state import tensors
+from adabc_lightning.agent.state import AdamState, Part, tensors
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.schedule import Schedule
 
@@ -185,6 +188,48 @@ def test_one_that_rounds_otherwise_is_believed() -> None:
     engine._functions = summed_otherwise, TD3BC().delayed, TD3BC().prepare
     train(Standalone(engine).float(), dtype=torch.float32)
     assert engine.name == "compiled"
+
+
+@pytest.mark.parametrize(("off", "believed"), [(7e-3, True), (0.03, False)])
+def test_where_little_is_left_of_a_sum_what_rounding_does_is_measured(
+    off: float, believed: bool
+) -> None:
+    zeros, count = torch.zeros(2), torch.tensor(0.0)
+    state = {"actor": Part([zeros], AdamState([zeros], [zeros], [count], 1.0))}
+
+    def after(error: float) -> list[Tensor]:
+        return [zeros, torch.tensor([1.0, error]), zeros, count]
+
+    before, expected, found = tensors(state), after(0.0), after(off)
+    exact = after(1e-3)  # float32's own error
+    wrong = disagreement(state, before, found, expected, 1)
+    assert wrong is not None
+    assert wrong.endswith("where rounding explains 0.00024")
+    wrong = disagreement(state, before, found, expected, 1, exact=exact)
+    assert (wrong is None) is believed
+    assert wrong is None or wrong.endswith("where rounding explains 0.008")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_work_in_float64_is_that_of_float32(
+    method: Method | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an agent of its own type comes out of it as it went in."""
+    seen: list[Work] = []
+    agent = Standalone(Eager(), method).float()
+    agent._engine = lambda work, add: seen.append(work)  # type: ignore[assignment]
+    train(agent, 1, dtype=torch.float32)
+    before = [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
+    exact = in_float64(seen[0])
+    Eager()(exact, ignore)
+    assert all(map(torch.equal, before, tensors(agent.agent_state())))
+    Eager()(seen[0], ignore)
+    moved = 0
+    for a, b, old in zip(tensors(seen[0].state), tensors(exact.state), before, strict=True):
+        assert b.dtype is torch.float64 or not b.dim()
+        torch.testing.assert_close(a.double(), b.double(), atol=1e-3, rtol=1e-2)
+        moved += not torch.equal(a, old)
+    assert moved
 
 
 def test_a_resumed_run_takes_the_engine_that_it_had() -> None:

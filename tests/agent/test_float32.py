@@ -8,7 +8,7 @@ import torch
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.agent import float32
-from adabc_lightning.agent.engines.proof import unit_roundoff
+from adabc_lightning.agent.engines.rounding import unit_roundoff
 from adabc_lightning.agent.float32 import Choice, choose, chosen, measured
 from adabc_lightning.run.schedule import Schedule
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.engines import Eager
-from adabc_lightning.agent.engines.proof import disagreement
+from adabc_lightning.agent.engines.rounding import disagreement
 from adabc_lightning.agent.losses import minimum
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.mlp import mlp
