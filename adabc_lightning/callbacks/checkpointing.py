@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
-from adabc_lightning.run.checkpoint_files import FOLDER, LAST, keep_previous, load_whole
-from adabc_lightning.run.saved import Flag, Number, Saved
+from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.saved import Number, Saved
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -66,15 +66,14 @@ class SavedCheckpointing(Saved):
     """See :meth:`Checkpointing.state_dict`."""
 
     best_return: Number | None
-    best_is_online: Flag
 
 
 class Checkpointing(Checkpoint):
     """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
-    fine-tunings can start; ``best.ckpt`` the best evaluation so far, of fine-tuning as soon as
-    there is one. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
+    fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of what it
+    starts from included. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
     optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
     Lightning's own handlers would exit having saved nothing. A second one exits at once if it comes
     a second after the first or later: supervisors signal a process and its group in one go.
@@ -94,16 +93,30 @@ class Checkpointing(Checkpoint):
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
         self.best_return: float | None = None
-        self._best_is_online = False
         self._signal: int | None = None
         self._asked_at = 0.0
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens for the signals that ask for an end; has the evaluation made that one cut."""
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+    ) -> None:
+        """Listens for the signals that ask for an end; has the evaluation made that one cut.
+
+        In a new folder nothing but what a run starts from can be its best so far.
+        """
         if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        best = Path(trainer.default_root_dir) / FOLDER / BEST
+        if not any(data.ranks.gather(best.exists())):
+            self.best_return = None
+            history, updates = _history(trainer), pl_module.gradient_updates
+            made = {"gradient_updates": updates, "env_steps": data.env_steps}
+            if history and made.items() <= history[-1].items() and self._improved(history):
+                trainer.save_checkpoint(best, weights_only=False)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Evaluation):
                 callback.make_up(trainer, pl_module)
@@ -149,7 +162,7 @@ class Checkpointing(Checkpoint):
         # written once more.
         if self.keep_policies and trainer.is_global_zero:
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
-        names = ["best.ckpt"] if self._improved(trainer, env_steps > 0) else []
+        names = [BEST] if self._improved(_history(trainer)) else []
         if env_steps == 0 and updates == data.schedule.offline_updates:
             names.append("pretrained.ckpt")
         for name in (*names, LAST):
@@ -194,26 +207,28 @@ class Checkpointing(Checkpoint):
         trainer._signal_connector._original_handlers = {}
         raise SystemExit(128 + asked)
 
-    def _improved(self, trainer: Trainer, online: bool) -> bool:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history = next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
+    def _improved(self, history: list[dict[str, float]]) -> bool:
         if not history:
             return False
         newest = history[-1]["eval/return"]
-        first_online = online and not self._best_is_online
-        if self.best_return is None or first_online or newest > self.best_return:
-            self.best_return, self._best_is_online = newest, online
+        if self.best_return is None or newest > self.best_return:
+            self.best_return = newest
             return True
         return False
 
     def state_dict(self) -> dict[str, Any]:
         """The best return so far."""
-        return {"best_return": self.best_return, "best_is_online": self._best_is_online}
+        return {"best_return": self.best_return}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
-        self._best_is_online = state_dict["best_is_online"]
+
+
+def _history(trainer: Trainer) -> list[dict[str, float]]:
+    """Of the evaluations."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
 
 
 def _evaluates(trainer: Trainer) -> bool:

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.run.atomic import replace_text
-from adabc_lightning.run.checkpoint_files import FOLDER, LAST
+from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST
 
 CARD = Path("wandb", "dataset-card.json")  # in the run's folder
 
@@ -67,7 +67,7 @@ def log_artifacts(loggers: Iterable[Logger], folder: Path, card: dict[str, Any] 
         if not isinstance(logger, WandbLogger):
             continue
         run = logger.experiment
-        checkpoints = [folder / FOLDER / name for name in ("best.ckpt", LAST)]
+        checkpoints = [folder / FOLDER / name for name in (BEST, LAST)]
         for path in [path for path in checkpoints if path.is_file()][:1]:
             _log(run, f"checkpoint-{run.id}", "model", path, {"file": path.name})
         if card is not None:

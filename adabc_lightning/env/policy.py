@@ -79,8 +79,8 @@ def load_policy(path: str | Path) -> Policy:
     """The policy of a checkpoint, a run or an export.
 
     Args:
-        path: a checkpoint or a kept policy; a run's folder, for its best evaluation of
-            fine-tuning (``best.ckpt``, else ``last.ckpt``); or a folder that ``export`` wrote.
+        path: a checkpoint or a kept policy; a run's folder, for its best evaluation
+            (``best.ckpt``, else ``last.ckpt``); or a folder that ``export`` wrote.
     Raises: UserError: there is none, or it cannot be read.
     """
     path = Path(path)

@@ -16,7 +16,7 @@ from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.env.policy_export import CARD
 from adabc_lightning.env.scores import Reference, reference_for
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.checkpoint_files import FOLDER, LAST, read_checkpoint
+from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, read_checkpoint
 from adabc_lightning.run.config_files import load
 
 _ACTOR = (
@@ -44,11 +44,11 @@ def policy_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = [file for name in ("best.ckpt", LAST) if (file := path / FOLDER / name).is_file()]
+    found = [file for name in (BEST, LAST) if (file := path / FOLDER / name).is_file()]
     if not found:
         raise UserError(
             f"{path} is neither a run's folder with a checkpoint nor one that export wrote "
-            f"(it has no {FOLDER}/best.ckpt and no {CARD})"
+            f"(it has no {FOLDER}/{BEST} and no {CARD})"
         )
     return found[0]
 

@@ -14,7 +14,8 @@ from typing import Any
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.moved import todays_checkpoint
 
-FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
+FOLDER = "checkpoints"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class Damaged(UserError):

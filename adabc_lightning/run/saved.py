@@ -125,7 +125,6 @@ def _listed(value: Any) -> Any:
 
 Count = Annotated[int, _plain(_is_count, "a whole number, 0 or more and below 2⁵³")]
 Number = Annotated[float, _plain(_is_number, "a finite number")]
-Flag = Annotated[bool, _plain(lambda value: isinstance(value, bool), "true or false")]
 Text = Annotated[str, _plain(lambda value: isinstance(value, str), "a text")]
 Weights = Annotated[Tensor, tensor(None, *FLOATS, torch.float16, torch.bfloat16)]
 Generator = Annotated[Tensor, tensor(1, torch.uint8)]

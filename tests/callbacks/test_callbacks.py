@@ -126,7 +126,35 @@ def test_checkpoints_are_plain_and_complete(run: Path) -> None:
         counters[path.stem] = content["agent"]["gradient_updates"], steps
     assert counters["last"] == (18, 12)
     assert counters["pretrained"] == (6, 0)
-    assert counters["best"][1] > 0  # of fine-tuning, however good pre-training was
+    with open(run / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/return"]]
+    best = max(rows, key=lambda row: float(row["eval/return"]))  # pre-training's, too
+    assert counters["best"] == (int(best["gradient_updates"]), int(best["env_steps"]))
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_best_of_a_run_may_be_what_it_starts_from(
+    goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning that only loses keeps the pre-trained policy, in a folder of its own as well."""
+    log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(4, 8, 1, evaluation_every=4)
+    returns = iter([5.0, 3.0, 4.0] * 2)
+    monkeypatch.setattr(Evaluation, "run", lambda *_: ([next(returns)], [1]))
+    trainer, module, data = tiny_run(tmp_path / "a", register_toy(), log, schedule=schedule)
+    trainer.fit(module, data)
+    folder = tmp_path / "a" / "checkpoints"
+    if goes_on:
+        pretrained = folder / "pretrained.ckpt"
+        next(returns)  # it has been evaluated
+        trainer, module, data = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)
+        trainer.fit(module, data, ckpt_path=pretrained, weights_only=True)
+        folder = tmp_path / "b" / "checkpoints"
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    assert best["ReplayDataModule"]["collector"]["env_steps"] == 0
+    assert best["callbacks"]["Checkpointing"] == {"best_return": 5.0}
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["ReplayDataModule"]["collector"]["env_steps"] == 8
+    assert last["callbacks"]["Checkpointing"] == {"best_return": 5.0}
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:

@@ -128,7 +128,6 @@ WRONG: list[tuple[str, Any, str]] = [
     ("callbacks/Metrics/size", -5, "size is -5; it must be a whole number"),
     ("callbacks/Summary/seconds", {}, "seconds/offline is missing"),
     ("callbacks/Guard/warnings", [1], "warnings/0 is 1; it must be a text"),
-    ("callbacks/Checkpointing/best_is_online", 1, "best_is_online is 1; it must be true or false"),
     ("loops", {}, "loops/fit_loop is missing"),
     ("loops/fit_loop/epoch_loop.batch_progress", MISSING, "last.ckpt cannot be taken up: "),
     ("loops/fit_loop/epoch_progress/total/ready", "1", "total/ready is '1'; it must be a whole"),

@@ -100,6 +100,13 @@ def everything(trainer: Any) -> dict[str, Any]:
     return state
 
 
+def leave(folder: Path, place: Path) -> None:
+    """What a run left behind beside the checkpoint that it goes on from."""
+    shutil.copy(folder / "metrics.csv", place / "metrics.csv")  # rows after the cut included
+    (place / "checkpoints").mkdir()
+    shutil.copy(folder / "checkpoints" / "best.ckpt", place / "checkpoints")
+
+
 def assert_equal(a: Any, b: Any, path: str = "") -> None:
     """Deep, exact equality of nested containers of tensors."""
     assert type(a) is type(b), path
@@ -136,7 +143,7 @@ def test_resumed_equals_uncut(
     uncut: tuple[Path, dict[str, Any]], batches: int, tmp_path: Path
 ) -> None:
     folder, expected = uncut
-    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")  # rows after the cut included
+    leave(folder, tmp_path)
     trainer, module, data = tiny_run(
         tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, data=RING
     )
@@ -178,7 +185,7 @@ def test_another_method_resumed_equals_uncut(
     assert (trials is not None) == (options is steady)
     if trials:
         assert min(trials[name] for name in ("promotions", "holds", "retreats")) > 0
-    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
+    leave(folder, tmp_path)
     trainer, module, data = tiny_run(
         tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, **options()
     )
@@ -270,7 +277,7 @@ def test_a_finished_run_has_nothing_left_to_do(
     uncut: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, expected = uncut
-    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
+    leave(folder, tmp_path)
     trainer, module, data = tiny_run(
         tmp_path, ENV, folder / "log.hdf5", schedule=SCHEDULE, data=RING
     )
