@@ -119,8 +119,8 @@ class HandoverDiagnostics(Callback):
             data.trainer,
             agent,
             "α is 0 at the hand-over, so nothing holds the policy near the data any more: expect a "
-            "collapse (docs/diagnostics.md); alpha.initial, up to alpha.ceiling, is the α to start "
-            "from",
+            f"collapse{_whose(agent)} (docs/diagnostics.md); alpha.initial, up to alpha.ceiling, "
+            "is the α to start from",
         )
 
     def on_train_batch_end(
@@ -148,7 +148,8 @@ class HandoverDiagnostics(Callback):
                 "the policy leaves the data: its actions are "
                 f"{distance / self._smallest:.2f} times as far from them as at best since the "
                 f"hand-over (environment step {data.env_steps:,}, α {pl_module.alpha.item():.3f}): "
-                "expect a collapse (docs/diagnostics.md); a larger α holds it back",
+                f"a collapse{_whose(pl_module)} may follow (docs/diagnostics.md); a larger α holds "
+                "it back",
             )
         self._smallest = min(self._smallest, distance)
 
@@ -195,3 +196,8 @@ class HandoverDiagnostics(Callback):
         """The inverse of :meth:`state_dict`."""
         self._smallest, self._visited_VO = state_dict["smallest"], state_dict["visited"]
         self.warnings = list(state_dict["warnings"])
+
+
+def _whose(agent: "OffToOnModule") -> str:
+    """Of two policies the one that acts in training falls, where another is deployed."""
+    return " of the learner, not of what is deployed," if "incumbent" in agent.trained else ""

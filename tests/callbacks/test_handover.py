@@ -15,7 +15,7 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics
+from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics, Trials
 from adabc_lightning.callbacks.handover import measure
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -159,6 +159,7 @@ def test_from_scratch_there_are_only_visited_states(tmp_path: Path) -> None:
         ({"alpha": {"initial": 0.0}}, "α is 0 at the hand-over"),
         ({"alpha": {"initial": 0.4, "ceiling": 0.4, "kp": 0.0, "kd": 0.0}}, ""),
         ({"alpha": {"initial": 0.0}, "model": {"method": AWAC()}}, ""),
+        ({"alpha": {"initial": 0.0}, "callbacks": [Trials(2, 1)]}, "collapse of the learner, not"),
     ],
 )
 def test_the_sentence_at_the_hand_over(
@@ -189,6 +190,7 @@ def test_the_sentence_when_the_policy_leaves_the_data(tmp_path: Path) -> None:
     ratio = at["6"] / min(at["0"], at["3"])
     assert ratio > 1.1 > at["3"] / at["0"]
     assert f"{ratio:.2f} times as far" in warning
+    assert "a collapse may follow (docs" in warning
     assert "environment step 6, α 0.400" in warning
     assert float(next(r for r in rows if r["env_steps"] == "6")["diagnostics/saturated"]) == 1
 

@@ -406,7 +406,17 @@ def test_only_a_command_with_that_option_names_it() -> None:
 
 
 # Nothing but fit has their sentences.
-OF_FIT = ("acting", "loading", "log", "module", "restoring", "returns", "same_run", "state")
+OF_FIT = (
+    "acting",
+    "checks",
+    "loading",
+    "log",
+    "module",
+    "restoring",
+    "returns",
+    "same_run",
+    "state",
+)
 
 
 def test_no_sentence_but_those_of_fit_spells_out_a_key_that_is_an_option_elsewhere(

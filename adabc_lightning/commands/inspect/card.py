@@ -170,9 +170,16 @@ def to_lines(card: dict[str, Any]) -> list[str]:
     parts = card["observation_parts"]
     wide = max(14, *(len(labelled(f"observation_{i}", parts)) + 1 for i in shown))
     low = "random actions" if card["random_return_mean"] is not None else "worst episode"
-    lines += [
+    lines.append(
         f"references    --data.reference_min {card['reference_min']:.6g} ({low}) "
-        f"--data.reference_max {card['reference_max']:.6g} (r_max·T)",
+        f"--data.reference_max {card['reference_max']:.6g} (r_max·T)"
+    )
+    if card["return_max"] < 0.5 * card["reference_max"]:
+        lines.append(
+            f"{'':14}no episode came near that, the best returned {card['return_max']:.6g}; where "
+            "episodes end once the task is done, give what a good one returns"
+        )
+    lines += [
         "",
         f"{'column':<{wide}}       min       mean        max        std   at a bound",
     ]
