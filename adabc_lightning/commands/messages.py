@@ -51,6 +51,14 @@ def episode_table(
     return "\n".join(lines)
 
 
+def fine_tuning(plan: dict[str, Any]) -> str:
+    """Environment steps × updates, of which the product is the number of updates."""
+    steps, frozen = f"{plan['online_env_steps']:,}", plan["frozen_env_steps"]
+    if frozen:
+        steps = f"({steps} − {frozen:,} frozen)"
+    return f"{steps} environment steps × {plan['updates_per_env_step']} updates"
+
+
 def plan_text(plan: dict[str, Any], folder: str) -> str:
     """What a run would do.
 
@@ -66,7 +74,7 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         data += f" ({rows:,} transitions)"
     limit = plan["max_episode_steps"]
     done = plan["done"]
-    G, every = plan["updates_per_env_step"], plan["evaluations"]
+    every = plan["evaluations"]
     evaluated = f"evaluations of {plan['episodes']} episodes"
     lines = [
         f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
@@ -97,8 +105,8 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
     if plan["online_env_steps"]:
         lines.append(
-            f"fine-tuning   {plan['online_env_steps']:,} environment steps × {G} updates = "
-            f"{plan['online_updates']:,}; {every['online']:,} {evaluated}"
+            f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; "
+            f"{every['online']:,} {evaluated}"
         )
     files = plan["files"]
     lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")

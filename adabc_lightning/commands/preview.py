@@ -94,12 +94,10 @@ def plan(
         "offline_updates": max(0, schedule.offline_updates - agent.gradient_updates) * (not online),
         "online_env_steps": max(0, schedule.online_env_steps - online),
     }
-    every = schedule.evaluation_every
-    evaluations = {
-        "offline": ceil(left["offline_updates"] / every),
-        "online": ceil(left["online_env_steps"] / every)
-        + (not schedule.offline_updates and not online and evaluation is not None),
-    }
+    learning = max(0, schedule.online_env_steps - max(online, schedule.frozen_env_steps))
+    offline_due, online_due = schedule.evaluations_left(agent.gradient_updates, online)
+    first = not schedule.offline_updates and not online and evaluation is not None
+    evaluations = {"offline": offline_due, "online": online_due + first}
     return {
         "env_id": data.env_id,
         "observation_size": spec.observation_size,
@@ -117,12 +115,9 @@ def plan(
         "device": str(agent.device),
         "done": {"gradient_updates": agent.gradient_updates, "env_steps": online},
         **left,
+        "frozen_env_steps": left["online_env_steps"] - learning,
         "updates_per_env_step": schedule.updates_per_env_step,
-        "online_updates": schedule.updates_per_env_step
-        * min(
-            left["online_env_steps"],
-            max(0, schedule.online_env_steps - schedule.frozen_env_steps),
-        ),
+        "online_updates": schedule.updates_per_env_step * learning,
         "batch_size": data.batch_size,
         "evaluations": evaluations,
         "episodes": 0 if evaluation is None else evaluation.episodes,

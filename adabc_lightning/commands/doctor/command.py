@@ -162,10 +162,11 @@ def chosen(
 
 
 def _task(plan: dict[str, Any]) -> str:
+    from adabc_lightning.commands.messages import fine_tuning
+
     data = plan["dataset"] or "no dataset"
     return (
-        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then "
-        f"{plan['online_env_steps']:,} environment steps × {plan['updates_per_env_step']} updates"
+        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then {fine_tuning(plan)}"
     )
 
 
