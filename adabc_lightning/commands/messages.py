@@ -75,13 +75,14 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
     limit = plan["max_episode_steps"]
     done = plan["done"]
     every = plan["evaluations"]
+    chosen = f" ({plan['method_config']})" if plan.get("method_config") else ""
     evaluated = f"evaluations of {plan['episodes']} episodes"
     lines = [
         f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
         f"{plan['action_size']} numbers, "
         + (f"{limit:,} steps an episode" if limit else "no time limit")
         + f"), {data}",
-        f"agent         {plan['method']}, {plan['num_critics']} critics of which "
+        f"agent         {plan['method']}{chosen}, {plan['num_critics']} critics of which "
         f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
         f"{plan['device']}",
     ]
@@ -108,6 +109,7 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
             f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; "
             f"{every['online']:,} {evaluated}"
         )
+    lines += [f"{each['name']:<14}{each['text']}" for each in plan["beside"]]
     files = plan["files"]
     lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")
     lines += [f"                {name:<28} {amount(size):>10}" for name, size in files.items()]

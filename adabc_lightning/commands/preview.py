@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from adabc_lightning.callbacks import Checkpointing, Downsampling, Evaluation, Metrics
+from adabc_lightning.callbacks.places import Interacting
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
 from adabc_lightning.run.limits import amount, available
@@ -120,6 +122,12 @@ def plan(
         "online_updates": schedule.updates_per_env_step * learning,
         "batch_size": data.batch_size,
         "evaluations": evaluations,
+        "beside": [
+            asdict(found) | {"text": found.in_words()}
+            for each in callbacks
+            if isinstance(each, Interacting)
+            and (found := each.planned_interaction(schedule, online, spec.max_episode_steps))
+        ],
         "episodes": 0 if evaluation is None else evaluation.episodes,
         "files": _files(callbacks, data, agent, kept),
         "memory": _memory(data, agent, kept),

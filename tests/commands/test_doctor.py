@@ -16,7 +16,7 @@ from tiny import write_log
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent import products
 from adabc_lightning.commands.doctor import machine, rendering
-from adabc_lightning.commands.doctor.command import chosen
+from adabc_lightning.commands.doctor.command import _duration, chosen
 from adabc_lightning.commands.doctor.data import datasets, minari_datasets, user_files
 from adabc_lightning.commands.doctor.finding import Finding
 
@@ -126,11 +126,19 @@ def test_expected_seconds() -> None:
         "online_env_steps": 300,
         "max_episode_steps": 50,
         "evaluations": {"offline": 3, "online": 5},
+        "beside": [{"name": "trials", "rounds": 700}],
     }
-    assert expected_seconds(plan, Speed(10.0, 2.0, 100.0)) == (100 + 150, 8 * 50 / 100)
-    assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None)
+    assert expected_seconds(plan, Speed(10.0, 2.0, 100.0)) == (100 + 150, 8 * 50 / 100, 7)
+    assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None, None)
     alone = {**plan, "offline_updates": 0, "max_episode_steps": None}
-    assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None)
+    assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None, None)
+    assert _duration(150, 4, 70, ["trials"]) == (
+        "2 min, up to 4 s of evaluations, and up to 70 s of trials"
+    )
+    assert _duration(150, 4, 0, []) == "2 min, and up to 4 s of evaluations"
+    assert _duration(150, None, None, ["trials"]) == (
+        "2 min, and the evaluations and trials, whose episodes have no time limit"
+    )
 
 
 def test_datasets_of_every_place(tmp_path: Path) -> None:

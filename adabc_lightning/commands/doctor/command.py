@@ -154,11 +154,16 @@ def chosen(
         )  # fmt: skip
     if speed is None:
         return
-    phases, evaluations = expected_seconds(plan, speed)
+    phases, evaluations, beside = expected_seconds(plan, speed)
     report["speed"] = asdict(speed)
-    report["seconds"] = {"phases": phases, "evaluations_at_most": evaluations}
+    report["seconds"] = {
+        "phases": phases,
+        "evaluations_at_most": evaluations,
+        "beside_at_most": beside,
+    }
     yield Finding("speed", _rates(plan, speed))
-    yield Finding("duration", _duration(phases, evaluations))
+    names = [each["name"] for each in plan["beside"]]
+    yield Finding("duration", _duration(phases, evaluations, beside, names))
 
 
 def _task(plan: dict[str, Any]) -> str:
@@ -207,12 +212,18 @@ def _rates(plan: dict[str, Any], speed: Any) -> str:
     return ", ".join(parts) or "too few updates to measure"
 
 
-def _duration(phases: float | None, evaluations: float | None) -> str:
+def _duration(
+    phases: float | None, evaluations: float | None, beside: float | None, names: list[str]
+) -> str:
     if phases is None:
         return "unknown: too few updates to measure"
-    if evaluations is None:
-        return f"{spoken(phases)}, and the evaluations, whose episodes have no time limit"
-    return f"{spoken(phases)}, and up to {spoken(evaluations)} of evaluations"
+    if evaluations is None or beside is None:
+        others = " and ".join(["evaluations", *names])
+        return f"{spoken(phases)}, and the {others}, whose episodes have no time limit"
+    most = f"up to {spoken(evaluations)} of evaluations"
+    if names:
+        return f"{spoken(phases)}, {most}, and up to {spoken(beside)} of {' and '.join(names)}"
+    return f"{spoken(phases)}, and {most}"
 
 
 def _seconds(text: str) -> float:

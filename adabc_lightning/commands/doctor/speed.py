@@ -141,8 +141,10 @@ def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], 
     return preview.plan, Speed(watch.rate(OFFLINE), watch.rate(ONLINE), steps)
 
 
-def expected_seconds(plan: dict[str, Any], speed: Speed) -> tuple[float | None, float | None]:
-    """How long the run takes: its phases, and at most its evaluations.
+def expected_seconds(
+    plan: dict[str, Any], speed: Speed
+) -> tuple[float | None, float | None, float | None]:
+    """How long the run takes: its phases, and at most its evaluations and what is beside them.
 
     Args:
         plan: of the run.
@@ -156,9 +158,10 @@ def expected_seconds(plan: dict[str, Any], speed: Speed) -> tuple[float | None, 
         (plan["online_env_steps"], speed.online_env_steps),
     ):
         if count and rate is None:
-            return None, None
+            return None, None, None
         phases += count / rate if rate else 0.0
     limit, count = plan["max_episode_steps"], sum(plan["evaluations"].values())
     if limit is None or speed.evaluation_steps is None:
-        return phases, None
-    return phases, count * limit / speed.evaluation_steps
+        return phases, None, None
+    rounds = sum(each["rounds"] for each in plan["beside"])
+    return phases, count * limit / speed.evaluation_steps, rounds / speed.evaluation_steps
