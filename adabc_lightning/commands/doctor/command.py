@@ -203,12 +203,16 @@ def _rates(plan: dict[str, Any], speed: Any) -> str:
     parts = []
     if speed.offline_updates:
         parts.append(f"pre-training {speed.offline_updates:,.0f} updates/s")
+    if speed.frozen_env_steps:
+        parts.append(f"frozen {speed.frozen_env_steps:,.1f} environment steps/s")
     if speed.online_env_steps:
         updates = speed.online_env_steps * plan["updates_per_env_step"]
         parts.append(
             f"fine-tuning {updates:,.0f} updates/s ({speed.online_env_steps:,.1f} environment "
             "steps/s)"
         )
+    if parts and "replicas" in plan:
+        parts.append(f"in each of {plan['replicas']} replicas")
     return ", ".join(parts) or "too few updates to measure"
 
 
