@@ -10,8 +10,6 @@ import torch
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.commands.preview import to_fetch
-from adabc_lightning.data.checks import warn_if_frozen
-from adabc_lightning.run.schedule import Schedule
 
 RUN = shlex.split(
     "fit --config hopper --schedule.offline_updates 25 --schedule.online_env_steps 12"
@@ -102,29 +100,6 @@ def test_frozen_steps_make_no_update_and_a_run_of_nothing_else_says_so(
     assert "fine-tuning   (12 − 12 frozen) environment steps × 2 updates = 0;" in printed.out
     said_once = "frozen_env_steps is 5,000 and schedule.online_env_steps 12: fine-tuning makes no"
     assert printed.err.count(said_once) == 1
-
-
-@pytest.mark.parametrize(
-    ("online", "updates", "frozen", "made", "warned"),
-    [
-        (12, 2, 12, 0, True),
-        (12, 2, 12, 11, True),
-        (12, 2, 12, 12, False),  # finished
-        (12, 2, 11, 0, False),
-        (12, 0, 12, 0, False),  # asked for
-        (0, 2, 12, 0, False),  # only pre-training
-    ],
-)
-def test_who_is_told_that_fine_tuning_is_frozen(
-    online: int,
-    updates: int,
-    frozen: int,
-    made: int,
-    warned: bool,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    warn_if_frozen(Schedule(1, online, updates, frozen), made)
-    assert capsys.readouterr().err.startswith("warning: schedule.frozen_env_steps") == warned
 
 
 def test_a_dataset_to_be_fetched_is_named_and_not_fetched(
