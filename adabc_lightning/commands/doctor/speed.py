@@ -61,14 +61,17 @@ class Stopwatch(Callback):
         self.marks: dict[str, list[tuple[float, int]]] = {OFFLINE: [], FROZEN: [], ONLINE: []}
 
     def on_train_start(self, *_: Any) -> None:
-        """The timeline has no evaluations here, and few frozen steps before those that learn."""
+        """The timeline has no evaluations here."""
+        self._change(evaluation_every=NEVER)
+
+    def _leave_few_frozen(self) -> None:
+        """Before those steps that learn; the agents have chosen their engine by the real number."""
         data = self.modules[0]
-        frozen, needed = data.schedule.frozen_env_steps, 0
+        frozen, needed = data.schedule.frozen_env_steps, SOME
         if data.unfinished is not None:  # an episode must have ended before the first update
-            needed = data.spec.max_episode_steps or 0
-        if frozen < data.schedule.online_env_steps:
-            frozen = min(frozen, max(needed, SOME))
-        self._change(evaluation_every=NEVER, frozen_env_steps=frozen)
+            needed = max(SOME, data.spec.max_episode_steps or 0)
+        if needed < frozen < data.schedule.online_env_steps:
+            self._change(frozen_env_steps=needed)
 
     def _change(self, **keys: int) -> None:
         for data in self.modules:
@@ -76,6 +79,8 @@ class Stopwatch(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Ends the phase when its time is over."""
+        if not any(self.marks.values()):
+            self._leave_few_frozen()
         data = self.modules[0]
         schedule, agent, steps = data.schedule, data.agent, data.env_steps
         phase = OFFLINE if not steps else FROZEN if steps <= schedule.frozen_env_steps else ONLINE
