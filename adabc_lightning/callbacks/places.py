@@ -7,6 +7,8 @@ from lightning import Trainer
 
 from adabc_lightning.env.make import Policy, evaluate
 from adabc_lightning.env.stepping import CheckedEnv
+from adabc_lightning.run.interaction import Interaction
+from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import stream_seed
 
 if TYPE_CHECKING:
@@ -26,6 +28,23 @@ class BeforeEvaluation(Protocol):
         self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
     ) -> None:
         """Called after everything else that an update or an episode brings."""
+
+
+@runtime_checkable
+class Interacting(Protocol):
+    """A callback that makes episodes beside training and evaluation, and plans say how many."""
+
+    def planned_interaction(
+        self, schedule: Schedule, env_steps: int, limit: int | None
+    ) -> Interaction | None:
+        """What is ahead.
+
+        Args:
+            schedule: of the run.
+            env_steps: of fine-tuning, made already; 0 before the hand-over.
+            limit: of an episode, in environment steps; None for none.
+        Returns: None for nothing.
+        """
 
 
 class Places:

@@ -20,15 +20,15 @@ from adabc_lightning.callbacks.alpha import AlphaController
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.interaction import TRIED, Interaction
+from adabc_lightning.run.interaction import trials as planned_trials
 from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, tensor
+from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-# Parts of the agent, whose policies a trial tries in turn.
-TRIED = {"both": ("average", "actor"), "newest": ("actor",), "average": ("average",)}
 
 
 class SavedTrials(Saved):
@@ -97,7 +97,7 @@ class Trials(Callback):
         patience: Positive | None = 2,
     ) -> None:
         self.episodes, self.steps, self.confidence = episodes, steps, confidence
-        self._tried = TRIED[tried]
+        self.tried = tried
         self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
         self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
         """Trials that were won and lost, ways back, and environment steps made in trials."""
@@ -164,7 +164,7 @@ class Trials(Callback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._newest):
             return
-        tried = {name: self._try(data, agent, name) for name in self._tried}
+        tried = {name: self._try(data, agent, name) for name in TRIED[self.tried]}
         self._newest = data.env_steps
         self.counts["env_steps"] += sum(steps for _, steps in tried.values())
         # As many as all were tried from; a resumed run may have another E than the incumbent's.
@@ -256,6 +256,16 @@ class Trials(Callback):
                 f"callbacks/Trials/snapshot has {len(saved)} numbers, this configuration's "
                 f"learner {numbers}; resume with the networks of the run"
             )
+
+    def planned_interaction(
+        self, schedule: Schedule, env_steps: int, limit: int | None
+    ) -> Interaction | None:
+        """The trials that are ahead, for a plan; arguments as :class:`Interacting` has them."""
+        if not schedule.online_env_steps:
+            return None
+        _, evaluations = schedule.evaluations_left(0, env_steps)
+        size = self.episodes, self.steps, self.tried
+        return planned_trials(evaluations, env_steps == 0, limit, *size)
 
     def add_to_summary(self) -> dict[str, Any]:
         """The counts, for ``Summary``."""

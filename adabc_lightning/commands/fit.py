@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from adabc_lightning.callbacks import Evaluation
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.messages import closing_line, plan_text
+from adabc_lightning.commands.method_keys import overlay
 from adabc_lightning.commands.preview import Planned, Preview, times, to_fetch
 from adabc_lightning.commands.preview import plan as plan_of
 from adabc_lightning.commands.quiet import muted, quieten
@@ -110,7 +111,8 @@ def plan(line: CommandLine) -> dict[str, Any]:
     data = line.datamodule
     data.check_devices(line.planned_devices)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
-        return plan_of(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
+        found = plan_of(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
+        return {**found, "method_config": overlay(line.files)}
     callbacks = line.trainer.callbacks  # type: ignore[attr-defined]
     if line.replicas is None:
         preview = Preview(callbacks)
@@ -123,4 +125,4 @@ def plan(line: CommandLine) -> dict[str, Any]:
     with suppress(Planned):
         start(line)
     count = 1 if line.replicas is None else len(line.replicas.replicas)
-    return times(preview.plan, count)
+    return times({**preview.plan, "method_config": overlay(line.files)}, count)

@@ -51,6 +51,14 @@ def episode_table(
     return "\n".join(lines)
 
 
+def fine_tuning(plan: dict[str, Any]) -> str:
+    """Environment steps × updates, of which the product is the number of updates."""
+    steps, frozen = f"{plan['online_env_steps']:,}", plan["frozen_env_steps"]
+    if frozen:
+        steps = f"({steps} − {frozen:,} frozen)"
+    return f"{steps} environment steps × {plan['updates_per_env_step']} updates"
+
+
 def plan_text(plan: dict[str, Any], folder: str) -> str:
     """What a run would do.
 
@@ -66,14 +74,15 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         data += f" ({rows:,} transitions)"
     limit = plan["max_episode_steps"]
     done = plan["done"]
-    G, every = plan["updates_per_env_step"], plan["evaluations"]
+    every = plan["evaluations"]
+    chosen = f" ({plan['method_config']})" if plan.get("method_config") else ""
     evaluated = f"evaluations of {plan['episodes']} episodes"
     lines = [
         f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
         f"{plan['action_size']} numbers, "
         + (f"{limit:,} steps an episode" if limit else "no time limit")
         + f"), {data}",
-        f"agent         {plan['method']}, {plan['num_critics']} critics of which "
+        f"agent         {plan['method']}{chosen}, {plan['num_critics']} critics of which "
         f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
         f"{plan['device']}",
     ]
@@ -97,9 +106,10 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
     if plan["online_env_steps"]:
         lines.append(
-            f"fine-tuning   {plan['online_env_steps']:,} environment steps × {G} updates = "
-            f"{plan['online_updates']:,}; {every['online']:,} {evaluated}"
+            f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; "
+            f"{every['online']:,} {evaluated}"
         )
+    lines += [f"{each['name']:<14}{each['text']}" for each in plan["beside"]]
     files = plan["files"]
     lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")
     lines += [f"                {name:<28} {amount(size):>10}" for name, size in files.items()]

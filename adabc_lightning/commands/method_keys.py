@@ -38,6 +38,12 @@ def check_one_method(files: Iterable[Path]) -> None:
         )
 
 
+def overlay(files: Iterable[Path]) -> str | None:
+    """The last of the files that is an overlay of a method, as ``method/steady``; None for none."""
+    names = [f"{OVERLAYS}/{path.stem}" for path in files if path.parent.name == OVERLAYS]
+    return names[-1] if names else None
+
+
 def check_same(of_files: str | None, given: str | None, option: str) -> None:
     """Refuses an option that names another method than the files do, as two files are refused.
 

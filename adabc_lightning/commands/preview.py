@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from adabc_lightning.callbacks import Checkpointing, Downsampling, Evaluation, Metrics
+from adabc_lightning.callbacks.places import Interacting
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
 from adabc_lightning.run.limits import amount, available
@@ -94,12 +96,10 @@ def plan(
         "offline_updates": max(0, schedule.offline_updates - agent.gradient_updates) * (not online),
         "online_env_steps": max(0, schedule.online_env_steps - online),
     }
-    every = schedule.evaluation_every
-    evaluations = {
-        "offline": ceil(left["offline_updates"] / every),
-        "online": ceil(left["online_env_steps"] / every)
-        + (not schedule.offline_updates and not online and evaluation is not None),
-    }
+    learning = max(0, schedule.online_env_steps - max(online, schedule.frozen_env_steps))
+    offline_due, online_due = schedule.evaluations_left(agent.gradient_updates, online)
+    first = not schedule.offline_updates and not online and evaluation is not None
+    evaluations = {"offline": offline_due, "online": online_due + first}
     return {
         "env_id": data.env_id,
         "observation_size": spec.observation_size,
@@ -117,14 +117,17 @@ def plan(
         "device": str(agent.device),
         "done": {"gradient_updates": agent.gradient_updates, "env_steps": online},
         **left,
+        "frozen_env_steps": left["online_env_steps"] - learning,
         "updates_per_env_step": schedule.updates_per_env_step,
-        "online_updates": schedule.updates_per_env_step
-        * min(
-            left["online_env_steps"],
-            max(0, schedule.online_env_steps - schedule.frozen_env_steps),
-        ),
+        "online_updates": schedule.updates_per_env_step * learning,
         "batch_size": data.batch_size,
         "evaluations": evaluations,
+        "beside": [
+            asdict(found) | {"text": found.in_words()}
+            for each in callbacks
+            if isinstance(each, Interacting)
+            and (found := each.planned_interaction(schedule, online, spec.max_episode_steps))
+        ],
         "episodes": 0 if evaluation is None else evaluation.episodes,
         "files": _files(callbacks, data, agent, kept),
         "memory": _memory(data, agent, kept),

@@ -3,7 +3,7 @@
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.schedule import Schedule
 
@@ -70,3 +70,19 @@ def check_room(
         batches * batch_size * layout.width, f"data.batch_size {batch_size}, drawn at once"
     )
     check_memory((replay_capacity or 0) * layout.width, f"data.replay_capacity {replay_capacity}")
+
+
+def warn_if_frozen(schedule: Schedule, env_steps: int) -> None:
+    """Says it where all of fine-tuning is frozen: a curve without a dip is no stability then.
+
+    Args:
+        schedule: of the run.
+        env_steps: of fine-tuning, made already.
+    """
+    frozen, online = schedule.frozen_env_steps, schedule.online_env_steps
+    if env_steps < online <= frozen and schedule.updates_per_env_step:
+        warn(
+            f"schedule.frozen_env_steps is {frozen:,} and schedule.online_env_steps {online:,}: "
+            "fine-tuning makes no update, its scores are those of the policy that it starts from; "
+            "lower schedule.frozen_env_steps to learn in it"
+        )

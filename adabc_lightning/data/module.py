@@ -17,6 +17,7 @@ from adabc_lightning.data.checks import (
     check_room,
     check_without_dataset,
     given_reference,
+    warn_if_frozen,
 )
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
@@ -288,6 +289,8 @@ class ReplayDataModule(Acting):
         for sentence in [] if begun else self._faults:
             warn(f"dataset {self.dataset_name!r}: {sentence}")
         self._faults = []
+        if self.shares is None and not self.ranks.rank:
+            warn_if_frozen(self.schedule, self.env_steps)
         return ExperienceStream(self)
 
     def transfer_batch_to_device(

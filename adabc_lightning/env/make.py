@@ -50,10 +50,7 @@ def make_env(
     Raises: UserError: the id is unknown, the environment cannot be made, its Dict observations
         cannot be flat, or the id says ``module:Name-v0`` with a module that may not be imported.
     """
-    module, colon, name = env_id.partition(":")
-    if module and colon:
-        check_module(module, f"environment {env_id!r}")
-    _register(name if module == _ROBOTICS_PACKAGE else env_id)
+    _prepare(env_id)
     options = check_env_kwargs(kwargs)
     hear_mujoco(env_id)
     if render_mode is not None:
@@ -77,6 +74,26 @@ def make_env(
             env.close()
             raise
     return env
+
+
+def episode_limit(env_id: str) -> int | None:
+    """The time limit in steps that an id is registered with; no environment is made.
+
+    Returns: None where there is none, or none can be found out.
+    """
+    try:
+        _prepare(env_id)
+        return gymnasium.spec(env_id).max_episode_steps
+    except Exception:  # whatever a third party's module raises; make_env says it
+        return None
+
+
+def _prepare(env_id: str) -> None:
+    """Raises: UserError: the id's module may not be imported, or a package is missing."""
+    module, colon, name = env_id.partition(":")
+    if module and colon:
+        check_module(module, f"environment {env_id!r}")
+    _register(name if module == _ROBOTICS_PACKAGE else env_id)
 
 
 def _where(error: Exception) -> str:

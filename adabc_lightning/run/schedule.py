@@ -72,6 +72,16 @@ class Schedule:
             done, total = env_steps, self.online_env_steps
         return done == total or done % self.evaluation_every == 0
 
+    def evaluations_left(self, gradient_updates: int, env_steps: int) -> tuple[int, int]:
+        """Evaluations that are still due, in pre-training and in fine-tuning."""
+        every = self.evaluation_every
+
+        def due(done: int, total: int) -> int:
+            return -(-total // every) - done // every if done < total else 0
+
+        offline = 0 if env_steps else due(gradient_updates, self.offline_updates)
+        return offline, due(env_steps, self.online_env_steps)
+
     def batches_left(self, gradient_updates: int, env_steps: int, devices: int = 1) -> int:
         """Offline chunks (cut at evaluations) and online batches that are still to come.
 

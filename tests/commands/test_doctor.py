@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from borders import Line, register
-from tiny import write_log
+from tiny import register_toy, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent import products
 from adabc_lightning.commands.doctor import machine, rendering
-from adabc_lightning.commands.doctor.command import chosen
+from adabc_lightning.commands.doctor.command import _duration, chosen
 from adabc_lightning.commands.doctor.data import datasets, minari_datasets, user_files
 from adabc_lightning.commands.doctor.finding import Finding
 
@@ -118,19 +118,49 @@ def test_a_dataset_to_be_fetched_is_planned_and_not_measured(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_frozen_steps_are_measured_apart_and_replicas_together(tmp_path: Path) -> None:
+    keys = shlex.split(
+        f"--data.env_id {register_toy()} --data.dataset {write_log(tmp_path / 'log.hdf5', 3, 2)}"
+        " --data.batch_size 8 --model.hidden_sizes [8,8] --model.num_critics 2 --model.replicas 2"
+        " --schedule.frozen_env_steps 5000 --downsampling.minimum 10 --model.engine eager"
+        " --data.reference_min 0 --data.reference_max 9"
+    )
+    report: dict[str, Any] = {}
+    found = {each.about: each.found for each in chosen([], keys, 0.5, report)}
+    assert "then (250,000 − 5,000 frozen) environment steps × 10 updates" in found["config"]
+    assert found["speed"].endswith("environment steps/s), in each of 2 replicas")
+    speed, plan = report["speed"], report["plan"]
+    assert speed["frozen_env_steps"] > speed["online_env_steps"]  # which make 20 updates, too
+    assert plan["replicas"] == 2
+    assert plan["evaluations"] == {"offline": 200, "online": 50}
+
+
 def test_expected_seconds() -> None:
     from adabc_lightning.commands.doctor.speed import Speed, expected_seconds
 
     plan = {
         "offline_updates": 1000,
         "online_env_steps": 300,
+        "frozen_env_steps": 0,
         "max_episode_steps": 50,
         "evaluations": {"offline": 3, "online": 5},
+        "beside": [{"name": "trials", "rounds": 700}],
     }
-    assert expected_seconds(plan, Speed(10.0, 2.0, 100.0)) == (100 + 150, 8 * 50 / 100)
-    assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None)
+    assert expected_seconds(plan, Speed(10.0, 2.0, 100.0)) == (100 + 150, 8 * 50 / 100, 7)
+    assert expected_seconds({**plan, "replicas": 3}, Speed(10.0, 2.0, 100.0))[1:] == (12, 21)
+    assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None, None)
+    frozen = {**plan, "frozen_env_steps": 100}
+    assert expected_seconds(frozen, Speed(10.0, 2.0, 100.0, 50.0))[0] == 100 + 2 + 100
+    assert expected_seconds(frozen, Speed(10.0, 2.0, 100.0))[0] == 100 + 150  # too few to measure
     alone = {**plan, "offline_updates": 0, "max_episode_steps": None}
-    assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None)
+    assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None, None)
+    assert _duration(150, 4, 70, ["trials"]) == (
+        "2 min, up to 4 s of evaluations, and up to 70 s of trials"
+    )
+    assert _duration(150, 4, 0, []) == "2 min, and up to 4 s of evaluations"
+    assert _duration(150, None, None, ["trials"]) == (
+        "2 min, and the evaluations and trials, whose episodes have no time limit"
+    )
 
 
 def test_datasets_of_every_place(tmp_path: Path) -> None:

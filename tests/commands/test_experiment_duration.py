@@ -116,3 +116,22 @@ def test_other_seeds_come_before_other_variants(capsys: pytest.CaptureFixture[st
     # Its own seed, not their mean; of a variant that has not run it would be that.
     line = last_line(capsys, "--jobs 1 --variants fixed")
     assert "about 50 min, 1 at a time" in line
+
+
+def test_trials_come_on_top(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "proof.yaml").write_text(
+        "seeds: 2\ntasks: [toy]\nvariants:\n  plain: {}\n  proven: {method: steady}\n"
+    )
+
+    def said(*words: str) -> str:
+        assert main(["experiment", "proof", "--dry-run", "--out", "out", *words]) == 0
+        return capsys.readouterr().out
+
+    # Hopper's episodes have 1,000 steps at most: one policy at the hand-over and two before the
+    # evaluation after 500 steps make less than 2,000, and then five episodes; with both seeds.
+    most = 2 * 3 * (1999 + 5 * 1000)
+    assert f"and 2,000 environment steps, and at most {most:,} in trials;" in said()
+    assert f"at most {most:,} in trials;" in said("--replicas")
+    assert "in trials" not in said("--variants", "plain")
+    (tmp_path / "toy.yaml").write_text(TOY.replace("data: {", "data: {env_id: Nothing-v0, "))
+    assert "environment steps, and more in trials, whose episodes" in said()

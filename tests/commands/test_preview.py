@@ -79,6 +79,29 @@ def test_a_plan_that_goes_on_says_from_where(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
+def test_steadys_plan_has_its_trials_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = said(capsys, "--config", "method/steady", "--data.max_episode_steps", "100")
+    assert "agent         TD3BC (method/steady), 4 critics" in plan
+    # 5 episodes of 100 steps, four times, make 2,000: by each of two policies before evaluations
+    # after 10 and 12 steps, and by one at the hand-over. 400 times where each lasts a step.
+    assert "trials        2 of two policies, and one at the hand-over: 100 to 10,000 ep" in plan
+    assert "episodes, 2,080 to 12,495 environment steps\n" in plan
+
+
+def test_frozen_steps_make_no_update_and_a_run_of_nothing_else_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = said(capsys, "--schedule.frozen_env_steps", "5")
+    assert "fine-tuning   (12 − 5 frozen) environment steps × 2 updates = 14; 2 eval" in plan
+    capsys.readouterr()
+    frozen = ("--schedule.frozen_env_steps", "5000", "--model.replicas", "2")
+    assert main([*RUN, *frozen, "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    assert "fine-tuning   (12 − 12 frozen) environment steps × 2 updates = 0;" in printed.out
+    said_once = "frozen_env_steps is 5,000 and schedule.online_env_steps 12: fine-tuning makes no"
+    assert printed.err.count(said_once) == 1
+
+
 def test_a_dataset_to_be_fetched_is_named_and_not_fetched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tiny import TOY_LIMIT, register_toy
 
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.env.make import evaluate, make_env
+from adabc_lightning.env.make import episode_limit, evaluate, make_env
 from adabc_lightning.env.state import get_state, set_state
 from adabc_lightning.errors import UserError
 
@@ -130,3 +130,10 @@ def test_action_limits_come_from_the_space_per_dimension() -> None:
 def test_what_cannot_be_used_is_said_in_a_sentence(env_id: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         EnvironmentSpec.of(make_env(env_id), env_id)
+
+
+def test_the_limit_of_an_id_without_making_it() -> None:
+    assert episode_limit("Hopper-v5") == 1000
+    assert episode_limit("Nothing-v0") is None
+    assert episode_limit("antigravity:Flight-v0") is None
+    assert "antigravity" not in sys.modules  # nothing is imported that is not allowed

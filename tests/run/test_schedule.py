@@ -84,9 +84,15 @@ def test_totals_and_order(schedule: Schedule) -> None:
 @given(schedules)
 def test_evaluations(schedule: Schedule) -> None:
     evaluated = {"offline": [], "online": []}
-    for phase, updates, steps in drive(schedule):
-        if schedule.evaluation_due(updates, steps):
+    tape = drive(schedule)
+    left = [schedule.evaluations_left(*counters) for counters in [(0, 0), *(t[1:] for t in tape)]]
+    for (phase, updates, steps), before, after in zip(tape, left, left[1:], strict=False):
+        is_due = schedule.evaluation_due(updates, steps)
+        if is_due:
             evaluated[phase].append(updates if phase == "offline" else steps)
+        gone = (is_due, 0) if phase == "offline" else (0, is_due)
+        assert (before[0] - after[0], before[1] - after[1]) == gone
+    assert left[-1] == (0, 0)
     every = schedule.evaluation_every
     assert evaluated["offline"] == due(every, schedule.offline_updates)
     assert evaluated["online"] == due(every, schedule.online_env_steps)

@@ -154,18 +154,24 @@ def chosen(
         )  # fmt: skip
     if speed is None:
         return
-    phases, evaluations = expected_seconds(plan, speed)
+    phases, evaluations, beside = expected_seconds(plan, speed)
     report["speed"] = asdict(speed)
-    report["seconds"] = {"phases": phases, "evaluations_at_most": evaluations}
+    report["seconds"] = {
+        "phases": phases,
+        "evaluations_at_most": evaluations,
+        "beside_at_most": beside,
+    }
     yield Finding("speed", _rates(plan, speed))
-    yield Finding("duration", _duration(phases, evaluations))
+    names = [each["name"] for each in plan["beside"]]
+    yield Finding("duration", _duration(phases, evaluations, beside, names))
 
 
 def _task(plan: dict[str, Any]) -> str:
+    from adabc_lightning.commands.messages import fine_tuning
+
     data = plan["dataset"] or "no dataset"
     return (
-        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then "
-        f"{plan['online_env_steps']:,} environment steps × {plan['updates_per_env_step']} updates"
+        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then {fine_tuning(plan)}"
     )
 
 
@@ -197,21 +203,31 @@ def _rates(plan: dict[str, Any], speed: Any) -> str:
     parts = []
     if speed.offline_updates:
         parts.append(f"pre-training {speed.offline_updates:,.0f} updates/s")
+    if speed.frozen_env_steps:
+        parts.append(f"frozen {speed.frozen_env_steps:,.1f} environment steps/s")
     if speed.online_env_steps:
         updates = speed.online_env_steps * plan["updates_per_env_step"]
         parts.append(
             f"fine-tuning {updates:,.0f} updates/s ({speed.online_env_steps:,.1f} environment "
             "steps/s)"
         )
+    if parts and "replicas" in plan:
+        parts.append(f"in each of {plan['replicas']} replicas")
     return ", ".join(parts) or "too few updates to measure"
 
 
-def _duration(phases: float | None, evaluations: float | None) -> str:
+def _duration(
+    phases: float | None, evaluations: float | None, beside: float | None, names: list[str]
+) -> str:
     if phases is None:
         return "unknown: too few updates to measure"
-    if evaluations is None:
-        return f"{spoken(phases)}, and the evaluations, whose episodes have no time limit"
-    return f"{spoken(phases)}, and up to {spoken(evaluations)} of evaluations"
+    if evaluations is None or beside is None:
+        others = " and ".join(["evaluations", *names])
+        return f"{spoken(phases)}, and the {others}, whose episodes have no time limit"
+    most = f"up to {spoken(evaluations)} of evaluations"
+    if names:
+        return f"{spoken(phases)}, {most}, and up to {spoken(beside)} of {' and '.join(names)}"
+    return f"{spoken(phases)}, and {most}"
 
 
 def _seconds(text: str) -> float:

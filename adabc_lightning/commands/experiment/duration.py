@@ -3,9 +3,11 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.commands.experiment.beside import trial_steps
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.results import load_json
 from adabc_lightning.run.durations import spoken
@@ -60,7 +62,7 @@ def in_words(jobs: Sequence[Job], ahead: Sequence[Job], out: Path, parallel: int
     counts = [left(job) for job in ahead]
     work = (
         f"{sum(count.updates for count in counts):,} gradient updates and "
-        f"{sum(count.env_steps for count in counts):,} environment steps"
+        f"{sum(count.env_steps for count in counts):,} environment steps{_in_trials(ahead, counts)}"
     )
     if not ahead:
         return work
@@ -80,6 +82,17 @@ def in_words(jobs: Sequence[Job], ahead: Sequence[Job], out: Path, parallel: int
     but = f", without {unlike} jobs that are unlike any of those" if unlike else ""
     seconds = _until_all_have_ended(ahead, needed, workers)
     return f"{work}: about {spoken(seconds)}, {how}, at the pace of those in {out}{but}"
+
+
+def _in_trials(ahead: Sequence[Job], counts: Sequence[Left]) -> str:
+    """Environment steps that come on top of those of training."""
+    most = 0
+    for job, count in zip(ahead, counts, strict=True):
+        steps = trial_steps(job)
+        if steps is None:
+            return ", and more in trials, whose episodes have no known time limit"
+        most += ceil(steps * count.share)
+    return f", and at most {most:,} in trials" if most else ""
 
 
 def _whole_seconds(job: Job) -> float | None:
