@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -331,3 +332,21 @@ def test_an_environment_s_own_names() -> None:
     env.unwrapped.observation_names = ("a", "b", "c")  # type: ignore[attr-defined]
     env.unwrapped.action_names = ("force", "torque")  # type: ignore[attr-defined]
     assert (observation_names(env), action_names(env)) == (["a", "b", "c"], ["force", "torque"])
+
+
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        ([1.0, float("nan"), 0.0], r"observation\[1\] is nan; the policy takes numbers"),
+        ([[0.0] * 3, [0.0, 0.0, float("inf")]], r"observation\[1, 2\] is inf"),
+        ("abc", "the policy takes arrays of numbers: could not convert"),
+        ([[1.0], [1.0, 2.0]], "the policy takes arrays of numbers: "),
+        ([1.0, 2.0], r"shape \(3,\) or \(B, 3\), this one has \(2,\)"),
+    ],
+)
+def test_a_policy_asked_about_no_numbers_says_so(observation: Any, says: str) -> None:
+    layers = tuple(np.ones(shape, np.float32) for shape in ((2, 3), (2,)))
+    policy = Policy(StoredPolicy(layers), [-1, -1], [1, 1])
+    assert policy([0.0, -2.0, 0.0]).tolist() == [pytest.approx(np.tanh(-1.0))] * 2
+    with pytest.raises(UserError, match=says):
+        policy(observation)
