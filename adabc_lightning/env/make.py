@@ -63,8 +63,7 @@ def make_env(
             env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
         )
     except gymnasium.error.NameNotFound as error:
-        close = closest(env_id, sorted(gymnasium.registry))
-        near = f"did you mean {close!r}?" if close else _OF_ONES_OWN
+        near = _near(module if colon else "", name if colon else env_id)
         raise UserError(f"environment {env_id!r} is not registered; {near}") from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
@@ -77,6 +76,17 @@ def make_env(
             env.close()
             raise
     return env
+
+
+def _near(module: str, name: str) -> str:
+    """What an id that nobody has registered probably stands for, as it would work."""
+    close = closest(name, sorted(gymnasium.registry))
+    if close is None:
+        return f"{module} registers no such name" if module else _OF_ONES_OWN
+    maker = gymnasium.registry[close].entry_point
+    found_without = str(maker).startswith("gymnasium.") or close.startswith(_ROBOTICS)
+    # The module's own, or another's that this import, too, makes known.
+    return f"did you mean {f'{module}:{close}' if module and not found_without else close!r}?"
 
 
 def _where(error: Exception) -> str:

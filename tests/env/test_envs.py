@@ -1,6 +1,7 @@
 """Environments: spaces, exact state, evaluation."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -130,3 +131,24 @@ def test_action_limits_come_from_the_space_per_dimension() -> None:
 def test_what_cannot_be_used_is_said_in_a_sentence(env_id: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         EnvironmentSpec.of(make_env(env_id), env_id)
+
+
+def test_what_is_suggested_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the module that registers it, whether that is imported by now or not."""
+    source = "import gymnasium\ngymnasium.register('AdabcRover-v0', 'tiny:Toy')\n"
+    (tmp_path / "adabc_rovers.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ADABC_ALLOW", "adabc_rovers")
+    for env_id, near in {
+        "adabc_rovers:AdabcRovr-v0": "did you mean 'adabc_rovers:AdabcRover-v0'?",
+        "adabc_rovers:adabcrover-v0": "did you mean 'adabc_rovers:AdabcRover-v0'?",
+        "adabc_rovers:Hoper-v5": "did you mean 'Hopper-v5'?",
+        "adabc_rovers:Submarine-v0": "adabc_rovers registers no such name",
+    }.items():
+        with pytest.raises(UserError) as refused:
+            make_env(env_id)
+        assert str(refused.value) == f"environment {env_id!r} is not registered; {near}"
+        if "'" in near:
+            make_env(near.split("'")[1]).close()
