@@ -1,8 +1,9 @@
 """Gymnasium environments: their spaces, their full state, evaluation episodes."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -59,9 +60,10 @@ def make_env(
     if render_mode is not None:
         options["render_mode"] = render_mode
     try:
-        env = gymnasium.make(
-            env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
-        )
+        with nullcontext() if render_mode is None else _whoever_renders():
+            env = gymnasium.make(
+                env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
+            )
     except gymnasium.error.NameNotFound as error:
         near = _near(module if colon else "", name if colon else env_id)
         raise UserError(f"environment {env_id!r} is not registered; {near}") from error
@@ -76,6 +78,14 @@ def make_env(
             env.close()
             raise
     return env
+
+
+@contextmanager
+def _whoever_renders() -> Iterator[None]:
+    """Without Gymnasium's guess that there will be no pictures: who wants one asks for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is being initialised with render_mode")
+        yield
 
 
 def _near(module: str, name: str) -> str:
