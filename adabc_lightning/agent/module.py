@@ -53,6 +53,9 @@ class Timeline(Protocol):
     def num_batches(self) -> int:
         """Drawn so far plus those that are left."""
 
+    def check_environment(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another environment, before its sizes are looked at."""
+
 
 @declared("model")
 class OffToOnModule(Learning):
@@ -217,12 +220,21 @@ class OffToOnModule(Learning):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse of :meth:`on_save_checkpoint`.
 
-        Raises: UserError: the checkpoint's networks have other shapes.
+        Raises: UserError: the checkpoint is of another environment, or its networks have other
+            shapes.
         """
+        data = getattr(self._trainer, "datamodule", None)
+        if data is not None:
+            data.check_environment(checkpoint)
         networks = self.state_dict()
         fit_added_parts(checkpoint, networks, self.added_parts, self.added_copies)
         check_networks(
-            checkpoint, networks, self.trained_weights, self.added_parts, self.added_copies
+            checkpoint,
+            networks,
+            self.trained_weights,
+            self.added_parts,
+            self.added_copies,
+            self.spec.env_id,
         )
         agent = checkpoint["agent"]
         deployed = agent.get("deployed", "actor")  # a run may go on without what deployed another
@@ -233,7 +245,6 @@ class OffToOnModule(Learning):
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator.set_state(agent["generator"])
         self.load_sums(agent)
-        data = getattr(self._trainer, "datamodule", None)
         if data is not None and data.num_batches > data.batches:
             # Lightning takes the last batch of the schedule that was for the end of this one.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

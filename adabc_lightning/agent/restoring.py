@@ -1,5 +1,6 @@
 """A checkpoint's networks and optimisers as an agent takes them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,12 +65,60 @@ def fit_added_parts(
 _AS_BEFORE = "with the method, networks and environment of the run; without --config it has them"
 
 
+def _layers(networks: Mapping[str, Tensor], place: str) -> dict[int, Tensor]:
+    """Number of a layer → its weight ``[*]``, in order."""
+    found = {name: re.fullmatch(rf"{place}\.(\d{{1,4}})\.weight", name) for name in networks}
+    return dict(sorted((int(m[1]), networks[name]) for name, m in found.items() if m))
+
+
+def _configured(networks: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a configuration says of networks, as their weights tell it."""
+    actor, critics = _layers(networks, r"actor\.net"), _layers(networks, r"critics\.params")
+    actor = {number: w for number, w in actor.items() if w.ndim == 2}
+    linear = [w for w in critics.values() if w.ndim == 3]
+    norm = next((number for number, w in critics.items() if w.ndim == 2), None)
+    said: dict[str, Any] = {}
+    if actor:
+        *hidden, last = actor.values()
+        said["sizes"] = actor[min(actor)].shape[1], len(last)
+    if linear:
+        said["model.num_critics"] = len(linear[0])
+        said["model.hidden_sizes"] = [w.shape[1] for w in linear[:-1]]
+        said["model.critic_norm"] = {None: "null", 1: "before"}.get(norm, "after")
+    if actor:  # they may follow from the others
+        said["model.actor_hidden_sizes"] = [len(w) for w in hidden]
+    return said
+
+
+def _check_configuration(
+    theirs: Mapping[str, Tensor], networks: Mapping[str, Tensor], env_id: str
+) -> None:
+    """Raises: UserError: networks of the same parts are of another configuration."""
+    if {name.split(".")[0] for name in theirs} != {name.split(".")[0] for name in networks}:
+        return  # another method, which may have sizes of its own
+    was, this = _configured(theirs), _configured(networks)
+    for key in was:
+        if was[key] == this.get(key):
+            continue
+        if key == "sizes":
+            raise UserError(
+                f"the checkpoint was trained on observations of {was[key][0]} and actions of "
+                f"{was[key][1]} numbers, environment {env_id!r} has {this[key][0]} and "
+                f"{this[key][1]}; resume {_AS_BEFORE}"
+            )
+        raise UserError(
+            f"the checkpoint was trained with {key} {was[key]}, not {this.get(key)}; resume "
+            f"{_AS_BEFORE}"
+        )
+
+
 def check_networks(
     checkpoint: dict[str, Any],
     networks: Mapping[str, Tensor],
     trained: Mapping[str, Sequence[Tensor]],
     added: Sequence[str],
     copies: Sequence[str],
+    env_id: str,
 ) -> None:
     """Whether a checkpoint's networks and optimisers are of the agent's shapes.
 
@@ -79,6 +128,7 @@ def check_networks(
         trained: its parts with an optimiser → their weights, in the optimisers' order.
         added: those that callbacks have added; they may have none yet.
         copies: added parts without one.
+        env_id: the agent's environment, for the message.
     Raises: UserError: they are not.
     """
     theirs = checkpoint["state_dict"]
@@ -89,6 +139,7 @@ def check_networks(
             f"the checkpoint was trained with data.normalize_observations {was}, not {this}; "
             "resume with that of the run"
         )
+    _check_configuration(theirs, networks, env_id)
     for name, tensor in networks.items():
         part = name.split(".")[0].removesuffix("_target")
         if part in (*added, *copies) and name not in theirs:

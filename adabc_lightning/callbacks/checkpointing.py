@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Number, Saved
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Checkpointing(Checkpoint):
             saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
             print(
                 f"stopped by {signal.Signals(asked).name}, {saved}; go on with "
-                f"--trainer.default_root_dir {folder} --ckpt_path last",
+                f"{words_to_go_on(folder)}",
                 file=sys.stderr,
             )
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]

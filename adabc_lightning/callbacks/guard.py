@@ -15,6 +15,7 @@ from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
+from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Listing, Saved, Text
 from adabc_lightning.run.types import NonNegative, declared
 
@@ -158,10 +159,7 @@ class Guard(Callback):
         if undone and data.env_steps and one:
             try:
                 trainer.save_checkpoint(last, weights_only=False)
-                return (
-                    "the state before this step is saved, go on with --trainer.default_root_dir "
-                    f"{folder} --ckpt_path last"
-                )
+                return f"the state before this step is saved, go on with {words_to_go_on(folder)}"
             except NotFinite as error:
                 return f"nothing is saved, because {error}"
             except Exception as error:  # a full disk, a folder that is gone

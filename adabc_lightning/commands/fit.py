@@ -18,7 +18,7 @@ from adabc_lightning.commands.validate import validate
 from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.checkpoint_files import newest, not_taken
-from adabc_lightning.run.folder import how_to_go_on
+from adabc_lightning.run.folder import how_to_go_on, words_to_go_on
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy
@@ -58,7 +58,7 @@ def _account(line: CommandLine) -> str:
     if not (line.folder / "config.yaml").is_file():
         return ", nothing to save yet; the same command starts anew"
     state = "nothing new to save" if newest(line.folder) else "nothing to save yet"
-    return f", {state}; go on with --trainer.default_root_dir {line.folder} --ckpt_path last"
+    return f", {state}; go on with {words_to_go_on(line.folder)}"
 
 
 def _fit(line: CommandLine) -> None:

@@ -92,6 +92,11 @@ def _opened(dataset: str, download: bool, reading: Reading) -> AbstractContextMa
         )
     if MINARI_ID.fullmatch(dataset):
         return _minari(dataset, download, reading)
+    if dataset and path.is_dir():
+        raise UserError(
+            f"dataset {dataset!r} is a folder without a dataset: it holds no HDF5, Parquet, npz, "
+            "CSV, TSV or JSON Lines file"
+        )
     raise UserError(
         f"dataset {dataset!r} is no file (looked for {path.absolute()}), no packaged dataset, "
         "no D4RL name such as 'hopper-medium-v0' and no Minari id such as "

@@ -33,6 +33,7 @@ from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.restoring import content, restore
 from adabc_lightning.data.returns import Unfinished, check_in_time
 from adabc_lightning.data.rewards import Reward, check_reward
+from adabc_lightning.data.same_run import check_environment
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout
@@ -344,6 +345,10 @@ class ReplayDataModule(Acting):
         ended = self.collector.finished_episode is not None
         for index, each in enumerate(self.unfinished.add(row, ended)):
             self.replay.add(each, index > 0)
+
+    def check_environment(self, checkpoint: dict[str, Any]) -> None:
+        """See :func:`adabc_lightning.data.same_run.check_environment`; the agent asks first."""
+        check_environment(self, checkpoint[type(self).__qualname__])
 
     def state_dict(self) -> dict[str, Any]:
         """See :func:`adabc_lightning.data.restoring.content`."""

@@ -55,10 +55,7 @@ def pack(
     scalars = _scalars(source, block_rows)
     total = len(next(iter(scalars.values())))
     if not total:
-        shape = [0, layout.observation_size]
-        raise UserError(
-            f"{where}: 'observations' must be [rows, columns], not empty, but is {shape}"
-        )
+        raise UserError(f"{where} has no rows")
     check_room(total, layout.observation_size, layout.action_size, where)
     reward_T, stands_in = read_rewards(source, scalars, reading.reward)
     scalars.pop("rewards", None)

@@ -9,7 +9,6 @@ from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.owner import Owner
 from adabc_lightning.data.same_run import (
     check_dataset,
-    check_environment,
     check_rewards,
     check_ring,
     rewards_of,
@@ -67,11 +66,10 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     """The inverse of :func:`content`, after ``setup("fit")``.
 
     Args:
-        data: of a run that goes on.
+        data: of a run that goes on, in the checkpoint's environment.
         state_dict: what :func:`content` made.
-    Raises: UserError: the checkpoint is of another environment or dataset.
+    Raises: UserError: the checkpoint is of another dataset, or of other rewards.
     """
-    check_environment(data, state_dict)
     check_rewards(data, state_dict)
     fixed = data.agent.actor.normalization  # the checkpoint's, by now
     known = None if fixed is None else Normalization(*(t.cpu() for t in fixed))

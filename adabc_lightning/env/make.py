@@ -1,8 +1,9 @@
 """Gymnasium environments: their spaces, their full state, evaluation episodes."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -56,12 +57,12 @@ def make_env(
     if render_mode is not None:
         options["render_mode"] = render_mode
     try:
-        env = gymnasium.make(
-            env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
-        )
+        with nullcontext() if render_mode is None else _whoever_renders():
+            env = gymnasium.make(
+                env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
+            )
     except gymnasium.error.NameNotFound as error:
-        close = closest(env_id, sorted(gymnasium.registry))
-        near = f"did you mean {close!r}?" if close else _OF_ONES_OWN
+        near = _near(module if colon else "", name if colon else env_id)
         raise UserError(f"environment {env_id!r} is not registered; {near}") from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
@@ -94,6 +95,25 @@ def _prepare(env_id: str) -> None:
     if module and colon:
         check_module(module, f"environment {env_id!r}")
     _register(name if module == _ROBOTICS_PACKAGE else env_id)
+
+
+@contextmanager
+def _whoever_renders() -> Iterator[None]:
+    """Without Gymnasium's guess that there will be no pictures: who wants one asks for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is being initialised with render_mode")
+        yield
+
+
+def _near(module: str, name: str) -> str:
+    """What an id that nobody has registered probably stands for, as it would work."""
+    close = closest(name, sorted(gymnasium.registry))
+    if close is None:
+        return f"{module} registers no such name" if module else _OF_ONES_OWN
+    maker = gymnasium.registry[close].entry_point
+    found_without = str(maker).startswith("gymnasium.") or close.startswith(_ROBOTICS)
+    # The module's own, or another's that this import, too, makes known.
+    return f"did you mean {f'{module}:{close}' if module and not found_without else close!r}?"
 
 
 def _where(error: Exception) -> str:

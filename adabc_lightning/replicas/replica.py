@@ -15,6 +15,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Checkpointing
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
+from adabc_lightning.run.folder import words_to_go_on
 
 
 class Replica:
@@ -144,7 +145,7 @@ class Replica:
         elif self.behind:
             raise UserError(
                 "other replicas are a step ahead; all go on from the last checkpoint by "
-                f"--trainer.default_root_dir {self.run_folder} --ckpt_path last"
+                f"{words_to_go_on(self.run_folder)}"
             )
         else:
             self._trainer.save_checkpoint(path, weights_only=weights_only)

@@ -31,12 +31,16 @@ def allowed_packages() -> list[str]:
     return [*PACKAGES, *names]
 
 
+_of_the_line: list[str] = []  # packages; those of the environment need not be said again
+
+
 def take_allowed(words: list[str]) -> list[str]:
     """Adds each ``--allow PACKAGE`` of a command line to the environment variable.
 
     Returns: the other words.
     Raises: UserError: a package is missing or no name of one.
     """
+    _of_the_line.clear()
     rest, remaining = [], iter(words)
     for word in remaining:
         option, has_value, value = word.partition("=")
@@ -47,8 +51,14 @@ def take_allowed(words: list[str]) -> list[str]:
         if not package or package.startswith("--"):
             raise UserError("--allow needs the name of a package that configs may import")
         os.environ[VARIABLE] = f"{os.environ.get(VARIABLE, '')},{package}".strip(",")
+        _of_the_line.append(package)
     allowed_packages()
     return rest
+
+
+def allowing() -> list[str]:
+    """The words that allow again what the command line of this process has allowed."""
+    return [word for package in dict.fromkeys(_of_the_line) for word in ("--allow", package)]
 
 
 def check_module(module: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.allowed import allowing
 from adabc_lightning.run.atomic import remove_strays
 from adabc_lightning.run.checkpoint_files import (
     FOLDER,
@@ -43,9 +45,7 @@ def checkpoint_to_resume(
     Returns: an existing checkpoint; None to start from the beginning.
     Raises: UserError: the folder holds a run or cannot be written, or there is no checkpoint.
     """
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"trainer.default_root_dir is {folder}, but no folder can be made there")
+    _check_place(folder)
     own = goes_on(folder, ckpt_path)
     if not own:
         refuse_a_second_run(folder)
@@ -64,6 +64,18 @@ def checkpoint_to_resume(
     if own:
         refuse_other_count(folder, checkpoint, replicas)
     return str(path)
+
+
+def _check_place(folder: Path) -> None:
+    """Raises: UserError: it is no folder, cannot be made or cannot be written."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return
+    if existing != folder:
+        what = ", but no folder can be made there"
+    else:
+        what = ", a folder that cannot be written" if folder.is_dir() else ", which is a file"
+    raise UserError(f"trainer.default_root_dir is {folder}{what}")
 
 
 def goes_on(folder: Path, ckpt_path: str | None) -> bool:
@@ -113,11 +125,27 @@ def _newest_whole(folder: Path, check: Check, replicas: int) -> tuple[Path, dict
 
 def how_to_go_on(folder: Path) -> str:
     """The rest of a sentence about a run that ended early: what is left, and what to do."""
-    whole = next(filter(is_whole, newest(folder)), None)
-    again = f"--trainer.default_root_dir {folder} --ckpt_path last"
-    if whole is None:
+    found = newest(folder)
+    whole = next(filter(is_whole, found), None)
+    if whole is not None:
+        again = words_to_go_on(folder)
+        return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
+    if found:
+        return "nothing whole was saved before; start again in another --trainer.default_root_dir"
+    if (folder / "config.yaml").is_file():
+        again = words_to_go_on(folder)
         return f"nothing was saved before; once it can be, start again with {again}"
-    return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
+    return "nothing was saved before; once it can be, the same command starts anew"
+
+
+def words_to_go_on(folder: Path | str) -> str:
+    """What is typed after ``fit`` to go on with a run of this process, as it stands.
+
+    Args:
+        folder: the run's; its ``config.yaml`` has all but the packages that were allowed.
+    """
+    words = ["--trainer.default_root_dir", str(folder), "--ckpt_path", "last", *allowing()]
+    return shlex.join(words)
 
 
 def clear(folder: Path, anew: bool) -> None:

@@ -74,12 +74,12 @@ def nan_at(row: int, value: float, width: int | None = None) -> np.ndarray:
 HALF = "truncated"
 BROKEN_FILES: dict[str, tuple[Any, str]] = {
     "missing": (None, "is no file (looked for "),
-    "empty file": (b"", "is not a readable HDF5 file"),
+    "empty file": (b"", "log.hdf5 is empty"),
     "text": (b"observations, actions", "is not a readable HDF5 file"),
     "a pickle": (b"\x80\x04\x95\x00.", "is not a readable HDF5 file"),
     "signature alone": (b"\x89HDF\r\n\x1a\n", "cannot be read: "),
     "truncated": (HALF, "cannot be read: "),
-    "no keys": ({}, "has no 'observations'; it has: nothing"),
+    "no keys": ({}, "is empty: it has no arrays"),
     "no observations": (log(observations=None), "has no 'observations'; it has: actions, "),
     "no actions": (log(actions=None), "has no 'actions'"),
     "no rewards": (log(rewards=None), "has no 'rewards'"),
@@ -99,7 +99,7 @@ BROKEN_FILES: dict[str, tuple[Any, str]] = {
     "images": (log(observations=np.zeros((ROWS, 3, 2, 2))), "must be [rows, columns], not empty"),
     "flat actions": (log(actions=np.zeros(ROWS)), "'actions' must be [rows, columns]"),
     "two rewards": (log(rewards=np.zeros((ROWS, 2))), "'rewards' must be [rows], not empty"),
-    "no rows": (log(0), "not empty, but is [0, 3]"),
+    "no rows": (log(0), "has no rows"),
     "no columns": (log(actions=np.zeros((ROWS, 0))), "not empty, but is [200, 0]"),
     "texts": (log(actions=np.full((ROWS, 2), b"up")), "'actions' must be numeric, but has type"),
     "pickled objects": (

@@ -143,8 +143,15 @@ def test_validate_needs_the_checkpoint_only(run: Path, capsys: pytest.CaptureFix
 
 def test_validate_checks_the_sizes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["validate", "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
-    assert main([*words, "--model.hidden_sizes", "[9]"]) == 2
-    assert "has shape [8, 11], this configuration's [9, 11]" in capsys.readouterr().err
+    resume = "resume with the method, networks and environment of the run; without --config it has"
+    for change, said in {
+        "--model.hidden_sizes=[9]": "with model.hidden_sizes [8], not [9]",
+        "--data.env_id=Walker2d-v5": "on observations of 11 and actions of 3 numbers, environment "
+        "'Walker2d-v5' has 17 and 6",
+    }.items():
+        assert main([*words, change]) == 2
+        line = f"error: the checkpoint was trained {said}; {resume} them\n"
+        assert capsys.readouterr().err == line
 
 
 def test_a_run_is_never_written_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

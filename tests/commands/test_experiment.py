@@ -127,6 +127,15 @@ def test_the_plan_of_a_packaged_experiment(line: str, capsys: pytest.CaptureFixt
             )
 
 
+def test_a_command_of_the_plan_can_be_typed_as_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADABC_ALLOW", "theirs")
+    commands = dry_run(capsys, "pair --allow mine --allow=mine.too")
+    assert commands
+    assert all(words[-4:] == ["--allow", "mine", "--allow", "mine.too"] for words in commands)
+
+
 def test_paper_scale(capsys: pytest.CaptureFixture[str]) -> None:
     for words in dry_run(capsys, "fig2 --seeds 1 --tasks walker2d-random"):
         config = config_of(words)

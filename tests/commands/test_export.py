@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from paths import REPOSITORY
-from tiny import register_toy, shapes, tiny_run, write_log
+from tiny import TOY_LIMIT, register_toy, shapes, tiny_run, write_log
 
 import adabc_lightning
 from adabc_lightning.__main__ import main
@@ -21,6 +22,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.commands.export import graph
+from adabc_lightning.commands.export.card import make_card
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.env.make import make_env
@@ -36,6 +38,7 @@ TOLERANCE = 1e-6  # in action limits
 WITHOUT_THIS_PACKAGE = """
 import sys
 sys.modules["adabc_lightning"] = None  # an import of it now raises
+import gymnasium
 import numpy as np
 observation = np.load("observation.npy")
 for batch in (observation, observation[:1], observation[:0]):
@@ -191,6 +194,7 @@ def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture
     assert card["gradient_updates"] == module.gradient_updates == 10
     assert card["policy"] == ("gaussian" if module.actor.log_std is not None else "deterministic")
     assert card["dataset"].endswith("log.hdf5")
+    assert card["max_episode_steps"] == TOY_LIMIT
     assert card["trained_with"] == summary["versions"]
     assert set(summary["versions"]) < set(card["versions"])
     assert card["checkpoint"] == f"{folder}/checkpoints/last.ckpt"
@@ -200,6 +204,33 @@ def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture
             ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True
         )
         assert card["commit"].removesuffix("-dirty") == head.stdout.strip()
+
+
+class Unmakeable(gymnasium.Env):
+    def __init__(self) -> None:
+        raise OSError("its simulator is not here")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "of_run", "limit"),
+    [
+        ("InvertedPendulum-v5", None, 1000),
+        ("InvertedPendulum-v5", 50, 50),
+        ("AdabcUnmakeable-v0", None, 7),  # as it is registered
+        ("AdabcUnmakeable-v0", 9, 9),
+        ("nobodys_package:Nobodys-v0", None, None),
+    ],
+)
+def test_the_card_s_time_limit(
+    env_id: str, of_run: int | None, limit: int | None, tmp_path: Path
+) -> None:
+    if "AdabcUnmakeable-v0" not in gymnasium.registry:
+        gymnasium.register("AdabcUnmakeable-v0", Unmakeable, max_episode_steps=7)
+    (tmp_path / "last.ckpt").touch()
+    facts = {"env_id": env_id, "env_kwargs": {}, "max_episode_steps": of_run}
+    layers = np.ones((1, 4), np.float32), np.ones(1, np.float32)
+    policy = Policy(StoredPolicy(layers), [-1], [1], {**facts, "checkpoint": "last.ckpt"})
+    assert make_card(policy, "onnx", b"")["max_episode_steps"] == limit
 
 
 def test_one_folder_one_export(

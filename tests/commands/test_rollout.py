@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from tiny import Toy, tiny_run, write_log
+from tiny import Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.env.make import evaluate, make_env
@@ -114,6 +114,7 @@ def test_a_video_shows_every_episode_and_changes_none(
         ("--env-id Hopper-v5", "observations of 3 and actions of 2 numbers"),
         ("--video out.mp4 --env-id AdabcTorn-v0", "cannot be rendered (no OpenGL here)"),
         ("--video out.mp4 --env-id AdabcUnpainted-v0", "gives no pictures"),
+        (f"--video out.mp4 --env-id {register_toy()}", "__init__() got an unexpected keyword"),
         ("--video out.mp4 --env-id AdabcPaint-v0", "is not registered"),
         ("--videos out.mp4", "did you mean '--video'?"),
     ],

@@ -502,7 +502,7 @@ def test_a_file_that_is_not_whole_hdf5_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"truncated.hdf5' cannot be read: .*truncated file"):
         load_dataset(str(truncated))
 
-    with pytest.raises(UserError, match=r"empty.hdf5 has no 'observations'; it has: nothing"):
+    with pytest.raises(UserError, match=r"empty.hdf5 is empty: it has no arrays$"):
         load_dataset(write(tmp_path / "empty.hdf5", {}))
 
 
@@ -533,7 +533,7 @@ def test_an_unknown_dataset_says_what_would_be_right(dataset, ending):
 def test_a_file_beats_a_name_and_a_folder_is_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"^dataset 'folder' is no file"):
+    with pytest.raises(UserError, match=r"^dataset 'folder' is a folder without a dataset: it"):
         load_dataset("folder")
     write(tmp_path / PACKAGED, columns(4))
     assert len(load_dataset(PACKAGED).rows) == 4

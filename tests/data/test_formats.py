@@ -594,7 +594,7 @@ def test_a_clock_in_an_observation_is_named(tmp_path: Path, capsys) -> None:
         ("a.pkl", b"\x80\x04.", "is a pickle, which would run code"),
         ("a.zip", None, "is a zip file, but no npz file"),
         ("a.bin", b"\x00\x01", "is not a readable HDF5 file, nor of another format: Parquet, npz"),
-        ("a.tsv", b"", "has no column observation_0; it has: nothing"),
+        ("a.tsv", b"", "a.tsv is empty"),
         ("a.jsonl", b"\xff\xfe", "is no text in UTF-8"),
     ],
 )

@@ -133,8 +133,10 @@ MISTAKES = {
     "flag 2": (CSV.replace("true", "2"), "'terminals' must be 0 or 1, but line 3 is 2"),
     "ragged": (CSV.replace("12,0.5,1,0,b", "12,0.5"), "line 6 has 2 values"),
     "nan": (CSV.replace("12,", "nan,"), "'observations' must be finite in float32, but line 6 is"),
-    "no rows": (CSV.splitlines()[0] + "\n", "must be [rows, columns], not empty"),
-    "nothing": ("", "has no column observation_0; it has: nothing"),
+    "no rows": (CSV.splitlines()[0] + "\n", "log.csv has no rows"),
+    "nothing": ("", "log.csv is empty"),
+    "blank": ("\ufeff\n \n", "log.csv is empty"),
+    "a blank first": ("\n" + CSV, "line 1 is empty; it must have the names of the columns"),
     "binary": (b"\xff\xfe\x00a", "is no text in UTF-8"),
 }
 
@@ -218,9 +220,10 @@ def test_broken_parquet_is_one_sentence(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     path = Path(write(tmp_path / "a.parquet", columns()))
-    for content in (path.read_bytes()[:200], b"PAR1", b""):
+    wrong = "is no readable Parquet file"
+    for content, said in ((path.read_bytes()[:200], wrong), (b"PAR1", wrong), (b"", "is empty$")):
         (tmp_path / "cut.parquet").write_bytes(content)
-        with pytest.raises(UserError, match="is no readable Parquet file"):
+        with pytest.raises(UserError, match=said):
             load_dataset(str(tmp_path / "cut.parquet"))
     for change, message in (
         ({"reward": ["x"] * ROWS}, "column reward must be numeric, but is string"),

@@ -1,6 +1,7 @@
 """Environments: spaces, exact state, evaluation."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -137,3 +138,24 @@ def test_the_limit_of_an_id_without_making_it() -> None:
     assert episode_limit("Nothing-v0") is None
     assert episode_limit("antigravity:Flight-v0") is None
     assert "antigravity" not in sys.modules  # nothing is imported that is not allowed
+
+
+def test_what_is_suggested_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the module that registers it, whether that is imported by now or not."""
+    source = "import gymnasium\ngymnasium.register('AdabcRover-v0', 'tiny:Toy')\n"
+    (tmp_path / "adabc_rovers.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ADABC_ALLOW", "adabc_rovers")
+    for env_id, near in {
+        "adabc_rovers:AdabcRovr-v0": "did you mean 'adabc_rovers:AdabcRover-v0'?",
+        "adabc_rovers:adabcrover-v0": "did you mean 'adabc_rovers:AdabcRover-v0'?",
+        "adabc_rovers:Hoper-v5": "did you mean 'Hopper-v5'?",
+        "adabc_rovers:Submarine-v0": "adabc_rovers registers no such name",
+    }.items():
+        with pytest.raises(UserError) as refused:
+            make_env(env_id)
+        assert str(refused.value) == f"environment {env_id!r} is not registered; {near}"
+        if "'" in near:
+            make_env(near.split("'")[1]).close()

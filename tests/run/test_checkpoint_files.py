@@ -111,7 +111,35 @@ def test_the_one_before_stays_and_is_used(
     previous.write_bytes(b"")
     with pytest.raises(UserError, match=r"previous.ckpt: damaged or cut off; start a new run"):
         checkpoint_to_resume(tmp_path, "last", check_run)
-    assert how_to_go_on(tmp_path).startswith("nothing was saved before; ")
+    # Here "last" would be refused, as it was above.
+    anew = "nothing whole was saved before; start again in another --trainer.default_root_dir"
+    assert how_to_go_on(tmp_path) == anew
+
+
+def test_where_nothing_was_saved_the_advice_is_what_works(tmp_path: Path) -> None:
+    """``last`` alone takes its config from the folder; before that is there, it is refused."""
+    nothing, folder = "nothing was saved before; once it can be, ", tmp_path / "a run"
+    assert how_to_go_on(folder) == f"{nothing}the same command starts anew"
+    folder.mkdir()
+    assert how_to_go_on(folder) == f"{nothing}the same command starts anew"
+    (folder / "config.yaml").touch()
+    again = f"--trainer.default_root_dir '{folder}' --ckpt_path last"
+    assert how_to_go_on(folder) == f"{nothing}start again with {again}"
+
+
+def test_what_is_wrong_with_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(folder: Path) -> str:
+        with pytest.raises(UserError) as refused:
+            checkpoint_to_resume(folder, None, check_run)
+        return str(refused.value).removeprefix("trainer.default_root_dir is ")
+
+    (tmp_path / "file").touch()
+    assert said(tmp_path / "file") == f"{tmp_path}/file, which is a file"
+    below = tmp_path / "file" / "run"
+    assert said(below) == f"{below}, but no folder can be made there"
+    monkeypatch.setattr(os, "access", lambda *given: False)
+    assert said(tmp_path) == f"{tmp_path}, a folder that cannot be written"
+    assert said(tmp_path / "run") == f"{tmp_path}/run, but no folder can be made there"
 
 
 def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

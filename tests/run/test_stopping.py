@@ -1,6 +1,7 @@
 """Signals where nothing else listens: while libraries are imported, before the first update."""
 
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny import write_log
 from adabc_lightning import __main__
 from adabc_lightning.callbacks import Metrics
 from adabc_lightning.commands import fit
+from adabc_lightning.run.allowed import VARIABLE
 from adabc_lightning.run.stopping import SIGNALS
 
 
@@ -35,8 +37,13 @@ def test_before_the_first_update(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 4, 1)
+    folder, log = tmp_path / "my run", write_log(tmp_path / "log.hdf5", 4, 1)
     words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder)]
+    source = "from lightning.pytorch.callbacks import Callback\nclass Mine(Callback): ...\n"
+    (tmp_path / "mine_to_stop.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(VARIABLE, "theirs")
+    words += ["--trainer.callbacks+=mine_to_stop.Mine", "--allow=mine_to_stop"]
     with monkeypatch.context() as patch:
         signalled = lambda *given: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
         if begun:
@@ -48,9 +55,10 @@ def test_before_the_first_update(
     assert stopped.value.code == 143
     said = capfd.readouterr().err.splitlines()[-1]
     if begun:
-        go_on = f"--trainer.default_root_dir {folder} --ckpt_path last"
+        go_on = f"--trainer.default_root_dir '{folder}' --ckpt_path last --allow mine_to_stop"
         assert said == f"stopped by SIGTERM, nothing to save yet; go on with {go_on}"
-        assert __main__.main(["fit", *go_on.split()]) == 0
+        monkeypatch.setenv(VARIABLE, "theirs")  # typed in a terminal, where nothing else is allowed
+        assert __main__.main(["fit", *shlex.split(go_on)]) == 0
     else:
         assert said == "stopped by SIGTERM, nothing to save yet; the same command starts anew"
         assert __main__.main([*RUN, *words]) == 0

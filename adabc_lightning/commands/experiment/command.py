@@ -23,6 +23,7 @@ from adabc_lightning.commands.experiment.runner import Engine, command_line, run
 from adabc_lightning.commands.experiment.store import MARK, Store
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.run.allowed import allowing
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.threads import cores
@@ -149,7 +150,7 @@ def main(words: list[str]) -> None:
         folders = {job.folder for job in picked}
         ahead = [job for job in unfinished(jobs) if job.folder in folders]
         for job in ahead:
-            print("python -m adabc_lightning", shlex.join(command_line(job)))
+            print("python -m adabc_lightning", shlex.join([*command_line(job), *allowing()]))
         parallel = options.jobs or (cores() if options.engine == "local" else None)
         print(f"# {describe(jobs, ahead)}, {in_words(jobs, ahead, out, parallel)}")
         return

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from adabc_lightning.callbacks.summary import PACKAGE, versions
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.env.make import make_env
@@ -30,7 +32,7 @@ def make_card(
     Returns: plain containers, numbers and texts; None for what is not known.
     """
     facts = policy.card
-    observations, actions = _names(policy)
+    observations, actions, limit = _of_environment(policy)
     sizes = policy.observation_size, policy.action_size
     return {
         "format": kind,
@@ -52,6 +54,7 @@ def make_card(
             "names": actions,
         },
         **facts,
+        "max_episode_steps": facts["max_episode_steps"] or limit,
         "checkpoint_sha256": hashlib.sha256(Path(facts["checkpoint"]).read_bytes()).hexdigest(),
         "commit": _commit(),
         "versions": versions() | _format_versions(kind),
@@ -67,8 +70,8 @@ def _normalization(policy: Policy) -> dict[str, list[float]] | None:
     return {"mean": mean.tolist(), "scale": scale.tolist()}
 
 
-def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:
-    """From the environment; a card without names is better than none."""
+def _of_environment(policy: Policy) -> tuple[list[str] | None, list[str] | None, int | None]:
+    """Names of observations and actions, and its time limit; a card without is better than none."""
     env_id, known = policy.card["env_id"], column_names(policy.parts) if policy.parts else None
     try:
         keys = None if policy.parts is None else [name for name, _ in policy.parts]
@@ -76,10 +79,12 @@ def _names(policy: Policy) -> tuple[list[str] | None, list[str] | None]:
     except UserError as error:
         what = "actions" if known else "observations and actions"
         warn(f"the card has no names of {what}: {error}")
-        return known, None
+        registered = gymnasium.registry.get(env_id.rpartition(":")[2])
+        return known, None, registered.max_episode_steps if registered else None
     try:
         observations = known or _fitting(observation_names(env), policy.observation_size)
-        return observations, _fitting(action_names(env), policy.action_size)
+        limit = env.spec.max_episode_steps if env.spec else None
+        return observations, _fitting(action_names(env), policy.action_size), limit
     finally:
         env.close()
 

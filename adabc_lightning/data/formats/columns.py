@@ -180,6 +180,8 @@ def check_columns(columns: Mapping[str, Any], where: str) -> None:
         where: the file, for the message.
     Raises: UserError: as said.
     """
+    if columns and all(column.shape and not column.shape[0] for column in columns.values()):
+        raise UserError(f"{where} has no rows")
     for key in (*VECTORS, *SCALARS):
         if key not in columns:
             continue
@@ -217,6 +219,8 @@ def check_needed(source: Source, optional: bool, reward: str | None = None) -> N
         reward: see ``data.reward``; only logged ones must be there.
     Raises: UserError: with the names of all there is.
     """
+    if not source.names:
+        raise UserError(f"{source.where} is empty: it has no {source.kind}")
     words = {key: f"'{key}'" for key in ("observations", "actions", "rewards", "terminals")}
     if source.kind == "columns":
         words = dict(zip(words, ("observation_0", "action_0", "reward", "terminal"), strict=True))

@@ -75,6 +75,8 @@ def open_file(path: Path, reading: Reading, stack: ExitStack) -> Source:
     """
     with path.open("rb") as file:
         magic = file.read(8)
+    if not magic:
+        raise UserError(f"{path} is empty")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = next((s for s in reversed(suffixes) if s not in _PACKED), "")
     if h5py.is_hdf5(path):

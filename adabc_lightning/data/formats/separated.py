@@ -32,6 +32,8 @@ def csv_source(path: Path, line: str, reading: Reading) -> Source:
         reading: what the user knows.
     Raises: UserError: two names for one thing; the rest as it is read.
     """
+    if not line.strip():
+        raise UserError(f"{path}: line 1 is empty; it must have the names of the columns")
     delimiter = max(",;\t", key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
     indices_of = {name: index for index, name in enumerate(names)}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adabc_lightning.data.formats.json_lines import json_source
-from adabc_lightning.data.formats.packed import line_of, opened
+from adabc_lightning.data.formats.packed import line_of, lines_of, opened
 from adabc_lightning.data.formats.separated import csv_source
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.errors import UserError
@@ -19,6 +19,8 @@ def open_text(path: Path, reading: Reading) -> Source:
     """
     with opened(path) as file:
         line = line_of(file, path)
+        if not line.strip() and not any(map(str.strip, lines_of(file, path))):
+            raise UserError(f"{path} is empty")
     if line.lstrip().startswith("{"):
         return json_source(path, line, reading)
     if line.lstrip().startswith("["):
