@@ -62,8 +62,7 @@ def make_env(
                 env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **options
             )
     except gymnasium.error.NameNotFound as error:
-        near = _near(module if colon else "", name if colon else env_id)
-        raise UserError(f"environment {env_id!r} is not registered; {near}") from error
+        raise UserError(f"environment {env_id!r} is not registered; {_near(env_id)}") from error
     except Exception as error:  # whatever a third party's constructor raises
         reason = (str(error).strip() or _where(error)).splitlines()[0]
         with_what = f" with {key_of('env_kwargs')} {one_line(str(kwargs))[:100]}" if kwargs else ""
@@ -105,8 +104,9 @@ def _whoever_renders() -> Iterator[None]:
         yield
 
 
-def _near(module: str, name: str) -> str:
+def _near(env_id: str) -> str:
     """What an id that nobody has registered probably stands for, as it would work."""
+    module, _, name = env_id.rpartition(":")
     close = closest(name, sorted(gymnasium.registry))
     if close is None:
         return f"{module} registers no such name" if module else _OF_ONES_OWN
