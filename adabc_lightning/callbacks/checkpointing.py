@@ -73,10 +73,11 @@ class Checkpointing(Checkpoint):
     """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
-    fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of what it
-    starts from included. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
-    optimiser steps. SIGTERM and SIGINT save after the batch at hand and exit with 143 and 130;
-    Lightning's own handlers would exit having saved nothing. A second one exits at once if it comes
+    fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
+    checkpoint it starts from included. Keyed on the schedule, because Lightning's
+    ``ModelCheckpoint`` counts optimiser steps. SIGTERM and SIGINT save after the batch at hand and
+    exit with 143 and 130; Lightning's own handlers would exit having saved nothing. A second one
+    exits at once if it comes
     a second after the first or later: supervisors signal a process and its group in one go.
 
     Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
@@ -94,6 +95,7 @@ class Checkpointing(Checkpoint):
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
         self.best_return: float | None = None
+        self._as_evaluated = True
         self._signal: int | None = None
         self._asked_at = 0.0
         self._handlers: dict[int, Any] = {}
@@ -105,22 +107,29 @@ class Checkpointing(Checkpoint):
     ) -> None:
         """Listens for the signals that ask for an end; has the evaluation made that one cut.
 
-        In a new folder nothing but what a run starts from can be its best so far.
+        What a run starts from is its best so far, if it was evaluated.
         """
         if self.listens and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._on_signal)
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        best = Path(trainer.default_root_dir) / FOLDER / BEST
-        if not any(data.ranks.gather(best.exists())):
+        if not _has_best(trainer):  # in a new folder, where what was best elsewhere is not
             self.best_return = None
-            history, updates = _history(trainer), pl_module.gradient_updates
-            made = {"gradient_updates": updates, "env_steps": data.env_steps}
-            if history and made.items() <= history[-1].items() and self._improved(history):
-                trainer.save_checkpoint(best, weights_only=False)
+            if self._as_evaluated and self._improved(trainer, pl_module):
+                path = Path(trainer.default_root_dir) / FOLDER / BEST
+                trainer.save_checkpoint(path, weights_only=False)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Evaluation):
                 callback.make_up(trainer, pl_module)
+
+    def on_load_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """A run may go on without what deployed another policy than the actor, and without that."""
+        deployed = getattr(pl_module, "deployed", "actor")  # replicas have one each
+        self._as_evaluated = checkpoint.get("agent", {}).get("deployed", "actor") == deployed
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives the signals back, unless one ends the process: its twin may come late."""
@@ -163,7 +172,7 @@ class Checkpointing(Checkpoint):
         # written once more.
         if self.keep_policies and trainer.is_global_zero:
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
-        names = [BEST] if self._improved(_history(trainer)) else []
+        names = [BEST] if self._improved(trainer, pl_module) else []
         if env_steps == 0 and updates == data.schedule.offline_updates:
             names.append("pretrained.ckpt")
         for name in (*names, LAST):
@@ -208,8 +217,15 @@ class Checkpointing(Checkpoint):
         trainer._signal_connector._original_handlers = {}
         raise SystemExit(128 + asked)
 
-    def _improved(self, history: list[dict[str, float]]) -> bool:
+    def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
+        """Whether the agent as it is was evaluated, and returned more than any before."""
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        history = next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
         if not history:
+            return False
+        made = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
+        if not made.items() <= history[-1].items():
             return False
         newest = history[-1]["eval/return"]
         if self.best_return is None or newest > self.best_return:
@@ -226,10 +242,11 @@ class Checkpointing(Checkpoint):
         self.best_return = state_dict["best_return"]
 
 
-def _history(trainer: Trainer) -> list[dict[str, float]]:
-    """Of the evaluations."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
+def _has_best(trainer: Trainer) -> bool:
+    """Whether there is a best checkpoint, for any of the ranks."""
+    data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    best = Path(trainer.default_root_dir) / FOLDER / BEST
+    return any(data.ranks.gather(best.exists()))
 
 
 def _evaluates(trainer: Trainer) -> bool:

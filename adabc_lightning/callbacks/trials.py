@@ -264,6 +264,8 @@ class Trials(Callback):
         if not schedule.online_env_steps:
             return None
         _, evaluations = schedule.evaluations_left(0, env_steps)
+        if not evaluations and env_steps:
+            return None
         size = self.episodes, self.steps, self.tried
         return planned_trials(evaluations, env_steps == 0, limit, *size)
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib import import_module
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
@@ -20,13 +21,15 @@ def hear_mujoco(env_id: str) -> None:
     Args:
         env_id: Gymnasium id; what is wrong with it is left to ``gymnasium.make``.
     """
-    name = env_id.rpartition(":")[2]
-    point = gymnasium.registry[name].entry_point if name in gymnasium.registry else None
-    if isinstance(point, str):
-        try:
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:  # which registers it
+            import_module(module)
+        point = gymnasium.registry[name].entry_point
+        if isinstance(point, str):
             load_env_creator(point)  # imports what the environment does
-        except Exception:  # gymnasium.make meets it again
-            return
+    except Exception:  # gymnasium.make meets it again
+        return
     mujoco = sys.modules.get("mujoco")
     if mujoco is not None and mujoco.get_mju_user_warning() is None:
         mujoco.set_mju_user_warning(say_once)

@@ -61,15 +61,15 @@ class ReplicasModule(LightningModule):
         return optimizers
 
     def on_fit_start(self) -> None:
-        """See :meth:`OffToOnModule.on_fit_start`."""
+        """See :meth:`OffToOnModule.on_fit_start`; and the optimisers, before any callback acts."""
         for replica in self._group.each():
             replica.lightning_module.on_fit_start()
+            replica.restore_adams()
 
     def on_train_start(self) -> None:
         """Makes one update of all, on the run's engine."""
         modules = []
         for replica in self._group.each():
-            replica.restore_adams()
             replica.lightning_module.on_train_start()
             modules.append(replica.lightning_module)
         for module in modules[1:]:  # the first one's makes the updates of all

@@ -20,6 +20,7 @@ from adabc_lightning.agent.engines import (
     Engine,
     cuda_graph,
     make_engine,
+    rounding,
 )
 from adabc_lightning.agent.engines.engine import Work, ignore
 from adabc_lightning.agent.engines.proof import in_float64
@@ -178,12 +179,26 @@ def test_an_engine_that_does_something_else_is_not_believed(functions: Any, what
     assert all(map(torch.equal, result, expected))
 
 
-def test_one_that_rounds_otherwise_is_believed() -> None:
-    def summed_otherwise(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
-        order = torch.arange(7, -1, -1)
-        draws = {**draws, "target_noise": draws["target_noise"][order]}
-        return TD3BC().update(state, batch[order], draws, dials, options)
+@pytest.mark.parametrize(("times", "believed"), [(8, "compiled"), (0, "eager")])
+@pytest.mark.filterwarnings("ignore:the update is not compiled")
+def test_one_that_rounds_otherwise_is_believed_for_what_rounding_does(
+    times: int, believed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "_ROUNDINGS", 2**-9)  # an estimate that is far too small
+    monkeypatch.setattr(rounding, "_TIMES", times)
+    engine = Compiled()
+    engine._functions = summed_otherwise, TD3BC().delayed, TD3BC().prepare
+    train(Standalone(engine).float(), dtype=torch.float32)
+    assert engine.name == believed
 
+
+def summed_otherwise(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+    order = torch.arange(7, -1, -1)
+    draws = {**draws, "target_noise": draws["target_noise"][order]}
+    return TD3BC().update(state, batch[order], draws, dials, options)
+
+
+def test_one_that_rounds_otherwise_is_believed() -> None:
     engine = Compiled()
     engine._functions = summed_otherwise, TD3BC().delayed, TD3BC().prepare
     train(Standalone(engine).float(), dtype=torch.float32)

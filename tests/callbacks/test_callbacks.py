@@ -152,6 +152,10 @@ def test_the_best_of_a_run_may_be_what_it_starts_from(
     best = torch.load(folder / "best.ckpt", weights_only=True)
     assert best["ReplayDataModule"]["collector"]["env_steps"] == 0
     assert best["callbacks"]["Checkpointing"] == {"best_return": 5.0}
+    steps = [
+        [int(each["step"]) for each in adam["state"].values()] for adam in best["optimizer_states"]
+    ]
+    assert steps == [[2] * len(steps[0]), [4] * len(steps[1])]  # it can be gone on from
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert last["ReplayDataModule"]["collector"]["env_steps"] == 8
     assert last["callbacks"]["Checkpointing"] == {"best_return": 5.0}

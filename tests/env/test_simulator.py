@@ -40,6 +40,20 @@ def test_a_deprecation_of_its_models_is_nobodys_business_and_an_instability_a_li
     assert list(tmp_path.iterdir()) == []  # MuJoCo would write MUJOCO_LOG.TXT
 
 
+def test_one_of_ones_own_is_heard_from_the_first_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    point = "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv"
+    text = f"import gymnasium\ngymnasium.register('HeardCheetah-v0', '{point}')\n"
+    (tmp_path / "heard_cheetah.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADABC_ALLOW", "heard_cheetah")
+    make_env("heard_cheetah:HeardCheetah-v0").close()
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
+
+
 def test_a_handler_of_somebody_else_stays() -> None:
     heard: list[str] = []
     mujoco.set_mju_user_warning(heard.append)

@@ -46,10 +46,10 @@ def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | No
     wrong = disagreement(state, before, found, expected, updates, products)
     if wrong is None:
         return None
-    exact = in_float64(work)  # what rounding does is measured then, not estimated
-    try:
+    try:  # what rounding does is measured then, not estimated
+        exact = in_float64(work)
         plain.make(exact, which, ignore)
-    except Exception:  # a method of somebody's own may be of one type only
+    except Exception:  # a method of somebody's own may be of one type only; memory is short
         return wrong
     return disagreement(state, before, found, expected, updates, products, copied(exact.state))
 

@@ -7,8 +7,8 @@ from adabc_lightning.run.interaction import trials
 def trial_steps(job: Job) -> int | None:
     """At most, of all its seeds; None where nobody knows how long an episode may last."""
     config = {**defaults(), **job.record["settings"]}
-    given = [*config.get("trainer.callbacks", ()), *config.get("trainer.callbacks+", ())]
-    found = [each for each in given if each["class_path"] in IDLE_OFFLINE]
+    given = [config.get(key) or () for key in ("trainer.callbacks", "trainer.callbacks+")]
+    found = [each for some in given for each in some if each["class_path"] in IDLE_OFFLINE]
     online = config["schedule.online_env_steps"]
     if not found or not online:
         return 0

@@ -6,11 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
 from adabc_lightning.callbacks.summary import PACKAGE, versions
 from adabc_lightning.commands.export.names import action_names, observation_names
-from adabc_lightning.env.make import make_env
+from adabc_lightning.env.make import episode_limit, make_env
 from adabc_lightning.env.observations import Parts, column_names
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.env.policy_checkpoint import run_folder
@@ -79,8 +77,7 @@ def _of_environment(policy: Policy) -> tuple[list[str] | None, list[str] | None,
     except UserError as error:
         what = "actions" if known else "observations and actions"
         warn(f"the card has no names of {what}: {error}")
-        registered = gymnasium.registry.get(env_id.rpartition(":")[2])
-        return known, None, registered.max_episode_steps if registered else None
+        return known, None, episode_limit(env_id)
     try:
         observations = known or _fitting(observation_names(env), policy.observation_size)
         limit = env.spec.max_episode_steps if env.spec else None

@@ -174,7 +174,8 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         f"references    --data.reference_min {card['reference_min']:.6g} ({low}) "
         f"--data.reference_max {card['reference_max']:.6g} (r_max·T)"
     )
-    if card["return_max"] < 0.5 * card["reference_max"]:
+    worst, best = card["reference_min"], card["reference_max"]
+    if card["return_max"] < (worst + best) / 2 < best:
         lines.append(
             f"{'':14}no episode came near that, the best returned {card['return_max']:.6g}; where "
             "episodes end once the task is done, give what a good one returns"
