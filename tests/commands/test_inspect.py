@@ -119,6 +119,10 @@ def test_the_card_by_hand() -> None:
     assert card["action_at_bound"] == [0.5, 0]
     assert (card["action_directions"], card["observation_directions"]) == (1, 1)
     assert (card["reference_min"], card["reference_max"]) == (-1, 6)  # r_max 3, T 2
+    for references, best, far in (((-1, 6), 2, True), ((-1, 6), 3, False), ((-9, -9), -9, False)):
+        names = ("reference_min", "reference_max", "return_max")
+        lines = to_lines(card | dict(zip(names, (*references, best), strict=True)))
+        assert any("no episode came near that" in line for line in lines) is far
     assert card["env_id"] is None
     assert file_card(card, None)["max_episode_steps"] == -1
 
