@@ -18,7 +18,13 @@ from tiny import Toy as Base
 
 import adabc_lightning
 from adabc_lightning.__main__ import main
-from adabc_lightning.commands.inspect.card import coverage, data_card, directions, file_card
+from adabc_lightning.commands.inspect.card import (
+    coverage,
+    data_card,
+    directions,
+    file_card,
+    to_lines,
+)
 from adabc_lightning.commands.inspect.environment import EPISODES, try_out
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.module import ReplayDataModule
