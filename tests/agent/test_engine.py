@@ -100,7 +100,7 @@ def test_compiled_updates_agree_with_eager_ones(method: Method | None) -> None:
 
 
 def broken(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("\n no luck today\nand pages of a trace")
+    raise RuntimeError("\n no luck today\nand pages of a trace\nmain.h:7: error: a word\nmore")
 
 
 def test_what_cannot_be_compiled_goes_on_uncompiled() -> None:
@@ -114,7 +114,8 @@ def test_what_cannot_be_compiled_goes_on_uncompiled() -> None:
 
     engine._functions = half_done, broken, broken
     agent = Standalone(engine)
-    with pytest.warns(UserWarning, match=re.escape("the update is not compiled: no luck today")):
+    says = "the update is not compiled: no luck today: main.h:7: error: a word"
+    with pytest.warns(UserWarning, match=f"{re.escape(says)}$"):
         result = train(agent)
     assert len(calls) == 1
     assert all(map(torch.equal, result, train(Standalone(Eager()))))

@@ -90,6 +90,7 @@ def in_float64(work: Work) -> Work:
 
 
 def _first_line(error: Exception) -> str:
-    """What an exception says first, without the pages that compilers add."""
+    """What an exception says first, and what a compiler in it does, without the pages around."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    compiler = [line for line in lines[1:] if "error: " in line]
+    return ": ".join([*lines[:1], *compiler[:1]]) or type(error).__name__
