@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from dict_envs import LIMIT, PARTS, register_slide
-from test_resume import Cut, assert_equal, everything
+from test_resume import Cut, assert_equal, everything, leave
 from tiny import TOY_LIMIT, register_toy, tiny_run
 
 from adabc_lightning.__main__ import main
@@ -72,7 +71,7 @@ def test_a_run_goes_on_bit_for_bit_within_an_episode(
     saved = torch.load(cut, weights_only=True)["ReplayDataModule"]
     assert saved["collector"]["steps"] % LIMIT  # the goal of an episode at hand is in the file
     assert saved["collector"]["env"]["attributes"]["goal"].abs() > 0
-    shutil.copy(folder / "run" / "metrics.csv", tmp_path / "metrics.csv")
+    leave(folder / "run", tmp_path)
     trainer, module, data = slide_run(tmp_path, folder)
     trainer.fit(module, data, ckpt_path=cut, weights_only=True)
     assert_equal(everything(trainer), torch.load(folder / "everything.pt", weights_only=True))

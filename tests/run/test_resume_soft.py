@@ -1,13 +1,12 @@
 """Runs of RLPD, Cal-QL and WSRL that were cut go on bit for bit, wherever the cut was."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_resume import ENV, EVERY_ROW, Cut, assert_equal, everything
+from test_resume import ENV, EVERY_ROW, Cut, assert_equal, everything, leave
 from tiny import tiny_run, write_log
 
 from adabc_lightning.agent.methods import RLPD, WSRL, CalQL
@@ -71,7 +70,7 @@ def test_resumed_equals_uncut(
     uncut: tuple[Options, Path, dict[str, Any]], batches: int, tmp_path: Path
 ) -> None:
     options, folder, expected = uncut
-    shutil.copy(folder / "metrics.csv", tmp_path / "metrics.csv")
+    leave(folder, tmp_path)
     trainer, module, data = tiny_run(tmp_path, ENV, folder / "log.hdf5", **options())
     cut = folder / f"cut{batches}.ckpt"
     saved = torch.load(cut)["ReplayDataModule"]
