@@ -20,6 +20,7 @@ from adabc_lightning.run.checkpoint_files import (
     newest,
     read_checkpoint,
 )
+from adabc_lightning.run.config_files import load
 
 Check = Callable[[Any], None]
 
@@ -56,6 +57,11 @@ def checkpoint_to_resume(
         if not newest(path):
             if not own:
                 raise UserError(f"{path} is a folder without a run's checkpoint")
+            if started := _started_from(folder):
+                raise UserError(
+                    f"nothing was saved in {folder}, whose run started from {started}; start it "
+                    "from there again, in another --trainer.default_root_dir"
+                )
             print(f"no checkpoint in {folder} yet: starting from the beginning", file=sys.stderr)
             return None
         path, checkpoint = _newest_whole(path, check, replicas)
@@ -123,6 +129,13 @@ def _newest_whole(folder: Path, check: Check, replicas: int) -> tuple[Path, dict
     )
 
 
+def _started_from(folder: Path) -> str | None:
+    """The other run's checkpoint that a run in a folder started from; None for no such run."""
+    config = folder / "config.yaml"
+    path = load(config).get("ckpt_path") if config.is_file() else None
+    return path if path and not goes_on(folder, path) else None
+
+
 def how_to_go_on(folder: Path) -> str:
     """The rest of a sentence about a run that ended early: what is left, and what to do."""
     found = newest(folder)
@@ -130,7 +143,7 @@ def how_to_go_on(folder: Path) -> str:
     if whole is not None:
         again = words_to_go_on(folder)
         return f"the last good checkpoint is {whole}; once it can be, go on with {again}"
-    if found:
+    if found or _started_from(folder):
         return "nothing whole was saved before; start again in another --trainer.default_root_dir"
     if (folder / "config.yaml").is_file():
         again = words_to_go_on(folder)

@@ -125,6 +125,13 @@ def test_where_nothing_was_saved_the_advice_is_what_works(tmp_path: Path) -> Non
     (folder / "config.yaml").touch()
     again = f"--trainer.default_root_dir '{folder}' --ckpt_path last"
     assert how_to_go_on(folder) == f"{nothing}start again with {again}"
+    (folder / "config.yaml").write_text("ckpt_path: last\n")
+    assert how_to_go_on(folder) == f"{nothing}start again with {again}"
+    # From the beginning would be another run than the one that began with another's checkpoint.
+    (folder / "config.yaml").write_text("ckpt_path: other/checkpoints/pretrained.ckpt\n")
+    assert how_to_go_on(folder).endswith("start again in another --trainer.default_root_dir")
+    with pytest.raises(UserError, match=r"whose run started from other/checkpoints/pretrained.ckp"):
+        checkpoint_to_resume(folder, "last", check_run)
 
 
 def test_what_is_wrong_with_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
