@@ -3,7 +3,6 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +84,15 @@ def in_words(jobs: Sequence[Job], ahead: Sequence[Job], out: Path, parallel: int
 
 
 def _in_trials(ahead: Sequence[Job], counts: Sequence[Left]) -> str:
-    """Environment steps that come on top of those of training."""
+    """Environment steps that come on top of those of training; of a run that is begun, all its."""
     most = 0
     for job, count in zip(ahead, counts, strict=True):
+        if not count.share:
+            continue
         steps = trial_steps(job)
         if steps is None:
             return ", and more in trials, whose episodes have no known time limit"
-        most += ceil(steps * count.share)
+        most += steps
     return f", and at most {most:,} in trials" if most else ""
 
 
