@@ -9,22 +9,14 @@ most).
 
 import argparse
 import statistics
-import tempfile
 import time
-import warnings
 from typing import Any
 
 from lightning import Callback, Trainer
 
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.callbacks import (
-    AlphaController,
-    Downsampling,
-    Evaluation,
-    Guard,
-    Metrics,
-    Trials,
-)
+from adabc_lightning.callbacks import Evaluation, Trials
+from adabc_lightning.commands.bench.loop import fit
 from adabc_lightning.commands.quiet import quieten
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.run.schedule import Schedule
@@ -60,27 +52,13 @@ def run(sizes: dict[str, Any], steps: int, trials: Trials | None) -> tuple[float
     data = ReplayDataModule("HalfCheetah-v5", None, schedule, batch_size=sizes["batch_size"])
     agent = OffToOnModule(data.spec, **sizes["model"])
     clock, tried = Clock(), 0.0
-    callbacks = [clock, Downsampling(), AlphaController(), Guard(), Evaluation(), Metrics()]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            callbacks=[*callbacks, *([trials] if trials else [])],
-        )
-        trainer.fit(agent, data)
-        if trials:
-            begun = time.process_time()
-            trials._newest = 0  # as if the last step had not had one
-            trials.before_evaluation(trainer, data, agent)
-            tried = time.process_time() - begun
-            trials._places.close()
+    trainer = fit(agent, data, "cpu", [clock, Evaluation(), *([trials] if trials else [])])
+    if trials:
+        begun = time.process_time()
+        trials._newest = 0  # as if the last step had not had one
+        trials.before_evaluation(trainer, data, agent)
+        tried = time.process_time() - begun
+        trials._places.close()
     return clock.seconds, tried
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from lightning import LightningModule, Trainer
@@ -38,6 +39,8 @@ class Progress(ProgressBar):
         self._enabled = True
         self._bar: tqdm | None = None
         self._phase = ""
+        self._begun = 0.0, 0
+        """When the phase began, or went on, in seconds, and what of it was done by then."""
 
     def disable(self) -> None:
         """Silences the bar (Lightning calls it on every rank but the first)."""
@@ -69,6 +72,10 @@ class Progress(ProgressBar):
         evaluated = schedule.evaluation_due(pl_module.gradient_updates, env_steps)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         latest: dict[str, float] = next((c.latest for c in callbacks if hasattr(c, "latest")), {})
+        begins = phase != self._phase
+        if begins:
+            self._close()
+            self._phase, self._begun = phase, (time.monotonic(), done)
         if not sys.stderr.isatty():
             if evaluated:
                 parts = [f"{phase} {done:,}/{total:,} {unit}s"]
@@ -78,11 +85,10 @@ class Progress(ProgressBar):
                     parts.append(f"return {latest['eval/return']:.1f}")
                 if "alpha" in pl_module.method.dials:
                     parts.append(f"alpha {pl_module.alpha.item():.3f}")
-                print("  ".join([*parts, *trials(latest)]), file=sys.stderr, flush=True)
+                parts += [*trials(latest), *self._left(done, total)]
+                print("  ".join(parts), file=sys.stderr, flush=True)
             return
-        if phase != self._phase:
-            self._close()
-            self._phase = phase
+        if begins:
             # A terminal that does not tell its size (docker -t) would get an empty bar.
             told = os.get_terminal_size(sys.stderr.fileno()).columns > 0
             size: dict[str, Any] = {"dynamic_ncols": True} if told else {"ncols": 80, "nrows": 24}
@@ -96,6 +102,14 @@ class Progress(ProgressBar):
                 parts.insert(1, f"α {pl_module.alpha.item():.3f}")
             self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def _left(self, done: int, total: int) -> list[str]:
+        """The time that the rest of the phase takes at the rate so far, where there is one."""
+        since, already = self._begun
+        if not already < done < total:
+            return []
+        seconds = (time.monotonic() - since) * (total - done) / (done - already)
+        return [f"{tqdm.format_interval(seconds)} left"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the finished bars on the screen."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+TRIALS = "adabc_lightning.callbacks.Trials"
+"""How configs name the callback that makes trials."""
 TRIED = {"both": ("average", "actor"), "newest": ("actor",), "average": ("average",)}
 """Parts of the agent, whose policies a trial tries in turn."""
 

@@ -63,23 +63,19 @@ class _Clock(Callback):
         self.batches -= self.warm_up
 
 
-def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any]) -> _Clock:
-    """Fits Hopper without checkpoints and evaluations, and returns the stopped clock.
+def fit(
+    agent: OffToOnModule, data: ReplayDataModule, accelerator: str, beside: list[Callback]
+) -> Trainer:
+    """Trains in silence, without checkpoints and evaluations, and leaves nothing behind.
 
     Args:
-        schedule: of one phase only.
-        batches: that it makes.
         accelerator: Lightning's.
-        model: arguments of the module.
+        beside: callbacks besides those that every run has.
     """
-    data = ReplayDataModule(schedule=schedule)
-    agent = OffToOnModule(data.spec, **model)
-    clock = _Clock(max(1, batches // 10))
-    callbacks = [Downsampling(), AlphaController(), Guard(), Metrics(), clock]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        Trainer(
+        trainer = Trainer(
             max_epochs=1,
             accelerator=accelerator,
             devices=1,
@@ -88,8 +84,24 @@ def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
-            callbacks=callbacks,
-        ).fit(agent, data)
+            callbacks=[Downsampling(), AlphaController(), Guard(), Metrics(), *beside],
+        )
+        trainer.fit(agent, data)
+    return trainer
+
+
+def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any]) -> _Clock:
+    """Fits Hopper and returns the stopped clock.
+
+    Args:
+        schedule: of one phase only.
+        batches: that it makes.
+        accelerator: Lightning's.
+        model: arguments of the module.
+    """
+    data = ReplayDataModule(schedule=schedule)
+    clock = _Clock(max(1, batches // 10))
+    fit(OffToOnModule(data.spec, **model), data, accelerator, [clock])
     return clock
 
 

@@ -16,6 +16,7 @@ from adabc_lightning.commands.experiment.declaration import (
 )
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
+from adabc_lightning.run.interaction import TRIALS
 from adabc_lightning.run.moved import named_as_before
 from adabc_lightning.run.nested import dotted
 
@@ -43,7 +44,7 @@ AFTER_PRETRAINING = (
     "trainer.enable_progress_bar",
 )
 # Callbacks that do nothing before the hand-over.
-IDLE_OFFLINE = ("adabc_lightning.callbacks.Trials",)
+IDLE_OFFLINE = (TRIALS,)
 SCALED = ("schedule.offline_updates", "schedule.online_env_steps", "schedule.evaluation_every")
 
 
