@@ -20,7 +20,8 @@ from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.runner import prepare
 from adabc_lightning.commands.experiment.store import Store
 from adabc_lightning.commands.experiment.trial import Trial, _place
-from adabc_lightning.commands.report.runs import find_runs, panels
+from adabc_lightning.commands.report.panels import panels
+from adabc_lightning.commands.report.runs import find_runs
 
 CELL = """
 seeds: 2

@@ -16,8 +16,9 @@ import pytest
 from test_report import experiment, write_run
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.commands.report.panels import panels
 from adabc_lightning.commands.report.reach import Reached, level_of, reached, steps_to
-from adabc_lightning.commands.report.runs import find_runs, panels
+from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.commands.report.series import points_for, section
 
 NAMES = ("pretrained", "final", "best", "online_mean", "dip", "drawdown")

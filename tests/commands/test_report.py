@@ -15,7 +15,8 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import source_revision
 from adabc_lightning.commands.report.across import comparisons, improvement
-from adabc_lightning.commands.report.runs import benchmark, find_runs, mixed_sources, panels
+from adabc_lightning.commands.report.panels import benchmark, mixed_sources, panels
+from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import merged

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adabc_lightning.commands.report.runs import Panel, benchmark_kind
+from adabc_lightning.commands.report.panels import Panel, benchmark_kind
 from adabc_lightning.commands.report.table import REPETITIONS, interquartile_mean, values_of
 
 Interval = tuple[float, float, float]  # value, lower and upper bound

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.commands.report.runs import find_runs, mixed_sources, panels
+from adabc_lightning.commands.report.panels import mixed_sources, panels
+from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.errors import UserError, nearest, one_line, printable
 from adabc_lightning.run.atomic import replace_text
 

@@ -7,7 +7,8 @@ from textwrap import fill
 import matplotlib as mpl
 import numpy as np
 
-from adabc_lightning.commands.report.runs import Panel, Run
+from adabc_lightning.commands.report.panels import Panel
+from adabc_lightning.commands.report.runs import Run
 
 mpl.use("Agg")  # needs no display
 import matplotlib.pyplot as plt

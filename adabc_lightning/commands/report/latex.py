@@ -2,7 +2,7 @@
 
 import re
 
-from adabc_lightning.commands.report.runs import Panel
+from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.table import (
     FALLS,
     FIELDS,

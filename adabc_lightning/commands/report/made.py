@@ -2,8 +2,8 @@
 
 from html import escape as escape_html
 
+from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.provenance import commands, differences, kept_of_each
-from adabc_lightning.commands.report.runs import Panel
 from adabc_lightning.errors import printable
 
 

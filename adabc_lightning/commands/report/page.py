@@ -9,9 +9,10 @@ from typing import Any
 from adabc_lightning import __version__
 from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
 from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
+from adabc_lightning.commands.report.panels import Panel, mixed_sources, panels
 from adabc_lightning.commands.report.provenance import versions
 from adabc_lightning.commands.report.reach import steps_to
-from adabc_lightning.commands.report.runs import Panel, Run, find_runs, mixed_sources, panels
+from adabc_lightning.commands.report.runs import Run, find_runs
 from adabc_lightning.commands.report.series import points_for, section
 from adabc_lightning.commands.report.table import (
     FALLS,

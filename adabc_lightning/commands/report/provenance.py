@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from adabc_lightning.commands.report.runs import NOT_THE_METHOD, Panel, Run
+from adabc_lightning.commands.report.panels import Panel
+from adabc_lightning.commands.report.runs import NOT_THE_METHOD, Run
 
 _KEPT = ("kept_transitions", "transitions", "kept_episodes", "episodes")
 

@@ -5,7 +5,8 @@ from math import floor, inf, log10
 
 import numpy as np
 
-from adabc_lightning.commands.report.runs import Curve, Panel, Run
+from adabc_lightning.commands.report.panels import Curve, Panel
+from adabc_lightning.commands.report.runs import Run
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,19 @@
-"""Runs on disk, and which of them belong to one curve and one panel."""
+"""Runs on disk: what their files say."""
 
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adabc_lightning.commands.experiment.results import RECORD, SCORES, load_json
-from adabc_lightning.data import d4rl
-from adabc_lightning.data.packaged import packaged_datasets
-from adabc_lightning.errors import UserError, printable
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
 
@@ -124,76 +121,6 @@ class Run:
         return json.dumps([rest, callbacks], sort_keys=True)
 
 
-@dataclass
-class Curve:
-    """Runs that differ in their seed only, in the order of their seeds."""
-
-    label: str
-    runs: list[Run]
-
-    @property
-    def unfinished(self) -> int:
-        """How many runs have not reached their end."""
-        return sum(not run.finished for run in self.runs)
-
-
-@dataclass
-class Panel:
-    """Curves that may be compared: one environment, one dataset.
-
-    Args:
-        task: the experiment's name for it; None outside experiments.
-        env_id: Gymnasium id.
-        dataset: as the runs were given it; None where no run had one.
-        protocol: values of :data:`PROTOCOL`.
-        curves: in the order of the runs.
-    """
-
-    task: str | None
-    env_id: str
-    dataset: str | None
-    protocol: tuple[Any, ...] = (None, None, None)
-    curves: list[Curve] = field(default_factory=list)
-
-    @property
-    def title(self) -> str:
-        """Says which benchmark the numbers belong to."""
-        task = "" if self.task is None else f"{self.task}: "
-        low, high, steps = self.protocol
-        parts = [f"{task}{self.env_id}", benchmark(self.dataset)]
-        parts += [f"score 0 = {low:g}"] if low is not None else []
-        parts += [f"score 100 = {high:g}"] if high is not None else []
-        parts += [f"at most {steps} steps per episode"] if steps is not None else []
-        return printable(", ".join(parts))
-
-    @property
-    def unit(self) -> str:
-        """``"score"``, or ``"return"`` where no references are known."""
-        runs = [run for curve in self.curves for run in curve.runs]
-        known = all(run.summary["score"]["final"] is not None for run in runs)
-        return "score" if known else "return"
-
-
-def benchmark(dataset: str | None) -> str:
-    """A dataset's name with the benchmark it is part of: numbers compare within one only."""
-    kind = benchmark_kind(dataset)
-    if dataset is None:
-        return kind
-    return f"{Path(dataset).name if kind == 'own file' else dataset} ({kind})"
-
-
-def benchmark_kind(dataset: str | None) -> str:
-    """``"D4RL v2"``, ``"Minari"``, …: what a dataset is part of."""
-    if dataset is None:
-        return "no dataset"
-    if dataset in packaged_datasets():
-        return "packaged log"
-    version = re.search(r"-v(\d+)$", dataset)
-    if version is None or Path(dataset).is_file():
-        return "own file"
-    return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
-
-
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Every run in or below some folders, pre-trainings of experiments aside.
 
@@ -274,112 +201,6 @@ def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
         if name not in content or (name in GROUPS and not isinstance(content[name], dict)):
             raise UserError(f"{path} is damaged: it has no {name!r}")
-
-
-def panels(runs: list[Run]) -> list[Panel]:
-    """Sorts runs into panels and curves.
-
-    A run without a dataset (REDQ from scratch) stands beside the other runs of its experiment's
-    task; two curves of one name are told apart by their folders.
-
-    Raises: UserError: two runs of one seed cannot be told apart.
-    """
-    datasets: dict[tuple[Any, ...], set[str]] = {}
-    for run in runs:
-        if run.summary["dataset"] is not None and run.record:
-            datasets.setdefault(_cell(run), set()).add(run.summary["dataset"])
-    made: dict[tuple[Any, ...], Panel] = {}
-    groups: dict[int, dict[tuple[Any, ...], list[Run]]] = {}
-    for run in runs:
-        env_id, dataset = run.summary["env_id"], run.summary["dataset"]
-        others = datasets.get(_cell(run), set())
-        if dataset is None and run.record and len(others) == 1:
-            (dataset,) = others
-        task = run.record.get("task")
-        where = (task, env_id, dataset, run.protocol)
-        panel = made.setdefault(where, Panel(*where))
-        key = (run.record.get("variant"), run.method)
-        groups.setdefault(id(panel), {}).setdefault(key, []).append(run)
-    for panel in made.values():
-        for (variant, _), members in groups[id(panel)].items():
-            for same in _each_seed_once(members):
-                same.sort(key=lambda run: run.summary["seed"])
-                panel.curves.append(Curve(printable(str(variant or _common_name(same))), same))
-        names = [curve.label for curve in panel.curves]
-        for full in (False, True):
-            labels = [curve.label for curve in panel.curves]
-            for curve, name, label in zip(panel.curves, names, labels, strict=True):
-                if labels.count(label) > 1:
-                    folder = curve.runs[0].folder
-                    curve.label = printable(f"{name} ({folder if full else folder.parent})")
-    return list(made.values())
-
-
-def mixed_sources(panels: list[Panel]) -> list[str]:
-    """A line for each curve whose runs were made by different revisions of the code."""
-    lines = []
-    for panel in panels:
-        for curve in panel.curves:
-            sources = sorted({run.source for run in curve.runs if run.source is not None})
-            if len(sources) > 1:
-                what = f"made by different revisions of the code ({', '.join(sources)})"
-                lines.append(f"{what}: {curve.label}, {panel.title}")
-    return lines
-
-
-def _each_seed_once(runs: list[Run]) -> list[list[Run]]:
-    """Splits runs of one config by the checkpoint they continue, or else by where they lie.
-
-    Checkpoints whose paths differ in numbers only (seeds, dates) are taken for one kind; a run
-    that was gone on with does not say what it started from, and stays with the others.
-
-    Raises: UserError: two runs of one seed remain.
-    """
-    starts = {_kind_of_start(run) for run in runs} - {"last"}
-    by: list[Callable[[Run], Any]] = [
-        _kind_of_start if len(starts) > 1 else lambda run: None,
-        lambda run: run.folder.parent,
-        lambda run: run.config.get("ckpt_path"),
-    ]
-    for key in by:
-        parts: dict[Any, list[Run]] = {}
-        for run in runs:
-            parts.setdefault(key(run), []).append(run)
-        if not any(_twins(part) for part in parts.values()):
-            return list(parts.values())
-    first, second = next(twins for part in parts.values() if (twins := _twins(part)))
-    raise UserError(
-        f"{first.folder} and {second.folder} both hold seed {first.summary['seed']} of one config; "
-        "leave one of them out"
-    )
-
-
-def _twins(runs: list[Run]) -> tuple[Run, Run] | None:
-    """Two runs of one seed."""
-    seen: dict[int, Run] = {}
-    for run in runs:
-        other = seen.setdefault(run.summary["seed"], run)
-        if other is not run:
-            return other, run
-    return None
-
-
-def _kind_of_start(run: Run) -> str:
-    path = run.config.get("ckpt_path")
-    return "last" if run.record else re.sub(r"\d+", "#", str(path))
-
-
-def _cell(run: Run) -> tuple[Any, ...]:
-    return (run.record.get("experiment"), run.record.get("task"), run.summary["env_id"])
-
-
-def _common_name(runs: list[Run]) -> str:
-    """``demo`` for ``demo0``, ``demo1``; a single run keeps its folder's name."""
-    names = [run.folder.resolve().name for run in runs]
-    if len(names) == 1:
-        return names[0]
-    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in same).rstrip("-_ 0123456789") or names[0]
 
 
 def _natural(path: Path) -> list[Any]:

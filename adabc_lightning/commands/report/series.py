@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.report.runs import Curve, Panel, Run
+from adabc_lightning.commands.report.panels import Curve, Panel
+from adabc_lightning.commands.report.runs import Run
 
 REPETITIONS = 1_000  # bootstrap resamples of a band
 EVALUATIONS = 400  # points of a learning curve at most

@@ -8,8 +8,8 @@ from math import inf
 
 import numpy as np
 
+from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.reach import Reached, level_of, reached
-from adabc_lightning.commands.report.runs import Curve, Panel
 
 FIELDS = {
     "pretrained": "after pre-training",
