@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import warnings
 
 from adabc_lightning.run.threads import spin_less
 
@@ -32,3 +33,5 @@ def tune() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+    # Before 2.4 NumPy wonders at it, eight lines long.
+    warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)

@@ -1,5 +1,6 @@
 """Which version of a library runs here, also of one that is only unpacked."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -10,13 +11,17 @@ def version(name: str) -> str:
 
     Args:
         name: by which it is installed and imported.
-    Returns: ``"2.6.6"``; ``"0.1.0 (not installed)"`` where it runs from a folder, as this package
-        does in a clone without an installation; ``"not installed"``.
+    Returns: ``"2.6.6"``, with its build where the library is imported and names one (PyPI's torch:
+        ``"2.11.0+cu130"``); ``"0.1.0 (not installed)"`` where it runs from a folder, as this
+        package does in a clone without an installation; ``"not installed"``.
     """
     try:
-        return installed(name)
+        number = installed(name)
     except PackageNotFoundError:
         pass
+    else:
+        said = str(getattr(sys.modules.get(name), "__version__", ""))
+        return said if said.startswith(f"{number}+") else number
     try:
         return f"{import_module(name).__version__} (not installed)"
     except (ImportError, AttributeError):

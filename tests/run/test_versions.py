@@ -3,7 +3,9 @@
 import importlib.metadata
 import json
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy
@@ -14,6 +16,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.summary import PACKAGE
 from adabc_lightning.commands.collect.card import library_versions
 from adabc_lightning.commands.doctor.machine import packages
+from adabc_lightning.run import versions
 from adabc_lightning.run.versions import version
 
 TINY = shlex.split(
@@ -41,6 +44,16 @@ def test_versions_are_those_that_were_installed() -> None:
     assert version("numpy") == numpy.__version__
     assert version("shlex") == "not installed"  # found, but without a version of its own
     assert version("no_such_package") == "not installed"
+
+
+def test_a_build_that_the_installer_was_not_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("wheel_of_pypi")
+    monkeypatch.setattr(versions, "installed", lambda name: "2.11.0")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for said in ("2.11.0+cu130", "2.11.1", None):
+        module.__dict__["__version__"] = said
+        wanted = said if said == "2.11.0+cu130" else "2.11.0"
+        assert version("wheel_of_pypi") == wanted
 
 
 @pytest.mark.usefixtures("_unpacked")
