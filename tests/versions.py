@@ -26,10 +26,17 @@ REDUCED = (
 )
 """Engines, resume and formats: what a library's version can break without a word."""
 EXTRAS = ("dev", "tensorboard", "adroit", "report", "tables", "export", "video", "ray")
-# Libraries deprecate what other libraries use; here that is nobody's mistake.
+# Libraries deprecate what other libraries use, and old ones (Ray) leave files open; here that is
+# nobody's mistake.
 LENIENT = [
     word
-    for kind in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning")
+    for kind in (
+        "DeprecationWarning",
+        "PendingDeprecationWarning",
+        "FutureWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
     for word in ("-W", f"default::{kind}")
 ]
 
