@@ -31,7 +31,7 @@ SMALL = {
 
 
 class Clock(Callback):
-    """Processor time at the end of each training step; before a trial, where it is the first."""
+    """Processor time at the end of each training step; before a trial, which Evaluation makes."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
