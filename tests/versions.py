@@ -69,7 +69,7 @@ def environment(torch: str | None, folder: Path) -> Path:
         _run(own / "python", "-m", "pip", "install", "--quiet", "uv")
     others = [line for line in pins.splitlines() if not line.startswith("torch==")]
     (folder / "constraints.txt").write_text("\n".join(others) + "\n", encoding="utf-8")
-    _run(own / "uv", "venv", "--quiet", "--clear", "--python", sys.executable, home)
+    _run(own / "uv", "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, home)
     install = (own / "uv", "pip", "install", "--quiet", "--python", python)
     _run(*install, *install_words(torch, folder / "constraints.txt"))
     _run(*install, "--no-deps", "--editable", ".")

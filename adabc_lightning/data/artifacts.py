@@ -80,5 +80,6 @@ def _log(run: Any, name: str, kind: str, path: Path, metadata: dict[str, Any]) -
     import wandb
 
     artifact = wandb.Artifact(name, kind, metadata=metadata)
-    artifact.add_file(str(path), policy="immutable", skip_cache=True)
+    # Absolute: read by its service, or by `wandb sync`, wherever that is called.
+    artifact.add_file(str(path.absolute()), policy="immutable", skip_cache=True)
     run.log_artifact(artifact)

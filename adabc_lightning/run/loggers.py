@@ -148,7 +148,7 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
                 resume="allow" if mode == "online" else None,  # offline, the id is enough
                 project=options.wandb_project,
                 name=options.wandb_name or folder.name,
-                dir=folder,
+                dir=folder.absolute(),  # its service may have begun in another working directory
                 mode=mode,  # type: ignore[arg-type]
                 settings=_settings(),
             )

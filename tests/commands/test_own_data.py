@@ -56,7 +56,9 @@ def test_a_format_trains_with_every_default(
     assert card["name"] == name
     assert card["transitions"] == 120
     assert card.get("note") == ("of mine" if name == "log.hdf5" else None)
-    assert list(Path("run/wandb").glob("offline-run-*"))
+    # The first of these runs began W&B's service, in another working directory than the others'.
+    (logged,) = Path("run/wandb").glob("offline-run-*/run-*.wandb")
+    assert str(tmp_path / "run" / "wandb" / "dataset-card.json").encode() in logged.read_bytes()
 
 
 def test_a_card_of_names_that_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Small environments with Dict observations: one of MuJoCo's, and one of any space."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class Slide(MujocoEnv):
         super().__init__(model, 2, None, **kwargs)
         self.reward_type, self.goal, self.pushes = reward_type, np.zeros(1), 0
         # Not in the order of the names, and one within another.
-        spaces = {"state": Box(-9, 9, (2,)), "goals": Dict(want=Box(-9, 9, (1,)), have=Box(-9, 9))}
-        self.observation_space = Dict(spaces, sort_keys=False)
+        goals = Dict(want=Box(-9, 9, (1,)), have=Box(-9, 9))
+        # A plain dict's names are sorted, unless sort_keys=False, which Gymnasium 1.2 does not know.
+        self.observation_space = Dict(OrderedDict(state=Box(-9, 9, (2,)), goals=goals))
 
     def reset_model(self) -> dict[str, Any]:
         self.set_state(self.init_qpos + self.np_random.normal(size=1) * 0.1, self.init_qvel)

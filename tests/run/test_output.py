@@ -93,7 +93,7 @@ def test_a_run_whose_output_goes_nowhere(where: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == b""
     assert_finished()
-    assert list(Path("run/wandb").glob("offline-run-*"))
+    assert list(Path("run/wandb").glob("offline-run-*/run-*.wandb"))
 
 
 def test_a_stream_that_fails_leads_nowhere_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
