@@ -35,7 +35,7 @@ class Slide(MujocoEnv):
         self.reward_type, self.goal, self.pushes = reward_type, np.zeros(1), 0
         # Not in the order of the names, and one within another.
         goals = Dict(want=Box(-9, 9, (1,)), have=Box(-9, 9))
-        # A plain dict's names are sorted, unless sort_keys=False, which Gymnasium 1.2 does not know.
+        # A plain dict's names are sorted, but for sort_keys=False, unknown to Gymnasium 1.2.
         self.observation_space = Dict(OrderedDict(state=Box(-9, 9, (2,)), goals=goals))
 
     def reset_model(self) -> dict[str, Any]:
