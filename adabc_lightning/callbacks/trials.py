@@ -177,36 +177,15 @@ class Trials(Callback):
             "trial/candidate": float(np.mean(ours)),
             "trial/incumbent": float(np.mean(theirs)),
         }
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        controllers = [c for c in callbacks if isinstance(c, AlphaController)]
-        if "alpha" not in agent.method.dials:
-            controllers = []
         if gain >= self.confidence * error:
-            self._promote(agent, candidate, returns)
-            for controller in controllers:
-                controller.let_go()
-            self.counts["promotions"] += 1
+            self._win(trainer, agent, candidate, returns)
         elif gain <= -self.confidence * error:
-            if self.alpha_rise is not None:
-                for controller in controllers:
-                    # The first counts from pre-training's α, which may be above the ceiling.
-                    least = min(max(self._alpha, controller.alpha), controller.ceiling)
-                    rise = self.alpha_rise * (controller.ceiling - least)
-                    controller.hold(least + rise, agent)
-            self.counts["holds"] += 1
-            self._lost += 1
+            self._lose(trainer, agent)
             if self.patience and self._lost >= self.patience:  # less than before, in a resumed run
                 self._retreat(agent)
-                self.counts["retreats"] += 1
                 if trainer.is_global_zero:
-                    held = f", α is at {agent.alpha.item():.3f}" if controllers else ""
-                    tqdm.write(
-                        f"environment step {data.env_steps:,}: the candidate returns "
-                        f"{np.mean(ours):,.0f} where the deployed policy returns "
-                        f"{np.mean(theirs):,.0f}; the learner goes back to when that was "
-                        f"deployed{held}",
-                        file=sys.stderr,
-                    )
+                    held = _controllers(trainer, agent)
+                    _say_retreat(data.env_steps, measured, agent.alpha.item() if held else None)
         counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
         record(trainer, measured | counted)
 
@@ -226,6 +205,25 @@ class Trials(Callback):
             steps += sum(lengths)
         return returns, steps
 
+    def _win(
+        self, trainer: Trainer, agent: "OffToOnModule", name: str, returns: list[float]
+    ) -> None:
+        """The candidate becomes the incumbent, and α is let go."""
+        self._promote(agent, name, returns)
+        for controller in _controllers(trainer, agent):
+            controller.let_go()
+        self.counts["promotions"] += 1
+
+    def _lose(self, trainer: Trainer, agent: "OffToOnModule") -> None:
+        """α is held above what it was."""
+        if self.alpha_rise is not None:
+            for controller in _controllers(trainer, agent):
+                # The first counts from pre-training's α, which may be above the ceiling.
+                least = min(max(self._alpha, controller.alpha), controller.ceiling)
+                controller.hold(least + self.alpha_rise * (controller.ceiling - least), agent)
+        self.counts["holds"] += 1
+        self._lost += 1
+
     def _promote(self, agent: "OffToOnModule", name: str, returns: list[float]) -> None:
         self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())
         agent.deployed = "incumbent"
@@ -237,6 +235,7 @@ class Trials(Callback):
         self._lost = 0
         put_back(agent.agent_state(), self._snapshot)
         self._average.load_state_dict(self._incumbent.state_dict())
+        self.counts["retreats"] += 1
 
     def on_load_checkpoint(
         self,
@@ -310,3 +309,21 @@ class Trials(Callback):
         """The same where a run ends in an error: Lightning has no teardown then."""
         if isinstance(exception, Exception):
             self._places.close()
+
+
+def _controllers(trainer: Trainer, agent: "OffToOnModule") -> list[AlphaController]:
+    """Those of the run; none where the agent's method has no α."""
+    if "alpha" not in agent.method.dials:
+        return []
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, AlphaController)]
+
+
+def _say_retreat(env_steps: int, measured: dict[str, float], alpha: float | None) -> None:
+    held = "" if alpha is None else f", α is at {alpha:.3f}"
+    tqdm.write(
+        f"environment step {env_steps:,}: the candidate returns {measured['trial/candidate']:,.0f} "
+        f"where the deployed policy returns {measured['trial/incumbent']:,.0f}; the learner goes "
+        f"back to when that was deployed{held}",
+        file=sys.stderr,
+    )

@@ -8,11 +8,11 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from adabc_lightning.callbacks import Evaluation
+from adabc_lightning.commands import preview
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.messages import closing_line, plan_text
 from adabc_lightning.commands.method_keys import overlay
 from adabc_lightning.commands.preview import Planned, Preview, times, to_fetch
-from adabc_lightning.commands.preview import plan as plan_of
 from adabc_lightning.commands.quiet import muted, quieten
 from adabc_lightning.commands.validate import validate
 from adabc_lightning.errors import UserError, printable, warn
@@ -111,18 +111,18 @@ def plan(line: CommandLine) -> dict[str, Any]:
     data = line.datamodule
     data.check_devices(line.planned_devices)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
-        found = plan_of(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
+        found = preview.plan(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
         return {**found, "method_config": overlay(line.files)}
     callbacks = line.trainer.callbacks  # type: ignore[attr-defined]
     if line.replicas is None:
-        preview = Preview(callbacks)
-        line.trainer.callbacks = [preview, *callbacks]  # type: ignore[attr-defined]
+        planner = Preview(callbacks)
+        line.trainer.callbacks = [planner, *callbacks]  # type: ignore[attr-defined]
     else:  # the first replica's, before anybody acts for all
         callbacks.sort(key=lambda callback: callback is not line.replicas.callback)
         first = line.replicas.replicas[0].callbacks
-        preview = Preview(list(first))
-        first.insert(0, preview)
+        planner = Preview(list(first))
+        first.insert(0, planner)
     with suppress(Planned):
         start(line)
     count = 1 if line.replicas is None else len(line.replicas.replicas)
-    return times({**preview.plan, "method_config": overlay(line.files)}, count)
+    return times({**planner.plan, "method_config": overlay(line.files)}, count)

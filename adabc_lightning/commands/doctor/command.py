@@ -116,9 +116,9 @@ def chosen(
     files: list[Path], keys: list[str], seconds: float, report: dict[str, Any]
 ) -> Iterator[Finding]:
     """Whether the config could start, how fast it is and how long it will take."""
+    from adabc_lightning.commands import fit
     from adabc_lightning.commands.command_line import CommandLine
     from adabc_lightning.commands.doctor.speed import expected_seconds, measure
-    from adabc_lightning.commands.fit import plan as plan_of
     from adabc_lightning.commands.preview import to_fetch
     from adabc_lightning.commands.quiet import quieten
     from adabc_lightning.run.lock import FolderLock
@@ -133,7 +133,7 @@ def chosen(
                 to_fetch(line.datamodule.dataset_name) if line.datamodule.loading.download else None
             )
             if missing or not seconds:
-                plan, speed = plan_of(line), None
+                plan, speed = fit.plan(line), None
             else:
                 plan, speed = measure(line, seconds)
         except UserError as error:
