@@ -29,7 +29,8 @@ def replicas(counts: list[int], updates: int, rounds: int, file: Path) -> None:
     import torch
 
     from adabc_lightning.agent.engines import NAMED
-    from adabc_lightning.commands.bench.updates import Shapes, in_turn
+    from adabc_lightning.commands.bench.shapes import Shapes
+    from adabc_lightning.commands.bench.updates import in_turn
     from adabc_lightning.commands.bench.updates import replicas as stacked
     from adabc_lightning.run.runtime import tune
 

@@ -24,7 +24,8 @@ from adabc_lightning.agent.methods import td3bc
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.norm import Norm
-from adabc_lightning.commands.bench.updates import Packaged, Shapes
+from adabc_lightning.commands.bench.shapes import Shapes
+from adabc_lightning.commands.bench.updates import Packaged
 from adabc_lightning.run.runtime import tune
 
 FIELDS = ("observation", "action", "reward", "next_observation", "terminated")

@@ -22,7 +22,8 @@ def contestant(plain: bool, threads: int) -> None:
 
     from adabc_lightning.agent import mlp
     from adabc_lightning.agent.engines import Compiled
-    from adabc_lightning.commands.bench.updates import Packaged, Shapes
+    from adabc_lightning.commands.bench.shapes import Shapes
+    from adabc_lightning.commands.bench.updates import Packaged
     from adabc_lightning.run.runtime import tune
 
     def product(grad_BH: Tensor, input_BI: Tensor) -> Tensor:

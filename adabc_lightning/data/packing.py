@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from adabc_lightning.data.episodes import Steps, arrange, needs_no_terminals
+from adabc_lightning.data.filling import Target, fill, finite
 from adabc_lightning.data.formats.columns import check_needed, check_room
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import known_ends, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.observations import column_names, labelled
 from adabc_lightning.errors import UserError, key_of
 
 AtLimit = Literal["terminal", "timeout"]
@@ -24,7 +24,6 @@ AtLimit = Literal["terminal", "timeout"]
 # So many of the episodes that end at the limit make it improbable that their terminals are true.
 SUSPICIOUS_SHARE, SUSPICIOUS_EPISODES = 0.9, 2
 SUCCESSES = ("success", "later_success")
-FINE = 1e-3  # range below which changes that float32 does not hold are noise
 
 
 def pack(
@@ -60,7 +59,7 @@ def pack(
     reward_T, stands_in = read_rewards(source, scalars, reading.reward)
     scalars.pop("rewards", None)
     if not stands_in:
-        _finite(source, "rewards", reward_T)
+        finite(source, "rewards", reward_T)
     steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
     scalars = {key: scalars[key] for key in SUCCESSES if key in scalars}
     terminal_S, timeout_S, end_S = steps.terminal_S, steps.timeout_S, steps.end_S
@@ -74,23 +73,9 @@ def pack(
     return_E = np.add.reduceat(reward_S, start_E)
     reward_S = reward_S.astype(np.float32)
     del reward_T
-    success_S, later_S = (_at_steps(scalars.get(key), steps) for key in SUCCESSES)
-    success_E = None
-    if success_S is not None:
-        in_any_S = success_S if later_S is None else success_S | later_S
-        success_E = torch.from_numpy(np.logical_or.reduceat(in_any_S, start_E))
+    success_S, success_E = _successes(scalars, steps, start_E)
     terminals, timeouts = int(terminal_S.sum()), int(timeout_S.sum())
-
-    # Without a stored next state there is none after the end of an episode: such a row is
-    # dropped, unless it is a terminal, where Eq. 3 never bootstraps and its own one will do.
-    has_next = "next_observations" in source.widths
-    follows_S = ~end_S if steps.final_S is None else ~end_S | steps.final_S
-    kept_K: np.ndarray = np.flatnonzero(has_next | terminal_S | follows_S).astype(_index(total))
-    if len(kept_K) == 0:
-        raise UserError(
-            f"{where} has no step with a known next observation: each episode has one step, and no "
-            "terminal; log next_observations"
-        )
+    kept_K: np.ndarray = _usable(source, steps).astype(_index(total))
     if reading.reward == SUCCESS:
         _name_lost(source, reward_S, kept_K)
     episode_T = np.repeat(np.arange(len(start_E)), length_E)[kept_K]
@@ -99,20 +84,9 @@ def pack(
     out = {field: packed[:, column] for field, column in layout.columns.items()}
     out["terminated"][:] = terminal_S[kept_K]
     out["reward"][:] = reward_S[kept_K]
-    del reward_S
-    place_K = kept_K if steps.place_S is None else steps.place_S[kept_K].astype(kept_K.dtype)
-    targets = {
-        "actions": [_Target(out["action"], place_K, steps.order_T)],
-        "observations": [_Target(out["observation"], place_K, steps.order_T)],
-    }
-    if has_next:
-        target = _Target(out["next_observation"], place_K, steps.order_T)
-        targets["next_observations"] = [target]
-    else:
-        next_K = place_K + follows_S[kept_K]
-        targets["observations"].append(_Target(out["next_observation"], next_K, steps.order_T))
-    del terminal_S, timeout_S, end_S, follows_S, steps
-    unresolved = _fill(source, targets, total, block_rows)
+    targets = _targets(source, out, steps, kept_K)
+    del reward_S, terminal_S, timeout_S, end_S, steps  # the second pass needs none of them
+    unresolved = fill(source, targets, total, block_rows)
     return OfflineDataset(
         name=name,
         layout=layout,
@@ -125,37 +99,61 @@ def pack(
         reference=source.reference,
         env_id=source.env_id,
         unresolved=unresolved,
-        success_E=success_E,
+        success_E=None if success_E is None else torch.from_numpy(success_E),
         success_T=None if success_S is None else torch.from_numpy(success_S[kept_K]),
         reward=reading.reward or LOGGED,
         observation_parts=source.observation_parts,
     )
 
 
-class _Target:
-    """Where rows of a column go: ``out[:] = column[source]``, from blocks of the column in order.
+def _successes(
+    scalars: dict[str, np.ndarray], steps: Steps, start_E: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Steps ``[S]`` and episodes ``[E]`` with success, bool; None where the log does not say."""
+    success_S, later_S = (_at_steps(scalars.get(key), steps) for key in SUCCESSES)
+    if success_S is None:
+        return None, None
+    in_any_S = success_S if later_S is None else success_S | later_S
+    return success_S, np.logical_or.reduceat(in_any_S, start_E)
 
-    Args:
-        out: ``[K, N]``.
-        place_K: the place that each row of ``out`` is filled from.
-        order_T: row of the log at each place; None: the same.
+
+def _follows(steps: Steps) -> np.ndarray:
+    """Steps ``[S]`` whose next observation is the next place's."""
+    return ~steps.end_S if steps.final_S is None else ~steps.end_S | steps.final_S
+
+
+def _usable(source: Source, steps: Steps) -> np.ndarray:
+    """Steps ``[K]`` that become rows.
+
+    Without a stored next state there is none after the end of an episode: such a step is dropped,
+    unless it is a terminal, where Eq. 3 never bootstraps and its own one will do.
     """
+    has_next = "next_observations" in source.widths
+    kept_K = np.flatnonzero(has_next | steps.terminal_S | _follows(steps))
+    if not len(kept_K):
+        raise UserError(
+            f"{source.where} has no step with a known next observation: each episode has one step, "
+            "and no terminal; log next_observations"
+        )
+    return kept_K
 
-    def __init__(self, out: np.ndarray, place_K: np.ndarray, order_T: np.ndarray | None) -> None:
-        self.out = out
-        self.to_K: np.ndarray | None = None
-        self.source_K = place_K
-        if order_T is not None:
-            row_K = order_T[place_K]
-            self.to_K = np.argsort(row_K, kind="stable").astype(place_K.dtype)
-            self.source_K = row_K[self.to_K].astype(place_K.dtype)
 
-    def take(self, block: np.ndarray, start: int) -> None:
-        """Copies from the rows ``[n, N]`` that begin at ``start``."""
-        ends = np.array((start, start + len(block)), self.source_K.dtype)
-        found = slice(*np.searchsorted(self.source_K, ends))
-        to = found if self.to_K is None else self.to_K[found]
-        self.out[to] = block.reshape(len(block), -1)[self.source_K[found] - start]
+def _targets(
+    source: Source, out: dict[str, np.ndarray], steps: Steps, kept_K: np.ndarray
+) -> dict[str, list[Target]]:
+    """Where the columns' vectors go; one of observations may also be the next of the row before."""
+    place_K = kept_K if steps.place_S is None else steps.place_S[kept_K].astype(kept_K.dtype)
+    targets = {
+        "actions": [Target(out["action"], place_K, steps.order_T)],
+        "observations": [Target(out["observation"], place_K, steps.order_T)],
+    }
+    if "next_observations" in source.widths:
+        target = Target(out["next_observation"], place_K, steps.order_T)
+        targets["next_observations"] = [target]
+    else:
+        next_K = place_K + _follows(steps)[kept_K]
+        targets["observations"].append(Target(out["next_observation"], next_K, steps.order_T))
+    return targets
 
 
 def _at_steps(flag_T: np.ndarray | None, steps: Steps) -> np.ndarray | None:
@@ -233,80 +231,3 @@ def _at_limit(
             "the time limit, end flagged as terminals, which stops bootstrapping there; if the "
             f"limit ended them, set {key_of('terminals_at_limit')} to timeout"
         )
-
-
-def _finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.ndarray:
-    """The block, if all of it is finite in float32."""
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
-        small = block.astype(np.float32, copy=False)
-    wrong = ~np.isfinite(small)
-    if wrong.any():
-        row, *column = np.argwhere(wrong)[0]
-        inside = f" in column {column[0]}" if column else ""
-        if key != "actions" and column and source.observation_parts is not None:
-            inside += f" ({column_names(source.observation_parts)[column[0]]})"
-        raise UserError(
-            f"{source.where}: {key!r} must be finite in float32, but "
-            f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}"
-        )
-    return block
-
-
-def _fill(
-    source: Source, targets: dict[str, list[_Target]], total: int, block_rows: int
-) -> tuple[str, ...]:
-    """Copies every vector to its targets.
-
-    Returns: names of the columns whose changes float32 does not hold.
-    """
-    start = 0
-    lost: dict[str, _Lost] = {}
-    for block in source.blocks(tuple(targets), block_rows):
-        rows = len(next(iter(block.values())))
-        for key, wanted in targets.items():
-            values = np.asarray(block[key])
-            if values.shape[1:] != (source.widths[key],):
-                raise UserError(
-                    f"{source.where}: {source.place(start)} has {key!r} of "
-                    f"{int(np.prod(values.shape[1:]))} numbers, the rows before "
-                    f"{source.widths[key]}"
-                )
-            _finite(source, key, values, start)
-            small = values.astype(np.float32, copy=False)
-            if key != "next_observations" and values.dtype.itemsize > 4:
-                lost.setdefault(key, _Lost(values.shape[1])).add(values, small)
-            for target in wanted:
-                target.take(small, start)
-        start += rows
-    if start != total:
-        raise UserError(f"{source.where} changed while it was read")
-    found = [
-        f"{key.removesuffix('s')}_{i}" for key, counts in lost.items() for i in counts.columns()
-    ]
-    if found:
-        named = [labelled(column, source.observation_parts) for column in found]
-        source.notes.append(
-            f"{source.where}: float32, which networks compute in, cannot tell the values of "
-            f"{', '.join(named)} apart: subtract the first value (a Unix time), or leave it out"
-        )
-    return tuple(found)
-
-
-class _Lost:
-    """Counts the changes from row to row that float32 does not hold, by column."""
-
-    def __init__(self, width: int) -> None:
-        self.changes, self.held = np.zeros(width, np.int64), np.zeros(width, np.int64)
-        self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
-
-    def add(self, values: np.ndarray, small: np.ndarray) -> None:
-        """Counts the next rows ``[n, N]``."""
-        self.changes += (values[1:] != values[:-1]).sum(0)
-        self.held += (small[1:] != small[:-1]).sum(0)
-        np.minimum(self.low, values.min(0), out=self.low)
-        np.maximum(self.high, values.max(0), out=self.high)
-
-    def columns(self) -> list[int]:
-        """Those that lose more than half of them, though they range over more than noise."""
-        lost = (self.changes > 2 * self.held) & (self.high - self.low > FINE)
-        return [int(i) for i in np.flatnonzero(lost)]

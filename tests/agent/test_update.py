@@ -26,7 +26,8 @@ from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions, copied
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.commands.bench.plain import PlainAgent
-from adabc_lightning.commands.bench.updates import Packaged, Shapes
+from adabc_lightning.commands.bench.shapes import Shapes
+from adabc_lightning.commands.bench.updates import Packaged
 
 N, M, B, O, A = 4, 2, 8, 5, 2  # noqa: E741
 HIDDEN = (12, 9)

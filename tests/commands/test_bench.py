@@ -15,7 +15,8 @@ from adabc_lightning.commands.bench.corl import CorlStyle
 from adabc_lightning.commands.bench.corl_iql import CorlIQL
 from adabc_lightning.commands.bench.grow import AXES
 from adabc_lightning.commands.bench.overlays import model_of, names
-from adabc_lightning.commands.bench.updates import Packaged, Shapes, flops_per_update
+from adabc_lightning.commands.bench.shapes import Shapes
+from adabc_lightning.commands.bench.updates import Packaged, flops_per_update
 
 TINY = ["--rounds", "1", "--updates", "2", "--steps", "10", "--rows", "1000", "--no-compile"]
 SMALL = ["--num-critics", "3", "--batch-size", "8", "--hidden", "16", "--cpu"]

@@ -188,7 +188,7 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
 
 
 def _shapes(options: Namespace) -> Any:
-    from adabc_lightning.commands.bench.updates import Shapes
+    from adabc_lightning.commands.bench.shapes import Shapes
 
     hidden = (options.hidden, options.hidden)
     precision = "bf16" if options.precision == "bf16" else "float32"

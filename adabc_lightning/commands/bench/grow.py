@@ -10,7 +10,8 @@ import torch
 
 from adabc_lightning.agent.engines import NAMED
 from adabc_lightning.commands.bench import loop
-from adabc_lightning.commands.bench.updates import Packaged, Shapes, in_turn, replicas
+from adabc_lightning.commands.bench.shapes import Shapes
+from adabc_lightning.commands.bench.updates import Packaged, in_turn, replicas
 
 AXES: dict[str, tuple[int, ...]] = {
     "num_critics": (2, 5, 10, 20),

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from adabc_lightning.commands.bench.updates import Shapes
+from adabc_lightning.commands.bench.shapes import Shapes
 
 
 def load(rows: int, lerobot: bool = False) -> dict[str, float]:

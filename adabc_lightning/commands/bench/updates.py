@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,69 +14,14 @@ from adabc_lightning.agent.engines import NAMED, Eager, Engine
 from adabc_lightning.agent.float32 import multiplying
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.products import TYPES
-from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.commands.bench.authors import AuthorsStyle
-from adabc_lightning.commands.bench.corl import CorlStyle
-from adabc_lightning.commands.bench.corl_iql import CorlIQL
-from adabc_lightning.commands.bench.overlays import model_of
-from adabc_lightning.commands.bench.plain import PlainAgent
+from adabc_lightning.commands.bench.baselines import baselines
+from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.replicas.stacked import Stacked
 
-BASELINES: dict[str, Callable[..., Any]] = {"iql": CorlIQL}
-"""Overlay → what it is compared with at two critics, made of sizes, hidden, rows and device."""
-
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """What an update costs depends on these alone.
-
-    Args:
-        observation_size, action_size: O, A.
-        num_critics: N.
-        batch_size: B.
-        hidden: units of each hidden layer of the actor and the critics.
-        rows: transitions to sample from.
-        method: overlay of a packaged method; None for the default one.
-        precision: of the packaged engines' products, ``model.precision``.
-    """
-
-    observation_size: int = 11
-    action_size: int = 3
-    num_critics: int = 10
-    batch_size: int = 256
-    hidden: tuple[int, ...] = (256, 256)
-    rows: int = 1_000_000
-    method: str | None = None
-    precision: str = "float32"
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """Keyword arguments of the module."""
-        if self.method is not None:
-            model = model_of(self.method, self.num_critics, max(self.hidden))
-            return {**model, "precision": self.precision}
-        return {
-            "precision": self.precision,
-            "num_critics": self.num_critics,
-            "subset_size": self.subset_size,
-            "hidden_sizes": self.hidden,
-        }
-
-    @property
-    def subset_size(self) -> int:
-        """M."""
-        return min(2, self.num_critics)
-
-    @property
-    def spec(self) -> EnvironmentSpec:
-        """An environment of these sizes with actions in [−1, 1]."""
-        size = self.action_size
-        return EnvironmentSpec("bench", self.observation_size, (-1.0,) * size, (1.0,) * size, 1000)
 
 
 class Packaged(OffToOnModule):
@@ -138,7 +83,7 @@ def label(engine: str, precision: str) -> str:
 
 
 def contestants(
-    shapes: Shapes, device: torch.device, engines: list[str], baselines: str | None = None
+    shapes: Shapes, device: torch.device, engines: list[str], others_precision: str | None = None
 ) -> dict[str, Callable[[int], None]]:
     """Name → a function that makes so many updates on data of its own.
 
@@ -148,7 +93,7 @@ def contestants(
         shapes: of all.
         device: of all.
         engines: that are packaged.
-        baselines: ``torch.set_float32_matmul_precision`` of the others; None: as it is set.
+        others_precision: ``torch.set_float32_matmul_precision`` of the baselines; None: as set.
     """
     packaged = {
         label(name, precision): Packaged(
@@ -157,8 +102,8 @@ def contestants(
         for precision in dict.fromkeys(["float32", shapes.precision])
         for name in engines
     }
-    others = _baselines(shapes, device)
-    return packaged | {name: _within(baselines, run) for name, run in others.items()}
+    others = baselines(shapes, device)
+    return packaged | {name: _within(others_precision, run) for name, run in others.items()}
 
 
 def _within(precision: str | None, run: Callable[[int], None]) -> Callable[[int], None]:
@@ -169,75 +114,6 @@ def _within(precision: str | None, run: Callable[[int], None]) -> Callable[[int]
             run(updates)
 
     return ran
-
-
-def _baselines(shapes: Shapes, device: torch.device) -> dict[str, Callable[[int], None]]:
-    running: dict[str, Callable[[int], None]] = {}
-    sizes = shapes.observation_size, shapes.action_size
-    if shapes.method is not None:
-        if shapes.num_critics == 2 and shapes.method in BASELINES:
-            baseline = BASELINES[shapes.method](sizes, shapes.hidden, shapes.rows, device)
-
-            def run_baseline(updates: int) -> None:
-                for _ in range(updates):
-                    baseline.update(shapes.batch_size)
-
-            running["CORL's style"] = run_baseline
-        return running
-    authors = AuthorsStyle(
-        sizes,
-        shapes.hidden,
-        shapes.num_critics,
-        shapes.subset_size,
-        shapes.rows,
-        device,
-    )
-
-    def run_authors(updates: int) -> None:
-        for _ in range(updates):
-            authors.update(shapes.batch_size, 0.4)
-
-    running["authors' style"] = run_authors
-    if shapes.num_critics == 2:
-        corl = CorlStyle(sizes, shapes.hidden, shapes.rows, device)
-
-        def run_corl(updates: int) -> None:
-            for _ in range(updates):
-                corl.update(shapes.batch_size)
-
-        running["CORL's style"] = run_corl
-    plain = PlainAgent(
-        torch.float32,
-        shapes.num_critics,
-        shapes.observation_size,
-        shapes.action_size,
-        shapes.hidden,
-        shapes.spec.action_low,
-        shapes.spec.action_high,
-        gamma=0.99,
-        tau=0.005,
-        policy_delay=2,
-        lr=3e-4,
-        sigma=0.2,
-        clip=0.5,
-        normalizer="policy",
-        device=device,
-    )
-    layout = Layout(shapes.observation_size, shapes.action_size)
-    batch = layout.unpack(torch.randn(shapes.batch_size, layout.width, device=device))
-    fields = ("observation", "action", "reward", "next_observation", "terminated")
-    observation, action, reward, next_observation, terminated = (batch[name] for name in fields)
-    noise = torch.randn(shapes.batch_size, shapes.action_size, device=device)
-
-    def run_plain(updates: int) -> None:
-        for _ in range(updates):
-            subset = torch.randperm(shapes.num_critics)[: shapes.subset_size]
-            plain.update(
-                observation, action, reward, next_observation, terminated, noise, subset, 0.4
-            )
-
-    running["separate MLPs in a loop"] = run_plain
-    return running
 
 
 def in_turn(
