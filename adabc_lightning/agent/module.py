@@ -5,7 +5,6 @@ Its networks are :mod:`~adabc_lightning.agent.parts`, its policy is
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -30,6 +29,7 @@ from adabc_lightning.agent.restoring import check_networks, fit_added_parts
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.target_rules import check_target_rule
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.folder import goes_on_in_place
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
@@ -257,7 +257,7 @@ class OffToOnModule(Learning):
         """
         precision = self.matmul_precision
         if precision == "auto":
-            before = self._engine_before if self._goes_on() else None
+            before = self._engine_before if goes_on_in_place(self.trainer) else None
             # 0.1.0 had no other.
             had = None if before is None else before.get("matmul_precision", "highest")
             choices = self._ranks.gather(float32.choose(self.device, had))
@@ -283,7 +283,7 @@ class OffToOnModule(Learning):
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
-        before = self._engine_before if self._goes_on() else None
+        before = self._engine_before if goes_on_in_place(self.trainer) else None
         known = before and before["device"] == self.device.type and before["name"]
         self._engine = make_engine(name, self.device, data.schedule.total_updates, known or None)
         self._engine_made = True
@@ -293,9 +293,3 @@ class OffToOnModule(Learning):
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
         self._turn()
-
-    def _goes_on(self) -> bool:
-        """Whether the run that a checkpoint is of goes on, in its folder; not another from it."""
-        folder = getattr(self.trainer, "run_folder", self.trainer.default_root_dir)
-        path = self.trainer.ckpt_path
-        return path is not None and Path(path).resolve().is_relative_to(Path(folder).resolve())

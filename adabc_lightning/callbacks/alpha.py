@@ -23,7 +23,7 @@ class SavedAlpha(Saved):
 
     alpha: Number
     return_average: Number | None
-    floor: Number = absent()  # in checkpoints of earlier versions
+    floor: Number = absent()  # which Trials keeps now
 
 
 @declared("alpha")
@@ -60,7 +60,7 @@ class AlphaController(Callback):
         self.alpha = self._start
         self.return_average: float | None = 0.0
         self.floor = 0.0
-        """Below it Eq. 2 does not let α fall."""
+        """Below it Eq. 2 does not let α fall; who holds it puts it here again in a resumed run."""
 
     @property
     def _start(self) -> float:
@@ -68,7 +68,7 @@ class AlphaController(Callback):
 
     @property
     def adaptive(self) -> bool:
-        """Whether α ever moves."""
+        """Whether Eq. 2 moves α."""
         return self.kp > 0 or self.kd > 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -151,14 +151,9 @@ class AlphaController(Callback):
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """α in double precision, what it may not fall below, and R_avg."""
-        return {
-            "alpha": self.alpha,
-            "return_average": self.return_average,
-            "floor": self.floor,
-        }
+        """α in double precision, and R_avg."""
+        return {"alpha": self.alpha, "return_average": self.return_average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
-        self.floor = state_dict.get("floor", 0.0)

@@ -82,6 +82,8 @@ class Downsampling(Callback):
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit" or data.dataset is None or data.replay_capacity is None:
             return
+        if data.offline_fraction is not None:  # they lie beside the ring
+            return
         count = len(self.select(data.dataset, torch_generator(data.seed, "hand-over")))
         if count > data.replay_capacity:
             raise UserError(

@@ -138,7 +138,8 @@ class Guard(Callback):
             exception.add(_place(data, agent, self._batch))
             exception.add(_remedy(data, agent, rows))
         elif not exception.undone:
-            exception.add(f" (evaluation at gradient update {agent.gradient_updates:,})")
+            updates = f"gradient update {agent.gradient_updates:,}"
+            exception.add(f" (in an evaluation, a trial or a start, at {updates})")
         exception.add("; " + self._keep(trainer, data, exception))
         path = folder / "diagnostics.json"
         try:

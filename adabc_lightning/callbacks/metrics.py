@@ -12,7 +12,7 @@ from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.errors import first_cause
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import TensorBoard
-from adabc_lightning.run.saved import Count, Named, Number, Saved
+from adabc_lightning.run.saved import Count, Named, Number, Saved, absent
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class SavedMetrics(Saved):
     """See :meth:`Metrics.state_dict`."""
 
     size: Count
+    digest: str | None = absent()  # in checkpoints of earlier versions
     last_progress: Count
     episodes: Count
     pending: Named[Number]
@@ -104,7 +105,7 @@ class Metrics(Callback):
 
     Args:
         every: gradient updates between rows (a row is due at the first batch that reaches
-            it); environment steps where an environment step brings no update.
+            it); environment steps where these are more than the updates.
     Raises: UserError: a value outside its range.
     """
 
@@ -125,7 +126,7 @@ class Metrics(Callback):
     ) -> None:
         """Locks the folder, and starts the file or cuts it back to where the checkpoint was made.
 
-        Raises: UserError: another run is at work in the folder, or was.
+        Raises: UserError: another run is at work in the folder, or has left its rows there.
         """
         if not trainer.is_global_zero:
             return
@@ -230,6 +231,7 @@ class Metrics(Callback):
         """Where the file ends, and what the next row needs."""
         return {
             "size": self._file.size,
+            "digest": self._file.digest,
             "last_progress": self._last_progress,
             "episodes": self._episodes,
             "pending": dict(self.pending),
@@ -239,6 +241,7 @@ class Metrics(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self._file.size = state_dict["size"]
+        self._file.digest = state_dict.get("digest")
         self._last_progress = state_dict["last_progress"]
         self._episodes = state_dict["episodes"]
         self.pending, self.latest = dict(state_dict["pending"]), dict(state_dict["latest"])

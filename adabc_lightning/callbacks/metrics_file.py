@@ -1,6 +1,7 @@
 """``metrics.csv``: started, cut back to where a checkpoint was made, written row by row."""
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,9 @@ class MetricsFile:
         self.size = 0
         """Bytes, of this file or of the one that a checkpoint says."""
         self.columns: Sequence[str] = ()
+        self.digest: str | None = None
+        """SHA-256 of these bytes; None where a checkpoint of an earlier version does not say it."""
+        self._hash = hashlib.sha256()
         self._path: Path | None = None
 
     @property
@@ -35,12 +39,12 @@ class MetricsFile:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self.size and path.exists() and path.stat().st_size >= self.size:
+        if self.size and path.exists() and self._begins(path):
             os.truncate(path, self.size)
             with open(path, newline="") as file:  # a version before may have had other columns
                 self.columns, *rows = csv.reader(file)
             return [dict(zip(self.columns, row, strict=False)) for row in rows]
-        if path.exists() and not self.size:
+        if path.exists():
             raise UserError(
                 f"{path} exists and belongs to another run; choose another "
                 "default_root_dir or go on with that run's checkpoint"
@@ -60,7 +64,8 @@ class MetricsFile:
         csv.writer(text).writerow(columns)
         csv.writer(text).writerows(map(self._cells, rows))
         replace_text(self._path, text.getvalue())
-        self.size = self._path.stat().st_size
+        self.size, self._hash = 0, hashlib.sha256()
+        self._measure()
 
     def append(self, row: Mapping[str, Any]) -> None:
         """On disk before any checkpoint says so; no half row stays where the disk is full."""
@@ -73,7 +78,23 @@ class MetricsFile:
         except NotWritten:
             os.truncate(self._path, self.size)
             raise
-        self.size = self._path.stat().st_size
+        self._measure()
+
+    def _begins(self, path: Path) -> bool:
+        """Whether a file begins with what a checkpoint says."""
+        with open(path, "rb") as file:
+            known = file.read(self.size)
+        self._hash = hashlib.sha256(known)
+        return len(known) == self.size and self.digest in (None, self._hash.hexdigest())
+
+    def _measure(self) -> None:
+        """Takes note of what was written."""
+        assert self._path is not None
+        with open(self._path, "rb") as file:
+            file.seek(self.size)
+            self._hash.update(file.read())
+            self.size = file.tell()
+        self.digest = self._hash.hexdigest()
 
     def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         return [row.get(name, "") for name in self.columns]

@@ -22,7 +22,7 @@ from adabc_lightning.callbacks.places import Places
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.interaction import TRIED, Interaction
 from adabc_lightning.run.interaction import trials as planned_trials
-from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, tensor
+from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, absent, tensor
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 
@@ -43,6 +43,7 @@ class SavedTrials(Saved):
     holds: Count
     retreats: Count
     env_steps: Count
+    floor: Number = absent()  # in checkpoints of earlier versions
 
 
 @declared("Trials")
@@ -72,7 +73,8 @@ class Trials(Callback):
         tried: ``"both"``, or only the ``"newest"`` policy, or only the ``"average"``.
         horizon: of the average, gradient updates; until so many are made, over all since the
             hand-over.
-        alpha_rise: share of what α lacks to its ceiling that it rises by; None leaves α to Eq. 2.
+        alpha_rise: share of what α lacks to its ceiling that it rises by, and stays where the gains
+            of Eq. 2 are 0; None leaves α to Eq. 2.
         patience: lost trials in a row before the learner goes back; None for never.
     Raises: UserError: a value outside its range.
     """
@@ -105,6 +107,7 @@ class Trials(Callback):
         self._newest = 0  # environment steps of training before the newest trial
         self._returns: list[float] = []
         self._alpha = 0.0  # at the last promotion
+        self._floor = 0.0  # below which α is not let since then; 0: for none
         self._snapshot: Tensor | None = None
         self._places = Places()
         self._average: Actor
@@ -132,6 +135,15 @@ class Trials(Callback):
             network = copy.deepcopy(pl_module.actor).requires_grad_(False)
             pl_module.add_part(name, Trained(network, None))
             setattr(self, f"_{name}", network)
+
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+    ) -> None:
+        """α is held on in a run that goes on; in one without trials nobody would let it go."""
+        for controller in _controllers(trainer, pl_module):
+            controller.floor = self._floor
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """The pre-trained policy is the first incumbent."""
@@ -212,6 +224,7 @@ class Trials(Callback):
         self._promote(agent, name, returns)
         for controller in _controllers(trainer, agent):
             controller.let_go()
+        self._floor = 0.0
         self.counts["promotions"] += 1
 
     def _lose(self, trainer: Trainer, agent: "OffToOnModule") -> None:
@@ -220,7 +233,8 @@ class Trials(Callback):
             for controller in _controllers(trainer, agent):
                 # The first counts from pre-training's α, which may be above the ceiling.
                 least = min(max(self._alpha, controller.alpha), controller.ceiling)
-                controller.hold(least + self.alpha_rise * (controller.ceiling - least), agent)
+                self._floor = least + self.alpha_rise * (controller.ceiling - least)
+                controller.hold(self._floor, agent)
         self.counts["holds"] += 1
         self._lost += 1
 
@@ -289,6 +303,7 @@ class Trials(Callback):
             "alpha": self._alpha,
             "lost": self._lost,
             "newest": self._newest,
+            "floor": self._floor,
             **self.counts,
         }
 
@@ -296,7 +311,7 @@ class Trials(Callback):
         """The inverse of :meth:`state_dict`."""
         self._returns, self._snapshot = list(state_dict["returns"]), state_dict["snapshot"]
         self._alpha, self._lost = state_dict["alpha"], state_dict["lost"]
-        self._newest = state_dict["newest"]
+        self._newest, self._floor = state_dict["newest"], state_dict.get("floor", 0.0)
         self.counts = {name: state_dict[name] for name in self.counts}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

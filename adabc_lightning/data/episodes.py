@@ -49,7 +49,7 @@ def arrange(
     """
     flags = _flags(source, scalars, reading)
     terminal_T, timeout_T = flags["terminals"], flags.get("timeouts")
-    order_T, end_T = order(source, scalars, flags, reading)
+    order_T, end_T, gap_T, count_T = order(source, scalars, flags, reading)
     if order_T is not None:
         terminal_T = terminal_T[order_T]
         timeout_T = None if timeout_T is None else timeout_T[order_T]
@@ -62,12 +62,14 @@ def arrange(
         terminal_T = terminal_T[place_S]
         # What has a last observation of its own ends there.
         timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
-        end_T = None
+        end_T = gap_T = None
     if timeout_T is None and end_T is None:
-        timeout_T = _every(limit, terminal_T)
+        timeout_T = _every(limit, terminal_T, gap_T, count_T)
     elif end_T is not None:
         timeout_T = end_T if timeout_T is None else timeout_T | end_T
     assert timeout_T is not None
+    if gap_T is not None:
+        timeout_T = timeout_T | gap_T
     timeout_S = timeout_T & ~terminal_T
     end_S = terminal_T | timeout_S
     if len(end_S):
@@ -90,8 +92,8 @@ def _flags(
     where, means = source.where, reading.done_means
     flags: dict[str, np.ndarray] = {
         key: flag(source, key, scalars[key])
-        for key in ("terminals", "timeouts", "dones", "success")
-        if key in scalars and (key != "success" or reading.success_terminates)
+        for key in ("terminals", "timeouts", "dones")
+        if key in scalars
     }
     done_T = flags.pop("dones", None)
     if means is not None:
@@ -118,12 +120,12 @@ def _flags(
     rows = len(next(iter(scalars.values())))
     terminal_T = flags.get("terminals", np.zeros(rows, bool))
     if reading.success_terminates:
-        if "success" not in flags:
+        if "success" not in scalars:
             raise UserError(
                 f"{key_of('success_terminates')} is set, but {where} has no 'success'; it is read "
                 "from a column success or is_success"
             )
-        terminal_T = terminal_T | flags.pop("success")
+        terminal_T = terminal_T | successes(source, scalars["success"])
     flags["terminals"] = terminal_T
     return flags
 
@@ -146,10 +148,31 @@ def flag(source: Source, key: str, flag_T: np.ndarray) -> np.ndarray:
     return np.asarray(flag_T == 1)
 
 
-def _every(limit: int | None, terminal_T: np.ndarray) -> np.ndarray:
-    """``[T]`` bool: every ``limit``-th step since the last terminal; never without a limit."""
+def successes(source: Source, success_T: np.ndarray) -> np.ndarray:
+    """Flags of success ``[T]`` as bool; an empty one (NaN) is none.
+
+    Where it is known at the end of an episode only, it is not yet before.
+    """
+    return flag(source, "success", np.nan_to_num(success_T))
+
+
+def _every(
+    limit: int | None,
+    terminal_T: np.ndarray,
+    gap_T: np.ndarray | None = None,
+    count_T: np.ndarray | None = None,
+) -> np.ndarray:
+    """``[T]`` bool: every ``limit``-th step since the last terminal; never without a limit.
+
+    Missing rows count where their steps do (``count_T``); elsewhere counting begins anew behind
+    them (``gap_T``).
+    """
     if limit is None:
         return np.zeros_like(terminal_T)
-    step_T = np.arange(len(terminal_T))
-    start_T = np.maximum.accumulate(np.where(np.append(True, terminal_T[:-1]), step_T, 0))
-    return np.asarray((step_T - start_T) % limit == limit - 1)
+    restart_T = terminal_T
+    if count_T is None:
+        count_T = np.arange(len(terminal_T))
+        restart_T = terminal_T if gap_T is None else terminal_T | gap_T
+    first_T = np.append(0, count_T[:-1] + 1)  # where an episode began, if one does here
+    start_T = np.maximum.accumulate(np.where(np.append(True, restart_T[:-1]), first_T, 0))
+    return np.asarray((count_T - start_T) % limit == limit - 1)

@@ -95,11 +95,8 @@ def _too_long(dataset: OfflineDataset, limit: int | None) -> list[str]:
 
 
 def _torn(dataset: OfflineDataset) -> list[str]:
-    columns, rows = dataset.layout.columns, dataset.rows.cpu().numpy()
-    observations, following = rows[:, columns["observation"]], rows[:, columns["next_observation"]]
     inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
-    tolerance = 1e-3 * observations.std(0) + 1e-6
-    torn = inside & (np.abs(following[:-1] - observations[1:]) > tolerance).any(1)
+    torn = inside & dataset.torn()
     if not torn.any():
         return []
     row = int(torn.argmax())

@@ -125,5 +125,5 @@ def with_extras(
             dataset = with_next_actions(dataset, why)
         else:
             assert unfinished is not None
-            dataset = with_returns(dataset, unfinished)
+            dataset = with_returns(dataset, unfinished, why)
     return dataset

@@ -397,7 +397,13 @@ class ReplayDataModule(Acting):
         """Without a callback that chooses rows all are kept: said now, not after pre-training."""
         callbacks = self.trainer.callbacks  # type: ignore[union-attr]
         chosen = any(isinstance(callback, RowChoice) for callback in callbacks)
-        if not chosen and self.replay_capacity is not None and rows > self.replay_capacity:
+        beside = self.offline_fraction is not None  # they lie beside the ring
+        if (
+            not chosen
+            and not beside
+            and self.replay_capacity is not None
+            and rows > self.replay_capacity
+        ):
             raise UserError(
                 f"all {rows} transitions are kept, data.replay_capacity is {self.replay_capacity};"
                 " add the Downsampling callback or make the ring larger"

@@ -1,7 +1,7 @@
 """A dataset in memory: packed transition rows, and what is known of the episodes they come from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +11,8 @@ from adabc_lightning.data.origins import Origin
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.scores import Reference
+
+TOLERANCE = 1e-3  # standard deviations by which the same observation may differ in two columns
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,27 @@ class OfflineDataset:
     observation_parts: Parts | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?"""
-        digest = hashlib.sha256(repr((tuple(self.rows.shape), self.layout)).encode())
-        digest.update(self.rows[:: max(1, len(self.rows) // 1000)].cpu().numpy().tobytes())
+        """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?
+
+        Not of a method's own columns, which are made anew.
+        """
+        rows = self.rows[:, : replace(self.layout, extras=()).width]
+        digest = hashlib.sha256(repr((tuple(rows.shape), self.layout)).encode())
+        digest.update(rows[:: max(1, len(rows) // 1000)].cpu().numpy().tobytes())
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
+
+    def torn(self) -> np.ndarray:
+        """Rows whose next observation is not the next row's observation, ``[T − 1]`` bool.
+
+        Up to what logs round: 0.001 of an observation's standard deviation.
+        """
+        columns, rows = self.layout.columns, self.rows.cpu().numpy()
+        observation_TO = rows[:, columns["observation"]]
+        next_observation_TO = rows[:, columns["next_observation"]]
+        tolerance_O = TOLERANCE * observation_TO.std(0) + 1e-6
+        apart_TO = np.abs(next_observation_TO[:-1] - observation_TO[1:]) > tolerance_O
+        return np.asarray(apart_TO.any(1))
 
     def columns(self) -> dict[str, np.ndarray]:
         """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.

@@ -1,6 +1,6 @@
 """In which order the rows of a log were taken, as episode ids, steps and times tell."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,16 +10,26 @@ from adabc_lightning.errors import UserError
 GAPS = 0.2  # share of steps: jumps of a step counter are missing rows where they are this rare
 
 
+class Order(NamedTuple):
+    """Of rows: each None where the log does not say it, or where it is as if nothing was said."""
+
+    order_T: np.ndarray | None = None
+    """Row at each place."""
+    end_T: np.ndarray | None = None
+    """Ends of episodes at each place, bool: by ids, or by steps that begin again."""
+    gap_T: np.ndarray | None = None
+    """Whether rows are missing behind each place, which ends an episode as well."""
+    count_T: np.ndarray | None = None
+    """Where rows are missing: the number of each place, with those that their steps tell of."""
+
+
 def order(
     source: Source,
     scalars: dict[str, np.ndarray],
     flags: dict[str, np.ndarray],
     reading: Reading,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The order of the rows (None: as they are), and ends that ids, steps and times tell.
-
-    Returns: row at each place ``[T]`` or None, ends at each place ``[T]`` bool or None.
-    """
+) -> Order:
+    """What ids, steps and times tell."""
     by = next((key for key in ("step", "time") if key in scalars), None)
     value_T = None if by is None else _values(source, by, scalars[by])
     order_T = end_T = None
@@ -41,8 +51,8 @@ def order(
     if value_T is not None and by is not None:
         if order_T is not None:
             value_T = value_T[order_T]
-        end_T = _gaps(source, by, value_T, end_T, flags, order_T, reading)
-    return order_T, end_T
+        return _gaps(source, by, value_T, Order(order_T, end_T), flags, reading)
+    return Order(order_T, end_T)
 
 
 def _values(source: Source, key: str, value_T: np.ndarray) -> np.ndarray:
@@ -145,25 +155,25 @@ def _gaps(
     source: Source,
     by: str,
     value_T: np.ndarray,
-    end_T: np.ndarray | None,
+    found: Order,
     flags: dict[str, np.ndarray],
-    order_T: np.ndarray | None,
     reading: Reading,
-) -> np.ndarray | None:
-    """Ends the episode where rows are missing."""
+) -> Order:
+    """Where rows are missing, beside what was found; values are in order."""
     most = reading.max_time_gap
     if (by == "time" and most is None) or "next_observations" in source.widths or len(value_T) < 3:
-        return end_T
+        return found
+    order_T, end_T = found.order_T, found.end_T
     ends_T = flags["terminals"] | flags.get("timeouts", flags["terminals"])
     ends_T = ends_T if order_T is None else ends_T[order_T]
     inside_T = ~(ends_T if end_T is None else ends_T | end_T)[:-1]
     ahead_T = np.diff(value_T.astype(np.float64))
     if not inside_T.any():
-        return end_T
+        return found
     period = float(np.median(ahead_T[inside_T]))
     gap_T = inside_T & (ahead_T > period * (most if by == "time" and most else 1) * (1 + 1e-6))
     if not gap_T.any() or (by == "step" and gap_T.sum() > GAPS * inside_T.sum()):
-        return end_T
+        return found
     at = int(gap_T.argmax())
     row = at + 1 if order_T is None else int(order_T[at + 1])
     source.notes.append(
@@ -172,8 +182,7 @@ def _gaps(
         + (f", and {int(gap_T.sum()) - 1} more times" if gap_T.sum() > 1 else "")
         + "; episodes are cut there"
     )
-    if end_T is None:
-        end_T = flags.get("timeouts", np.zeros(len(value_T), bool))
-        end_T = end_T.copy() if order_T is None else end_T[order_T]
-    end_T[:-1] |= gap_T
-    return end_T
+    count_T = None
+    if by == "step":  # what was not logged was made
+        count_T = np.rint((value_T - value_T[0]) / period).astype(np.int64)
+    return found._replace(gap_T=np.append(gap_T, False), count_T=count_T)

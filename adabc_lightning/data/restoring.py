@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.owner import Owner
+from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.same_run import (
     check_dataset,
     check_rewards,
@@ -89,6 +90,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             f"the checkpoint is of {_devices(len(parts))}, this run is on {_devices(count)}: "
             "it goes on inexactly, with the same rows and other draws"
         )
+    goes_on = False  # the episode under way
     if not env_steps and not same_seed:
         pass  # another seed fine-tunes from here with draws of its own
     elif mine is None:
@@ -96,9 +98,9 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
             data.collector.load_state_dict({**data.collector.state_dict(), "env_steps": env_steps})
             purpose = f"sampler after {env_steps} steps"
             data.replay.generator.set_state(torch_generator(data.seed, purpose, rank).get_state())
-    elif not data.collector.load_state_dict(mine["collector"]):
-        exact = False
-        if not over:
+    else:
+        goes_on = data.collector.load_state_dict(mine["collector"])
+        if not goes_on and not over:
             rank_zero_warn(
                 f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
                 "a new episode starts"
@@ -112,12 +114,22 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     rings = [part["replay"] for part in parts]
     _restore_ring(data, rings)
     if data.unfinished is not None:
-        if mine is not None:
-            data.unfinished.rows = rings[rank].get("pending", data.unfinished.rows)
-        if not exact:  # another episode starts
-            for row in data.unfinished.finish():
-                data.replay.add(row)
+        _restore_unfinished(data, data.unfinished, rings, goes_on)
     data.dataset = None
+
+
+def _restore_unfinished(
+    data: Owner, unfinished: Unfinished, rings: list[dict[str, Any]], goes_on: bool
+) -> None:
+    """The rows of episodes under way: those that do not go on end here; dealt out as rows are."""
+    rank = data.ranks.rank
+    for index in range(rank, len(rings), data.ranks.count):
+        unfinished.rows = rings[index].get("pending", unfinished.rows)
+        if index != rank or not goes_on:
+            for number, row in enumerate(unfinished.finish()):
+                data.replay.add(row, number > 0)
+    if goes_on:
+        unfinished.rows = rings[rank].get("pending", unfinished.rows)
 
 
 def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
@@ -131,17 +143,18 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
         ring["writer"]["_write_count"] == len(ring["rows"]) for ring in rings
     )
     left = data.schedule.online_env_steps - data.env_steps
+    pending = [len(ring.get("pending", ())) for ring in rings]  # their episodes are under way
     if len(rings) == count:
         ring = rings[rank]
         capacity = ring["capacity"]
         if grows:
-            capacity = max(capacity, len(ring["rows"]) + left // count)
+            capacity = max(capacity, len(ring["rows"]) + pending[rank] + left // count)
         data.replay = data.online_ring(torch.empty(0, width), capacity)
         data.replay.load_state_dict(ring)
         return
     rows = merged(rings)
     if grows:
-        saved = max(saved, len(rows) + left)
+        saved = max(saved, len(rows) + sum(pending) + left)
     if rank < len(rings):
         data.replay.generator.set_state(rings[rank]["generator"])
     offline = None

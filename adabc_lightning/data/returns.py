@@ -18,9 +18,6 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
-GAP = 1e-6
-"""A next observation that is further from the next row's observation ends an episode."""
-
 
 def returns_to_go(
     reward_T: np.ndarray, end_T: np.ndarray, gamma: float, failure: float | None = None
@@ -51,18 +48,10 @@ def returns_to_go(
     return return_T
 
 
-def episode_ends(dataset: OfflineDataset, rows: Tensor) -> np.ndarray:
-    """Which rows are an episode's last: by terminal, timeout, episode or observation gap.
-
-    Args:
-        dataset: knows each row's episode.
-        rows: ``[T, width]``, the dataset's.
-    Returns: ``[T]`` bool.
-    """
-    column = dataset.layout.columns
-    end_T = (rows[:, column["terminated"]] > 0).numpy()
-    gap_T = (rows[:-1, column["next_observation"]] - rows[1:, column["observation"]]).abs()
-    end_T[:-1] |= (gap_T > GAP).any(1).numpy() | (np.diff(dataset.episode_T.numpy()) != 0)
+def episode_ends(dataset: OfflineDataset) -> np.ndarray:
+    """Which rows ``[T]`` are an episode's last, bool: by terminal, timeout, id or missing rows."""
+    end_T = (dataset.rows[:, dataset.layout.columns["terminated"]] > 0).numpy()
+    end_T[:-1] |= dataset.torn() | (np.diff(dataset.episode_T.numpy()) != 0)
     end_T[-1:] = True
     return end_T
 
@@ -87,15 +76,25 @@ def check_in_time(schedule: Schedule, limit: int | None, ranks: int, method: str
     )
 
 
-def with_returns(dataset: OfflineDataset, unfinished: "Unfinished") -> OfflineDataset:
+def with_returns(dataset: OfflineDataset, unfinished: "Unfinished", why: str) -> OfflineDataset:
     """The dataset with the column ``mc_return``.
 
     Args:
         dataset: of scaled rewards.
         unfinished: computes the returns of online rows.
+        why: who needs it, for the message.
+    Raises: UserError: most of its rows are not followed by the next step of their episode.
     """
+    inside_T = np.diff(dataset.episode_T.numpy()) == 0
+    torn = int((inside_T & dataset.torn()).sum())
+    if torn > inside_T.sum() / 2:
+        raise UserError(
+            f"dataset {dataset.name!r}: {why} needs what an episode earned from each step on, and "
+            f"{torn:,} of {int(inside_T.sum()):,} next observations are not those of the rows "
+            "behind; give the rows in the order in which they were taken"
+        )
     layout = replace(dataset.layout, extras=(*dataset.layout.extras, "mc_return"))
-    return_T = unfinished.returns(dataset.rows, episode_ends(dataset, dataset.rows))
+    return_T = unfinished.returns(dataset.rows, episode_ends(dataset))
     rows = torch.cat([dataset.rows, return_T.unsqueeze(1)], 1)
     return replace(dataset, layout=layout, rows=rows)
 

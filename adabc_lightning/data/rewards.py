@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adabc_lightning.data.episodes import flag
+from adabc_lightning.data.episodes import successes
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Source
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
@@ -127,8 +127,7 @@ def read_rewards(
             "rewards where the file says that they are sparse; give a function as module:name "
             "instead"
         )
-    # Where it is known at the end of an episode only, it is not yet before.
-    return flag(source, "success", np.nan_to_num(scalars["success"])).astype(np.float64), False
+    return successes(source, scalars["success"]).astype(np.float64), False
 
 
 def relabelled(dataset: OfflineDataset, reward: Reward) -> OfflineDataset:

@@ -122,6 +122,6 @@ def check_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
     width = rings[0]["rows"].shape[-1]
     if width != data.layout.width:
         raise UserError(
-            f"the checkpoint's ring has rows of {width} numbers, those of {data.env_id!r} have "
-            f"{data.layout.width}; resume in the environment of the run"
+            f"the checkpoint's ring has rows of {width} numbers, this run's have "
+            f"{data.layout.width}; resume in the environment and with the model.method of the run"
         )

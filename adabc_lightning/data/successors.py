@@ -17,7 +17,7 @@ def with_next_actions(dataset: OfflineDataset, why: str) -> OfflineDataset:
         why: who needs it, for the message.
     Raises: UserError: of no step is the next action known.
     """
-    follows_T = torch.from_numpy(~episode_ends(dataset, dataset.rows))
+    follows_T = torch.from_numpy(~episode_ends(dataset))
     if not follows_T.any():
         raise UserError(
             f"dataset {dataset.name!r}: {why} needs the action that followed a step, and no row is "

@@ -26,8 +26,11 @@ Check = Callable[[Any], None]
 
 
 def fresh_folder(env_id: str, seed: int) -> Path:
-    """``runs/ENV-seedS-TIME``, or with a number after it where that exists."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    """``runs/ENV-seedS-TIME-PID``, or with a number after it where that exists.
+
+    The folder is made long after its name, and others may start in the same second.
+    """
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     name = f"{env_id.replace('/', '-').replace(':', '-')}-seed{seed}-{stamp}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder for name in names if not (folder := Path("runs", name)).exists())
@@ -90,6 +93,12 @@ def goes_on(folder: Path, ckpt_path: str | None) -> bool:
         return False
     names = folder.resolve(), (folder / FOLDER / LAST).resolve()
     return ckpt_path == "last" or Path(ckpt_path).resolve() in names
+
+
+def goes_on_in_place(trainer: Any) -> bool:
+    """Whether a trainer goes on from a checkpoint of its own folder; not another run from it."""
+    folder, path = getattr(trainer, "run_folder", trainer.default_root_dir), trainer.ckpt_path
+    return path is not None and Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def refuse_a_second_run(folder: Path) -> None:

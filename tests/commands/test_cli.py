@@ -202,11 +202,12 @@ def test_a_run_s_folder_stands_for_its_newest_checkpoint(
 
 def test_default_folders_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda _: "NOW")
-    for expected in ("Hopper-v5-seed3-NOW", "Hopper-v5-seed3-NOW-2", "Hopper-v5-seed3-NOW-3"):
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    for expected in ("Hopper-v5-seed3-NOW-7", "Hopper-v5-seed3-NOW-7-2", "Hopper-v5-seed3-NOW-7-3"):
         folder = fresh_folder("Hopper-v5", 3)
         assert folder == Path("runs", expected)
         folder.mkdir(parents=True)
-    assert fresh_folder("module:Name/Env-v0", 0) == Path("runs/module-Name-Env-v0-seed0-NOW")
+    assert fresh_folder("module:Name/Env-v0", 0) == Path("runs/module-Name-Env-v0-seed0-NOW-7")
 
 
 def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

@@ -229,6 +229,9 @@ def test_success_ends_an_episode_if_told_so(write, tmp_path: Path) -> None:
     path = write(tmp_path, log() | {"success": success.astype(int)})
     assert load(path).terminals == 0
     assert load(path, success_terminates=True).terminals == 2
+    # Known where an episode ends only; CSV has nothing between two commas then.
+    path = write(tmp_path, log() | {"success": np.where(log()["timeouts"], success, np.nan)})
+    assert load(path, success_terminates=True).terminals == 2
     assert "has no 'success'" in refused(write(tmp_path, log()), success_terminates=True)
 
 
@@ -337,6 +340,27 @@ def test_missing_rows_end_an_episode(tmp_path: Path, capsys) -> None:
     assert load(write_npz(tmp_path, timed)).episode_length_E.tolist() == [3, 4, 4]
     gaps = load(write_npz(tmp_path, timed), max_time_gap=1.5)
     assert gaps.episode_length_E.tolist() == [3, 2, 2, 4]
+
+
+def test_missing_rows_leave_the_time_limit(tmp_path: Path) -> None:
+    """Steps go on where rows are missing, so the next end is where it would have been."""
+    columns = {key: log()[key] for key in ("observations", "actions", "rewards", "terminals")}
+    columns["step"] = np.arange(ROWS)
+    for lost, lengths in (
+        ([], [4, 4, 4]),
+        ([5], [4, 1, 2, 4]),
+        ([7], [4, 3, 4]),
+        ([4, 5], [4, 2, 4]),
+    ):
+        left = {key: np.delete(values, lost, 0) for key, values in columns.items()}
+        dataset = load_dataset(str(write_npz(tmp_path, left)), max_episode_steps=4)
+        assert dataset.episode_length_E.tolist() == lengths, lost
+    columns["time"] = columns.pop("step") * 0.1
+    left = {key: np.delete(values, [5, 6], 0) for key, values in columns.items()}
+    dataset = load_dataset(
+        str(write_npz(tmp_path, left)), max_episode_steps=4, reading=Reading(max_time_gap=1.5)
+    )
+    assert dataset.episode_length_E.tolist() == [4, 1, 4, 1]  # what follows is another episode
 
 
 @every_format

@@ -178,6 +178,24 @@ def test_robomimic(tmp_path: Path, capsys) -> None:
     assert len(load(robomimic(tmp_path / "b.hdf5", next_obs=False)).rows) == 9
 
 
+def test_files_of_a_folder_share_no_episode(tmp_path: Path, capsys) -> None:
+    """Readers number the episodes of each file from 0."""
+    (tmp_path / "demos").mkdir()
+    for name in ("one", "two"):
+        robomimic(tmp_path / "demos" / f"{name}.hdf5", next_obs=False)
+        with h5py.File(tmp_path / "demos" / f"{name}.hdf5", "a") as file:
+            del file["data/demo_2"], file["data/demo_10"]
+    dataset = load(tmp_path / "demos")
+    assert dataset.episode_length_E.tolist() == [4, 4]
+    assert dataset.episode_T.tolist() == [0] * 3 + [1] * 3  # what follows the last row is unknown
+    (tmp_path / "buffers").mkdir()
+    for name in ("one", "two"):
+        np.savez(tmp_path / "buffers" / f"{name}.npz", **sb3())
+    capsys.readouterr()
+    assert load(tmp_path / "buffers").episode_length_E.tolist() == [*LENGTHS] * 4
+    assert capsys.readouterr().err == ""
+
+
 def broken(name: str, value: Any) -> Any:
     def change(path: Path) -> None:
         with h5py.File(path, "a") as file:

@@ -1,5 +1,6 @@
 """Returns of episodes, scaled rewards, symmetric batches and frozen steps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.methods import RLPD, SAC, WSRL, CalQL
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.data.returns import episode_ends, returns_to_go
+from adabc_lightning.data.returns import Unfinished, episode_ends, returns_to_go, with_returns
 from adabc_lightning.data.symmetric import check_share
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -55,7 +56,24 @@ def test_an_episode_ends_by_terminal_timeout_or_gap(how: str, tmp_path: Path) ->
         )
     )
     expected = [False, False, how != "nothing", False, True]
-    assert episode_ends(dataset, dataset.rows).tolist() == expected
+    assert episode_ends(dataset).tolist() == expected
+
+
+def test_what_a_log_rounds_tears_no_episode(tmp_path: Path) -> None:
+    position = np.random.default_rng(0).normal(size=(101, 2)).cumsum(0)
+    columns = {"actions": np.zeros((100, 1)), "rewards": np.ones(100), "terminals": np.zeros(100)}
+    path = write(
+        tmp_path / "log.hdf5",
+        observations=position[:-1].round(3), next_observations=position[1:], **columns,
+    )  # fmt: skip
+    dataset = load_dataset(path)
+    unfinished = Unfinished(replace(dataset.layout, extras=("mc_return",)), 0.5, None)
+    assert episode_ends(dataset).sum() == 1
+    assert with_returns(dataset, unfinished, "a method").rows[0, -1] == pytest.approx(2)
+    order = np.random.default_rng(0).permutation(100)
+    shuffled = replace(dataset, rows=dataset.rows[order])
+    with pytest.raises(UserError, match=r"a method needs what an episode earned .* in the order"):
+        with_returns(shuffled, unfinished, "a method")
 
 
 class Watch(Callback):
@@ -153,7 +171,7 @@ def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) 
     trainer, module, data = tiny_run(
         tmp_path / "run",
         register_toy(),
-        write_log(tmp_path / "log.hdf5", 3, 2),
+        write_log(tmp_path / "log.hdf5", 3, 2, linked=True),
         schedule=Schedule(1, 13, 1, frozen_env_steps=TOY_LIMIT),
         callbacks=[watch],
         model=small(CalQL(samples=2), gamma=0.5),
@@ -172,8 +190,9 @@ def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) 
     for t in reversed(range(5)):
         following = reward[t] + 0.5 * following
         assert rows["mc_return"][120 + t].item() == pytest.approx(following, rel=1e-5)
-    # The log's observations jump, so each of its rows is an episode.
-    assert torch.equal(rows["mc_return"][:120], rows["reward"][:120])
+    ends = np.arange(1, 121) % 20 == 0
+    logged = returns_to_go(rows["reward"][:120].numpy(), ends, 0.5)
+    assert rows["mc_return"][:120].numpy() == pytest.approx(logged, rel=1e-5)
     episodes = [callback for callback in data.finished_episodes if callback.steps != TOY_LIMIT]
     assert not episodes
     assert [env_steps for env_steps, batch in watch.batches if batch.batch_size[0]][1] == 6
@@ -196,7 +215,7 @@ def test_returns_that_cannot_be_known_are_refused(
     trainer, module, datamodule = tiny_run(
         tmp_path / "run",
         register_toy(),
-        write_log(tmp_path / "log.hdf5", 3, 2),
+        write_log(tmp_path / "log.hdf5", 3, 2, linked=True),
         schedule=schedule,
         model=small(CalQL(), gamma=1.0),
         data=data,

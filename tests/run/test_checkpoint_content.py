@@ -112,7 +112,11 @@ WRONG: list[tuple[str, Any, str]] = [
     (f"{COLLECTOR}/env/elapsed_steps", [], "the checkpoint's environment has 0 time limits"),
     (f"{COLLECTOR}/env/elapsed_steps", [[]], "elapsed_steps/0 is a list of 0; it must be a whole"),
     (f"{RING}/rows", torch.zeros(0, 12), "has 0 rows and room for 20, but 16 were written"),
-    (f"{RING}/rows", lambda t: t[:, 1:], "the checkpoint's ring has rows of 11 numbers, those of"),
+    (
+        f"{RING}/rows",
+        lambda t: t[:, 1:],
+        "the checkpoint's ring has rows of 11 numbers, this run's",
+    ),
     (f"{RING}/rows", torch.zeros(1, 1).expand(10**12, 12), "whose numbers are all in the file"),
     (f"{RING}/capacity", 2**52, "data.replay_capacity is 20, the checkpoint's ring has 4503"),
     (f"{RING}/capacity", 0, "has 16 rows and room for 0, but 16 were written"),

@@ -181,7 +181,8 @@ class _Cell:
         files, _ = resolve("fit", self.words)
         options = variant.options_of(task)
         config = merged(files, options)
-        if choice.data_dir is not None and config["data"]["dataset"] is not None:
+        given = "data.dataset" in options  # then the variant is about other data than the task's
+        if choice.data_dir is not None and config["data"]["dataset"] is not None and not given:
             own = choice.data_dir / f"{task.replace('-', '_')}.hdf5"
             if own.is_file():
                 options["data.dataset"] = str(own)

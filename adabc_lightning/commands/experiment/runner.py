@@ -34,9 +34,14 @@ def finished(job: Job) -> bool:
 def unfinished(jobs: list[Job]) -> list[Job]:
     """What is left: runs, and the pre-trainings that these still need."""
     runs = [job for job in jobs if job.record["kind"] == "run" and not finished(job)]
-    needed = {job.needs.folder for job in runs if job.needs is not None}
+    needed = {needs.folder for job in runs if (needs := waits_for(job)) is not None}
     left = needed | {job.folder for job in runs}
     return [job for job in jobs if job.folder in left and not finished(job)]
+
+
+def waits_for(job: Job) -> Job | None:
+    """The pre-training without which a job cannot start; one that has saved something can."""
+    return None if newest(job.folder) else job.needs
 
 
 def command_line(job: Job) -> list[str]:
@@ -186,6 +191,7 @@ class _Runner:
         self.waiting = list(jobs)
         self.total, self.count = len(jobs), 0
         self.folders = {job.folder for job in jobs}
+        self.made: set[Path] = set()  # by this process
         self.started: dict[Path, float] = {}
         self.failed: list[Job] = []
         self.signals: list[int] = []
@@ -226,16 +232,23 @@ class _Runner:
             if job.needs in self.failed:
                 self.waiting.remove(job)
                 self._fail(job, "not run: its pre-training failed")
-            elif job.needs is None or finished(job.needs):
+            elif self._can_start(job):
                 self.waiting.remove(job)
                 self.started[job.folder] = time.monotonic()
                 try:
                     self.engine.start(job)
                 except UserError as error:
                     self._fail(job, f"failed: {error}")
-            elif job.needs.folder not in self.folders:  # nobody here makes it
+            elif job.needs and job.needs.folder not in self.folders:  # nobody here makes it
                 self.waiting.remove(job)
                 self._fail(job, "not run: its pre-training is not finished (--only pretrainings)")
+
+    def _can_start(self, job: Job) -> bool:
+        """Of a pre-training that is made here no file is read: this is asked all the time."""
+        if job.needs is not None and job.needs.folder in self.folders:
+            return job.needs.folder in self.made
+        needs = waits_for(job)
+        return needs is None or finished(needs)
 
     def _collect(self) -> None:
         for job, well in self.engine.ended():
@@ -246,6 +259,7 @@ class _Runner:
                 self._fail(job, f"failed: {said}")
                 write_log(job, f"error: {said}")
             elif well and finished(job):
+                self.made.add(job.folder)
                 if job.record["kind"] == "run":
                     self._gather()
                 self._report(job, f"{_scores(job)}{minutes:.1f} min")

@@ -69,7 +69,11 @@ class Store:
                 or appended to.
             name: of the folder in the store.
         """
-        files = [path for path in folder.rglob("*") if path.is_file() and _is_stored(path)]
+        files = [
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and _is_stored(path.relative_to(folder))
+        ]
         with ExitStack() as stack:
             opened = []
             for path in sorted(files, key=_rank, reverse=True):  # the checkpoint before its rows
@@ -107,4 +111,5 @@ def _rank(path: Path) -> int:
 
 
 def _is_stored(path: Path) -> bool:
+    """Of a file's path below its run."""
     return not path.name.endswith(".tmp") and not any(part in NOT_STORED for part in path.parts)

@@ -80,6 +80,7 @@ def episodic_source(
         rows=int(ends[-1]),
         place=place,
         ends_known=True,
+        own_ids=True,
         observation_parts=getattr(first.columns["observations"], "parts", None),
     )
 

@@ -60,14 +60,18 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
 
     def blocks(keys: Sequence[str], most: int) -> Iterator[Block]:
         del starts[1:], shards[:]
+        episodes = 0  # of the files before, where readers number them file by file
         for path in paths:
             with ExitStack() as stack:
                 shard = open_one(path, reading, stack)
                 _compare(first, shard)
                 shards.append(shard)
-                rows = 0
+                rows, before = 0, episodes
                 for block in shard.blocks(keys, most):
                     rows += len(next(iter(block.values())))
+                    if shard.own_ids and "episode" in block:
+                        block["episode"] = block["episode"] + before
+                        episodes = max(episodes, int(block["episode"].max()) + 1)
                     yield block
                 starts.append(starts[-1] + rows)
 
@@ -85,6 +89,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
         place=place,
         kind=first.kind,
         ends_known=first.ends_known,
+        turned=first.turned,
         observation_parts=first.observation_parts,
         notes=first.notes,
     )

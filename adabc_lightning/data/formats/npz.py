@@ -235,5 +235,5 @@ def _several_environments(where: str, arrays: dict[str, Any], reading: Reading) 
     source = array_source(where, turned, reading)
     plain = source.blocks
     source.blocks = lambda keys, most: plain(keys, max(count, most // count * count))
-    source.turned = True
+    source.turned = source.own_ids = True
     return source

@@ -87,6 +87,8 @@ class Source:
             ``line 5`` of text files, whose header is line 1.
         kind: what its columns are, for messages.
         ends_known: its ends of episodes are known without flags: none is a terminal then.
+        own_ids: its episodes are numbered by the reader, from 0 in each file; two files have none
+            in common.
         turned: its rows are in another order on purpose, which is not worth a word.
         observation_parts: name and size of each part of the observations, in order; None where
             they have none.
@@ -105,6 +107,7 @@ class Source:
     place: Callable[[int], str] = row_place
     kind: Literal["arrays", "columns"] = "arrays"
     ends_known: bool = False
+    own_ids: bool = False
     turned: bool = False
     observation_parts: Parts | None = None
     env_id: str | None = None
