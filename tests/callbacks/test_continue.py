@@ -110,6 +110,23 @@ def test_what_is_given_anew_applies(
     assert honoured(module, data)
 
 
+@pytest.mark.parametrize("start", ["pretrained", "online"])
+def test_another_run_s_rows_are_left_alone(
+    start: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """In Python, where nobody looks at the folder first."""
+    longer = Schedule(0, 20, 3, evaluation_every=1)
+    trainer, module, data = tiny_run(tmp_path, ENV, None, schedule=longer, seed=1)
+    trainer.fit(module, data)
+    rows = (tmp_path / "metrics.csv").read_text()
+    assert len(rows) > len((checkpoints["log"].parent / "metrics.csv").read_text())
+    options = {"schedule": schedule(), "data": RING}
+    trainer, module, data = tiny_run(tmp_path, ENV, checkpoints["log"], **options)
+    with pytest.raises(UserError, match=r"metrics\.csv exists and belongs to another run"):
+        trainer.fit(module, data, ckpt_path=checkpoints[start], weights_only=True)
+    assert (tmp_path / "metrics.csv").read_text() == rows
+
+
 def awac() -> dict[str, Any]:
     return {"num_critics": 3, "method": AWAC()}
 

@@ -46,8 +46,12 @@ def dataset(lengths: list[int], returns: list[float]) -> OfflineDataset:
 FOUR = dataset([3, 2, 4, 1], [10.0, 30.0, -5.0, 20.0])  # rows 0-2, 3-4, 5-8, 9
 
 
-def data_module(capacity: int | None, offline: OfflineDataset | None = FOUR) -> Any:
-    return SimpleNamespace(dataset=offline, replay_capacity=capacity, seed=7, kept=None)
+def data_module(
+    capacity: int | None, offline: OfflineDataset | None = FOUR, beside: float | None = None
+) -> Any:
+    return SimpleNamespace(
+        dataset=offline, replay_capacity=capacity, seed=7, kept=None, offline_fraction=beside
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,8 @@ def test_a_ring_too_small_is_refused_before_training() -> None:
     callback, agent = Downsampling(0.4, 0, "best"), None
     with pytest.raises(UserError, match=r"keeps 6 transitions, data\.replay_capacity is 5;"):
         callback.setup(SimpleNamespace(datamodule=data_module(5)), agent, "fit")
-    for allowed in (data_module(6), data_module(None), data_module(5, offline=None)):
+    beside = data_module(5, beside=0.5)  # offline rows lie beside the ring, and need no place in it
+    for allowed in (data_module(6), data_module(None), data_module(5, offline=None), beside):
         callback.setup(SimpleNamespace(datamodule=allowed), agent, "fit")
     callback.setup(SimpleNamespace(datamodule=data_module(5)), agent, "validate")
 

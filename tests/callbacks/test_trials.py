@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.state import learnt
-from adabc_lightning.callbacks import Trials
+from adabc_lightning.callbacks import AlphaController, Trials
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.env.policy import load_policy
 from adabc_lightning.errors import UserError
@@ -309,6 +310,35 @@ def test_alpha_is_held_until_the_next_promotion(
     # 0 at the first episode's end, where the trial is won; then half of the way from there to 0.8,
     # and half of the rest; a tie and episodes change nothing; what is won lets go.
     assert alphas[-6:] == pytest.approx([0.0, 0.4, 0.6, 0.6, 0.6, 0.0], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("goes_on_with", [True, False])
+def test_a_run_that_goes_on_without_trials_has_no_alpha_held(
+    goes_on_with: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would let it go."""
+    floors: list[float] = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            floors.extend(c.floor for c in trainer.callbacks if isinstance(c, AlphaController))
+
+    script(monkeypatch, [[2.0, 4.0], BETTER, *[WORSE] * 12])
+    alpha = {"initial": 0.1}
+    run(tmp_path / "a", Trials(episodes=2, steps=1, patience=None), alpha=alpha)
+    trainer, module, data = tiny_run(
+        tmp_path / "b",
+        register_toy(),
+        tmp_path / "a" / "log.hdf5",
+        schedule=replace(SCHEDULE, online_env_steps=SCHEDULE.online_env_steps + 1),
+        callbacks=[*([Trials(episodes=2, steps=1, patience=None)] if goes_on_with else []), Look()],
+        alpha=alpha,
+    )
+    last = tmp_path / "a" / "run" / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    assert (floors[0] > 0.1) is goes_on_with
 
 
 def test_alpha_is_held_at_its_ceiling_where_pre_training_had_more(

@@ -18,8 +18,10 @@ from paths import REPOSITORY
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.commands.experiment.declaration import packaged_experiments, slug
+from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
+from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.results import SCORES
+from adabc_lightning.commands.experiment.runner import unfinished, waits_for
 from adabc_lightning.env.scores import REFERENCES
 from adabc_lightning.run.config_files import merged, resolve
 from adabc_lightning.run.schedule import Schedule
@@ -185,11 +187,13 @@ def test_scale_overlays_and_own_data(tmp_path: Path, capsys: pytest.CaptureFixtu
         "seeds: 1\ntasks: [toy]\nvariants:\n"
         "  mine: {method: mine, options: {alpha.kp: 3}, options_for: {t*: {alpha.kd: 5}}}\n"
         "  none: {method: mine, options: {data.dataset: null, schedule.offline_updates: 0}}\n"
+        "  other: {method: mine, options: {data.dataset: other.hdf5}}\n"
     )
     (tmp_path / "data").mkdir()
     write_log(tmp_path / "data" / "toy.hdf5", 4, 1)
     line = "own --config small.yaml --scale 0.5 --data-dir data --out o"
-    alone, mine, none = dry_run(capsys, line)
+    alone, mine, none, _, other = dry_run(capsys, line)
+    assert config_of(other)["data"]["dataset"] == "other.hdf5"  # a variant's own, whatever is there
     config = config_of(mine)
     assert config["model"]["tau"] == 0.25  # the method wins over the overlay ...
     assert (config["alpha"]["kp"], config["alpha"]["kd"]) == (3, 5)  # ... the variant over both
@@ -514,6 +518,17 @@ def test_what_a_pre_training_leaves_out_is_as_planned(quick_fit: Path) -> None:
         "  steady: {method: steady, options: {data.env_kwargs: {a: {b: {c: 1}}}}}\n"
     )
     assert main(["experiment", "pair", "--out", "out", "--jobs", "1"]) == 0
+
+
+def test_a_run_that_has_saved_something_needs_no_pre_training(quick_fit: Path) -> None:
+    """Which may have been removed since: it is large."""
+    jobs = plan(read(Path("pair.yaml"), defaults()), Choice(Path("out")))
+    first, run, *_ = jobs
+    assert waits_for(run) is first
+    (run.folder / "checkpoints").mkdir(parents=True)
+    torch.save({}, run.folder / "checkpoints" / "last.ckpt")
+    assert waits_for(run) is None
+    assert first not in unfinished([first, run])
 
 
 def test_runs_made_by_hand_are_taken_over(

@@ -277,7 +277,7 @@ def test_a_row_of_the_table(tmp_path: Path) -> None:
 
 def test_a_store_never_has_a_checkpoint_without_its_rows(tmp_path: Path) -> None:
     """What is copied is from the moment at which the checkpoint was looked at, or later."""
-    run = tmp_path / "out" / "run"
+    run = tmp_path / "tensorboard" / "run"  # one's own name for the folder of all runs
     (run / "checkpoints").mkdir(parents=True)
     for name in ("summary.json", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
         (run / name).write_text("old")

@@ -30,7 +30,7 @@ OFFSET, SPREAD = np.array([40.0, -3, 0, 0.5]), np.array([25.0, 0.1, 1, 5])
 
 def write(path: Path, size: int, actions: int) -> Path:
     """A log in other units than one."""
-    write_log(path, size, actions)
+    write_log(path, size, actions, linked=True)
     with h5py.File(path, "r+") as file:
         for name in ("observations", "next_observations"):
             file[name][:] = file[name][:] * SPREAD[:size] + OFFSET[:size]

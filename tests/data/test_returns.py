@@ -70,6 +70,8 @@ def test_what_a_log_rounds_tears_no_episode(tmp_path: Path) -> None:
     unfinished = Unfinished(replace(dataset.layout, extras=("mc_return",)), 0.5, None)
     assert episode_ends(dataset).sum() == 1
     assert with_returns(dataset, unfinished, "a method").rows[0, -1] == pytest.approx(2)
+    longer = with_returns(dataset, unfinished, "a method")
+    assert longer.fingerprint() == dataset.fingerprint()  # of the same data, for another method
     order = np.random.default_rng(0).permutation(100)
     shuffled = replace(dataset, rows=dataset.rows[order])
     with pytest.raises(UserError, match=r"a method needs what an episode earned .* in the order"):
