@@ -156,6 +156,11 @@ def _execute(arguments: list[str]) -> int:
         return import_module(f"adabc_lightning.commands.{command}").main(words) or 0
     dry = command == "fit" and "--dry-run" in words
     words = [word for word in words if not (dry and word == "--dry-run")]
+    if command == "fit" and not words:
+        raise UserError(
+            "fit needs a config, such as --config hopper.yaml; all of them: python -m "
+            "adabc_lightning configs"
+        )
     files, options = resolve(command, words)
     if sys.stderr.isatty():  # who waits wants to know for what
         print("loading PyTorch and Lightning …", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """What an agent's options must be beside the limits that the constructor declares."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.methods import TD3BC
@@ -19,7 +19,7 @@ def check_shape(shape: Shape) -> None:
             "it must be 1 ≤ subset_size ≤ num_critics"
         )
     for name, sizes in (("", shape.hidden_sizes), ("actor_", shape.actor_hidden_sizes)):
-        if not sizes or min(sizes) < 1:
+        if not isinstance(sizes, Sequence) or not sizes or min(sizes) < 1:
             raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
 
 

@@ -32,6 +32,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.folder import goes_on_in_place
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.seeding import chosen_seed
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
 
 _PRECISIONS = ("auto", "highest", "high", "medium")
@@ -93,7 +94,7 @@ class OffToOnModule(Learning):
             :mod:`adabc_lightning.agent.products`).
         replicas: R, how many agents the command line trains side by side, with seeds from
             ``seed`` on; in Python, see :class:`adabc_lightning.replicas.Replicas`.
-        seed: the run's seed.
+        seed: the run's seed; None for that of Lightning's ``seed_everything``, or 0.
     Raises: UserError: a value outside its range.
     """
 
@@ -122,7 +123,7 @@ class OffToOnModule(Learning):
         matmul_precision: str = "auto",
         precision: str = "float32",
         replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         shape = Shape(
             spec,
@@ -149,7 +150,7 @@ class OffToOnModule(Learning):
             "critic_norm": critic_norm,
             "products": products.TYPES[precision],
         }
-        super().__init__(method, shape, seed, policy_delay, alpha_offline, constants)
+        super().__init__(method, shape, chosen_seed(seed), policy_delay, alpha_offline, constants)
         self.spec = spec
         self.num_critics, self.subset_size = num_critics, subset_size
         self.alpha_offline, self.gamma = alpha_offline, gamma

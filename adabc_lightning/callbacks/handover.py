@@ -200,4 +200,4 @@ class HandoverDiagnostics(Callback):
 
 def _whose(agent: "OffToOnModule") -> str:
     """Of two policies the one that acts in training falls, where another is deployed."""
-    return " of the learner, though not of what is deployed" if "incumbent" in agent.trained else ""
+    return " of the learner (not of what is deployed)" if "incumbent" in agent.trained else ""

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -72,23 +73,23 @@ class Summary(Callback):
 
     Args:
         command: the command line that runs; empty in Python.
+        before: those that ran in the folder before it, where nothing was saved yet.
     """
 
-    def __init__(self, command: str = "") -> None:
-        self.commands = [command] if command else []
+    def __init__(self, command: str = "", before: Sequence[str] = ()) -> None:
+        self.commands = [*before, *([command] if command else [])]
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._evaluation_seconds = 0.0
         self._mark = 0.0
         source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock; what a resumed run's file says is what its checkpoint knows."""
+        """Starts the clock; what a resumed run's file says is what its checkpoint knows.
+
+        A new run's has the command already, which a kill before the first checkpoint leaves there.
+        """
         self._mark = time.perf_counter()
-        evaluation = _evaluation(trainer)
-        if evaluation is not None and evaluation.history:
-            self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
-        elif trainer.is_global_zero:  # of an evaluation after the checkpoint
-            (Path(trainer.default_root_dir) / "summary.json").unlink(missing_ok=True)
+        self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
 
     def on_train_batch_end(
         self,

@@ -24,7 +24,13 @@ from adabc_lightning.callbacks import (
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.folder import ReplicaFolder, RunFolder
-from adabc_lightning.commands.method_keys import check_keys, check_one_method, check_same, class_of
+from adabc_lightning.commands.method_keys import (
+    check_keys,
+    check_one_method,
+    check_same,
+    class_of,
+    overruled,
+)
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.quiet import muted
 from adabc_lightning.data.module import ReplayDataModule
@@ -33,7 +39,7 @@ from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run
 from adabc_lightning.run.allowed import allowed_packages
 from adabc_lightning.run.config_files import load, references_only
-from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder, goes_on
+from adabc_lightning.run.folder import checkpoint_to_resume, commands_of, fresh_folder, goes_on
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, refuse_key
 from adabc_lightning.run.moved import translated_word
@@ -157,6 +163,8 @@ class CommandLine(LightningCLI):
             parser.check_names(content, str(path))
             parser.method = class_of(content) or parser.method
             check_keys(content, parser.method, f"config {path}")
+        for sentence in overruled(contents):
+            warn(sentence)
         parser.check_options(args)
         of_files = parser.method
         for option, value in zip(args, [*args[1:], ""], strict=False):
@@ -265,7 +273,7 @@ class CommandLine(LightningCLI):
                 given = made.trainer.callbacks or []
                 given = given if isinstance(given, list) else [given]
                 self.model, self.datamodule = made.model, made.data
-                own = [*given, *others, Summary(self.line)]
+                own = [*given, *others, self._summary(f"replica_{index}")]
             folder = ReplicaFolder(self.parser.dump(config, skip_unset=False), self.resumes)
             parts.append((self.model, self.datamodule, [folder, *own]))
         self.replicas = Replicas(parts)
@@ -273,12 +281,19 @@ class CommandLine(LightningCLI):
         whole, *progress = shared  # which shows what the replicas have evaluated
         self.trainer.callbacks = [whole, self.replicas.callback, *progress, Checkpointing()]  # type: ignore[attr-defined]
 
+    def _summary(self, below: str) -> Summary:
+        """With the command of a run that was killed before it had saved anything, if one was."""
+        if not self.resumes or self.checkpoint is not None:
+            return Summary(self.line)
+        return Summary(self.line, commands_of(self.folder / below))
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with this project's callbacks, checkpoint writer and loggers."""
         options = self.config_init.trainer
         text = self.parser.dump(self.config, skip_unset=False)
         refuse_key(text)
-        extra: list[Callback] = [Summary(self.line)]
+        one = self.config.model.replicas == 1
+        extra: list[Callback] = [self._summary("." if one else "replica_0")]
         self.run_folder = RunFolder(
             text, self.config_init.logging, self.lock, self.resumes, self.threads
         )

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.config_files import load, with_ancestors
+from adabc_lightning.run.nested import dotted
 
 _OURS = "adabc_lightning."
 OVERLAYS = "method"
@@ -36,6 +37,34 @@ def check_one_method(files: Iterable[Path]) -> None:
         raise UserError(
             f"--config {one} and --config {other} each choose a method; give one of them"
         )
+
+
+def overruled(contents: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """What a file sets otherwise than the method's overlay before it, a sentence each.
+
+    Not of a file that inherits the overlay, which means to.
+
+    Args:
+        contents: of all files, in the order in which they are applied.
+    """
+    found, paths = [], list(contents)
+    for path in (path for path in paths if path.parent.name == OVERLAYS):
+        own = dict(dotted(contents[path]))
+        for later in paths[paths.index(path) + 1 :]:
+            if path.resolve() in {file.resolve() for file in with_ancestors(later)}:
+                continue
+            changed = {
+                key: value
+                for key, value in dotted(contents[later])
+                if key in own and value != own[key]
+            }
+            if changed:
+                said = ", ".join(f"{key} {value}, not {own[key]}" for key, value in changed.items())
+                found.append(
+                    f"{later.name}, after --config {OVERLAYS}/{path.stem}, sets {said}; where the "
+                    "method's values are meant, give it last"
+                )
+    return found
 
 
 def overlay(files: Iterable[Path]) -> str | None:

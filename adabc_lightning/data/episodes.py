@@ -22,6 +22,7 @@ class Steps:
         place_S: each step's place; None: each place is a step.
         terminal_S, timeout_S: flags, ``[S]`` bool; no step has both.
         end_S: whether it is the last one of its episode, ``[S]`` bool.
+        assumed: whether nothing says where episodes end but terminals and the time limit.
         final_S: whether a row without an action follows, its next observation; None: none has one.
     """
 
@@ -31,6 +32,7 @@ class Steps:
     timeout_S: np.ndarray
     end_S: np.ndarray
     final_S: np.ndarray | None
+    assumed: bool = False
 
 
 def arrange(
@@ -63,7 +65,8 @@ def arrange(
         # What has a last observation of its own ends there.
         timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
         end_T = gap_T = None
-    if timeout_T is None and end_T is None:
+    assumed = timeout_T is None and end_T is None
+    if assumed:
         timeout_T = _every(limit, terminal_T, gap_T, count_T)
     elif end_T is not None:
         timeout_T = end_T if timeout_T is None else timeout_T | end_T
@@ -74,7 +77,7 @@ def arrange(
     end_S = terminal_T | timeout_S
     if len(end_S):
         end_S[-1] = True  # the last episode may be unfinished
-    return Steps(order_T, place_S, terminal_T, timeout_S, end_S, final_S)
+    return Steps(order_T, place_S, terminal_T, timeout_S, end_S, final_S, assumed)
 
 
 def needs_no_terminals(source: Source, reading: Reading) -> bool:

@@ -87,7 +87,8 @@ def finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.nd
             inside += f" ({column_names(source.observation_parts)[column[0]]})"
         raise UserError(
             f"{source.where}: {key!r} must be finite in float32, but "
-            f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}"
+            f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}; leave the row "
+            "out, and flag the one before it as a timeout, or log step"
         )
     return block
 

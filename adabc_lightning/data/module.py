@@ -41,7 +41,7 @@ from adabc_lightning.env.scores import reference_for
 from adabc_lightning.errors import UserError, printable, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
-from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.seeding import chosen_seed, torch_generator
 from adabc_lightning.run.types import NonNegative, Positive, Real, Seconds, declared
 
 EXTRAS = ("next_action", "mc_return")
@@ -100,7 +100,7 @@ class ReplayDataModule(Acting):
         max_time_gap: steps of the dataset that lie further apart than so many of its periods
             are not of one episode; None for any gap.
         mask: which of a robomimic file's masks chooses its demonstrations; None for all of them.
-        seed: the run's seed.
+        seed: the run's seed; None for that of Lightning's ``seed_everything``, or 0.
     Raises: UserError: environment or dataset are missing, broken or do not fit together.
     """
 
@@ -133,7 +133,7 @@ class ReplayDataModule(Acting):
         success_terminates: bool = False,
         max_time_gap: float | None = None,
         mask: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         schedule = schedule or Schedule()
         if dataset is None:
@@ -166,7 +166,7 @@ class ReplayDataModule(Acting):
             step_timeout,
             env_kwargs,
             keys,
-            seed,
+            chosen_seed(seed),
         )
         self.layout = Layout(self.spec.observation_size, self.spec.action_size)
         check_room(self.layout, self.schedule, batch_size, replay_capacity)

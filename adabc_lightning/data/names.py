@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from adabc_lightning.errors import UserError, one_line
 
@@ -24,7 +25,16 @@ SCALARS: Mapping[str, tuple[str, ...]] = {
     ),
     # Where an episode ended for any reason: where it is a terminal as well, the terminal wins.
     "timeouts": (
-        *("timeouts", "timeout", "truncations", "truncation", "truncated", "truncates"),
+        *(
+            "timeouts",
+            "timeout",
+            "time_out",
+            "time_outs",
+            "truncations",
+            "truncation",
+            "truncated",
+            "truncates",
+        ),
         *("episode_terminals", "episode_terminal", "is_last", "next.truncated"),
     ),
     "dones": ("dones", "done", "next.done"),
@@ -45,11 +55,13 @@ _KEYS = {name: key for names in (VECTORS, SCALARS) for key, all_ in names.items(
 _STEMS = "|".join(name for names in VECTORS.values() for name in names)
 _PART = re.compile(rf"({_STEMS})(?:_(\d{{1,6}})|[./](.+))", re.IGNORECASE)
 _END = re.compile(  # some words are of an end only where they are the last: end_effector is none
-    r"(^|[._/ -])((not_?)?(dones?|masks?|discounts?|terminal\w*|terminat\w*|truncat\w*|timeouts?"
-    r"|time_limit\w*|success\w*|fail\w*|crash\w*)($|[._/ -])|(ends?|last|final|first|resets?)$)",
+    r"(^|[._/ -])((not_?)?(dones?|masks?|discounts?|terminal\w*|terminat\w*|truncat\w*"
+    r"|time_?outs?|timed_?out|time_limit\w*|success\w*|fail\w*|crash\w*)($|[._/ -])"
+    r"|(ends?|last|final|first|resets?)$)",
     re.IGNORECASE,
 )
 _LISTED = 40  # names in a message
+ALIKE = 0.88  # of difflib's ratio: timout is timeout, states are no steps
 
 
 @dataclass
@@ -121,6 +133,17 @@ def unread_ends(names: Iterable[str], read: Iterable[str]) -> list[str]:
     """Those of ``names`` that look like ends of episodes and are not in ``read``."""
     known = set(read)
     return [name for name in names if name not in known and _END.search(name.strip())]
+
+
+def misspelt(names: Iterable[str], read: Iterable[str]) -> list[tuple[str, str]]:
+    """Those of ``names`` that are not in ``read``, and the name that they nearly are."""
+    known, found = set(read), []
+    for name in names:
+        word = re.sub(r"_\d{1,6}$", "", name.strip().lower())
+        if name not in known and word not in _KEYS:
+            close = get_close_matches(word, _KEYS, n=1, cutoff=ALIKE)
+            found += [(name, right) for right in close]
+    return found
 
 
 def known_ends() -> str:

@@ -32,6 +32,9 @@ class OfflineDataset:
         reference: the dataset's own score references, None where it has none.
         env_id: the environment that the dataset says it was logged in, None where it does not.
         unresolved: columns whose changes float32 does not hold (Unix times), by name.
+        unread: names in the log that nothing was read from.
+        cut_every: the time limit, in steps, where nothing but it and terminals ends episodes; None
+            where the log says more.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success, be it one that
             was dropped; None where the log has no such flags.
         success_T: ``[T]`` bool, whether the row is; None with ``success_E``.
@@ -52,6 +55,8 @@ class OfflineDataset:
     reference: Reference | None
     env_id: str | None = None
     unresolved: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    cut_every: int | None = None
     success_E: Tensor | None = None
     success_T: Tensor | None = None
     sources: tuple[Origin, ...] = ()

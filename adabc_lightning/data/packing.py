@@ -13,11 +13,11 @@ from adabc_lightning.data.episodes import Steps, arrange, needs_no_terminals
 from adabc_lightning.data.filling import Target, fill, finite
 from adabc_lightning.data.formats.columns import check_needed, check_room
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
-from adabc_lightning.data.names import known_ends, unread_ends
+from adabc_lightning.data.names import known_ends, misspelt, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.errors import UserError, key_of
+from adabc_lightning.errors import UserError, key_of, one_line
 
 AtLimit = Literal["terminal", "timeout"]
 """What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
@@ -62,6 +62,7 @@ def pack(
         finite(source, "rewards", reward_T)
     steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
     scalars = {key: scalars[key] for key in SUCCESSES if key in scalars}
+    assumed = steps.assumed
     terminal_S, timeout_S, end_S = steps.terminal_S, steps.timeout_S, steps.end_S
     if not len(end_S):
         raise UserError(f"{where} has no steps")
@@ -99,6 +100,8 @@ def pack(
         reference=source.reference,
         env_id=source.env_id,
         unresolved=unresolved,
+        unread=tuple(name for name in source.names if name not in set(source.read)),
+        cut_every=limit if assumed else None,
         success_E=None if success_E is None else torch.from_numpy(success_E),
         success_T=None if success_S is None else torch.from_numpy(success_S[kept_K]),
         reward=reading.reward or LOGGED,
@@ -169,7 +172,13 @@ def _index(rows: int) -> type:
 
 
 def _name_unread(source: Source) -> None:
-    for name in unread_ends(source.names, source.read):
+    ends = unread_ends(source.names, source.read)
+    for name, right in misspelt(source.names, source.read):
+        if name not in ends:
+            source.notes.append(
+                f"{source.where}: {one_line(name)!r} is not read; did you mean {right!r}?"
+            )
+    for name in ends:
         source.notes.append(
             f"{source.where}: {name!r} looks like ends of episodes and is not read; names that "
             f"are: {known_ends()}"

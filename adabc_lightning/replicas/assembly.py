@@ -24,7 +24,7 @@ class Replicas:
     Args:
         parts: module, data module and callbacks of each single run, of the same configuration but
             for the seed.
-    Raises: UserError: fewer than one, or a log for an environment.
+    Raises: UserError: fewer than one, two of one seed, or a log for an environment.
     """
 
     def __init__(
@@ -32,6 +32,12 @@ class Replicas:
     ) -> None:
         if not parts:
             raise UserError("Replicas needs one or more of them")
+        seeds = [(module.seed, data.seed) for module, data, _ in parts]
+        if twice := next((pair for pair in seeds if seeds.count(pair) > 1), None):
+            raise UserError(
+                f"two replicas have the seeds {twice[0]} (module) and {twice[1]} (data module) and "
+                "would be the same run twice; give each of them a seed of its own"
+            )
         group = Group([Replica(index, *part) for index, part in enumerate(parts)])
         self.replicas = group.replicas
         first = self.replicas[0].datamodule

@@ -48,6 +48,9 @@ def find_config(name: str, beside: Path, heir: Path | None = None) -> Path:
     found = [path.resolve() for path in places if _is_file(path)]
     if not found:
         names = [packaged.removesuffix(".yaml") for packaged in packaged_configs()]
+        below = [packaged for packaged in names if packaged.endswith(f"/{name}")]
+        if below:
+            raise UserError(f"there is no config {name!r}; did you mean {below[0]!r}?")
         raise UserError(
             f"config {name!r} is neither in {beside.resolve()} nor among the packaged configs; "
             f"{nearest(name.removesuffix('.yaml'), names)}"

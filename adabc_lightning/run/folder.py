@@ -1,6 +1,7 @@
 """The folder of a run: where it lies, what may be written into it, what it resumes from."""
 
 import itertools
+import json
 import os
 import shlex
 import sys
@@ -168,6 +169,15 @@ def words_to_go_on(folder: Path | str) -> str:
     """
     words = ["--trainer.default_root_dir", str(folder), "--ckpt_path", "last", *allowing()]
     return shlex.join(words)
+
+
+def commands_of(folder: Path) -> list[str]:
+    """The command lines that a run's ``summary.json`` knows; none where it cannot be read."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["commands"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def clear(folder: Path, anew: bool) -> None:

@@ -8,6 +8,7 @@ without locks.
 import fcntl
 import os
 import platform
+import re
 import time
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ class FolderLock:
         if not held:
             with file:
                 file.seek(0)
-                who = file.read().strip() or "another process"
+                who = _who(file.read().strip())
             raise UserError(
                 f"{self._what} is at work in {folder} ({who}); wait for it, or choose another "
                 f"{self._option}"
@@ -101,3 +102,17 @@ class FolderLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _who(said: str) -> str:
+    """The process that a lock's file names; one that has ended has left it to those it started."""
+    match = re.fullmatch(r"process (\d+) on (.*)", said)
+    if match is None or match[2] != platform.node():
+        return said or "another process"
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return f"process {match[1]} has ended, but one that it started is still at work"
+    except OSError:  # somebody else's
+        pass
+    return said

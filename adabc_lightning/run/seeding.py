@@ -1,9 +1,15 @@
 """One seed per run, one independent stream per purpose."""
 
+import os
 import zlib
 
 import numpy as np
 import torch
+
+
+def chosen_seed(seed: int | None) -> int:
+    """A seed as given; None for that of Lightning's ``seed_everything``, or 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
 
 
 def stream_seed(seed: int, purpose: str, rank: int = 0) -> int:

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import check_run, read_run
@@ -179,6 +180,55 @@ def test_last_of_a_fresh_folder_is_the_beginning_and_of_a_run_its_end(
     assert not Path("new/wandb").exists()  # WANDB_MODE=disabled
 
 
+def test_the_command_of_a_run_that_had_saved_nothing_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    where = ["--trainer.default_root_dir", "new"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OffToOnModule, "training_step", kill)
+        with pytest.raises(Killed):
+            main([*TINY, *where])
+    first = json.loads(Path("new/summary.json").read_text())
+    assert (len(first["commands"]), first["finished"]) == (1, False)
+    assert main(["fit", *where, "--ckpt_path", "last"]) == 0
+    summary = json.loads(Path("new/summary.json").read_text())
+    assert summary["commands"][:1] == first["commands"]
+    assert summary["commands"][1].endswith("--ckpt_path last")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("method/redq_scratch own", "own.yaml, after --config method/redq_scratch, sets schedule."),
+        ("own method/redq_scratch", None),
+        ("heir", None),  # inherits the method, and means what it says
+        ("method/redq_scratch hopper", None),  # of what all inherit nothing is overruled
+    ],
+)
+def test_a_file_that_undoes_the_method_before_it_is_named(
+    line: str, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.yaml").write_text("schedule: {offline_updates: 3}\n")
+    Path("heir.yaml").write_text("inherit: method/redq_scratch\nschedule: {offline_updates: 3}\n")
+    words = [word for name in line.split() for word in ("--config", name)]
+    with pytest.raises(SystemExit):  # once it is printed
+        main(["fit", *words, "--print_config"])
+    error = capsys.readouterr().err
+    if said is None:
+        assert error == ""
+    else:
+        assert said in error
+        assert (
+            "offline_updates 3, not 0; where the method's values are meant, give it last" in error
+        )
+
+
 def test_a_run_s_folder_stands_for_its_newest_checkpoint(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +347,7 @@ MISTAKES = [
     ("--model.gamma null", "model.gamma is null; it must be a number"),
     ("--schedule.offline_updates 1.5", "schedule.offline_updates is 1.5; it must be a whole"),
     ("--schedule.offline_updates null", "schedule.offline_updates is null; it must be a whole"),
+    ("--config iql", "there is no config 'iql'; did you mean 'method/iql'?"),
     ("--model.hidden_sizes 8", "model.hidden_sizes is 8; it must be a list of whole numbers"),
     ("--model.hidden_sizes [8,a]", "it must be a list of whole numbers"),
     ("--data.observation_keys [1]", "data.observation_keys is [1]; it must be a list of texts or"),

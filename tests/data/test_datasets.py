@@ -377,7 +377,8 @@ def test_bad_minari_contents_are_refused(minari_root):
         load_dataset("nan-v0")
     assert str(caught.value) == (
         "Minari dataset 'nan-v0': 'rewards' must be finite in float32, but row 1 "
-        "(counted from 0) of episode_1 is nan"
+        "(counted from 0) of episode_1 is nan; leave the row out, and flag the one before it as a "
+        "timeout, or log step"
     )
 
     create_minari("empty-v0", [])

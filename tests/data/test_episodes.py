@@ -196,6 +196,17 @@ def test_what_looks_like_an_end_and_is_not_read_is_named(write, tmp_path: Path, 
     assert "'dones' looks like ends of episodes and is not read; data.done_means says" in said
 
 
+def test_a_name_that_is_nearly_one_is_named(tmp_path: Path, capsys) -> None:
+    columns = without("timeouts") | {"timout": log()["timeouts"], "battery": np.zeros(ROWS)}
+    columns["nextobservations"] = columns["observations"]
+    dataset = load(write_npz(tmp_path, columns))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2
+    assert "'timout' is not read; did you mean 'timeout'?" in said
+    assert "'nextobservations' is not read; did you mean 'next_observations'?" in said
+    assert set(dataset.unread) == {"timout", "battery", "nextobservations"}
+
+
 @every_format
 def test_all_names_are_in_the_error(write, tmp_path: Path) -> None:
     flags = log()["timeouts"].astype(int)

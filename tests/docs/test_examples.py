@@ -103,14 +103,8 @@ def test_two_processes(examples: Path) -> None:
     assert any(last == pytest.approx(value, abs=0.051) for value in told)
 
 
-def test_the_python_api(examples: Path) -> None:
-    """Ten lines, and the same as in docs/python_api.md."""
-    run("python point_mass_log.py")
-    script = Path("python_api.py")
-    code = script.read_text(encoding="utf-8")
-    text = (REPOSITORY / "docs" / "python_api.md").read_text(encoding="utf-8")
-    shown, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert shown in code
+def smaller(code: str) -> str:
+    """The point mass's scripts in seconds."""
     for large, small in {
         "2_000": "20",
         "3_000": "30",
@@ -119,7 +113,22 @@ def test_the_python_api(examples: Path) -> None:
     }.items():
         assert large in code
         code = code.replace(large, small)
-    script.write_text(code, encoding="utf-8")
+    return code
+
+
+def test_the_python_api(examples: Path) -> None:
+    """Ten lines, and the same as in docs/python_api.md."""
+    run("python point_mass_log.py")
+    script = Path("python_api.py")
+    code = script.read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "python_api.md").read_text(encoding="utf-8")
+    shown, several = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert shown in code
+    several = several.replace("range(5)", "range(2)")
+    Path("several.py").write_text(smaller(several) + "print(len(policies))\n", encoding="utf-8")
+    assert run("python several.py").splitlines()[-1] == "2"
+    assert Path("runs/five_in_python/replica_1/metrics.csv").exists()
+    script.write_text(smaller(code), encoding="utf-8")
     said = run("python python_api.py")
     steps = [line.split()[:2] for line in said.splitlines() if re.match(r"\d", line)]
     assert steps == [["10", "0"], ["20", "0"], ["40", "10"], ["60", "20"], ["80", "30"]]

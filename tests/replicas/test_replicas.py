@@ -351,6 +351,8 @@ def test_what_is_no_group_is_refused(tmp_path: Path) -> None:
         Replicas([])
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, module, data = tiny_run(tmp_path, register_toy(), log, schedule=SCHEDULE)
+    with pytest.raises(UserError, match=r"two replicas have the seeds 0 \(module\) and 0 \(data"):
+        Replicas([(module, data, []), (module, data, [])])
     with pytest.raises(UserError, match="2 devices and 1 replicas are asked for"):
         Replicas([(module, data, [])]).data.check_devices(2)
     data.log = Exchange(str(tmp_path / "robot"))

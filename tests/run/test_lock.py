@@ -54,6 +54,12 @@ def test_who_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
     with heir, FolderLock("an experiment", "--here") as other:  # the first is released
         with pytest.raises(UserError, match="an experiment is at work in"):
             other.take(tmp_path)
+        ended = subprocess.Popen(["true"])
+        ended.wait()  # the process that took the lock, as after a kill -9
+        file = tmp_path / ".lock"
+        file.write_text(file.read_text().replace(str(os.getpid()), str(ended.pid)))
+        with pytest.raises(UserError, match=rf"{ended.pid} has ended, but one that it started is"):
+            other.take(tmp_path)
         heir.kill()
         heir.wait()
         other.take(tmp_path)

@@ -155,6 +155,9 @@ def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str,
             if str(key).startswith("model.method."):
                 meant = f"model.method.init_args.{str(key).removeprefix('model.method.')}"
                 raise UserError(f"{where}: there is no key {key!r}; did you mean {meant!r}?")
+            if isinstance(content[key], dict):
+                (name, *_), short = content[key] or ("…",), f"{where}: write {key} with a dot"
+                raise UserError(f"{short}, {key}.{name}: keys and values stand in one mapping")
             raise UserError(f"{where}: there is no key {key!r}; {nearest(str(key), known_keys)}")
     return content
 

@@ -7,6 +7,7 @@ import numpy as np
 from adabc_lightning.commands.collect.card import library_versions, return_statistics
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.formats.source import LOGGED
+from adabc_lightning.data.names import listed
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.env.observations import described, labelled
 
@@ -51,6 +52,8 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
         "episodes": len(returns),
         "terminals": dataset.terminals,
         "timeouts": dataset.timeouts,
+        "cut_every": dataset.cut_every,
+        "unread": list(dataset.unread),
         "steps_min": int(lengths.min()),
         "steps_median": float(np.median(lengths)),
         "steps_max": int(lengths.max()),
@@ -164,6 +167,13 @@ def to_lines(card: dict[str, Any]) -> list[str]:
             f"environment   {card['env_id']}, time limit {limit or 'none'}; random actions return "
             f"{card['random_return_mean']:.2f} ± {card['random_return_std']:.2f}"
         )
+    if card["cut_every"] is not None:
+        lines.append(
+            "ends          no column says where episodes end (timeouts, episode): cut every "
+            f"{card['cut_every']:,} steps, the time limit"
+        )
+    if card["unread"]:
+        lines.append(f"not read      {listed(card['unread'])}")
     if card["observation_parts"]:
         lines.append(f"parts         {described(card['observation_parts'])}")
     shown = range(min(len(card["observation_min"]), _LISTED))

@@ -118,6 +118,13 @@ def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None)
     for i, (low, high) in enumerate(zip(card["action_min"], card["action_max"], strict=True)):
         if trial is not None and trial.spec.action_low[i] == trial.spec.action_high[i]:
             continue  # the environment fixes it
+        if trial is not None and _normalised(low, high) and factor is None:
+            least, most = trial.spec.action_low[i], trial.spec.action_high[i]
+            if least < -1.1 or most > 1.1:
+                found.append(
+                    f"action_{i} goes from {low:.4g} to {high:.4g}, its bounds are {least:g} and "
+                    f"{most:g}: if the log has it normalised, give it in the environment's units"
+                )
         if low == high:
             found.append(
                 f"action_{i} is always {low + 0.0:.4g}: its effect cannot be learnt from this"
@@ -133,6 +140,11 @@ def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None)
                     f"may be logged in other units than the environment's{remedy}"
                 )
     return found
+
+
+def _normalised(low: float, high: float) -> bool:
+    """Whether values span [−1, 1] and no more."""
+    return abs(low + 1) < 0.02 and abs(high - 1) < 0.02
 
 
 def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str]:
