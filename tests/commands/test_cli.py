@@ -208,7 +208,7 @@ def test_the_command_of_a_run_that_had_saved_nothing_is_kept(
         ("method/redq_scratch own", "own.yaml, after --config method/redq_scratch, sets schedule."),
         ("own method/redq_scratch", None),
         ("heir", None),  # inherits the method, and means what it says
-        ("method/redq_scratch hopper", None),  # of what all inherit nothing is overruled
+        ("method/iql hopper", None),  # of what all inherit nothing is overruled
     ],
 )
 def test_a_file_that_undoes_the_method_before_it_is_named(

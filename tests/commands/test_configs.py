@@ -49,6 +49,12 @@ def command_lines() -> list[list[str]]:
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
 
 
+def test_what_configs_shows_of_each_is_a_sentence() -> None:
+    """Its first line, whatever follows."""
+    cut = [name for name, text in packaged_configs().items() if not text.endswith((".", ")"))]
+    assert not cut
+
+
 def complete_configs() -> list[str]:
     """Packaged configs that name a task; overlays and methods are stacked on one of these."""
     found = packaged_configs().items()
