@@ -17,6 +17,9 @@ from adabc_lightning.run.moved import translated
 from adabc_lightning.run.words import in_words, is_function, wrong_value
 from adabc_lightning.run.yaml_core import Loader, dump_yaml
 
+ELSEWHERE = {"seed": "seed_everything", "lr": "model.learning_rate"}
+"""What people write elsewhere, and what it is called here."""
+
 
 def read_as_today() -> None:
     """Lets jsonargparse read files and values as :func:`~adabc_lightning.run.config_files.load`.
@@ -146,6 +149,8 @@ class Parser(LightningArgumentParser):
         keys = self.keys()
         if key in keys:
             return f"{word!r} has no meaning here; write --{word.lstrip('-')}"
+        if key in ELSEWHERE:
+            return f"there is no key {key!r}; did you mean {ELSEWHERE[key]!r}?"
         group, _, name = key.rpartition(".")
         short = {known.rpartition(".")[2]: known for known in keys}
         siblings = {n: known for n, known in short.items() if known == f"{group}.{n}"}

@@ -51,6 +51,8 @@ def content(data: Owner) -> dict[str, Any]:
         "collector": data.collector.state_dict(),
         "replay": replay,
     }
+    if data.unfinished is not None:
+        state["returns"] = data.unfinished.of
     if data.kept_of_each:
         state["kept_of_each"] = data.kept_of_each
     if data.ranks.count > 1:

@@ -117,6 +117,8 @@ class Unfinished:
                 "has no finite return; set data.failure_reward to null"
             )
         self._gamma, self._failure = gamma, failure
+        self.of: list[float | None] = [gamma, failure]
+        """What the returns in a ring depend on beside its rewards."""
         self.rows = torch.empty(0, layout.width)
 
     def add(self, row: Tensor, ended: bool) -> Tensor:

@@ -63,6 +63,14 @@ def check_rewards(data: Owner, state: dict[str, Any]) -> None:
             f"the checkpoint was trained with data.reward {_listed(theirs['offline'])}, not "
             f"{_listed(ours['offline'])}; resume with that of the run"
         )
+    if begun and data.unfinished is not None and "returns" in state:
+        made, wanted = state["returns"], data.unfinished.of
+        if made != wanted:
+            raise UserError(
+                f"the checkpoint's rows have returns with model.gamma {made[0]} and a scaled "
+                f"data.failure_reward of {made[1]}, not {wanted[0]} and {wanted[1]}; resume with "
+                "those of the run"
+            )
     if begun and theirs["online"] != ours["online"]:
         raise UserError(
             "the checkpoint's steps of fine-tuning have the rewards of "

@@ -12,6 +12,7 @@ from adabc_lightning.env.saved import Origin, Steps
 from adabc_lightning.run.saved import (
     Count,
     Listing,
+    Number,
     Saved,
     Text,
     absent,
@@ -53,6 +54,7 @@ class SavedData(Origin):
     collector: Annotated[Any, one_of(_collector)]
     replay: SavedDraws
     ranks: Listing[_Rank] = absent()  # those but rank zero, of a run on several devices
+    returns: Listing[Number | None] = absent()  # γ and the failure's reward, of mc_return
     kept_of_each: Listing[SavedOrigin] = absent()  # of several datasets, after the hand-over
 
     @model_validator(mode="after")

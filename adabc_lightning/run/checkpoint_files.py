@@ -15,6 +15,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.moved import todays_checkpoint
 
 FOLDER = "checkpoints"
+EXPORTED = (".onnx", ".pt2")  # suffixes of the files that export writes
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
@@ -77,6 +78,8 @@ def load_whole(path: Path) -> Any:
 
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    if path.suffix in EXPORTED:
+        raise UserError(f"{path} is a file of an export; give its folder, {path.parent}")
     damaged = Damaged(f"{path} is no readable checkpoint: it is damaged or cut off")
     if not is_whole(path):
         raise damaged

@@ -347,6 +347,11 @@ MISTAKES = [
     ("--model.gamma null", "model.gamma is null; it must be a number"),
     ("--schedule.offline_updates 1.5", "schedule.offline_updates is 1.5; it must be a whole"),
     ("--schedule.offline_updates null", "schedule.offline_updates is null; it must be a whole"),
+    ("--seed 3", "there is no key 'seed'; did you mean 'seed_everything'?"),
+    (
+        "--ckpt_path policy.onnx",
+        "policy.onnx is a file of an export; give its folder, .",
+    ),
     ("--config iql", "there is no config 'iql'; did you mean 'method/iql'?"),
     ("--model.hidden_sizes 8", "model.hidden_sizes is 8; it must be a list of whole numbers"),
     ("--model.hidden_sizes [8,a]", "it must be a list of whole numbers"),
@@ -498,6 +503,7 @@ FILES = {
     "full.yaml": "inherit: method/balanced_replay\ntrainer: {callbacks: [{class_path: "
     "adabc_lightning.callbacks.BalancedReplay, init_args: {online_fraction: 1.0}}]}",
     "garbage.ckpt": "garbage",
+    "policy.onnx": "of an export",
 }
 
 

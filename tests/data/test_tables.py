@@ -212,6 +212,8 @@ def test_an_npz_file_runs_nothing_and_takes_no_memory(tmp_path: Path, monkeypatc
     }.items():
         with pytest.raises(UserError, match=message):
             load_dataset(f"{name}.npz")
+    np.savez("beside.npz", **columns(), info=np.array([{"a": 1}, None]))  # of which none is wanted
+    assert load_dataset("beside.npz").unread == ()
     assert not Path("pwned").exists()
 
 

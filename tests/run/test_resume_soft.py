@@ -91,6 +91,10 @@ def test_resumed_equals_uncut(
     [
         ({"reward_scale": 1.0}, "data.reward_scale and data.reward_shift .2.0, 0.0., not .1.0, 0"),
         ({"offline_fraction": None}, "data.offline_fraction is None, the checkpoint's batches"),
+        (
+            {"failure_reward": 0.0},
+            "returns with model.gamma 0.99 and a scaled .* of None, not 0.99",
+        ),
     ],
 )
 def test_another_reward_or_share_is_refused(

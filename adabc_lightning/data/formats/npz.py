@@ -14,7 +14,7 @@ import numpy as np
 
 from adabc_lightning.data.formats.columns import array_source
 from adabc_lightning.data.formats.source import FINAL, Block, Reading, Source
-from adabc_lightning.data.names import VECTORS, assign
+from adabc_lightning.data.names import VECTORS, Named, assign
 from adabc_lightning.errors import UserError, one_line
 from adabc_lightning.run.limits import check_bytes, check_memory
 
@@ -26,24 +26,21 @@ class Member:
         archive: open as long as this is used.
         info: the member.
         where: the file, for messages.
-    Raises: UserError: it holds pickled objects, or less than its header says.
+    Raises: UserError: it holds less than its header says.
     """
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
         self._archive, self._info, self._where = archive, info, where
-        with archive.open(info) as file:
-            self.shape, self._fortran, self.dtype = _header(file)
-            self._skip = file.tell()
-        if self.dtype.hasobject:
-            raise UserError(
-                f"{where} is no readable npz file: Object arrays cannot be loaded, they would run "
-                f"code ({one_line(info.filename)})"
-            )
-        if math.prod(self.shape) * self.dtype.itemsize > info.file_size:
-            raise UserError(f"{where}: {one_line(info.filename)} holds less than its header says")
         self._file: IO[bytes] | None = None
         self._row = 0
         self._whole: np.ndarray | None = None
+        with archive.open(info) as file:
+            self.shape, self._fortran, self.dtype = _header(file)
+            self._skip = file.tell()
+        if self.dtype.hasobject:  # nothing of them is read
+            return
+        if math.prod(self.shape) * self.dtype.itemsize > info.file_size:
+            raise UserError(f"{where}: {one_line(info.filename)} holds less than its header says")
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Rows; those before the last ones that were asked for mean unpacking from the start."""
@@ -112,6 +109,13 @@ def open_npz(path: Path, reading: Reading, stack: ExitStack) -> Source:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise all kinds
         raise UserError(_unreadable(where, error)) from error
+    objects = [name for name, member in arrays.items() if member.dtype.hasobject]
+    if assign(objects, where) != Named():
+        raise UserError(
+            f"{where} is no readable npz file: Object arrays cannot be loaded, they would run code "
+            f"({one_line(objects[0])})"
+        )
+    arrays = {name: member for name, member in arrays.items() if name not in objects}
     for member in arrays.values():
         stack.callback(member.close)
     source = _layout(where, arrays, reading)
