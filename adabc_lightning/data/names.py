@@ -25,16 +25,8 @@ SCALARS: Mapping[str, tuple[str, ...]] = {
     ),
     # Where an episode ended for any reason: where it is a terminal as well, the terminal wins.
     "timeouts": (
-        *(
-            "timeouts",
-            "timeout",
-            "time_out",
-            "time_outs",
-            "truncations",
-            "truncation",
-            "truncated",
-            "truncates",
-        ),
+        *("timeouts", "timeout", "time_outs", "time_out"),
+        *("truncations", "truncation", "truncated", "truncates"),
         *("episode_terminals", "episode_terminal", "is_last", "next.truncated"),
     ),
     "dones": ("dones", "done", "next.done"),

@@ -110,10 +110,10 @@ def open_npz(path: Path, reading: Reading, stack: ExitStack) -> Source:
     except Exception as error:  # zipfile, zlib and NumPy raise all kinds
         raise UserError(_unreadable(where, error)) from error
     objects = [name for name, member in arrays.items() if member.dtype.hasobject]
-    if assign(objects, where) != Named():
+    if wanted := [name for name in objects if assign([name], where) != Named()]:
         raise UserError(
             f"{where} is no readable npz file: Object arrays cannot be loaded, they would run code "
-            f"({one_line(objects[0])})"
+            f"({one_line(wanted[0])})"
         )
     arrays = {name: member for name, member in arrays.items() if name not in objects}
     for member in arrays.values():
