@@ -54,6 +54,7 @@ PENDULUM = "--data.env_id InvertedPendulum-v5 --data.dataset {log4x1}"
 # What their overlays would set to the sources' sizes.
 OWN = f"{PENDULUM} --data.batch_size 8 --schedule.updates_per_env_step 2 --model.hidden_sizes [8]"
 FROZEN = "--schedule.frozen_env_steps 4"
+LINKED = OWN.replace("log4x1", "linked4x1")  # rows that follow each other
 METHODS = {
     "redq_adaptive_bc": f"{PENDULUM} --data.replay_capacity 30 --alpha.kp 1e-3 --alpha.kd 1e-2",
     "td3_bc": "--data.env_id Hopper-v5 --data.dataset {log11x3}",
@@ -63,10 +64,10 @@ METHODS = {
     "iql": f"{OWN} --model.method.dropout 0.1",
     "cql": f"{OWN} --model.method.samples 2 --model.method.target_gap 0.5",
     # In episodes of four steps: most kills are amid one whose returns are not known yet.
-    "cal_ql": f"{OWN} {FROZEN} --model.method.samples 2 --data.max_episode_steps 4",
+    "cal_ql": f"{LINKED} {FROZEN} --model.method.samples 2 --data.max_episode_steps 4",
     "spot": f"{OWN} --model.method.vae_updates 7 --model.method.vae_width 8"
     " --model.method.cooling_updates 60",
-    "rebrac": f"{OWN.replace('log4x1', 'linked4x1')} --model.method.decay_updates 60",
+    "rebrac": f"{LINKED} --model.method.decay_updates 60",
     "rlpd": f"{OWN} {FROZEN}",
     "wsrl": f"{OWN} {FROZEN} --model.method.samples 2 --downsampling.minimum 0",
 }

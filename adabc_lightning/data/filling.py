@@ -76,7 +76,15 @@ def fill(
 
 
 def finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.ndarray:
-    """The block, if all of it is finite in float32."""
+    """The block ``[n]`` or ``[n, N]``, if all of it is finite in float32.
+
+    Args:
+        source: the log, for the message.
+        key: of the column.
+        block: of its rows.
+        start: row of the log that the block begins with.
+    Raises: UserError: a number is not.
+    """
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
         small = block.astype(np.float32, copy=False)
     wrong = ~np.isfinite(small)

@@ -29,7 +29,15 @@ def order(
     flags: dict[str, np.ndarray],
     reading: Reading,
 ) -> Order:
-    """What ids, steps and times tell."""
+    """What ids, steps and times tell.
+
+    Args:
+        source: the log; what was found goes to its notes.
+        scalars: its scalar columns ``[T]``, whole.
+        flags: ``[T]`` bool, ``terminals`` and maybe ``timeouts``.
+        reading: what the user knows.
+    Raises: UserError: rows that cannot be put in order.
+    """
     by = next((key for key in ("step", "time") if key in scalars), None)
     value_T = None if by is None else _values(source, by, scalars[by])
     order_T = end_T = None

@@ -407,7 +407,8 @@ def test_a_learning_rate_of_a_million_is_one_line(
     diagnosis = assert_whole(tmp_path / "run")
     assert diagnosis["versions"]["torch"] == torch.__version__
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {".lock", "config.yaml", "metrics.csv", "diagnostics.json"}
+    files = {".lock", "config.yaml", "metrics.csv", "summary.json", "diagnostics.json"}
+    assert names == files
 
 
 def test_a_failing_environment_is_one_line_and_the_run_goes_on(

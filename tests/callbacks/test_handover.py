@@ -161,7 +161,7 @@ def test_from_scratch_there_are_only_visited_states(tmp_path: Path) -> None:
         ({"alpha": {"initial": 0.0}, "model": {"method": AWAC()}}, ""),
         (
             {"alpha": {"initial": 0.0}, "callbacks": [Trials(2, 1)]},
-            "collapse of the learner,",
+            "collapse of the learner ",
         ),
     ],
 )

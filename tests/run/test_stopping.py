@@ -24,7 +24,7 @@ def test_before_there_is_a_run(
     )
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as stopped:
-        __main__.main(["fit"])
+        __main__.main(["fit", "--config", "hopper"])
     assert stopped.value.code == 130
     assert capfd.readouterr().err == "stopped by SIGINT\n"
     assert signal.getsignal(signal.SIGINT) is before
