@@ -17,7 +17,7 @@ from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.simulator import hear_mujoco
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError, closest, key_of, one_line
-from adabc_lightning.run.allowed import check_module
+from adabc_lightning.run.allowed import check_environment
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
@@ -90,9 +90,8 @@ def episode_limit(env_id: str) -> int | None:
 
 def _prepare(env_id: str) -> None:
     """Raises: UserError: the id's module may not be imported, or a package is missing."""
-    module, colon, name = env_id.partition(":")
-    if module and colon:
-        check_module(module, f"environment {env_id!r}")
+    check_environment(env_id)
+    module, _, name = env_id.partition(":")
     _register(name if module == _ROBOTICS_PACKAGE else env_id)
 
 

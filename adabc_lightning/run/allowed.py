@@ -74,6 +74,16 @@ def check_module(module: str, what: str) -> None:
         raise UserError(refusal(module, what))
 
 
+def check_environment(env_id: str) -> None:
+    """:func:`check_module` for the module of ``module:Name-v0``; other ids, of logs too, have none.
+
+    Raises: UserError: it would have to be imported.
+    """
+    module, colon, _ = env_id.partition(":")
+    if module and colon and module != "log":
+        check_module(module, f"environment {env_id!r}")
+
+
 def refusal(path: str, what: str) -> str:
     """That a dotted path is not below the packages that are allowed."""
     package = path.partition(".")[0]

@@ -326,6 +326,8 @@ MISTAKES = [
     ("key", "variant 'a': options: there is no key 'alpha.initia'", "'alpha.initial'?"),
     ("method", "config 'method/nowhere.yaml' is neither in", ""),
     ("lost", "config 'nowhere.yaml' is neither in", ""),
+    ("foreign", "environment 'lift:Lift-v0' names lift", "add --allow lift"),
+    ("nested", "write alpha with a dot, alpha.initial", ""),
     ("twins", "'A b' has the folder name of another variant", ""),
 ]
 FILES = {
@@ -333,6 +335,9 @@ FILES = {
     "field.yaml": "{seeds: 1, tasks: [toy], variant: {a: {}}}",
     "key.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha.initia: 1}}}}",
     "beta.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.method.beta: 1}}}}",
+    "foreign.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {data.env_id: "
+    "'lift:Lift-v0'}}}}",
+    "nested.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha: {initial: 1}}}}}",
     "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
     "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",

@@ -15,6 +15,7 @@ from adabc_lightning.commands.experiment.declaration import (
     task_names,
 )
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.allowed import check_environment
 from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
 from adabc_lightning.run.interaction import TRIALS
 from adabc_lightning.run.moved import named_as_before
@@ -191,6 +192,7 @@ class _Cell:
                 value = config["schedule"][key.rpartition(".")[2]]
                 options[key] = max(1, round(value * choice.scale)) if value else 0
         self.config = merged(files, options)
+        check_environment(str(self.config["data"]["env_id"]))  # not in every pre-training alone
         if (replicas := self.config["model"]["replicas"]) != 1:
             raise UserError(
                 f"{variant.name} on {task}: model.replicas is {replicas}; an experiment makes a "
