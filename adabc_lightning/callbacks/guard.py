@@ -1,17 +1,16 @@
 """Stops a run whose numbers are no numbers, and says where it stands when it is stopped."""
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from tensordict import TensorDict
-from tqdm import tqdm
 
 from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
+from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
@@ -121,8 +120,7 @@ class Guard(Callback):
             "is a larger model.alpha_offline (it takes 100 instead of 0.4 on walker2d-random)"
         )
         self.warnings.append(text)
-        if data.trainer is None or data.trainer.is_global_zero:
-            tqdm.write(f"warning: {text}", file=sys.stderr)
+        say(data.trainer, f"warning: {text}")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

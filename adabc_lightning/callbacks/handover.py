@@ -1,6 +1,5 @@
 """How far the policy has left what its critics know: at the hand-over and at every evaluation."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -9,9 +8,9 @@ from lightning import Callback, Trainer
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
-from tqdm import tqdm
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
@@ -181,8 +180,7 @@ class HandoverDiagnostics(Callback):
         if off or self.warnings:
             return
         self.warnings.append(text)
-        if trainer.is_global_zero:
-            tqdm.write(f"warning: {text}", file=sys.stderr)
+        say(trainer, f"warning: {text}")
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement is compared with, and the states for that at the hand-over."""

@@ -1,7 +1,6 @@
 """Deploys what has proved itself: a trial before every evaluation, and the way back."""
 
 import copy
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,13 +9,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from pydantic import Field
 from torch import Tensor
-from tqdm import tqdm
 
 from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import put_back, snapshot
 from adabc_lightning.callbacks.alpha import AlphaController
+from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.errors import UserError
@@ -195,9 +194,9 @@ class Trials(Callback):
             self._lose(trainer, agent)
             if self.patience and self._lost >= self.patience:  # less than before, in a resumed run
                 self._retreat(agent)
-                if trainer.is_global_zero:
-                    held = _controllers(trainer, agent)
-                    _say_retreat(data.env_steps, measured, agent.alpha.item() if held else None)
+                held = _controllers(trainer, agent)
+                text = _retreat(data.env_steps, measured, agent.alpha.item() if held else None)
+                say(trainer, text)
         counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
         record(trainer, measured | counted)
 
@@ -334,11 +333,10 @@ def _controllers(trainer: Trainer, agent: "OffToOnModule") -> list[AlphaControll
     return [callback for callback in callbacks if isinstance(callback, AlphaController)]
 
 
-def _say_retreat(env_steps: int, measured: dict[str, float], alpha: float | None) -> None:
+def _retreat(env_steps: int, measured: dict[str, float], alpha: float | None) -> str:
     held = "" if alpha is None else f", α is at {alpha:.3f}"
-    tqdm.write(
+    return (
         f"environment step {env_steps:,}: the candidate returns {measured['trial/candidate']:,.0f} "
         f"where the deployed policy returns {measured['trial/incumbent']:,.0f}; the learner goes "
-        f"back to when that was deployed{held}",
-        file=sys.stderr,
+        f"back to when that was deployed{held}"
     )

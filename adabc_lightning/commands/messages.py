@@ -59,6 +59,10 @@ def fine_tuning(plan: dict[str, Any]) -> str:
     return f"{steps} environment steps × {plan['updates_per_env_step']} updates"
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def plan_text(plan: dict[str, Any], folder: str) -> str:
     """What a run would do.
 
@@ -74,9 +78,11 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
         data += f" ({rows:,} transitions)"
     limit = plan["max_episode_steps"]
     done = plan["done"]
-    every = plan["evaluations"]
     chosen = f" ({plan['method_config']})" if plan.get("method_config") else ""
-    evaluated = f"evaluations of {plan['episodes']} episodes"
+    evaluated = {
+        phase: f"{_counted(count, 'evaluation')} of {_counted(plan['episodes'], 'episode')}"
+        for phase, count in plan["evaluations"].items()
+    }
     lines = [
         f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
         f"{plan['action_size']} numbers, "
@@ -100,14 +106,13 @@ def plan_text(plan: dict[str, Any], folder: str) -> str:
     if plan["offline_updates"]:
         lines.append(
             f"pre-training  {plan['offline_updates']:,} updates of {plan['batch_size']} "
-            f"transitions; {every['offline']:,} {evaluated}"
+            f"transitions; {evaluated['offline']}"
         )
     if kept is not None and rows and plan["online_env_steps"]:
         lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
     if plan["online_env_steps"]:
         lines.append(
-            f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; "
-            f"{every['online']:,} {evaluated}"
+            f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; {evaluated['online']}"
         )
     lines += [f"{each['name']:<14}{each['text']}" for each in plan["beside"]]
     files = plan["files"]

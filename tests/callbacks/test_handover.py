@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -210,3 +211,11 @@ def test_they_measure_a_real_module() -> None:
     spec = EnvironmentSpec("x", 3, (-1.0,), (1.0,), None)
     module = OffToOnModule(spec, num_critics=1, subset_size=1, hidden_sizes=(4,))
     assert measure(module, None, torch.zeros(2, 3)) == {"diagnostics/disagreement_online": 0.0}
+
+
+def test_a_replica_s_line_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    one = SimpleNamespace(is_global_zero=True, default_root_dir="runs/a")
+    replica = SimpleNamespace(**vars(one) | {"default_root_dir": "a/replica_1", "run_folder": "a"})
+    for trainer in (one, replica, None, SimpleNamespace(is_global_zero=False)):
+        say(trainer, "warning: x")
+    assert capsys.readouterr().err == "warning: x\nreplica_1: warning: x\nwarning: x\n"
