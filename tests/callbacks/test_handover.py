@@ -18,6 +18,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics, Trials
 from adabc_lightning.callbacks.handover import measure
+from adabc_lightning.callbacks.lines import say
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import torch_generator
