@@ -96,7 +96,7 @@ def _too_long(dataset: OfflineDataset, limit: int | None) -> list[str]:
 
 def _torn(dataset: OfflineDataset) -> list[str]:
     inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
-    torn = inside & dataset.torn()
+    torn = inside & dataset.torn_T
     if not torn.any():
         return []
     row = int(torn.argmax())

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -74,7 +75,8 @@ class OfflineDataset:
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
 
-    def torn(self) -> np.ndarray:
+    @cached_property
+    def torn_T(self) -> np.ndarray:
         """Rows whose next observation is not the next row's observation, ``[T − 1]`` bool.
 
         Up to what logs round: 0.001 of an observation's standard deviation.

@@ -126,10 +126,11 @@ def _restore_unfinished(
     """The rows of episodes under way: those that do not go on end here; dealt out as rows are."""
     rank = data.ranks.rank
     for index in range(rank, len(rings), data.ranks.count):
+        if index == rank and goes_on:
+            continue
         unfinished.rows = rings[index].get("pending", unfinished.rows)
-        if index != rank or not goes_on:
-            for number, row in enumerate(unfinished.finish()):
-                data.replay.add(row, number > 0)
+        for number, row in enumerate(unfinished.finish()):
+            data.replay.add(row, number > 0)
     if goes_on:
         unfinished.rows = rings[rank].get("pending", unfinished.rows)
 

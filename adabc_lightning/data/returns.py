@@ -51,7 +51,7 @@ def returns_to_go(
 def episode_ends(dataset: OfflineDataset) -> np.ndarray:
     """Which rows ``[T]`` are an episode's last, bool: by terminal, timeout, id or missing rows."""
     end_T = (dataset.rows[:, dataset.layout.columns["terminated"]] > 0).numpy()
-    end_T[:-1] |= dataset.torn() | (np.diff(dataset.episode_T.numpy()) != 0)
+    end_T[:-1] |= dataset.torn_T | (np.diff(dataset.episode_T.numpy()) != 0)
     end_T[-1:] = True
     return end_T
 
@@ -86,7 +86,7 @@ def with_returns(dataset: OfflineDataset, unfinished: "Unfinished", why: str) ->
     Raises: UserError: most of its rows are not followed by the next step of their episode.
     """
     inside_T = np.diff(dataset.episode_T.numpy()) == 0
-    torn = int((inside_T & dataset.torn()).sum())
+    torn = int((inside_T & dataset.torn_T).sum())
     if torn > inside_T.sum() / 2:
         raise UserError(
             f"dataset {dataset.name!r}: {why} needs what an episode earned from each step on, and "

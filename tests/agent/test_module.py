@@ -165,3 +165,16 @@ def test_whatever_moves_the_weights_the_newest_act() -> None:
         parameter.data = parameter.data * 0.5
     actions.append(single(module, observation))
     assert len({action.tobytes() for action in actions}) == len(actions)
+
+
+def test_the_seed_is_lightning_s_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert OffToOnModule(SPEC, hidden_sizes=(4,)).seed == 0
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")  # as seed_everything(5) leaves it
+    assert OffToOnModule(SPEC, hidden_sizes=(4,)).seed == 5
+    assert OffToOnModule(SPEC, hidden_sizes=(4,), seed=2).seed == 2
+
+
+def test_one_size_is_no_list_of_them() -> None:
+    with pytest.raises(UserError, match=r"model\.hidden_sizes is 32; it needs sizes of 1 or more"):
+        OffToOnModule(SPEC, hidden_sizes=32)  # type: ignore[arg-type]

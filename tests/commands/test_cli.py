@@ -662,3 +662,8 @@ def test_another_broken_pipe_is_no_reader_s(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("adabc_lightning.__main__.answer", break_another)
     with pytest.raises(BrokenPipeError):
         main(["configs"])
+
+
+def test_fit_alone_asks_for_a_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == 2
+    assert capsys.readouterr().err.startswith("error: fit needs a config, such as --config hopper")

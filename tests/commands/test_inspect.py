@@ -166,6 +166,25 @@ def test_a_sound_log_has_no_findings(capsys: pytest.CaptureFixture[str]) -> None
     assert said.endswith("\nno findings\n")
 
 
+def test_what_is_not_read_and_what_is_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    log = episodes() | {"battery": np.zeros(300 * TOY_LIMIT)}
+    del log["timeouts"]
+    said = inspect(f"{write('a.hdf5', log)} --env-id {TOY}", capsys)
+    assert "not read      battery\n" in said
+    assert f"(timeouts, episode): cut every {TOY_LIMIT} steps, the time limit" in said
+    said = inspect(f"{write('b.hdf5', episodes())} --env-id {TOY}", capsys)
+    assert "not read" not in said
+    assert "cut every" not in said
+
+
+def test_actions_that_are_probably_normalised_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    log = episodes()
+    log["actions"] = log["actions"] / np.array([1, 3], np.float32)
+    said = inspect(f"{write('a.hdf5', log)} --env-id {TOY}", capsys)
+    assert "its bounds are -3 and 3: if the log has it normalised" in said
+    assert "its bounds are -1 and 1" not in said
+
+
 def changed(**changes) -> dict[str, np.ndarray]:
     data = episodes()
     for key, change in changes.items():

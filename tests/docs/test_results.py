@@ -148,3 +148,18 @@ def test_a_table_holds_what_its_runs_measured(kind: str, folders: str, table: st
             else:
                 values = [value(run, name) for run in members]
                 assert cell == shown(values, kind == "variants"), (label, name)
+
+
+def test_the_full_protocol_s_pre_training() -> None:
+    """What the page says of it in words."""
+    with (DOCS / "runs" / "full" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/score"]]
+    scores = np.array([float(row["eval/score"]) for row in rows if row["phase"] == "offline"])
+    means = [f"{mean:.0f}" for mean in scores.reshape(10, 20).mean(1)]
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert f"are {', '.join(means[:-1])} and {means[-1]}, single ones" in text
+    assert f"{scores.min():.0f} to {scores.max():.0f}, and" in " ".join(text.split())
+    assert f"{np.abs(np.diff(scores)).mean():.0f} points apart on average" in text
+    online = [float(row["eval/score"]) for row in rows if row["phase"] == "online"]
+    assert f"here {scores[-1]:.1f}; then {online[0]:.1f} (5,000" in text
+    assert f"and {online[1]:.1f} (10,000" in text
