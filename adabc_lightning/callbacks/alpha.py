@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
@@ -71,10 +71,16 @@ class AlphaController(Callback):
         """Whether Eq. 2 moves α."""
         return self.kp > 0 or self.kd > 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        stage: str,
+    ) -> None:
         """Refuses returns that cannot be normalised before anything is trained."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit" and self.adaptive and data.reference is None:
+        moves = self.adaptive and _has_alpha(pl_module)
+        if stage == "fit" and moves and data.reference is None:
             raise UserError(
                 f"no reference returns are known for {data.env_id!r}, so the α controller cannot "
                 "normalise; give data.reference_min and data.reference_max, or fix α with "
@@ -129,7 +135,7 @@ class AlphaController(Callback):
             "online/episode_return": episode.episode_return,
             "online/episode_length": float(episode.steps),
         }
-        if data.reference is not None:
+        if data.reference is not None and _has_alpha(agent):
             current = data.reference.fraction(episode.episode_return)
             steps = episode.steps if self.times_episode_length else 1
             average = current if self.return_average is None else self.return_average
@@ -157,3 +163,8 @@ class AlphaController(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
+
+
+def _has_alpha(agent: "OffToOnModule") -> bool:
+    """Whether the agent's method reads what is controlled here."""
+    return "alpha" in agent.method.dials

@@ -2,8 +2,6 @@
 
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +15,11 @@ from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, keep_previous, load_whole
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Number, Saved
+from adabc_lightning.run.stopping import Stop
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-AT_ONCE_SECONDS = 1.0
-"""A second signal means "now" from so long after the first on."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -76,12 +72,11 @@ class Checkpointing(Checkpoint):
     fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
     checkpoint it starts from included. Keyed on the schedule, because Lightning's
     ``ModelCheckpoint`` counts optimiser steps. SIGTERM and SIGINT save after the batch at hand and
-    exit with 143 and 130; Lightning's own handlers would exit having saved nothing. A second one
-    exits at once if it comes
-    a second after the first or later: supervisors signal a process and its group in one go.
+    exit with 143 and 130; Lightning's own handlers would exit having saved nothing
+    (:class:`~adabc_lightning.run.stopping.Stop`).
 
     Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
-    run makes that evaluation first. Where several devices or replicas evaluate, it ends before.
+    run makes that evaluation first. Several devices or replicas make the evaluation at hand first.
 
     Args:
         keep_policies: also keep the actor of every evaluation of fine-tuning, and that of the end
@@ -96,9 +91,7 @@ class Checkpointing(Checkpoint):
         self.keep_policies = keep_policies
         self.best_return: float | None = None
         self._as_evaluated = True
-        self._signal: int | None = None
-        self._asked_at = 0.0
-        self._handlers: dict[int, Any] = {}
+        self._stop = Stop()
 
     def on_train_start(
         self,
@@ -109,9 +102,8 @@ class Checkpointing(Checkpoint):
 
         What a run starts from is its best so far, if it was evaluated.
         """
-        if self.listens and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._on_signal)
+        if self.listens:
+            self._stop.listen()
         if not _has_best(trainer):  # in a new folder, where what was best elsewhere is not
             self.best_return = None
             if self._as_evaluated and self._improved(trainer, pl_module):
@@ -132,24 +124,14 @@ class Checkpointing(Checkpoint):
         self._as_evaluated = checkpoint.get("agent", {}).get("deployed", "actor") == deployed
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back, unless one ends the process: its twin may come late."""
-        if self._signal is not None:
-            return
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        """Gives the signals back."""
+        self._stop.release()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Lightning tears nothing down after an error."""
         self.teardown(trainer, pl_module, "fit")
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is None:
-            self._signal, self._asked_at = number, time.monotonic()
-        elif time.monotonic() - self._asked_at >= AT_ONCE_SECONDS:  # with what the disk has
-            raise SystemExit(128 + number)
 
     def on_train_batch_end(
         self,
@@ -166,7 +148,7 @@ class Checkpointing(Checkpoint):
         if not data.schedule.evaluation_due(updates, env_steps):
             if asked := self._asked(data):
                 trainer.save_checkpoint(folder / LAST, weights_only=False)
-                self._stop(trainer, asked)
+                self._end(trainer, asked)
             return
         # The last of them is what a run goes on from: after a kill in between the others are
         # written once more.
@@ -178,7 +160,7 @@ class Checkpointing(Checkpoint):
         for name in (*names, LAST):
             trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
         if asked := self._asked(data):
-            self._stop(trainer, asked)
+            self._end(trainer, asked)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that had nothing left to do leaves its state in its new folder, too."""
@@ -189,11 +171,11 @@ class Checkpointing(Checkpoint):
 
     def _asked(self, data: "ReplayDataModule") -> int | None:
         """The signal that ends the run: it reaches one rank, or each at another batch."""
-        return next(filter(None, data.ranks.gather(self._signal)), None)
+        return next(filter(None, data.ranks.gather(self._stop.asked)), None)
 
     def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """A signal ends a run that waits for an episode or evaluates, too."""
-        if self._signal is None or data.ranks.count > 1:  # which stop together, after a batch
+        if self._stop.asked is None or data.ranks.count > 1:  # which stop together, after a batch
             return
         trainer: Trainer = data.trainer  # type: ignore[assignment]
         # Before the first environment step the hand-over is half done: that from before it stays.
@@ -201,9 +183,9 @@ class Checkpointing(Checkpoint):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
-        self._stop(trainer, self._signal)
+        self._end(trainer, self._stop.asked)
 
-    def _stop(self, trainer: Trainer, asked: int) -> None:
+    def _end(self, trainer: Trainer, asked: int) -> None:
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
@@ -215,7 +197,7 @@ class Checkpointing(Checkpoint):
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
         # Lightning would give the signals back on the way out, before a late twin has come.
         trainer._signal_connector._original_handlers = {}
-        raise SystemExit(128 + asked)
+        self._stop.end(asked)
 
     def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
         """Whether the agent as it is was evaluated, and returned more than any before."""

@@ -68,7 +68,7 @@ class Downsampling(Callback):
         return min(total, max(round(self.keep * total), self.minimum))
 
     def select(self, dataset: "OfflineDataset", generator: torch.Generator) -> Tensor:
-        """Row indices to keep ``[K]``, in the dataset's order of rows."""
+        """Row indices to keep ``[K]``, in the order in which they go into the ring."""
         total = len(dataset.rows)
         count = self.count(total)
         if count == total:

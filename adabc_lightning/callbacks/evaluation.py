@@ -1,7 +1,7 @@
 """How good the policy is without noise, and the history that the summary is made of."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
@@ -63,6 +63,9 @@ class Evaluation(Callback):
     Raises: UserError: a value outside its range.
     """
 
+    of_all: ClassVar[float] = 0.0
+    """Seconds of all evaluations in this process: of replicas each waits for the others'."""
+
     def __init__(self, episodes: Positive = 10) -> None:
         if episodes > _MOST:
             raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")
@@ -94,8 +97,13 @@ class Evaluation(Callback):
         results = self._places.run(data, act, self.episodes, "evaluation")
         if visited:
             self.visited = np.concatenate(visited)
-        self.seconds += time.perf_counter() - start
+        self._spent(start)
         return results
+
+    def _spent(self, start: float) -> None:
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        Evaluation.of_all += seconds
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         if data.log is None:
@@ -140,7 +148,7 @@ class Evaluation(Callback):
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, BeforeEvaluation):
                     callback.before_evaluation(trainer, data, pl_module)
-            self.seconds += time.perf_counter() - start
+            self._spent(start)
             self._evaluate(trainer, data, pl_module)
             self.interrupted = None
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SATURATED = 0.99
 """From here on, in action limits, an action counts as saturated."""
+NEAR = 0.01
+"""No policy is nearer to the data than this, in action limits: it is what distances are compared
+with where a log of constant or saturated actions is met exactly."""
 
 
 @torch.no_grad()
@@ -140,12 +143,13 @@ class HandoverDiagnostics(Callback):
         distance = values.get("diagnostics/action_distance")
         if self._smallest is None or distance is None:  # before the hand-over; without data
             return
-        if self.distance_ratio is not None and distance > self.distance_ratio * self._smallest:
+        best = max(self._smallest, NEAR)
+        if self.distance_ratio is not None and distance > self.distance_ratio * best:
             self._warn(
                 trainer,
                 pl_module,
                 "the policy leaves the data: its actions are "
-                f"{distance / self._smallest:.2f} times as far from them as at best since the "
+                f"{distance / best:.2f} times as far from them as at best since the "
                 f"hand-over (environment step {data.env_steps:,}, α {pl_module.alpha.item():.3f}): "
                 f"a collapse{_whose(pl_module)} may follow (docs/diagnostics.md); a larger α holds "
                 "it back",

@@ -150,7 +150,11 @@ class Metrics(Callback):
         for row in rows:
             values = {name: float(text) for name, text in row.items() if name != "phase" and text}
             if values["gradient_updates"] + values["env_steps"] == step:
-                kept = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+                # A replica's is within another.
+                loggers = [
+                    (logger, getattr(logger, "within", logger)) for logger in trainer.loggers
+                ]
+                kept = [logger for logger, whole in loggers if isinstance(whole, TensorBoard)]
                 self._log(trainer, kept, values, step)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -193,9 +197,10 @@ class Metrics(Callback):
         values = {
             **pl_module.take_metrics(),
             **self.pending,
-            "control/alpha": pl_module.alpha.item(),
             "online/episodes": float(self._episodes),
         }
+        if "alpha" in pl_module.method.dials:
+            values["control/alpha"] = pl_module.alpha.item()
         self.pending = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RowCheck):

@@ -64,7 +64,7 @@ class SavedSummary(Saved):
     """See :meth:`Summary.state_dict`."""
 
     seconds: _Seconds
-    evaluation_seconds: Number
+    evaluation_seconds: Number = absent()  # only in checkpoints of earlier versions
     commands: Listing[Text] = absent()  # in checkpoints of earlier versions
 
 
@@ -79,8 +79,7 @@ class Summary(Callback):
     def __init__(self, command: str = "", before: Sequence[str] = ()) -> None:
         self.commands = [*before, *([command] if command else [])]
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
-        self._evaluation_seconds = 0.0
-        self._mark = 0.0
+        self._mark = self._evaluated = 0.0
         source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,7 +87,7 @@ class Summary(Callback):
 
         A new run's has the command already, which a kill before the first checkpoint leaves there.
         """
-        self._mark = time.perf_counter()
+        self._mark, self._evaluated = time.perf_counter(), Evaluation.of_all
         self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
 
     def on_train_batch_end(
@@ -99,14 +98,12 @@ class Summary(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Adds the batch's time, evaluations aside, to its phase."""
+        """Adds the batch's time, evaluations aside, to its phase; a replica's is that of all."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        now = time.perf_counter()
-        evaluation = _evaluation(trainer)
-        evaluated = evaluation.seconds - self._evaluation_seconds if evaluation else 0.0
+        now, of_all = time.perf_counter(), Evaluation.of_all
+        evaluated = of_all - self._evaluated
         self.seconds[ONLINE if data.env_steps else OFFLINE] += now - self._mark - evaluated
-        self._mark = now
-        self._evaluation_seconds += evaluated
+        self._mark, self._evaluated = now, of_all
         if evaluated or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
@@ -123,10 +120,10 @@ class Summary(Callback):
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         schedule = data.schedule
         updates, env_steps = agent.gradient_updates, data.env_steps
-        offline_updates = min(updates, schedule.offline_updates)
+        offline_updates = updates - agent.online_updates
         rates = {
             "offline_updates_per_second": _rate(offline_updates, self.seconds[OFFLINE]),
-            "online_updates_per_second": _rate(updates - offline_updates, self.seconds[ONLINE]),
+            "online_updates_per_second": _rate(agent.online_updates, self.seconds[ONLINE]),
             "online_env_steps_per_second": _rate(env_steps, self.seconds[ONLINE]),
         }
         summary: dict[str, Any] = {
@@ -155,14 +152,12 @@ class Summary(Callback):
         """Seconds of both phases, and the commands so far."""
         return {
             "seconds": dict(self.seconds),
-            "evaluation_seconds": self._evaluation_seconds,
             "commands": list(self.commands),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
-        self._evaluation_seconds = state_dict["evaluation_seconds"]
         self.commands = [*state_dict.get("commands", []), *self.commands]
 
 

@@ -142,7 +142,7 @@ class Trials(Callback):
     ) -> None:
         """α is held on in a run that goes on; in one without trials nobody would let it go."""
         for controller in _controllers(trainer, pl_module):
-            controller.floor = self._floor
+            controller.floor = min(self._floor, controller.ceiling)  # which may be lower now
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """The pre-trained policy is the first incumbent."""

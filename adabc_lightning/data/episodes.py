@@ -66,7 +66,9 @@ def arrange(
         timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
         end_T = gap_T = None
     assumed = timeout_T is None and end_T is None
-    if assumed:
+    if assumed and not {"step", "time"} & scalars.keys():
+        timeout_T = _of_files(source, limit, terminal_T)
+    elif assumed:
         timeout_T = _every(limit, terminal_T, gap_T, count_T)
     elif end_T is not None:
         timeout_T = end_T if timeout_T is None else timeout_T | end_T
@@ -157,6 +159,20 @@ def successes(source: Source, success_T: np.ndarray) -> np.ndarray:
     Where it is known at the end of an episode only, it is not yet before.
     """
     return flag(source, "success", np.nan_to_num(success_T))
+
+
+def _of_files(source: Source, limit: int | None, terminal_T: np.ndarray) -> np.ndarray:
+    """``[T]`` bool: as :func:`_every`, and where a file ends; that is said where it tells more."""
+    of_file_T = np.zeros_like(terminal_T)
+    of_file_T[np.array(source.files, np.int64) - 1] = True
+    timeout_T = _every(limit, terminal_T, of_file_T)
+    if more := int((of_file_T & ~timeout_T & ~terminal_T).sum()):
+        source.notes.append(
+            f"{source.where}: no column says where episodes end (timeouts, episode, step); each of "
+            f"its {len(source.files) + 1:,} files ends one, too, {more:,} of them before a time "
+            "limit or a terminal"
+        )
+    return timeout_T | of_file_T
 
 
 def _every(

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adabc_lightning.data.formats.source import Reading, Source
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, key_of
 
 GAPS = 0.2  # share of steps: jumps of a step counter are missing rows where they are this rare
+JITTER = 5.0  # periods: times that lie further apart are worth a word
 
 
 class Order(NamedTuple):
@@ -168,8 +169,8 @@ def _gaps(
     reading: Reading,
 ) -> Order:
     """Where rows are missing, beside what was found; values are in order."""
-    most = reading.max_time_gap
-    if (by == "time" and most is None) or "next_observations" in source.widths or len(value_T) < 3:
+    most = JITTER if reading.max_time_gap is None else reading.max_time_gap
+    if "next_observations" in source.widths or len(value_T) < 3:
         return found
     order_T, end_T = found.order_T, found.end_T
     ends_T = flags["terminals"] | flags.get("timeouts", flags["terminals"])
@@ -179,17 +180,21 @@ def _gaps(
     if not inside_T.any():
         return found
     period = float(np.median(ahead_T[inside_T]))
-    gap_T = inside_T & (ahead_T > period * (most if by == "time" and most else 1) * (1 + 1e-6))
+    gap_T = inside_T & (ahead_T > period * (most if by == "time" else 1) * (1 + 1e-6))
     if not gap_T.any() or (by == "step" and gap_T.sum() > GAPS * inside_T.sum()):
         return found
     at = int(gap_T.argmax())
     row = at + 1 if order_T is None else int(order_T[at + 1])
-    source.notes.append(
-        f"{source.where}: rows are missing: {by} goes from {value_T[at]:g} to {value_T[at + 1]:g} "
-        f"in {source.place(row)}"
-        + (f", and {int(gap_T.sum()) - 1} more times" if gap_T.sum() > 1 else "")
-        + "; episodes are cut there"
+    jump = f"{by} goes from {value_T[at]:g} to {value_T[at + 1]:g} in {source.place(row)}" + (
+        f", and {int(gap_T.sum()) - 1} more times" if gap_T.sum() > 1 else ""
     )
+    if by == "time" and reading.max_time_gap is None:
+        source.notes.append(
+            f"{source.where}: {jump}, where its rows are {period:g} apart: rows are missing, or "
+            f"an episode ends there; {key_of('max_time_gap')} {most:g} cuts it there"
+        )
+        return found
+    source.notes.append(f"{source.where}: rows are missing: {jump}; episodes are cut there")
     count_T = None
     if by == "step":  # what was not logged was made
         count_T = np.rint((value_T - value_T[0]) / period).astype(np.int64)

@@ -108,6 +108,29 @@ def _numbers(value: Any, name: str, size: int) -> np.ndarray:
     raise Misfit(f"gave {name!r} of an observation in the shape {list(array.shape)}, not [{size}]")
 
 
+def as_numbers(observation: Any, size: int, batches: bool = True) -> np.ndarray:
+    """What a policy may act on: NaN would pass through every layer, and through the bounds.
+
+    Args:
+        observation: whatever makes an array ``[O]`` or ``[B, O]``.
+        size: O.
+        batches: whether there may be several.
+    Returns: the same in float32.
+    Raises: UserError: another shape, or no finite numbers in float32.
+    """
+    try:
+        x = np.asarray(observation, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the policy takes arrays of numbers: {one_line(str(error))}") from error
+    if x.ndim not in ((1, 2) if batches else (1,)) or x.shape[-1] != size:
+        wanted = f"({size},) or (B, {size})" if batches else f"({size},)"
+        raise UserError(f"the policy takes observations of shape {wanted}, this one has {x.shape}")
+    if not np.isfinite(x).all():
+        where = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise UserError(f"observation{where} is {x[tuple(where)]}; the policy takes numbers")
+    return x
+
+
 def column_names(parts: Parts) -> list[str]:
     """A name for each number of an observation, ``observation.achieved_goal[0]`` and so on."""
     return [f"observation.{name}[{i}]" for name, size in parts for i in range(size)]

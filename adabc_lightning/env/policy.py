@@ -11,10 +11,18 @@ import numpy as np
 
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
-from adabc_lightning.env.observations import Misfit, Parts, agree, as_parts, described, flatten
+from adabc_lightning.env.observations import (
+    Misfit,
+    Parts,
+    agree,
+    as_numbers,
+    as_parts,
+    described,
+    flatten,
+)
 from adabc_lightning.env.policy_checkpoint import facts, policy_file, read_policy, stored_policy
 from adabc_lightning.env.policy_export import CARD, read_export
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.errors import UserError
 
 if TYPE_CHECKING:  # Gymnasium takes half a second
     from adabc_lightning.agent.spec import EnvironmentSpec
@@ -65,23 +73,7 @@ class Policy:
                 raise UserError(
                     f"who asked the policy {error}; it takes {described(self.parts)}"
                 ) from error
-        try:
-            x = np.asarray(observation, np.float32)
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"the policy takes arrays of numbers: {one_line(str(error))}"
-            ) from error
-        if x.ndim not in (1, 2) or x.shape[-1] != self.observation_size:
-            size = self.observation_size
-            raise UserError(
-                f"the policy takes observations of shape ({size},) or (B, {size}), this one has "
-                f"{x.shape}"
-            )
-        # NaN would pass through every layer, and through the bounds.
-        if not np.isfinite(x).all():
-            where = np.argwhere(~np.isfinite(x))[0].tolist()
-            raise UserError(f"observation{where} is {x[tuple(where)]}; the policy takes numbers")
-        return self._act(x)
+        return self._act(as_numbers(observation, self.observation_size))
 
 
 def load_policy(path: str | Path) -> Policy:

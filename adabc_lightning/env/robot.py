@@ -20,7 +20,7 @@ from adabc_lightning.env.exchange import (
     check_episode,
     whole,
 )
-from adabc_lightning.env.observations import Parts, choose, is_parts
+from adabc_lightning.env.observations import Parts, as_numbers, choose, is_parts
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
 
@@ -41,7 +41,7 @@ class RobotPolicy:
     ) -> None:
         self.episodes, self.env_steps = publication.episodes, publication.env_steps
         self.gradient_updates = publication.gradient_updates
-        self._parts = space.observation_parts
+        self._parts, self._size = space.observation_parts, space.observation_size
         self._mean = NumpyPolicy(publication.policy, space.action_low, space.action_high)
         self._low, self._high = inward(space.action_low, space.action_high)
         policy, self._sigma = publication.policy, None
@@ -57,8 +57,11 @@ class RobotPolicy:
             observation: ``[O]``, or a mapping from its parts.
             noise: False for π(s) alone.
         Returns: float32 ``[A]``, action units.
+        Raises: UserError: another shape, other parts, or no finite numbers in float32; what the
+            robot does then is for its own process to say.
         """
-        row = np.asarray(whole(observation, self._parts, "who acts"), np.float32)[None]
+        whole_O = whole(observation, self._parts, "who acts")
+        row = as_numbers(whole_O, self._size, batches=False)[None]
         if noise and self._sigma is None:
             action = self._mean.sample(row, self._generator.standard_normal(self._low.shape))[0]
         else:

@@ -93,7 +93,7 @@ class ReplicasModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint of each, whole; Lightning's own entries hold nothing of them."""
-        checkpoint["replicas"] = [replica.content() for replica in self._group.each()]
+        checkpoint["replicas"] = [replica.signed_content() for replica in self._group.each()]
         checkpoint["optimizer_states"] = []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

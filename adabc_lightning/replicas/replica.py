@@ -95,6 +95,14 @@ class Replica:
         module.on_save_checkpoint(content)
         return tree_map_only(Tensor, _apart, content)
 
+    def signed_content(self) -> dict[str, Any]:
+        """:meth:`content`, for a checkpoint of all; an error says whose it is."""
+        try:
+            return self.content()
+        except NotFinite as error:
+            self.sign(error)
+            raise
+
     def restore(self, content: dict[str, Any]) -> None:
         """The inverse of :meth:`content`, in Lightning's order; see :meth:`restore_adams`."""
         module, data = self.lightning_module, self.datamodule
@@ -115,7 +123,9 @@ class Replica:
 
     def sign(self, error: NotFinite | EnvironmentFailure) -> None:
         """Says whose error it is."""
-        error.add(f" (replica {self.index}, seed {self.datamodule.seed})")
+        whose = f" (replica {self.index}, seed {self.datamodule.seed})"
+        if whose not in str(error):
+            error.add(whose)
 
     @property
     def run_folder(self) -> str:
@@ -156,23 +166,23 @@ class _Prefixed(Logger):
 
     def __init__(self, logger: Logger, prefix: str) -> None:
         super().__init__()
-        self._logger, self._prefix = logger, prefix
+        self.within, self._prefix = logger, prefix
 
     @property
     def name(self) -> str | None:
-        return self._logger.name
+        return self.within.name
 
     @property
     def version(self) -> int | str | None:
-        return self._logger.version
+        return self.within.version
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         counters = ("gradient_updates", "env_steps")
         named = {k if k in counters else f"{self._prefix}/{k}": v for k, v in metrics.items()}
-        self._logger.log_metrics(named, step)
+        self.within.log_metrics(named, step)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        self._logger.log_hyperparams(*args, **kwargs)
+        self.within.log_hyperparams(*args, **kwargs)
 
 
 def _apart(tensor: Tensor) -> Tensor:

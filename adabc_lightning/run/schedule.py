@@ -45,7 +45,7 @@ class Schedule:
         """``"offline"`` while pre-training updates are left, ``"online"`` after.
 
         There is no way back: once there was an environment step, a longer ``offline_updates``
-        on resume changes nothing.
+        on resume trains nothing more.
         """
         pretraining = env_steps == 0 and gradient_updates < self.offline_updates
         return OFFLINE if pretraining else ONLINE

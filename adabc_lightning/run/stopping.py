@@ -1,14 +1,17 @@
-"""A signal ends a command with one line, where nothing else listens for it. No PyTorch."""
+"""What SIGINT and SIGTERM do: they end a command, or ask a run to end. No PyTorch."""
 
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE_SECONDS = 1.0
+"""A second signal means "now" from so long after the first on."""
 
 
 def speaks() -> bool:
@@ -47,3 +50,55 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
             # Whoever has taken it since, and kept it, waits for a supervisor's second one.
             if signal.getsignal(number) is stop:
                 signal.signal(number, handler)
+
+
+class Stop:
+    """SIGINT and SIGTERM as a wish: whoever can stop without a loss looks for it, and ends.
+
+    A second signal does not wait, if it comes a second after the first or later: supervisors signal
+    a process and its group in one go.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        """The signal that came."""
+        self._asked_at = 0.0
+        self._ended = False
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """From now on; only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.asked, self._ended = None, False
+        for number in SIGNALS:
+            if (handler := signal.getsignal(number)) != self._heard:
+                self._before[number] = handler
+                signal.signal(number, self._heard)
+
+    def release(self) -> None:
+        """Gives the signals back, unless one ends the process: its twin may come late."""
+        if self.asked is None:
+            self._give_back()
+
+    def end(self, number: int) -> NoReturn:
+        """Raises: SystemExit: 128 + the signal's number."""
+        self._ended = True
+        raise SystemExit(128 + number)
+
+    def _heard(self, number: int, frame: Any) -> None:
+        if self.asked is None:
+            self.asked, self._asked_at = number, time.monotonic()
+        elif time.monotonic() - self._asked_at < AT_ONCE_SECONDS:
+            return
+        elif self._ended:  # and whoever caught that goes on: it is for others
+            self._give_back()
+            signal.raise_signal(number)
+        else:
+            raise SystemExit(128 + number)  # with what the disk has
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._heard:
+                signal.signal(number, handler)
+        self._before = {}

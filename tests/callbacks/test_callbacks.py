@@ -114,6 +114,22 @@ def test_summary_agrees_with_the_metrics(run: Path) -> None:
     assert all(summary[name] > 0 for name in summary if name.endswith("per_second"))
 
 
+@pytest.mark.parametrize("planned", [0, 3])
+def test_rates_count_the_updates_that_a_pre_training_had(
+    planned: int, run: Path, tmp_path: Path
+) -> None:
+    """Whatever the schedule of the fine-tuning that starts from it says."""
+    schedule = Schedule(planned, 12, 1, evaluation_every=12)
+    trainer, module, data = tiny_run(tmp_path, register_toy(), run / "log.hdf5", schedule=schedule)
+    start = run / "checkpoints" / "pretrained.ckpt"  # after 6 updates
+    trainer.fit(module, data, ckpt_path=start, weights_only=True)
+    made = json.loads((tmp_path / "summary.json").read_text())
+    assert made["gradient_updates"] == 18
+    for phase, updates in (("offline", 6), ("online", 12)):
+        seconds = made["seconds"][phase]
+        assert made[f"{phase}_updates_per_second"] == pytest.approx(updates / seconds)
+
+
 def test_checkpoints_are_plain_and_complete(run: Path) -> None:
     folder = run / "checkpoints"
     assert {path.name for path in folder.iterdir()} == {

@@ -200,6 +200,19 @@ def test_the_sentence_when_the_policy_leaves_the_data(tmp_path: Path) -> None:
     assert float(next(r for r in rows if r["env_steps"] == "6")["diagnostics/saturated"]) == 1
 
 
+def test_data_that_were_met_exactly_are_no_division_by_zero(tmp_path: Path) -> None:
+    """As a saturated policy does a log of constant actions at the limit."""
+    _, _, trainer = fitted(tmp_path / "a")
+    (callback,) = (c for c in trainer.callbacks if isinstance(c, HandoverDiagnostics))
+    for distance, warned in ((0.010, False), (0.02, True)):
+        callback._smallest, callback.warnings = 0.0, []
+        callback._measure = lambda *_, d=distance: {NAMES[1]: d}  # type: ignore[method-assign,misc]
+        callback.on_train_batch_end(trainer, trainer.lightning_module, None, None, 0)
+        assert callback._smallest == 0
+        assert bool(callback.warnings) == warned
+    assert "are 2.00 times as far" in callback.warnings[0]
+
+
 @pytest.mark.parametrize(
     "options", [{"rows": 0}, {"distance_ratio": 1.0}, {"distance_ratio": float("nan")}]
 )

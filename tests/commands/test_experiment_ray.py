@@ -270,6 +270,13 @@ def test_a_row_of_the_table(tmp_path: Path) -> None:
     assert cells_of("a", {"node": "n", "attempt": 1}) == ["a", "n", "", "", "", "", "", "1"]
     lines = [f"online,{1000 + i},{i},{i / 8 if i % 2 else ''},0.25" for i in range(2001)]
     names = "phase,gradient_updates,env_steps,eval/score,control/alpha"
+    path.write_text("\n".join([names, *lines[:3], "online,1003,3,0.3"]))  # still being written
+    assert newest_row(path) == {
+        **{"phase": "online", "gradient_updates": "1002", "env_steps": "2"},
+        **{"eval/score": "0.125", "control/alpha": "0.25"},
+    }
+    path.write_text(f"{names}\n")
+    assert newest_row(path) == {}
     path.write_text("\n".join([names, *lines, ""]))
     row = {"node": "n", "attempt": 2, "metrics": newest_row(path)}
     assert cells_of("a", row) == ["a", "n", "online", "3,000", "2,000", "249.9", "0.250", "2"]
@@ -291,11 +298,17 @@ def test_a_store_never_has_a_checkpoint_without_its_rows(tmp_path: Path) -> None
     store.push(run, "x/run")
     assert len(order) == 4
     (run / "metrics.csv").write_text("newer")
+    store.push(run, "x/run", rows_alone=False)
+    assert len(order) == 4
     store.push(run, "x/run")
     assert order[4:] == ["metrics.csv"]
+    (run / "metrics.csv").write_text("newest")
+    (run / "checkpoints" / "last.ckpt").write_text("newest")
+    store.push(run, "x/run", rows_alone=False)
+    assert order[5:] == ["metrics.csv", "checkpoints/last.ckpt"]
     assert store.names("x") == {f"run/{name}" for name in order[:4]}
     store.fetch("x/run/metrics.csv", tmp_path / "back.csv")
-    assert (tmp_path / "back.csv").read_text() == "newer"
+    assert (tmp_path / "back.csv").read_text() == "newest"
 
 
 def test_a_store_gets_what_is_only_here(tmp_path: Path) -> None:

@@ -25,10 +25,12 @@ from adabc_lightning.commands.export import graph
 from adabc_lightning.commands.export.card import make_card
 from adabc_lightning.commands.export.names import action_names, observation_names
 from adabc_lightning.data.datasets import load_dataset
+from adabc_lightning.env.exchange import Publication, Space
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.policy import Policy, load_policy
 from adabc_lightning.env.policy_checkpoint import stored_policy
 from adabc_lightning.env.policy_export import CARD, FILES
+from adabc_lightning.env.robot import RobotPolicy
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
@@ -381,3 +383,23 @@ def test_a_policy_asked_about_no_numbers_says_so(observation: Any, says: str) ->
     assert policy([0.0, -2.0, 0.0]).tolist() == [pytest.approx(np.tanh(-1.0))] * 2
     with pytest.raises(UserError, match=says):
         policy(observation)
+
+
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        ([0.1, float("nan"), 0.2], r"observation\[1\] is nan; the policy takes numbers"),
+        ([0.0, 0.0, float("inf")], r"observation\[2\] is inf"),
+        ([[0.0] * 3] * 2, r"shape \(3,\), this one has \(2, 3\)"),
+        ([1.0, 2.0], r"shape \(3,\), this one has \(2,\)"),
+        ("abc", "the policy takes arrays of numbers: could not convert"),
+    ],
+)
+def test_a_robot_s_policy_says_so_too(observation: Any, says: str, noise: bool) -> None:
+    layers = tuple(np.ones(shape, np.float32) for shape in ((2, 3), (2,)))
+    published = Publication(StoredPolicy(layers, np.ones(2, np.float32)), 0, 0, 0, False)
+    policy = RobotPolicy(published, Space(3, (-1.0,) * 2, (1.0,) * 2), np.random.default_rng(0))
+    assert np.isfinite(policy([0.0, -2.0, 0.0], noise)).all()
+    with pytest.raises(UserError, match=says):
+        policy(observation, noise)

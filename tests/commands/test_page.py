@@ -205,7 +205,7 @@ def test_steps_to_a_score(tmp_path: Path) -> None:
     evaluated(tmp_path / "out" / "a2", [(20, 0, 12), (30, 10, 13), (40, 20, 14)])
     (panel,) = panels(find_runs([tmp_path / "out"])[0])
     (curve,) = panel.curves
-    assert level_of(panel) == 40  # the best are 58, 41 and 14
+    assert level_of(panel) == 40  # from the hand-over on the best are 58, 41 and 14
     assert [steps_to(run, "score", 40) for run in curve.runs] == [20, 10, float("inf")]
     assert [steps_to(run, "score", 35) for run in curve.runs] == [20, 0, float("inf")]
     assert reached(curve, "score", 40) == Reached(20, 2)
@@ -214,6 +214,29 @@ def test_steps_to_a_score(tmp_path: Path) -> None:
     assert main(["report", "out", "--reach", "50", "--out", "page.html"]) == 0
     assert Page(Path("page.html").read_text()).numbers["curve 0", "reach"][1] == "never (1 of 3)"
     assert "steps to 50" in Path("page.html").read_text()
+
+
+def test_the_level_is_the_highest_that_half_of_the_runs_reach(tmp_path: Path) -> None:
+    for seed, (before, best) in enumerate([(65, 10), (65, 10), (5, 90), (5, 90)]):
+        rows = [(10, 0, before), (20, 0, 5), (30, 10, best), (40, 20, 3)]
+        evaluated(tmp_path / "out" / f"a{seed}", rows)
+    (panel,) = panels(find_runs([tmp_path / "out"])[0])
+    assert level_of(panel) == 90
+    assert reached(panel.curves[0], "score", 90) == Reached(10, 2)
+
+
+def test_the_hand_over_s_row_is_none_of_pre_training(tmp_path: Path) -> None:
+    """α is that of fine-tuning there, and what is measured is of the rows that are kept."""
+    folder = write_run(tmp_path / "a0")
+    lines = ["gradient_updates,env_steps,eval/return,control/alpha,diagnostics/q_gap"]
+    lines += ["10,0,300,100,3", "20,0,300,100,2", "20,0,,0.4,6", "30,10,300,0.3,5"]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    made = section(panels(find_runs([folder])[0])[0], 240)
+    charts = {chart["title"]: chart["lines"][0]["curves"][0] for chart in made["charts"]}
+    assert charts["α"]["offline"]["m"] == [100, 100]
+    assert charts["α"]["steps"]["m"] == [0.3]
+    assert charts["Hand-over: Q gap"]["offline"]["m"] == [3, 2]
+    assert charts["Hand-over: Q gap"]["steps"]["m"] == [6, 5]
 
 
 def test_series(tmp_path: Path) -> None:

@@ -145,9 +145,14 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     finals = [run["score"]["final"] for run in summaries(out / "hopper-medium" / "fixed")]
     mean, error = np.mean(finals), np.std(finals, ddof=1) / np.sqrt(3)
-    (line,) = [line for line in printed.out.splitlines() if "unfinished" in line]
+    line, across = [line for line in printed.out.splitlines() if "unfinished" in line]
     assert line.startswith("| fixed | 3 (1 unfinished) | ")
     assert f"| {mean:.1f} ± {error:.1f} |" in line
+    assert across.startswith("| fixed | 3 (1 unfinished) | ")
+    assert main(["report", "out", "--out", "table.tex"]) == 0
+    assert Path("table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 1
+    assert main(["report", "out", "--out", "page.html"]) == 0
+    assert Path("page.html").read_text().count("<td>3 (1 unfinished)</td>") == 2
 
 
 def test_falls_of_a_run_of_an_earlier_version(tmp_path: Path) -> None:
@@ -453,6 +458,25 @@ def test_over_all_tasks(tmp_path: Path) -> None:
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")
     assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []
+
+
+def test_one_task_under_two_protocols_is_not_two_tasks(tmp_path: Path) -> None:
+    for task in ("a", "b"):
+        for limit in (None, 500):
+            for seed in range(2):
+                write_run(
+                    tmp_path / "out" / f"{task}{limit}" / f"seed{seed}",
+                    seed,
+                    dataset=f"hopper-{'medium' if task == 'a' else 'random'}-v0",
+                    options={"data.max_episode_steps": limit},
+                )
+    shown = panels(find_runs([tmp_path / "out"])[0])
+    for panel in shown:
+        panel.curves[0].label = "one"
+    assert [group.scores["one"].shape for group in comparisons(shown)] == [(2, 2), (2, 2)]
+    both = [panel for panel in shown if panel.dataset == "hopper-medium-v0"]
+    assert len(both) == 2
+    assert comparisons(both) == []
 
 
 def test_bootstrapped_measures() -> None:

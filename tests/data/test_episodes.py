@@ -349,6 +349,13 @@ def test_missing_rows_end_an_episode(tmp_path: Path, capsys) -> None:
     timed = {key: values for key, values in columns.items() if key != "step"}
     timed["time"] = columns["step"] * 0.1
     assert load(write_npz(tmp_path, timed)).episode_length_E.tolist() == [3, 4, 4]
+    assert capsys.readouterr().err == ""
+    late = timed | {"time": timed["time"] + 0.5 * (np.arange(ROWS - 1) > 4)}
+    assert load(write_npz(tmp_path, late)).episode_length_E.tolist() == [3, 4, 4]
+    assert (
+        "time goes from 0.1 to 0.8 in row 5 (counted from 0), where its rows are 0.1 apart: rows "
+        "are missing, or an episode ends there; data.max_time_gap 5 cuts it there"
+    ) in capsys.readouterr().err
     gaps = load(write_npz(tmp_path, timed), max_time_gap=1.5)
     assert gaps.episode_length_E.tolist() == [3, 2, 2, 4]
 

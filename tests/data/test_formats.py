@@ -144,6 +144,40 @@ def test_stable_baselines_buffers(block: int, tmp_path: Path, monkeypatch, capsy
     assert "'rewards' must be [12, 2, …]" in refused(tmp_path / "c.npz")
 
 
+def stacked(**more: np.ndarray) -> dict[str, np.ndarray]:
+    """Three episodes of four steps, ``[episodes, steps, …]``."""
+    steps, _ = whole()
+    columns = {
+        "observations": steps[:, :3],
+        "actions": steps[:, 3:5],
+        "rewards": steps[:, 5],
+        "terminals": np.zeros(12),
+    }
+    return {key: v.reshape(3, 4, *v.shape[1:]) for key, v in columns.items()} | more
+
+
+@pytest.mark.parametrize("flags", ["timeouts", "terminals"])
+def test_episodes_side_by_side(flags: str, tmp_path: Path, capsys) -> None:
+    """``[episodes, steps, …]`` looks like steps of environments; only the last steps end."""
+    ends = np.zeros((3, 4))
+    ends[:, -1] = 1
+    np.savez(tmp_path / "a.npz", **stacked(**{flags: ends}))
+    dataset = load(tmp_path / "a.npz")
+    assert dataset.episode_length_E.tolist() == [4, 4, 4]
+    steps, _ = whole()
+    kept = np.arange(12) % 4 != 3 if flags == "timeouts" else np.ones(12, bool)
+    assert torch.equal(dataset.rows[:, :6], torch.from_numpy(steps[kept, :6]))
+    assert "a.npz: read as 3 episodes of 4 steps" in capsys.readouterr().err
+
+
+def test_what_may_be_either_is_said(tmp_path: Path, capsys) -> None:
+    np.savez(tmp_path / "a.npz", **stacked())
+    assert load(tmp_path / "a.npz").episode_length_E.tolist() == [3] * 4
+    said = capsys.readouterr().err
+    assert "a.npz: read as Stable-Baselines3's layout, 3 steps of 4 environments; of 3" in said
+    assert "episodes of 4 steps flag the ends as timeouts" in said
+
+
 # ---- HDF5: robomimic and d3rlpy ----------------------------------------------------------------
 
 
@@ -393,6 +427,27 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
     (folder / "z.csv").unlink()
     (folder / "x.parquet").write_bytes(b"PAR1")
     assert "must hold files of one format, but has " in refused(folder)
+
+
+def test_a_file_is_an_episode_where_nothing_else_says_so(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for name, start, end in (("a", 0, 3), ("b", 3, 8), ("c", 8, 12)):
+        csv(folder / f"{name}.csv", start, end)
+        lines = (folder / f"{name}.csv").read_text().splitlines()
+        lines = [line.rpartition(",")[0] for line in lines]  # without the episode
+        (folder / f"{name}.csv").write_text("\n".join([*lines, ""]))
+    dataset = load(folder)
+    assert dataset.episode_length_E.tolist() == [3, 5, 4]
+    assert len(dataset.rows) == 9  # what follows the last one of each is unknown
+    said = capsys.readouterr().err
+    assert "log: no column says where episodes end (timeouts, episode, step); each of its" in said
+    assert "its 3 files ends one, too, 2 of them before a time limit or a terminal" in said
+    limited = load_dataset(str(folder), max_episode_steps=4)
+    assert limited.episode_length_E.tolist() == [3, 4, 1, 4]
+    (folder / "b.csv").unlink()
+    (folder / "a.csv").write_text((folder / "a.csv").read_text().splitlines()[0] + "\n")
+    assert load(folder).episode_length_E.tolist() == [4]  # a file without rows is none
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:

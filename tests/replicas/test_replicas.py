@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.agent.losses import minimum_of_group_means
 from adabc_lightning.agent.methods import AWAC, IQL, TD3BC
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.callbacks import BalancedReplay, Checkpointing, Trials
+from adabc_lightning.callbacks import BalancedReplay, Checkpointing, Trials, places
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
+from adabc_lightning.env import make
 from adabc_lightning.env.exchange import Exchange
-from adabc_lightning.errors import EnvironmentFailure, UserError
+from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import read_run
+from adabc_lightning.run.loggers import TensorBoard
 from adabc_lightning.run.schedule import Schedule
 
 SCHEDULE = Schedule(10, 20, 2, evaluation_every=5, offline_chunk=3)
@@ -223,6 +226,53 @@ def test_resumes_bit_for_bit(kind: str, batches: int, tmp_path: Path) -> None:
     assert_equal(state_of(again), expected)
     gathered = (tmp_path / name / "metrics.csv" for name in ("uncut", "resumed"))
     assert len({path.read_text() for path in gathered}) == 1
+
+
+def test_no_replica_s_training_has_the_evaluations_of_others_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any) -> Any:
+        time.sleep(0.3)
+        return make.evaluate(*given)
+
+    monkeypatch.setattr(places, "evaluate", slow)
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    trainer.fit(group.module, group.data)
+    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("replica_*/summary.json")]
+    assert len(summaries) == COUNT
+    for summary in summaries:
+        assert summary["seconds"]["evaluation"] > 6 * 0.3
+        assert summary["seconds"]["offline"] < 2 * 0.3 * (COUNT - 1)  # two evaluations of others
+
+
+def test_numbers_that_are_none_name_the_replica_that_has_them(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    trainer.fit(group.module, group.data)
+    with torch.no_grad():
+        group.replicas[1].lightning_module.actor.weights[0][0] = torch.nan
+    with pytest.raises(NotFinite, match=r"actor.*\(replica 1, seed 1\)$"):
+        group.module.on_save_checkpoint({})
+
+
+def test_tensorboard_keeps_the_point_that_a_replica_goes_on_from(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log = write_log(tmp_path / "log.hdf5", 4, 1)
+    seen: list[tuple[str, int | None]] = []
+
+    class Recorded(TensorBoard):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            seen.append((next(name for name in metrics if "eval/return" in name), step))
+
+    trainer, group = group_of(tmp_path, log, env_id="InvertedPendulum-v5")
+    trainer.fit(group.module, group.data)
+    trainer, group = group_of(tmp_path, log, env_id="InvertedPendulum-v5")
+    trainer.loggers = [Recorded(tmp_path / "tensorboard")]
+    trainer.log_every_n_steps = 1
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    trainer.fit(group.module, group.data, ckpt_path=last, weights_only=True)
+    assert seen == [(f"replica_{index}/eval/return", 70) for index in range(COUNT)]
 
 
 def test_a_replica_goes_on_alone(tmp_path: Path) -> None:

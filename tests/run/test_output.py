@@ -17,7 +17,7 @@ from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.callbacks import checkpointing
+from adabc_lightning.run import stopping
 from adabc_lightning.run.checkpoint_files import is_whole
 from adabc_lightning.run.output import Lasting, lasting
 from adabc_lightning.run.schedule import Schedule
@@ -177,8 +177,8 @@ def test_a_second_signal_means_now_only_after_a_second(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert checkpointing.AT_ONCE_SECONDS == 1.0
-    monkeypatch.setattr(checkpointing, "AT_ONCE_SECONDS", seconds)
+    assert stopping.AT_ONCE_SECONDS == 1.0
+    monkeypatch.setattr(stopping, "AT_ONCE_SECONDS", seconds)
     log = write_log(tmp_path / "toy.hdf5", 3, 2)
     schedule = Schedule(6, 0, evaluation_every=6, offline_chunk=1)
     folder = tmp_path / "run"

@@ -58,7 +58,7 @@ class Store:
         part.replace(target)
         self._pushed[target] = (target.stat().st_mtime_ns, target.stat().st_size)
 
-    def push(self, folder: Path, name: str) -> None:
+    def push(self, folder: Path, name: str, rows_alone: bool = True) -> None:
         """Copies a run's folder, and its log, where they have changed since the last time.
 
         In an order that a loss in the middle cannot harm, as in a folder whose process was killed:
@@ -68,12 +68,16 @@ class Store:
             folder: a run's, in which a process may be at work; every file in it is replaced whole
                 or appended to.
             name: of the folder in the store.
+            rows_alone: whether to copy where nothing is new but rows of ``metrics.csv``: a file is
+                copied whole each time, and nobody goes on from rows before the next checkpoint.
         """
         files = [
             path
             for path in folder.rglob("*")
-            if path.is_file() and _is_stored(path.relative_to(folder))
+            if path.is_file() and _is_stored(path.relative_to(folder)) and self._is_new(path)
         ]
+        if not rows_alone and all(path.name == "metrics.csv" for path in files):
+            return
         with ExitStack() as stack:
             opened = []
             for path in sorted(files, key=_rank, reverse=True):  # the checkpoint before its rows
@@ -85,6 +89,12 @@ class Store:
         if log.is_file():
             with open(log, "rb") as file:
                 self._put(log, file, f"{name}.log")
+
+    def _is_new(self, path: Path) -> bool:
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            return self._pushed.get(path) != (state.st_mtime_ns, state.st_size)
+        return False
 
     def _put(self, path: Path, file: BinaryIO, name: str) -> None:
         state = os.fstat(file.fileno())

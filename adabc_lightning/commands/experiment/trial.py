@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def run(trial: Trial, board: Any) -> str | None:
 
 
 def _attend(
-    process: "subprocess.Popen[bytes]", job: Job, save: Callable[[], None], board: Any
+    process: "subprocess.Popen[bytes]", job: Job, save: Callable[..., None], board: Any
 ) -> None:
     """Tells the board, saves what is new, and passes on who asks to stop, until the process ends.
 
@@ -130,7 +131,7 @@ def _attend(
         time.sleep(POLL_SECONDS)
         if time.monotonic() > save_after:
             try:
-                save()
+                save(rows_alone=False)
             except Exception as error:  # of the store; at the end it must answer
                 save_after = time.monotonic() + PATIENCE_SECONDS
                 write_log(job, f"warning: not saved in the store yet: {first_cause(error)}")
@@ -149,11 +150,15 @@ def newest_row(path: Path) -> dict[str, str]:
     try:
         with open(path, "rb") as file:
             names = file.readline()
-            file.seek(max(file.tell(), path.stat().st_size - TAIL))
-            text = names + file.read().partition(b"\n")[2] if file.tell() > len(names) else b""
+            first = file.tell()
+            start = file.seek(max(first, path.stat().st_size - TAIL))
+            tail = file.read()
     except FileNotFoundError:
         return {}
-    rows = csv.DictReader(io.StringIO(text.decode(errors="replace")))
+    if start > first:  # within a row
+        tail = tail.partition(b"\n")[2]
+    whole = names + tail[: tail.rfind(b"\n") + 1]
+    rows = csv.DictReader(io.StringIO(whole.decode(errors="replace")))
     newest: dict[str, str] = {}
     for row in rows:
         newest |= {name: row[name] for name in SHOWN if row.get(name)}
@@ -161,7 +166,7 @@ def newest_row(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _place(trial: Trial) -> Iterator[tuple[Job, Callable[[], None]]]:
+def _place(trial: Trial) -> Iterator[tuple[Job, Callable[..., None]]]:
     """Where a job runs: the job with its paths there, and what saves it in the store.
 
     Raises: UserError: this machine does not see the folder of all runs.
@@ -175,7 +180,7 @@ def _place(trial: Trial) -> Iterator[tuple[Job, Callable[[], None]]]:
                 f"{trial.working_folder / trial.out} is not the folder of that name where the "
                 "experiment was started; share it, or give --store"
             )
-        yield trial.job, lambda: None
+        yield trial.job, lambda **_: None
         return
     scratch = Path(tempfile.mkdtemp(prefix="adabc-"))
     try:
@@ -194,7 +199,7 @@ def _place(trial: Trial) -> Iterator[tuple[Job, Callable[[], None]]]:
             wanted.append(f"{name}.log")
         for file in wanted:
             store.fetch(file, scratch / file)
-        yield job, lambda: store.push(job.folder, name)
+        yield job, partial(store.push, job.folder, name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

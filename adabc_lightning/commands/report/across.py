@@ -1,11 +1,17 @@
 """Variants compared over all tasks of one benchmark at once, as rliable is meant to be used."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from adabc_lightning.commands.report.panels import Panel, benchmark_kind
-from adabc_lightning.commands.report.table import REPETITIONS, interquartile_mean, values_of
+from adabc_lightning.commands.report.table import (
+    REPETITIONS,
+    counted,
+    interquartile_mean,
+    values_of,
+)
 
 Interval = tuple[float, float, float]  # value, lower and upper bound
 
@@ -17,10 +23,12 @@ class Comparison:
     Args:
         kind: of the benchmark.
         scores: mean of fine-tuning by variant: ``[runs, tasks]``.
+        unfinished: runs of all tasks that have not reached their end, by variant.
     """
 
     kind: str
     scores: dict[str, np.ndarray]
+    unfinished: dict[str, int]
 
     @property
     def first(self) -> str:
@@ -34,14 +42,20 @@ class Comparison:
 
 
 def comparisons(panels: list[Panel]) -> list[Comparison]:
-    """Every group of two panels or more that can be compared; raw returns never can."""
+    """Every group of two panels or more that can be compared; raw returns never can.
+
+    A task under two protocols (time limits, reference returns) is two benchmarks, not two tasks.
+    """
+    tasks = Counter((panel.task, panel.env_id, panel.dataset) for panel in panels)
+    twice = max(tasks.values(), default=0) > 1
     groups: dict[tuple, list[Panel]] = {}
     for panel in panels:
         seeds = tuple(tuple(run.summary["seed"] for run in curve.runs) for curve in panel.curves)
         labels = tuple(curve.label for curve in panel.curves)
         known = all(None not in values_of(c, panel.unit, "online_mean") for c in panel.curves)
         if panel.unit == "score" and known:
-            key = (benchmark_kind(panel.dataset), labels, seeds)
+            protocol = panel.protocol if twice else None
+            key = (benchmark_kind(panel.dataset), labels, seeds, protocol)
             groups.setdefault(key, []).append(panel)
     return [
         Comparison(
@@ -50,8 +64,9 @@ def comparisons(panels: list[Panel]) -> list[Comparison]:
                 label: np.array([values_of(p.curves[i], "score", "online_mean") for p in group]).T
                 for i, label in enumerate(labels)
             },
+            {label: sum(p.curves[i].unfinished for p in group) for i, label in enumerate(labels)},
         )
-        for (kind, labels, _), group in groups.items()
+        for (kind, labels, *_), group in groups.items()
         if len(group) > 1
     ]
 
@@ -100,7 +115,8 @@ def cells_of(comparison: Comparison) -> list[list[str]]:
     for label, scores in comparison.scores.items():
         better = "" if label == comparison.first else interval_text(improvement(first, scores), 2)
         iqm = interval_text(interquartile_mean(scores), 1)
-        made.append([label, str(len(scores)), iqm, better])
+        runs = counted(len(scores), comparison.unfinished[label])
+        made.append([label, runs, iqm, better])
     return made
 
 

@@ -12,6 +12,7 @@ from adabc_lightning.commands.report.table import (
     plus_minus,
     reach_heading,
     reach_text,
+    seeds_text,
     share,
 )
 
@@ -40,7 +41,7 @@ def to_latex(panels: list[Panel], rows: list[dict[str, object]]) -> str:
         for curve, row in zip(panel.curves, table, strict=True):
             cells = [plus_minus(row[field], row[f"{field}_stderr"]) for field in FIELDS]
             lines.append(
-                _line([curve.label, str(row["seeds"]), *cells, reach_text(row), iqm_text(row)])
+                _line([curve.label, seeds_text(row), *cells, reach_text(row), iqm_text(row)])
             )
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
         if falls(table):

@@ -25,6 +25,7 @@ from adabc_lightning.commands.report.table import (
     reach_heading,
     reach_text,
     rows,
+    seeds_text,
     share,
 )
 from adabc_lightning.errors import UserError
@@ -163,8 +164,6 @@ def _table(panel: Panel, table: list[dict[str, object]]) -> str:
     names = ["seeds", *FIELDS.values(), reach_heading(table[0]), *(["IQM"] if has_iqm else [])]
     lines = []
     for place, (curve, row) in enumerate(zip(panel.curves, table, strict=True)):
-        count = f"{row['seeds']}"
-        count += f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""
         cells = [
             _cell("td", row[field], plus_minus(row[field], row[f"{field}_stderr"]), field)
             for field in FIELDS
@@ -174,7 +173,7 @@ def _table(panel: Panel, table: list[dict[str, object]]) -> str:
         alone = _of(curve.runs[0]) if len(curve.runs) == 1 else ""
         lines.append(
             f'<tr data-curve="{place}" {alone}><th scope="row">{escape(curve.label)}</th>'
-            f"<td>{count}</td>{''.join(cells)}</tr>"
+            f"<td>{seeds_text(row)}</td>{''.join(cells)}</tr>"
         )
         for run in curve.runs if len(curve.runs) > 1 else []:
             lines.append(_seed(run, panel.unit, row["level"], has_iqm))

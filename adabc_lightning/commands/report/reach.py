@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from math import floor, inf, log10
 
-import numpy as np
-
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.runs import Run
 
@@ -14,8 +12,8 @@ class Reached:
     """When the runs of a curve first had an evaluation at a level or above it.
 
     Args:
-        median: environment steps of fine-tuning over runs; infinite where half of them never
-            reached it, None where no run was evaluated.
+        median: environment steps of fine-tuning over runs; infinite where more than half of them
+            never reached it, None where no run was evaluated.
         count: how many did.
     """
 
@@ -29,18 +27,14 @@ def level_of(panel: Panel) -> float | None:
     Returns: a multiple of 10 (scores) or of a tenth of the best return's power of ten; None
         without fine-tuning.
     """
-    curves = [run.evaluations(f"eval/{panel.unit}") for c in panel.curves for run in c.runs]
-    best = [
-        max(row[f"eval/{panel.unit}"] for row in rows)
-        for rows in curves
-        if rows and rows[-1]["env_steps"]
-    ]
+    runs = [run for curve in panel.curves for run in curve.runs]
+    curves = [values for run in runs if (values := _from_hand_over(run, panel.unit))]
+    best = sorted(max(value for _, value in values) for values in curves)
     if not best:
         return None
-    middle = float(np.median(best))
     largest = max(abs(value) for value in best)
     step = 10.0 if panel.unit == "score" else 10.0 ** floor(log10(largest or 1.0)) / 10
-    return floor(middle / step) * step
+    return floor(best[len(best) // 2] / step) * step
 
 
 def steps_to(run: Run, unit: str, level: float) -> float | None:
@@ -48,12 +42,18 @@ def steps_to(run: Run, unit: str, level: float) -> float | None:
 
     Returns: 0 for the end of pre-training; infinite if there was none; None before fine-tuning.
     """
-    rows = [row for row in run.evaluations(f"eval/{unit}") if f"eval/{unit}" in row]
-    online = [row for row in rows if row["env_steps"]]
-    if not online:
-        return None
-    reached = [row["env_steps"] for row in rows[-len(online) - 1 :] if row[f"eval/{unit}"] >= level]
-    return min(reached, default=inf)
+    values = _from_hand_over(run, unit)
+    return (
+        min((steps for steps, value in values if value >= level), default=inf) if values else None
+    )
+
+
+def _from_hand_over(run: Run, unit: str) -> list[tuple[float, float]]:
+    """Environment steps and values from the last evaluation of pre-training on, if any follows."""
+    key = f"eval/{unit}"
+    rows = [(row["env_steps"], row[key]) for row in run.evaluations(key) if key in row]
+    online = sum(steps > 0 for steps, _ in rows)
+    return rows[-online - 1 :] if online else []
 
 
 def reached(curve: Curve, unit: str, level: float) -> Reached:

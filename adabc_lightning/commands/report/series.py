@@ -187,7 +187,9 @@ class _Lines:
 def _points(run: Run, column: str, phase: str) -> tuple[np.ndarray, np.ndarray]:
     """Points x, y of a column in a phase.
 
-    An evaluation's fine-tuning starts with its last value of pre-training.
+    The row of the hand-over, where α is that of fine-tuning and only the rows that are kept are
+    measured, is none of pre-training. An evaluation's fine-tuning starts with it, or with the last
+    value of pre-training.
     """
     columns = column.split(" − ")
     if any(name not in run.metrics for name in (*columns, COUNTERS[phase])):
@@ -197,11 +199,17 @@ def _points(run: Run, column: str, phase: str) -> tuple[np.ndarray, np.ndarray]:
         y = y - run.column(columns[1])
     online = run.column("env_steps") > 0
     known = ~np.isnan(y) & ~np.isnan(x)
-    inside = known & (online if phase != OFFLINE else ~online)
+    inside = known & (online if phase != OFFLINE else ~online & ~_hand_over(run))
     x, y, before = x[inside], y[inside], y[~np.isnan(y) & ~online]
     if column.startswith(AT_EVALUATIONS) and phase != OFFLINE and len(before) and len(x):
         x, y = np.concatenate([[0.0], x]), np.concatenate([before[-1:], y])
     return x, y
+
+
+def _hand_over(run: Run) -> np.ndarray:
+    """Which rows are that of the hand-over: after as many updates as the row before it."""
+    updates, offline = run.column("gradient_updates"), run.column("env_steps") == 0
+    return offline & (np.diff(updates, prepend=-1) == 0)
 
 
 def _grid(x: np.ndarray, most: int) -> np.ndarray:

@@ -164,10 +164,10 @@ def to_markdown(
         names += [reach_heading(rows[0]), "IQM"]
         lines += [_line(names), _line(["---"] * len(names))]
         for curve, row in zip(panel.curves, rows, strict=True):
-            count = f"{row['seeds']}"
-            count += f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""
             cells = [plus_minus(row[field], row[f"{field}_stderr"]) for field in FIELDS]
-            lines.append(_line([curve.label, count, *cells, reach_text(row), iqm_text(row)]))
+            lines.append(
+                _line([curve.label, seeds_text(row), *cells, reach_text(row), iqm_text(row)])
+            )
             if each:
                 lines += [_run_line(curve, i, panel.unit) for i in range(len(curve.runs))]
         lines.append("")
@@ -222,6 +222,16 @@ def share(value: object) -> str:
 def plus_minus(mean: object, error: object) -> str:
     """A mean and its standard error, if there is one."""
     return number(mean) + (f" ± {number(error)}" if error is not None else "")
+
+
+def seeds_text(row: dict[str, object]) -> str:
+    """How many runs there are, and how many of them have not reached their end."""
+    return counted(row["seeds"], row["unfinished"])
+
+
+def counted(runs: object, unfinished: object) -> str:
+    """``3``, or ``3 (1 unfinished)``: those count as far as they are."""
+    return f"{runs}" + (f" ({unfinished} unfinished)" if unfinished else "")
 
 
 def iqm_text(row: dict[str, object]) -> str:

@@ -54,6 +54,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
     """
     where = str(folder)
     starts = [0]  # of the files that have been read, in rows
+    begins: list[int] = []  # of those but the first, once all are read
     shards: list[Source] = []  # those, and the one that is being read
     with ExitStack() as stack:
         first = open_one(paths[0], reading, stack)
@@ -74,6 +75,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
                         episodes = max(episodes, int(block["episode"].max()) + 1)
                     yield block
                 starts.append(starts[-1] + rows)
+        begins[:] = [start for start in starts[1:-1] if start]
 
     def place(row: int) -> str:
         index = int(np.searchsorted(starts, row, side="right")) - 1
@@ -91,6 +93,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
         ends_known=first.ends_known,
         turned=first.turned,
         observation_parts=first.observation_parts,
+        files=begins,
         notes=first.notes,
     )
 

@@ -210,9 +210,17 @@ class _Turned:
 
 
 def _several_environments(where: str, arrays: dict[str, Any], reading: Reading) -> Source:
-    """Stable-Baselines3's buffers, ``[T, n_envs, …]``: each environment's steps in order."""
+    """Stable-Baselines3's buffers, ``[T, n_envs, …]``: each environment's steps in order.
+
+    Or episodes of one length, ``[E, T, …]``, where all flags of ends lie at their last steps.
+    """
     named = assign(list(arrays), where)
     steps, count = arrays[named.single["observations"]].shape[:2]
+    ends_AB = _ends(arrays, named, (steps, count))
+    # Of environments the last one alone would have ended otherwise, more than once.
+    elsewhere = bool(ends_AB[:, :-1].any())
+    stacked = not elsewhere and count > 1 and int(ends_AB[:, -1].sum()) > 1
+    what = "episodes and steps" if stacked else "steps and environments"
     turned = dict(arrays)
     for key, name in named.single.items():
         shape = arrays[name].shape
@@ -222,22 +230,39 @@ def _several_environments(where: str, arrays: dict[str, Any], reading: Reading) 
             or math.prod(shape[2:]) != shape[-1] ** (len(shape) > 2)
         ):
             raise UserError(
-                f"{where}: {key!r} must be [{steps}, {count}, …], steps and environments as in "
+                f"{where}: {key!r} must be [{steps}, {count}, …], {what} as in "
                 f"'observations', not empty, but is {list(shape)}"
             )
         turned[name] = _Turned(arrays[name], key in VECTORS)
-    for key, values in {
-        "episode": np.tile(np.arange(count), steps),
-        "step": np.repeat(np.arange(steps), count),
-    }.items():
+    slow, fast = np.repeat(np.arange(steps), count), np.tile(np.arange(count), steps)
+    for key, values in zip(
+        ("step", "episode"), (fast, slow) if stacked else (slow, fast), strict=True
+    ):
         if key in named:
             raise UserError(
-                f"{where} has {named.single[key]!r} beside arrays [steps, environments, …]; leave "
-                "it out: steps are in order there"
+                f"{where} has {named.single[key]!r} beside arrays of {what}; leave it out: steps "
+                "are in order there"
             )
         turned[key] = values
     source = array_source(where, turned, reading)
     plain = source.blocks
     source.blocks = lambda keys, most: plain(keys, max(count, most // count * count))
     source.turned = source.own_ids = True
+    if stacked:
+        source.notes.append(f"{where}: read as {steps:,} episodes of {count:,} steps")
+    elif not elsewhere and count > 1:
+        source.notes.append(
+            f"{where}: read as Stable-Baselines3's layout, {steps:,} steps of {count:,} "
+            f"environments; of {steps:,} episodes of {count:,} steps flag the ends as timeouts"
+        )
     return source
+
+
+def _ends(arrays: dict[str, Any], named: Named, shape: tuple[int, int]) -> np.ndarray:
+    """``[A, B]`` bool: whatever is flagged as an end."""
+    names = [named.single[key] for key in ("terminals", "timeouts", "dones") if key in named]
+    ends_AB = np.zeros(shape, bool)
+    for flag in (arrays[name][0 : shape[0]] for name in names):
+        if flag.size == ends_AB.size:  # else it is refused
+            ends_AB |= flag.reshape(shape) != 0
+    return ends_AB

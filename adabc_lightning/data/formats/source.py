@@ -94,6 +94,7 @@ class Source:
             they have none.
         env_id: the environment that it says it was logged in.
         reference: its own score references.
+        files: rows at which its second file and those after it begin, once all are read.
         notes: what was found on the way that the user should know, a sentence each.
     """
 
@@ -112,6 +113,7 @@ class Source:
     observation_parts: Parts | None = None
     env_id: str | None = None
     reference: Reference | None = None
+    files: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
