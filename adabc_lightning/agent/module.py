@@ -25,6 +25,7 @@ from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.networks import CriticEnsemble
 from adabc_lightning.agent.norm import Norm
+from adabc_lightning.agent.one_pass import check_trainer
 from adabc_lightning.agent.restoring import check_networks, fit_added_parts
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.target_rules import check_target_rule
@@ -164,13 +165,16 @@ class OffToOnModule(Learning):
         """Refuses what would train something else than was asked for.
 
         Raises: UserError: a precision other than float32, an engine that cannot average over
-            several devices, or a module that another ``fit`` has trained.
+            several devices, a module that another ``fit`` has trained, or a Trainer as
+            :func:`~adabc_lightning.agent.one_pass.check_trainer` refuses it.
         """
         if stage == "fit" and self.gradient_updates:  # a checkpoint is restored later
             raise UserError(
                 "this module has been trained by an earlier fit; make a new one and give "
                 "fit(..., ckpt_path=...) to go on"
             )
+        if stage == "fit":
+            check_trainer(self.trainer)
         if self.replicas > 1:
             raise UserError(
                 f"model.replicas is {self.replicas}, but this module is one agent; in Python give "

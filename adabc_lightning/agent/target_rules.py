@@ -3,7 +3,7 @@
 import torch
 
 from adabc_lightning.agent.losses import TargetRule
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, one_line
 
 
 def check_target_rule(target_rule: TargetRule, subset_size: int, num_critics: int) -> None:
@@ -20,12 +20,17 @@ def check_target_rule(target_rule: TargetRule, subset_size: int, num_critics: in
         shape = value_B.shape
     except ValueError as error:
         raise UserError(f"model.target_rule and model.subset_size disagree: {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise UserError(f"model.target_rule does not work: {error}") from error
+    except Exception as error:  # somebody else's function
+        raise UserError(f"model.target_rule does not work: {one_line(str(error))}") from error
     if shape != (3,):
         raise UserError(
             f"model.target_rule makes {list(shape)} of values of shape [{subset_size}, 3]; "
             "it must make one value per transition, [3]"
+        )
+    if not value_B.isfinite().all():
+        raise UserError(
+            f"model.target_rule makes {value_B.tolist()} of finite values; it must make one finite "
+            "value per transition"
         )
     ordered = not torch.allclose(value_B, target_rule(some_q_MB.roll(1, 0)))
     if ordered and subset_size < num_critics:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
@@ -149,6 +149,9 @@ class Checkpointing(Checkpoint):
             if asked := self._asked(data):
                 trainer.save_checkpoint(folder / LAST, weights_only=False)
                 self._end(trainer, asked)
+            if trainer.should_stop:  # and Lightning ends the run after this batch
+                trainer.save_checkpoint(folder / LAST, weights_only=False)
+                self._tell(trainer, "trainer.max_time or a callback")
             return
         # The last of them is what a run goes on from: after a kill in between the others are
         # written once more.
@@ -161,6 +164,19 @@ class Checkpointing(Checkpoint):
             trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
         if asked := self._asked(data):
             self._end(trainer, asked)
+        if trainer.should_stop and not data.schedule.finished(updates, env_steps):
+            self._tell(trainer, "trainer.max_time or a callback")
+
+    def on_save_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """``trainer.max_time`` is that of each start: a run that has used it up could not go on."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Timer):
+                checkpoint["callbacks"].pop(callback.state_key, None)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that had nothing left to do leaves its state in its new folder, too."""
@@ -186,18 +202,17 @@ class Checkpointing(Checkpoint):
         self._end(trainer, self._stop.asked)
 
     def _end(self, trainer: Trainer, asked: int) -> None:
-        if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
-            print(
-                f"stopped by {signal.Signals(asked).name}, {saved}; go on with "
-                f"{words_to_go_on(folder)}",
-                file=sys.stderr,
-            )
+        self._tell(trainer, signal.Signals(asked).name)
         trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
         # Lightning would give the signals back on the way out, before a late twin has come.
         trainer._signal_connector._original_handlers = {}
         self._stop.end(asked)
+
+    def _tell(self, trainer: Trainer, by: str) -> None:
+        if self.listens and trainer.is_global_zero:  # one of several replicas'
+            folder = Path(trainer.default_root_dir)
+            saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
+            print(f"stopped by {by}, {saved}; go on with {words_to_go_on(folder)}", file=sys.stderr)
 
     def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
         """Whether the agent as it is was evaluated, and returned more than any before."""

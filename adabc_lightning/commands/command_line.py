@@ -7,10 +7,12 @@ from typing import Any
 from jsonargparse import set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.profilers import PassThroughProfiler
 from yaml import YAMLError
 
 from adabc_lightning import __version__
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.one_pass import LENGTHS, check_length
 from adabc_lightning.callbacks import (
     AlphaController,
     Checkpointing,
@@ -47,16 +49,6 @@ from adabc_lightning.run.ranks import follows
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 from adabc_lightning.run.yaml_core import load_yaml
-
-# Keys of Lightning's that say how long a run is, and the values that change nothing.
-_ONE_PASS: dict[str, tuple[Any, ...]] = {
-    "max_epochs": (1,),
-    "max_steps": (-1,),
-    "limit_train_batches": (),
-    "overfit_batches": (0,),
-    "fast_dev_run": (False,),
-    "accumulate_grad_batches": (1,),
-}
 
 
 class CommandLine(LightningCLI):
@@ -190,7 +182,9 @@ class CommandLine(LightningCLI):
         if self.command != "fit":
             return
         options = self.config.trainer
-        self._check_length(options)
+        for name in LENGTHS:
+            if (value := getattr(options, name)) is not None:
+                check_length(name, value)
         if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
             raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
         if self.dry:  # the plan is that of all devices together, which need not start
@@ -309,19 +303,14 @@ class CommandLine(LightningCLI):
             trainer = super().instantiate_trainer(plugins=[*plugins, self.checkpoint_io], **kwargs)
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
+        profiler = trainer.profiler
+        if self.command == "fit" and not isinstance(profiler, PassThroughProfiler):
+            # Without a file it would tell a log that is silent here.
+            profiler.dirpath = profiler.dirpath or self.folder
+            profiler.filename = profiler.filename or "profile"
         # The folder is locked and cleared before anyone writes into it.
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunFolder))  # type: ignore[attr-defined]
         return trainer
-
-    def _check_length(self, options: Any) -> None:
-        """Lightning's own ways to cut a run short, or never to end it, would break the schedule."""
-        for name, whole in _ONE_PASS.items():
-            value = getattr(options, name)
-            if value is not None and value not in whole:
-                raise UserError(
-                    f"trainer.{name} is {value}, but a run is one pass of the schedule; leave it "
-                    "out and set the keys of schedule"
-                )
 
 
 def _yaml(text: str) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.one_pass import check_trainer
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.data import Batches
 from adabc_lightning.replicas.group import Group
@@ -47,6 +48,8 @@ class ReplicasModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """See :meth:`OffToOnModule.setup`."""
+        if stage == "fit":
+            check_trainer(self.trainer)
         for replica in self._group.each():
             replica.lightning_module.setup(stage)
 

@@ -79,7 +79,10 @@ def _alternatives(kind: Any, value: Any) -> list[str]:
         )
         return [f"a list of {items}" + (f", each {limits}" if limits else "")]
     if is_function(kind):
-        return ["the dotted path of a function, such as adabc_lightning.agent.losses.minimum"]
+        return [
+            "the dotted path of a function whose arguments and result are annotated, (q: Tensor) "
+            "-> Tensor, such as adabc_lightning.agent.losses.minimum"
+        ]
     if isabstract(kind):
         packaged = [part for part in _subclasses(kind) if part.__module__.startswith(_PACKAGE)]
         names = ", ".join(sorted(part.__name__ for part in packaged))
