@@ -12,7 +12,14 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.run.atomic import replacing
-from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, keep_previous, load_whole
+from adabc_lightning.run.checkpoint_files import (
+    BEST,
+    FOLDER,
+    LAST,
+    PRETRAINED,
+    keep_previous,
+    load_whole,
+)
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.stopping import Stop
@@ -159,7 +166,7 @@ class Checkpointing(Checkpoint):
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
         names = [BEST] if self._improved(trainer, pl_module) else []
         if env_steps == 0 and updates == data.schedule.offline_updates:
-            names.append("pretrained.ckpt")
+            names.append(PRETRAINED)
         for name in (*names, LAST):
             trainer.save_checkpoint(folder / name, weights_only=False)  # all of it
         if asked := self._asked(data):

@@ -251,13 +251,15 @@ def check_episode(episode: LoggedEpisode, space: Space, where: str) -> LoggedEpi
         "actions": (actions, (steps, len(low))),
         "rewards": (rewards, (steps,)),
     }
+    if not steps:
+        raise UserError(f"{where} has no steps: its rewards are empty")
     arrays = []
     for name, (values, shape) in shapes.items():
         try:
             array = np.asarray(values, np.float64)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {name} are no numbers") from error
-        if array.shape != shape or not steps:
+        if array.shape != shape:
             raise UserError(
                 f"{where}: {name} must be {list(shape)}, but are {list(array.shape)}, with "
                 f"{steps} rewards; an episode of T steps has T + 1 observations"

@@ -88,6 +88,6 @@ def refusal(path: str, what: str) -> str:
     """That a dotted path is not below the packages that are allowed."""
     package = path.partition(".")[0]
     return (
-        f"{what} names {path}, and only parts of {', '.join(PACKAGES[:4])} are imported unasked; "
+        f"{what} names {path}, and only parts of {', '.join(PACKAGES)} are imported unasked; "
         f"if you trust {package}, add --allow {package}"
     )

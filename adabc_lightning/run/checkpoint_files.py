@@ -17,6 +17,7 @@ from adabc_lightning.run.moved import todays_checkpoint
 FOLDER = "checkpoints"
 EXPORTED = (".onnx", ".pt2")  # suffixes of the files that export writes
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+PRETRAINED = "pretrained.ckpt"
 
 
 class Damaged(UserError):
@@ -26,11 +27,16 @@ class Damaged(UserError):
 def newest(folder: Path) -> list[Path]:
     """What a run can go on from, the newest first; only files that exist.
 
+    Where the first evaluation is the end of pre-training, a disk that was full after it leaves
+    that alone.
+
     Args:
         folder: the run's folder; it need not exist.
     """
     paths = [folder / FOLDER / name for name in (LAST, PREVIOUS)]
-    return [path for path in paths if path.is_file()]
+    found = [path for path in paths if path.is_file()]
+    pretrained = folder / FOLDER / PRETRAINED
+    return found or ([pretrained] if pretrained.is_file() else [])
 
 
 def is_whole(path: Path) -> bool:

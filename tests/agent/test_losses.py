@@ -1,6 +1,7 @@
 """Every equation against numbers worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from adabc_lightning.agent.losses import (
     smoothed_action,
     td_target,
 )
+from adabc_lightning.agent.target_rules import check_target_rule
+from adabc_lightning.errors import UserError
 
 # The same examples every time, however slow the machine is.
 steady = settings(max_examples=50, deadline=None, derandomize=True)
@@ -171,6 +174,20 @@ def test_wrong_shapes_are_refused_instead_of_broadcast() -> None:
         actor_loss(torch.ones(2, 3), one_B, torch.ones(1, 1), one_B1, 0.4)
     with pytest.raises(ValueError, match="actor_loss"):  # a normaliser per member
         actor_loss(torch.ones(2, 3), torch.ones(2, 3), one_B1, one_B1, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (lambda q_MB: q_MB @ q_MB, "model.target_rule does not work: .*shapes"),
+        (lambda q_MB: q_MB.mean(0) / 0 * 0, r"makes \[nan, nan, nan\] of finite values; it must"),
+        (lambda q_MB: q_MB[:2].mean(1), r"makes \[2\] of values of shape \[2, 3\]"),
+        (lambda q_MB: q_MB[0], "tells critics apart by their order"),
+    ],
+)
+def test_a_rule_that_does_not_work_says_how(rule: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_target_rule(rule, 2, 10)
 
 
 def test_target_rules() -> None:

@@ -425,7 +425,7 @@ MISTAKES = [
         "--config method/cql --config method/awac",
         "--config method/cql and --config method/awac each choose a method; give one of them",
     ),
-    ("--model.target_rule foo", "model.target_rule must be the dotted path of a function, such as"),
+    ("--model.target_rule foo", "model.target_rule must be the dotted path of a function whose"),
     (
         "--model.target_rule adabc_lightning.agent.losses.foo",
         "losses.foo; it must be the dotted path",

@@ -17,6 +17,7 @@ from tiny import register_toy, told, write_log
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import folder as folders
 from adabc_lightning.run.checkpoint_files import is_whole, newest
+from adabc_lightning.run.folder import how_to_go_on
 from adabc_lightning.run.lock import FolderLock
 
 RUN = shlex.split(
@@ -111,6 +112,20 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     monkeypatch.setattr(os, "fsync", fsync)
     assert fit(folder, log, "--ckpt_path", "last") == 0
     assert_same(folder, uncut[0])
+
+
+def test_a_disk_that_was_full_after_pre_training_leaves_that(
+    log: Path, uncut: tuple[Path, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where its end is the first evaluation, there is no other checkpoint yet."""
+    folder, more = tmp_path / "run", ("--schedule.evaluation_every", "10")
+    assert fit(tmp_path / "whole", log, *more) == 0
+    shutil.copytree(tmp_path / "whole", folder)
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        (folder / "checkpoints" / name).unlink()
+    assert f"is {folder / 'checkpoints' / 'pretrained.ckpt'}; once it" in how_to_go_on(folder)
+    assert fit(folder, log, *more, "--ckpt_path", "last") == 0
+    assert_same(folder, tmp_path / "whole")
 
 
 @contextmanager

@@ -177,6 +177,13 @@ def test_a_line_is_that_of_the_file_also_after_empty_ones(
         load_dataset(str(shards))
 
 
+def test_a_decimal_comma_is_named(tmp_path: Path) -> None:
+    text = "observation_0;action_0;reward;terminal\n0,5;1,0;0,25;0\n0,5;1,0;-0,25;1\n"
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(UserError, match=r"line 2, column .*; decimals are written with a point$"):
+        load_dataset(str(tmp_path / "log.csv"))
+
+
 def array(header: bytes, data: bytes) -> bytes:
     padded = header.ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + data

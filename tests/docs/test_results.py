@@ -163,3 +163,20 @@ def test_the_full_protocol_s_pre_training() -> None:
     online = [float(row["eval/score"]) for row in rows if row["phase"] == "online"]
     assert f"here {scores[-1]:.1f}; then {online[0]:.1f} (5,000" in text
     assert f"and {online[1]:.1f} (10,000" in text
+
+
+def test_how_many_of_steady_s_runs_fell() -> None:
+    """What three pages say of the 75 runs, from their ``metrics.csv``."""
+    runs = [
+        f
+        for f in (DOCS / "runs" / "falls").glob("*/steady*/seed*")
+        if (f / "metrics.csv").is_file()
+    ]
+    lost = sorted(fall for f in runs if (fall := value(f, "drawdown")) > 0)
+    assert len(runs) == 75
+    assert [round(fall, 1) for fall in lost[-4:]] == [4.6, 8.1, 10.9, 16.4]
+    assert max(lost[:-4]) < 0.55
+    text = (DOCS / "results.md").read_text()
+    assert f"In {75 - len(lost)} of Steady's 75 runs no evaluation is below" in text
+    assert len(lost) == 10  # "six by 0.5 or less", "ten lost something"
+    assert sum(fall > 0.5 for fall in lost) == 5

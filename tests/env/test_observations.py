@@ -275,6 +275,10 @@ def test_a_flat_array_says_what_its_columns_are(tmp_path: Path) -> None:
         expected = file["observations"][:][:, [3, 2, 0, 1]].astype(np.float32)
     rows = dataset.rows[:, dataset.layout.columns["observation"]].numpy()
     assert np.array_equal(rows, expected)
+    assert dataset.unread == ()
+    grouped = load_dataset(str(write(tmp_path / "grouped.hdf5", SLIDE)))
+    assert grouped.observation_parts == PARTS
+    assert grouped.unread == ()
 
 
 @pytest.mark.parametrize(
@@ -312,6 +316,8 @@ def test_a_robot_tells_and_asks_by_parts(tmp_path: Path) -> None:
         robot.tell({"state": states, "goal": goals}, np.zeros((3, 1)), np.zeros(3), True)
         rows = [{"state": s, "goal": g} for s, g in zip(states, goals, strict=True)]
         robot.tell(rows, np.zeros((3, 1)), np.zeros(3), True)
+        with pytest.raises(UserError, match="episode 2 has no steps: its rewards are empty"):
+            robot.tell(rows[:1], np.zeros((0, 1)), np.zeros(0), True)
         exchange = Exchange(tmp_path / "x")
         assert exchange.space() == robot.space
         expected = np.column_stack([goals, states]).astype(np.float32)

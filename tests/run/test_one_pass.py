@@ -22,7 +22,10 @@ SCHEDULE = Schedule(4, 4, 1, evaluation_every=2)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"max_epochs": 1000}, "trainer.max_epochs is 1000, but a run is one pass of the schedule; set it to 1 and"),
+        (
+            {"max_epochs": 1000},
+            "trainer.max_epochs is 1000, but a run is one pass of the schedule; set it to 1 and",
+        ),
         ({"max_epochs": -1}, "trainer.max_epochs is -1, but"),
         ({"max_epochs": 1, "max_steps": 5}, "trainer.max_steps is 5, but a run is one pass"),
         ({"max_epochs": 1, "limit_train_batches": 1}, "trainer.limit_train_batches is 1, but"),

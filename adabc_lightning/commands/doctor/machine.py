@@ -95,8 +95,8 @@ def packages() -> Iterator[Finding]:
     if users:
         yield Finding(
             "extras", f"not installed: {', '.join(users)}", "note",
-            f"`pip install '{PACKAGE}[{','.join(users)}]'` adds them (TensorBoard, the Adroit "
-            "hand, reports); without them only those parts are missing.",
+            f"`pip install '{PACKAGE}[{','.join(users)}]'` adds them; without them only what they "
+            "are named after is missing.",
         )  # fmt: skip
 
 

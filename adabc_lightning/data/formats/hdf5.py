@@ -94,7 +94,8 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
         _split(arrays, known.single, file.attrs[PARTS], where)
     source = array_source(where, arrays, reading)
     check_claims(_read(arrays, source.read), path.stat().st_size, where)
-    source.names = [*present, *(name for name in arrays if name not in present)]
+    groups = {name.partition("/")[0] for name in arrays if "/" in name}
+    source.names = [name for name in dict.fromkeys([*present, *arrays]) if name not in groups]
     env_id = file.attrs.get("env_id")
     source.env_id = env_id if isinstance(env_id, str) else None
     return source

@@ -134,4 +134,6 @@ def _located(message: str, names: list[str], place: Callable[[int], str]) -> str
         ),
         text,
     )
+    if re.search(r"string '-?\d+,\d", ragged):
+        ragged += "; decimals are written with a point"
     return ragged.rstrip(".")
