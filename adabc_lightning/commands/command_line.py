@@ -303,7 +303,7 @@ class CommandLine(LightningCLI):
             trainer = super().instantiate_trainer(plugins=[*plugins, self.checkpoint_io], **kwargs)
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
-        profiler = trainer.profiler
+        profiler = trainer.profiler  # type: ignore[attr-defined]
         if self.command == "fit" and not isinstance(profiler, PassThroughProfiler):
             # Without a file it would tell a log that is silent here.
             profiler.dirpath = profiler.dirpath or self.folder
