@@ -37,6 +37,7 @@ class ActingAgent(Parts):
             name: of the part whose policy is meant.
         Returns: float32 ``[A]`` or ``[B, A]``, action units.
         """
+        observation = np.asarray(observation)
         if name == "actor" and observation.ndim == 1 and self.device.type == "cpu":
             return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)

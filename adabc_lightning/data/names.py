@@ -134,7 +134,8 @@ def misspelt(names: Iterable[str], read: Iterable[str]) -> list[tuple[str, str]]
         word = re.sub(r"_\d{1,6}$", "", name.strip().lower())
         if name not in known and word not in _KEYS:
             close = get_close_matches(word, _KEYS, n=1, cutoff=ALIKE)
-            found += [(name, right) for right in close]
+            number = name.strip()[len(word) :]
+            found += [(name, f"{right}{number}") for right in close]
     return found
 
 

@@ -1,15 +1,14 @@
 """All data modules as one, and the batches of a step."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from tensordict import TensorDict
 
-from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 from adabc_lightning.replicas.group import Group
-from adabc_lightning.run.ranks import Ranks
 
 
 class Batches(list[TensorDict]):
@@ -17,7 +16,7 @@ class Batches(list[TensorDict]):
 
 
 class ReplicasData(LightningDataModule):
-    """All data modules for Lightning, and what is the same for all of them.
+    """All data modules for Lightning; what is not said here is the same for all, and the first's.
 
     Args:
         group: of the replicas.
@@ -26,29 +25,11 @@ class ReplicasData(LightningDataModule):
     def __init__(self, group: Group) -> None:
         super().__init__()
         self._group = group
-        first = group.replicas[0].datamodule
-        self.env_id, self.dataset_name = first.env_id, first.dataset_name
-        self.schedule, self.loading = first.schedule, first.loading
 
-    @property
-    def ranks(self) -> Ranks:
-        """The one that there is."""
-        return self._group.replicas[0].datamodule.ranks
-
-    @property
-    def replay(self) -> ReplayRing:
-        """The first's."""
-        return self._group.replicas[0].datamodule.replay
-
-    @property
-    def batches(self) -> int:
-        """Drawn so far by each."""
-        return self._group.replicas[0].datamodule.batches
-
-    @property
-    def env_steps(self) -> int:
-        """Made so far by each, in fine-tuning."""
-        return self._group.replicas[0].datamodule.env_steps
+    def __getattr__(self, name: str) -> Any:
+        if "_group" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._group.replicas[0].datamodule, name)
 
     def setup(self, stage: str) -> None:
         """Each in its turn; the first loads the dataset."""

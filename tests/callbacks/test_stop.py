@@ -1,5 +1,6 @@
 """A signal within an evaluation: the run ends there, and a resumed one makes that evaluation."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -88,20 +89,30 @@ def test_the_evaluation_is_made_by_the_resumed_run(
     assert last["Evaluation"]["history"] == whole["Evaluation"]["history"]
 
 
+@pytest.mark.parametrize(("seed", "won", "lost"), [(1, 2, 0), (2, 0, 2)])
 def test_a_trial_that_was_cut_is_made_anew(
-    uncut: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int,
+    won: int,
+    lost: int,
+    uncut: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trial at the hand-over, both of fine-tuning, and the evaluation after them."""
-    trials = "{class_path: adabc_lightning.callbacks.Trials, init_args: {steps: 1}}"
+    arguments = "{steps: 1, confidence: 0, patience: 1}"
+    trials = f"{{class_path: adabc_lightning.callbacks.Trials, init_args: {arguments}}}"
     (tmp_path / "trials.yaml").write_text(f"trainer: {{callbacks+: [{trials}]}}\n")
-    run = [*RUN, "--config", str(tmp_path / "trials.yaml")]
-    assert main([*run, *words(tmp_path / "uncut", uncut[1])]) == 0
+    run = [*RUN, "--config", str(tmp_path / "trials.yaml"), "--model.learning_rate", "0.01"]
+    longer = ["--data.max_episode_steps", "40", "--seed_everything", str(seed)]  # policies differ
+    assert main([*run, *words(tmp_path / "uncut", uncut[1]), *longer]) == 0
+    counts = json.loads((tmp_path / "uncut" / "summary.json").read_text())["trials"]
+    assert (counts["promotions"], counts["holds"], counts["retreats"]) == (won, lost, lost)
     for at in (3, 4, 5, 6):
         folder = tmp_path / f"run{at}"
         with monkeypatch.context() as patch:
             patch.setattr(places, "evaluate", signalled(at))
             with pytest.raises(SystemExit):
-                main([*run, *words(folder, uncut[1])])
+                main([*run, *words(folder, uncut[1]), *longer])
         assert main(["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]) == 0
         assert_same(folder, tmp_path / "uncut")
 

@@ -79,6 +79,24 @@ def test_the_guide(examples: Path) -> None:
         assert any(other.startswith(label) for other in card.splitlines()), label
 
 
+def test_a_method_of_one_s_own(examples: Path) -> None:
+    """As docs/methods.md has it, and twice in one process: its equations stack."""
+    text = (REPOSITORY / "docs" / "methods.md").read_text(encoding="utf-8")
+    line = re.search(r"^python .*own_method$", text, re.MULTILINE)
+    assert line is not None
+    run(f"{line[0]} --trainer.default_root_dir runs/one")
+    run(f"{line[0]} --trainer.default_root_dir runs/two --model.replicas 2")
+    rows = []
+    for folder in ("one", "two/replica_0"):
+        with open(f"runs/{folder}/metrics.csv", encoding="utf-8") as file:
+            rows.append([row for row in csv.DictReader(file) if row["q/caution"]])
+    assert rows[0]
+    for alone, beside in zip(*rows, strict=True):
+        for name, number in alone.items():
+            if name != "phase" and number:
+                assert float(beside[name]) == pytest.approx(float(number), rel=1e-3, abs=1e-4)
+
+
 def test_two_processes(examples: Path) -> None:
     run("python point_mass_log.py")
     run("python -m adabc_lightning inspect point_mass.csv --convert point_mass.hdf5")
