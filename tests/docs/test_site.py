@@ -118,7 +118,7 @@ def test_every_command_of_quick_start_and_recipes_runs(
 def test_every_fit_of_the_other_pages_has_keys_that_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those of the pages above, of guide, methods, docs/use.md and tutorials have tests of their own."""
+    """Those of the pages above, the guide, methods, docs/use.md and tutorials run elsewhere."""
     monkeypatch.chdir(tmp_path)
     prefix, seen = "python -m adabc_lightning fit ", set()
     for page in DOCS.glob("*.md"):
