@@ -80,6 +80,7 @@ class Summary(Callback):
         self.commands = [*before, *([command] if command else [])]
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._mark = self._evaluated = 0.0
+        self._points = 0  # evaluations that the file knows of
         source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,10 +102,12 @@ class Summary(Callback):
         """Adds the batch's time, evaluations aside, to its phase; a replica's is that of all."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         now, of_all = time.perf_counter(), Evaluation.of_all
-        evaluated = of_all - self._evaluated
-        self.seconds[ONLINE if data.env_steps else OFFLINE] += now - self._mark - evaluated
+        training = now - self._mark - (of_all - self._evaluated)
+        self.seconds[ONLINE if data.env_steps else OFFLINE] += training
         self._mark, self._evaluated = now, of_all
-        if evaluated or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
+        evaluation = _evaluation(trainer)
+        new = evaluation is not None and len(evaluation.history) != self._points
+        if new or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,6 +148,7 @@ class Summary(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, HasSummary):
                 summary |= callback.add_to_summary()
+        self._points = len(evaluation.history)
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 

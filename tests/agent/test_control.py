@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adabc_lightning.agent.control import next_alpha, next_return_average
+from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.callbacks import AlphaController, Metrics
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.env.scores import Reference
@@ -119,7 +120,7 @@ def test_the_callback_against_a_plain_loop(
     """After any steps, of which some end an episode: α, R_avg, and what the metrics get."""
     controller, metrics = AlphaController(**options), Metrics()
     controller.return_average = start
-    agent: Any = SimpleNamespace(alpha=torch.tensor(controller.alpha))
+    agent: Any = SimpleNamespace(alpha=torch.tensor(controller.alpha), method=TD3BC())
     data = SimpleNamespace(reference=Reference(-20.0, 3000.0), collector=SimpleNamespace())
     trainer: Any = SimpleNamespace(datamodule=data, callbacks=[metrics])
     alpha, average = options["ceiling"], start

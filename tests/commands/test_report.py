@@ -149,8 +149,8 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert line.startswith("| fixed | 3 (1 unfinished) | ")
     assert f"| {mean:.1f} ± {error:.1f} |" in line
     assert across.startswith("| fixed | 3 (1 unfinished) | ")
-    assert main(["report", "out", "--out", "table.tex"]) == 0
-    assert Path("table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 1
+    assert main(["report", "out", "--format", "latex"]) == 0
+    assert (out / "table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 1
     assert main(["report", "out", "--out", "page.html"]) == 0
     assert Path("page.html").read_text().count("<td>3 (1 unfinished)</td>") == 2
 

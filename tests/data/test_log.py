@@ -248,7 +248,7 @@ def episode(**changes: Any) -> dict[str, Any]:
 BAD = [
     (episode(observations=np.zeros((2, 3))), r"observations must be \[3, 3\], but are \[2, 3\]"),
     (episode(actions=np.zeros((2, 3))), r"actions must be \[2, 2\]"),
-    (episode(rewards=np.zeros(0)), r"must be \[1, 3\], but are \[3, 3\], with 0 rewards"),
+    (episode(rewards=np.zeros(0)), "has no steps: its rewards are empty"),
     (episode(rewards=[0, np.nan]), "rewards must be finite"),
     (episode(observations=np.full((3, 3), 1e300)), "observations must be finite in float32"),
     (episode(actions=[[0, 4], [0, 0]]), "actions must be between"),

@@ -33,6 +33,8 @@ def test_a_run_of_version_0_1_0_goes_on(
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() >= theirs.keys()
         for column, value in theirs.items():
+            if name == "awac" and column.startswith("control/") and not mine[column]:
+                continue  # a method without α logs none any more
             try:
                 # The same bits on the machine that made them; elsewhere another processor's.
                 assert float(mine[column]) == pytest.approx(float(value), rel=1e-3, abs=1e-5)
