@@ -163,6 +163,12 @@ def test_the_full_protocol_s_pre_training() -> None:
     online = [float(row["eval/score"]) for row in rows if row["phase"] == "online"]
     assert f"here {scores[-1]:.1f}; then {online[0]:.1f} (5,000" in text
     assert f"and {online[1]:.1f} (10,000" in text
+    assert f"({min(online[:9]):.1f} at 15,000 steps)" in text
+    late = sorted(online[8:])  # from 45,000 steps on
+    assert f"every evaluation but one is between\n  {late[1]:.0f} and {late[-1]:.0f}, and" in text
+    assert np.median(np.abs(np.diff(online[8:]))) < 1.5
+    assert f"are {min(online[25:]):.0f} to {max(online[25:]):.0f}, the best" in text
+    assert f"The one fall, to {online[24]:.1f}," in text
 
 
 def test_how_many_of_steady_s_runs_fell() -> None:
