@@ -304,7 +304,8 @@ class CommandLine(LightningCLI):
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
         profiler = trainer.profiler  # type: ignore[attr-defined]
-        if self.command == "fit" and not isinstance(profiler, PassThroughProfiler):
+        writes = self.command == "fit" and not self.dry
+        if writes and not isinstance(profiler, PassThroughProfiler):
             # Without a file it would tell a log that is silent here.
             profiler.dirpath = profiler.dirpath or self.folder
             profiler.filename = profiler.filename or "profile"

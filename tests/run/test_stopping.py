@@ -12,8 +12,9 @@ from tiny import write_log
 from adabc_lightning import __main__
 from adabc_lightning.callbacks import Metrics
 from adabc_lightning.commands import fit
+from adabc_lightning.run import stopping
 from adabc_lightning.run.allowed import VARIABLE
-from adabc_lightning.run.stopping import SIGNALS
+from adabc_lightning.run.stopping import SIGNALS, Stop
 
 
 def test_before_there_is_a_run(
@@ -86,3 +87,24 @@ def test_the_twin_of_a_signal_changes_nothing(
         for number, handler in before.items():
             signal.signal(number, handler)
     assert capfd.readouterr().err.count("stopped by") == 1
+
+
+def test_whoever_catches_a_run_s_end_has_the_signals_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook a later Ctrl-C is not for a run that is over."""
+    before = signal.getsignal(signal.SIGINT)
+    stop = Stop()
+    stop.listen()
+    signal.raise_signal(signal.SIGINT)
+    assert stop.asked == signal.SIGINT
+    with pytest.raises(SystemExit):
+        stop.end(stop.asked)
+    signal.raise_signal(signal.SIGINT)  # a late twin
+    monkeypatch.setattr(stopping, "AT_ONCE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    stop.listen()  # the same callback in another run
+    assert stop.asked is None
+    stop.release()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGTERM) is not stop._heard
