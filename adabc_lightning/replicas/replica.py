@@ -122,10 +122,9 @@ class Replica:
         self._saved_adams = []
 
     def sign(self, error: NotFinite | EnvironmentFailure) -> None:
-        """Says whose error it is."""
-        whose = f" (replica {self.index}, seed {self.datamodule.seed})"
-        if whose not in str(error):
-            error.add(whose)
+        """Says whose error it is, unless who was nearer to it has."""
+        if " (replica " not in str(error):
+            error.add(f" (replica {self.index}, seed {self.datamodule.seed})")
 
     @property
     def run_folder(self) -> str:

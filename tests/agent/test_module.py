@@ -136,6 +136,7 @@ def single(module: OffToOnModule, observation: np.ndarray) -> np.ndarray:
     assert action.dtype == np.float32
     assert action.shape == (3,)
     np.testing.assert_allclose(action, module.act(observation[None])[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(action, module.act(torch.from_numpy(observation)))  # type: ignore[arg-type]
     return action
 
 

@@ -199,12 +199,14 @@ def test_what_looks_like_an_end_and_is_not_read_is_named(write, tmp_path: Path, 
 def test_a_name_that_is_nearly_one_is_named(tmp_path: Path, capsys) -> None:
     columns = without("timeouts") | {"timout": log()["timeouts"], "battery": np.zeros(ROWS)}
     columns["nextobservations"] = columns["observations"]
+    columns["acton_1"] = columns["battery"]
     dataset = load(write_npz(tmp_path, columns))
     said = capsys.readouterr().err
-    assert said.count("\n") == 2
+    assert said.count("\n") == 3
     assert "'timout' is not read; did you mean 'timeout'?" in said
     assert "'nextobservations' is not read; did you mean 'next_observations'?" in said
-    assert set(dataset.unread) == {"timout", "battery", "nextobservations"}
+    assert "'acton_1' is not read; did you mean 'action_1'?" in said
+    assert set(dataset.unread) == {"timout", "battery", "nextobservations", "acton_1"}
 
 
 @every_format

@@ -169,6 +169,12 @@ def test_the_full_protocol_s_pre_training() -> None:
     assert np.median(np.abs(np.diff(online[8:]))) < 1.5
     assert f"are {min(online[25:]):.0f} to {max(online[25:]):.0f}, the best" in text
     assert f"The one fall, to {online[24]:.1f}," in text
+    with (DOCS / "runs" / "full" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == "online"]
+    alphas = [(int(row["env_steps"]), float(row["control/alpha"])) for row in rows]
+    first = next(step for step, alpha in alphas if alpha == 0)
+    most = max(alpha for step, alpha in alphas if step >= first)
+    assert f"α first is 0 at {first:,} steps, is at most {most:.3f} later" in text
 
 
 def test_how_many_of_steady_s_runs_fell() -> None:
@@ -184,5 +190,9 @@ def test_how_many_of_steady_s_runs_fell() -> None:
     assert max(lost[:-4]) < 0.55
     text = (DOCS / "results.md").read_text()
     assert f"In {75 - len(lost)} of Steady's 75 runs no evaluation is below" in text
-    assert len(lost) == 10  # "six by 0.5 or less", "ten lost something"
-    assert sum(fall > 0.5 for fall in lost) == 5
+    assert "In six it is by 0.55 points or less" in text
+    assert (len(lost), sum(fall > 0.5 for fall in lost)) == (10, 5)
+    said = "ten lost something, five of them more than half a point: 0.5 to 16"
+    assert said in (DOCS / "your_own.md").read_text()
+    said = "five fell by more than half a point (0.5 to 16)"
+    assert said in (REPOSITORY / "README.md").read_text()

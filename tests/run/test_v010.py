@@ -30,11 +30,13 @@ def test_a_run_of_version_0_1_0_goes_on(
     assert main([*words.split(), "--schedule.online_env_steps", "60"]) == 0
     found, expected = rows(tmp_path / name / "metrics.csv"), rows(RUNS / name / "end.csv")
     assert len(found) == len(expected)
-    for mine, theirs in zip(found, expected, strict=True):
+    already = len(rows(RUNS / name / "metrics.csv"))
+    for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         assert mine.keys() >= theirs.keys()
         for column, value in theirs.items():
-            if name == "awac" and column.startswith("control/") and not mine[column]:
-                continue  # a method without α logs none any more
+            if name == "awac" and column.startswith("control/") and index >= already:
+                assert mine[column] == ""  # a method without α logs none any more
+                continue
             try:
                 # The same bits on the machine that made them; elsewhere another processor's.
                 assert float(mine[column]) == pytest.approx(float(value), rel=1e-3, abs=1e-5)

@@ -74,7 +74,7 @@ class Store:
         files = [
             path
             for path in folder.rglob("*")
-            if path.is_file() and _is_stored(path.relative_to(folder)) and self._is_new(path)
+            if _is_stored(path.relative_to(folder)) and self._is_new(path)
         ]
         if not rows_alone and all(path.name == "metrics.csv" for path in files):
             return
@@ -86,20 +86,19 @@ class Store:
             for path, file in reversed(opened):
                 self._put(path, file, f"{name}/{path.relative_to(folder).as_posix()}")
         log = folder.with_name(f"{folder.name}.log")
-        if log.is_file():
+        if self._is_new(log):
             with open(log, "rb") as file:
                 self._put(log, file, f"{name}.log")
 
     def _is_new(self, path: Path) -> bool:
-        with suppress(FileNotFoundError):
-            state = path.stat()
-            return self._pushed.get(path) != (state.st_mtime_ns, state.st_size)
-        return False
+        """Whether it is a file, and not as it was when it was copied."""
+        if not path.is_file():
+            return False
+        state = path.stat()
+        return self._pushed.get(path) != (state.st_mtime_ns, state.st_size)
 
     def _put(self, path: Path, file: BinaryIO, name: str) -> None:
         state = os.fstat(file.fileno())
-        if self._pushed.get(path) == (state.st_mtime_ns, state.st_size):
-            return
         target = f"{self.root}/{name}"
         self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
         with self.fs.open(f"{target}.part", "wb") as part:
