@@ -4,6 +4,7 @@ Tests that run commands as a user would take :func:`as_a_user` and so the defaul
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def denormals() -> Iterator[None]:
     import torch
 
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A run that a signal ended keeps listening, for a late twin of it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,13 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
         account: the rest of the sentence, what became of the work; asked when the signal comes.
     """
 
+    over = False
+
     def stop(number: int, frame: Any) -> None:
+        if over:  # given back late, by a Stop that had taken it: no command is left to end
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+            return
         if speaks():
             below_a_bar = "\n" if sys.stderr.isatty() else ""
             said = f"{below_a_bar}stopped by {signal.Signals(number).name}{account()}\n"
@@ -46,6 +52,7 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     try:
         yield
     finally:
+        over = True
         for number, handler in before.items():
             # Whoever has taken it since, and kept it, waits for a supervisor's second one.
             if signal.getsignal(number) is stop:
