@@ -29,7 +29,6 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     Args:
         account: the rest of the sentence, what became of the work; asked when the signal comes.
     """
-
     over = False
 
     def stop(number: int, frame: Any) -> None:

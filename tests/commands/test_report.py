@@ -149,7 +149,8 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert line.startswith("| fixed | 3 (1 unfinished) | ")
     assert f"| {mean:.1f} ± {error:.1f} |" in line
     assert across.startswith("| fixed | 3 (1 unfinished) | ")
-    assert main(["report", "out", "--format", "latex"]) == 0
+    assert main(["report", "out", "--format", "latex", "--each"]) == 0
+    assert "| – seed 2 | at 20 steps | " in (out / "table.md").read_text()
     assert (out / "table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 1
     assert main(["report", "out", "--out", "page.html"]) == 0
     assert Path("page.html").read_text().count("<td>3 (1 unfinished)</td>") == 2
@@ -195,6 +196,14 @@ def test_runs_of_one_config_are_one_row(tmp_path: Path, capsys: pytest.CaptureFi
     assert f" {score['drawdown']:.1f} |" in lines[falls + 2]
     assert lines[falls + 2].endswith(f" {score['kept']:.2f} |")
     assert lines[start].startswith("| demo | 3 |")
+    level = float(lines[start - 2].split(" | ")[6].removeprefix("steps to "))
+    for seed, line in enumerate(lines[start + 1 : start + 4]):
+        with open(tmp_path / f"demo{seed}" / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        reached = [row["env_steps"] for row in rows if float(row["eval/score"]) >= level]
+        online = [row for row in reached if row != "0"]
+        first = "0" if float(rows[2]["eval/score"]) >= level else (online or ["never"])[0]
+        assert line.split(" | ")[6] == first
     assert sorted(path.name for path in Path("report").iterdir()) == [
         *("curves.svg", "table.csv", "table.md"),
     ]

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adabc_lightning.commands.report.markdown import line_of
 from adabc_lightning.commands.report.panels import Panel, benchmark_kind
-from adabc_lightning.commands.report.table import (
-    REPETITIONS,
-    counted,
-    interquartile_mean,
-    values_of,
-)
+from adabc_lightning.commands.report.shown import counted, number
+from adabc_lightning.commands.report.table import REPETITIONS, interquartile_mean, values_of
 
 Interval = tuple[float, float, float]  # value, lower and upper bound
 
@@ -96,16 +93,9 @@ def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
 
 def to_lines(comparison: Comparison) -> list[str]:
     """Heading and table, Markdown."""
-    name = comparison.first.replace("|", "∣")
-    lines = [
-        f"## {comparison.title}",
-        "",
-        f"| variant | runs per task | IQM | P({name} is better) |",
-        "| --- | --- | --- | --- |",
-    ]
-    for label, *cells in cells_of(comparison):
-        lines.append(f"| {' | '.join([label.replace('|', '∣'), *cells])} |")
-    return [*lines, ""]
+    names = ["variant", "runs per task", "IQM", f"P({comparison.first} is better)"]
+    lines = [f"## {comparison.title}", "", line_of(names), line_of(["---"] * len(names))]
+    return [*lines, *(line_of(cells) for cells in cells_of(comparison)), ""]
 
 
 def cells_of(comparison: Comparison) -> list[list[str]]:
@@ -137,5 +127,5 @@ def between(panel: Panel) -> list[list[Interval | None]]:
 
 def interval_text(values: Interval, digits: int) -> str:
     """Value and bounds, rounded."""
-    value, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in values)
+    value, low, high = (number(value, digits) for value in values)
     return f"{value} [{low}, {high}]"

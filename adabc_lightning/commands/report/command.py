@@ -105,7 +105,8 @@ def main(words: list[str]) -> None:
     except OSError as error:
         raise UserError(f"--out: {folder} cannot be made: {error.strerror}") from error
     from adabc_lightning.commands.report.across import comparisons, to_lines
-    from adabc_lightning.commands.report.table import rows, to_csv, to_markdown
+    from adabc_lightning.commands.report.markdown import to_markdown
+    from adabc_lightning.commands.report.table import rows, to_csv
 
     table, groups = rows(sorted_runs, options.reach), comparisons(sorted_runs)
     if page:

@@ -2,32 +2,24 @@
 
 import json
 from collections.abc import Iterable
-from math import inf
 from pathlib import Path
-from typing import Any
 
 from adabc_lightning import __version__
 from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
 from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
 from adabc_lightning.commands.report.panels import Panel, mixed_sources, panels
 from adabc_lightning.commands.report.provenance import versions
-from adabc_lightning.commands.report.reach import steps_to
 from adabc_lightning.commands.report.runs import Run, find_runs
 from adabc_lightning.commands.report.series import points_for, section
-from adabc_lightning.commands.report.table import (
-    FALLS,
-    FIELDS,
-    KEPT,
-    falls,
-    iqm_text,
+from adabc_lightning.commands.report.shown import (
+    Cell,
+    Table,
     number,
-    plus_minus,
     reach_heading,
     reach_text,
-    rows,
-    seeds_text,
-    share,
+    tables,
 )
+from adabc_lightning.commands.report.table import FALLS, FIELDS, Numbers, rows
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 
@@ -51,7 +43,7 @@ interval (rliable); below four seeds nothing is cut off, and it is the mean."""
 def to_html(
     shown: list[Panel],
     title: str,
-    table: list[dict[str, object]],
+    table: list[Numbers],
     comparisons: Iterable[Comparison] = (),
 ) -> str:
     """The whole page; the same runs give the same text.
@@ -130,11 +122,12 @@ def _warnings(run: Run) -> list[str]:
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
-def _section(panel: Panel, table: list[dict[str, object]]) -> str:
+def _section(panel: Panel, table: list[Numbers]) -> str:
     single = len(panel.curves) == 1 and len(panel.curves[0].runs) == 1
-    numbers = _tiles(panel, table[0]) if single else _table(panel, table)
-    if not single and falls(table):
-        numbers += _falls(panel, table)
+    if single:
+        numbers = _tiles(panel, table[0])
+    else:
+        numbers = "".join(_table(panel, each) for each in tables(panel, table))
     return f"""<section class="panel"><h2>{escape(panel.title)}</h2>
 {numbers}
 <div class="legend"></div><div class="charts"></div>
@@ -142,101 +135,45 @@ def _section(panel: Panel, table: list[dict[str, object]]) -> str:
 """
 
 
-def _tiles(panel: Panel, row: dict[str, object]) -> str:
+def _tiles(panel: Panel, row: Numbers) -> str:
     """One run's numbers, large."""
     run = panel.curves[0].runs[0]
-    values = values_by_field(run, panel.unit)
+    values = run.summary[panel.unit]
     cells = [
-        (name, _cell("dd", values[field], number(values[field]) or "–", field))
+        (name, Cell(number(values.get(field)) or "–", field, values.get(field)))
         for field, name in {**FIELDS, **FALLS}.items()
     ]
     shown = reach_text(row) or "–"
-    cells.append((reach_heading(row), _cell("dd", row["steps_to_level"], shown, "reach")))
-    tiles = "".join(f"<div><dt>{name}</dt>{cell}</div>" for name, cell in cells)
+    cells.append((reach_heading(row), Cell(shown, "reach", row["steps_to_level"])))
+    tiles = "".join(f"<div><dt>{name}</dt>{_cell('dd', cell)}</div>" for name, cell in cells)
     state = "" if run.finished else f", unfinished at {run.summary['env_steps']:,} steps"
     name = f"{panel.curves[0].label}, seed {run.summary['seed']}{state}"
     return f'<h3>{escape(name)}: {panel.unit}</h3><dl class="tiles" {_of(run)}>{tiles}</dl>'
 
 
-def _table(panel: Panel, table: list[dict[str, object]]) -> str:
+def _table(panel: Panel, table: Table) -> str:
     """A row per curve, and one per seed that the page can fold away."""
-    has_iqm = "iqm" in table[0]
-    names = ["seeds", *FIELDS.values(), reach_heading(table[0]), *(["IQM"] if has_iqm else [])]
     lines = []
-    for place, (curve, row) in enumerate(zip(panel.curves, table, strict=True)):
-        cells = [
-            _cell("td", row[field], plus_minus(row[field], row[f"{field}_stderr"]), field)
-            for field in FIELDS
-        ]
-        cells.append(_cell("td", row["steps_to_level"], reach_text(row), "reach"))
-        cells += [_cell("td", row["iqm"], iqm_text(row), "iqm")] if has_iqm else []
-        alone = _of(curve.runs[0]) if len(curve.runs) == 1 else ""
-        lines.append(
-            f'<tr data-curve="{place}" {alone}><th scope="row">{escape(curve.label)}</th>'
-            f"<td>{seeds_text(row)}</td>{''.join(cells)}</tr>"
-        )
-        for run in curve.runs if len(curve.runs) > 1 else []:
-            lines.append(_seed(run, panel.unit, row["level"], has_iqm))
-    head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *names])
+    for line in table.lines:
+        if line.below and len(panel.curves[line.curve].runs) == 1:
+            continue  # its curve's own row says the same
+        kind = 'class="seed"' if line.below else f'data-curve="{line.curve}"'
+        of_run = "" if line.run is None else _of(line.run)
+        cells = "".join(_cell("td", cell) for cell in line.cells)
+        lines.append(f'<tr {kind} {of_run}><th scope="row">{escape(line.name)}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *table.columns])
+    caption = f"{table.name}, {panel.unit}" if table.name else panel.unit
     return (
-        f'<div class="wide"><table><caption>{panel.unit}</caption><thead><tr>{head}</tr></thead>'
+        f'<div class="wide"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _falls(panel: Panel, table: list[dict[str, object]]) -> str:
-    """The second table, of what was lost; narrow, so that a phone shows all of it."""
-    lines = []
-    for place, (curve, row) in enumerate(zip(panel.curves, table, strict=True)):
-        cells = [
-            _cell("td", row[field], plus_minus(row[field], row[f"{field}_stderr"]), field)
-            for field in FALLS
-        ]
-        cells.append(_cell("td", row["worst_kept"], share(row["worst_kept"]), "kept"))
-        alone = _of(curve.runs[0]) if len(curve.runs) == 1 else ""
-        lines.append(
-            f'<tr data-curve="{place}" {alone}><th scope="row">{escape(curve.label)}</th>'
-            f"{''.join(cells)}</tr>"
-        )
-        for run in curve.runs if len(curve.runs) > 1 else []:
-            values = run.summary[panel.unit]
-            cells = [
-                _cell("td", values.get(field), number(values.get(field)), field) for field in FALLS
-            ]
-            cells.append(_cell("td", values.get("kept"), share(values.get("kept")), "kept"))
-            lines.append(
-                f'<tr class="seed" {_of(run)}><th scope="row">seed {run.summary["seed"]}</th>'
-                f"{''.join(cells)}</tr>"
-            )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *FALLS.values(), KEPT])
-    return (
-        f'<div class="wide"><table><caption>falls, {panel.unit}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _seed(run: Run, unit: str, level: Any, has_iqm: bool) -> str:
-    values = values_by_field(run, unit)
-    cells = [_cell("td", values[field], number(values[field]), field) for field in FIELDS]
-    steps = None if level is None else steps_to(run, unit, level)
-    shown = "" if steps is None else "never" if steps == inf else f"{steps:,.0f}"
-    cells += [_cell("td", steps, shown, "reach"), *(["<td></td>"] if has_iqm else [])]
-    state = "" if run.finished else f"at {run.summary['env_steps']:,} steps"
-    return (
-        f'<tr class="seed" {_of(run)}><th scope="row">seed {run.summary["seed"]}</th>'
-        f"<td>{state}</td>{''.join(cells)}</tr>"
-    )
-
-
-def values_by_field(run: Run, unit: str) -> dict[str, float | None]:
-    """The numbers of one run's ``summary.json``."""
-    return {field: run.summary[unit].get(field) for field in (*FIELDS, *FALLS)}
-
-
-def _cell(tag: str, value: object, text: str, field: str) -> str:
+def _cell(tag: str, cell: Cell) -> str:
     """The number at full precision beside what is shown of it."""
-    exact = "" if value is None else f' data-value="{value!r}"'
-    return f'<{tag} data-field="{field}"{exact}>{escape(text)}</{tag}>'
+    field = f' data-field="{cell.field}"' if cell.field else ""
+    exact = "" if cell.value is None else f' data-value="{cell.value!r}"'
+    return f"<{tag}{field}{exact}>{escape(cell.text)}</{tag}>"
 
 
 def _of(run: Run) -> str:

@@ -1,0 +1,55 @@
+"""``table.md``: a heading and a table or two per panel."""
+
+from adabc_lightning.commands.report.panels import Panel
+from adabc_lightning.commands.report.shown import tables
+from adabc_lightning.commands.report.table import KEPT, REPETITIONS, Numbers
+
+NOTE = f"""\
+Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
+standard error of the mean. *IQM*: interquartile mean over seeds of the mean of fine-tuning, with a
+95 % stratified-bootstrap interval (percentiles, {REPETITIONS:,} resamples; rliable); below four
+seeds nothing is cut off, and it is the mean. *steps to*: median over seeds of the environment steps
+until an evaluation reaches the score (0: the pre-trained policy does; never: fewer than half do);
+unless `--reach` names one, it is the highest multiple of 10 that half of the table's runs reach.
+What was lost has a table of its own. *dip*: after pre-training minus the worst evaluation of the
+first fifth of fine-tuning. *drawdown*: the largest fall below the best evaluation until then.
+*swing*: the mean change from one evaluation to the next, up or down, from the first on that has
+four fifths of the run's best. *{KEPT}*: the final evaluation as a share of the run's best, of the
+seed with the smallest. These three count the pre-trained policy's evaluation, too. Different
+datasets are different benchmarks: their numbers do not compare. Tasks of one benchmark with the
+same variants and seeds have a table over all of them: the IQM over runs and tasks, and *P*, the
+probability that a run of the first variant has a higher mean of fine-tuning than one of the row's
+on the same task.
+"""
+
+
+def to_markdown(panels: list[Panel], rows: list[Numbers], each: bool, across: list[str]) -> str:
+    """The notes, and everything that the tables show.
+
+    Args:
+        panels: not empty.
+        rows: of :func:`~adabc_lightning.commands.report.table.rows`, all panels' in order.
+        each: whether every run gets a row, too.
+        across: lines of the tables over all tasks.
+    """
+    remaining = iter(rows)
+    lines = [NOTE]
+    for panel in panels:
+        lines += [f"## {panel.title}", ""]
+        for table in tables(panel, [next(remaining) for _ in panel.curves]):
+            names = ["variant", *table.columns]
+            lines += [line_of(names), line_of(["---"] * len(names))]
+            for line in table.lines:
+                if each or not line.below:
+                    name = f"– {line.name}" if line.below else line.name
+                    lines.append(line_of([name, *(cell.text for cell in line.cells)]))
+            lines.append("")
+    lines += across
+    if any(panel.unit == "return" for panel in panels):
+        lines.append("Without reference returns there are no scores: such tables hold raw returns.")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def line_of(cells: list[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"
