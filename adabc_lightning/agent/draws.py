@@ -49,7 +49,7 @@ class Random(NamedTuple):
         return order_GN.topk(count).indices
 
     def with_replacement(self, count: int, of: int) -> Tensor:
-        """As :meth:`subset`, but one number may come more than once."""
+        """As :meth:`subset`, but one number may come more than once, unless all are asked for."""
         if count == of:
             return self.subset(count, of)
         return torch.randint(of, (self.updates, count), generator=self.generator)

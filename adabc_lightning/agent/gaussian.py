@@ -101,7 +101,9 @@ def mean_and_log_std(observation_BO: Tensor, weights: Weights, form: Form) -> tu
     return mean_BA, log_std_BA.clamp(*form.log_std_range)
 
 
-def sample(mean_BA: Tensor, log_std_BA: Tensor, noise_BA: Tensor) -> tuple[Tensor, Tensor]:
+def sample(
+    mean_BA: Tensor, log_std_BA: Tensor, noise_BA: Tensor, free_A: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The action of a standard normal draw, and the logarithm of its density.
 
         a = tanh(u),  u = μ + σ ε,  log π = Σ_A [−ε²/2 − log σ − log √(2π) − log(1 − tanh² u)]
@@ -111,12 +113,16 @@ def sample(mean_BA: Tensor, log_std_BA: Tensor, noise_BA: Tensor) -> tuple[Tenso
     Args:
         mean_BA, log_std_BA: μ, log σ.
         noise_BA: ε.
+        free_A: which dimensions can vary; the others have no share of the density. None: all.
     Returns: action ``[B, A]`` in action limits, and ``[B]``.
     """
     raw_BA = mean_BA + log_std_BA.exp() * noise_BA
     squash_BA = 2 * (math.log(2) - raw_BA - softplus(-2 * raw_BA))
     normal_BA = -0.5 * noise_BA.square() - log_std_BA - 0.5 * math.log(2 * math.pi)
-    return raw_BA.tanh(), (normal_BA - squash_BA).sum(-1)
+    log_prob_BA = normal_BA - squash_BA
+    if free_A is not None:
+        log_prob_BA = torch.where(free_A, log_prob_BA, 0)
+    return raw_BA.tanh(), log_prob_BA.sum(-1)
 
 
 def scaled(unit_BA: Tensor, low_A: Tensor, high_A: Tensor) -> Tensor:

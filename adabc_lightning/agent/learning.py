@@ -42,6 +42,7 @@ class Learning(ActingAgent):
         self.automatic_optimization = False
         self.policy_delay, self._constants = policy_delay, constants
         free_A = self.actor.action_low < self.actor.action_high
+        self._fixed_count = int((~free_A).sum())
         self._free_actions: Tensor | None
         self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
         self.register_buffer("alpha", torch.tensor(float(alpha)))
@@ -107,6 +108,7 @@ class Learning(ActingAgent):
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
                 free_actions=self._free_actions,
+                fixed_count=self._fixed_count,
                 online=self.online,
                 average=self._ranks.average if self._ranks.count > 1 else None,
             )

@@ -171,14 +171,24 @@ def actor_loss(
     return -q_NB.mean((-2, -1)) / normalizer + alpha * distance
 
 
-def gaussian_log_prob(action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor) -> Tensor:
-    """Log N(a; μ, σ²), summed over the action dimensions   (AWAC)
+def gaussian_log_prob(
+    action_BA: Tensor, mean_BA: Tensor, log_std_A: Tensor, free_A: Tensor | None = None
+) -> Tensor:
+    """Log N(a; μ, σ²), summed over the action dimensions   (AWAC, IQL)
 
+    Args:
+        action_BA: a.
+        mean_BA: μ.
+        log_std_A: log σ.
+        free_A: which dimensions can vary; an action that is fixed has the likelihood 1. None: all.
     Returns: ``[B]``.
     """
     log_std_A = log_std_A.unsqueeze(-2)
     z_BA = (action_BA - mean_BA) * torch.exp(-log_std_A)
-    return (-0.5 * z_BA.square() - log_std_A - 0.5 * math.log(2 * math.pi)).sum(-1)
+    log_prob_BA = -0.5 * z_BA.square() - log_std_A - 0.5 * math.log(2 * math.pi)
+    if free_A is not None:
+        log_prob_BA = torch.where(free_A, log_prob_BA, 0)
+    return log_prob_BA.sum(-1)
 
 
 def advantage_weighted_loss(log_prob_B: Tensor, advantage_B: Tensor, beta: float) -> Tensor:

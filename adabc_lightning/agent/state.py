@@ -84,6 +84,8 @@ class UpdateOptions:
     action_high: Tensor
     free_actions: Tensor | None = None
     """Which action dimensions ``[A]`` can vary; None: all."""
+    fixed_count: int = 0
+    """How many cannot."""
     critic_norm: Norm | None = None
     """Where the critics' hidden layers are normalised, if they are."""
     online: bool = False
@@ -92,6 +94,11 @@ class UpdateOptions:
     """Of the networks' products; None: of their weights (:mod:`adabc_lightning.agent.products`)."""
     average: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
     """Means over several processes (:meth:`adabc_lightning.run.ranks.Ranks.average`)."""
+
+    @property
+    def free_count(self) -> int:
+        """How many action dimensions can vary: those that an entropy is measured of."""
+        return self.action_low.shape[-1] - self.fixed_count
 
     @property
     def limit_A(self) -> Tensor:

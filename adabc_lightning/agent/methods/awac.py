@@ -1,7 +1,5 @@
 """Advantage-weighted actor-critic (Nair et al. 2020)."""
 
-import math
-
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -20,7 +18,6 @@ from adabc_lightning.agent.update import descend, ensemble_target, follow, step_
 from adabc_lightning.run.types import AboveZero, declared
 
 _LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
-_LIKELIHOOD_1 = -0.5 * math.log(2 * math.pi)  # log σ of a normal whose density at its mean is 1
 
 
 @declared("model.method")
@@ -106,12 +103,12 @@ class AWAC(Method):
             q_B = options.target_rule(q_values(observation_BO, action_BA, weights, norm))
         mean_BA = policy(observation_BO, actor.weights[:-1], low, high)
         limit_A, middle_A = options.limit_A, (high + low) / 2
-        # An action that is fixed has the likelihood 1, whatever it is.
-        free_A = high > low
-        log_std_A = torch.where(free_A, actor.weights[-1].clamp(*_LOG_STD_RANGE), _LIKELIHOOD_1)
         # In action limits, so that the likelihood does not depend on the action's unit.
         log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / limit_A, (mean_BA - middle_A) / limit_A, log_std_A
+            (action_BA - middle_A) / limit_A,
+            (mean_BA - middle_A) / limit_A,
+            actor.weights[-1].clamp(*_LOG_STD_RANGE),
+            options.free_actions,
         )
         loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
         metrics = {

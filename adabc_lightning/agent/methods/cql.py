@@ -157,7 +157,10 @@ class CQL(SAC):
         assert critics.target is not None
         mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights, self.form)
         unit_BKA, log_prob_BK = sample(
-            mean_BA.unsqueeze(-2), log_std_BA.unsqueeze(-2), draws["target_noise"]
+            mean_BA.unsqueeze(-2),
+            log_std_BA.unsqueeze(-2),
+            draws["target_noise"],
+            options.free_actions,
         )
         action_BKA = scaled(unit_BKA, *_bounds(options))
         drawn = members(critics.target, draws["subset"])
@@ -177,12 +180,15 @@ class CQL(SAC):
         """
         actor, uniform_BKA = state["actor"].weights, draws["uniform"] * 2 - 1
         kinds = [uniform_BKA]
-        flat_BK = torch.full_like(uniform_BKA[..., 0], -math.log(2) * uniform_BKA.shape[-1])
+        flat_BK = torch.full_like(uniform_BKA[..., 0], -math.log(2) * options.free_count)
         densities = [flat_BK]
         for name, noise in (("observation", "current_noise"), ("next_observation", "next_noise")):
             mean_BA, log_std_BA = mean_and_log_std(batch[name], actor, self.form)
             unit_BKA, log_prob_BK = sample(
-                mean_BA.unsqueeze(-2), log_std_BA.unsqueeze(-2), draws[noise]
+                mean_BA.unsqueeze(-2),
+                log_std_BA.unsqueeze(-2),
+                draws[noise],
+                options.free_actions,
             )
             kinds.append(unit_BKA)
             densities.append(log_prob_BK)

@@ -125,7 +125,10 @@ class IQL(Method):
         middle_A = (options.action_high + options.action_low) / 2
         # In action limits, so that the likelihood does not depend on the action's unit.
         log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / options.limit_A, mean_BA, log_std_A.clamp(*self.log_std_range)
+            (action_BA - middle_A) / options.limit_A,
+            mean_BA,
+            log_std_A.clamp(*self.log_std_range),
+            options.free_actions,
         )
         loss = exponential_advantage_loss(log_prob_B, advantage_B, self.beta, self.largest_weight)
         policy_action_BA = mean_BA.detach() * half_A + middle_A

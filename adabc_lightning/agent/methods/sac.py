@@ -88,7 +88,8 @@ class SAC(Method):
         self, actor: Weights, observation_BO: Tensor, noise_BA: Tensor, options: UpdateOptions
     ) -> tuple[Tensor, Tensor]:
         """One action of the policy for each observation, ``[B, A]``, and its log π, ``[B]``."""
-        unit_BA, log_prob_B = sample(*mean_and_log_std(observation_BO, actor, self.form), noise_BA)
+        mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor, self.form)
+        unit_BA, log_prob_B = sample(mean_BA, log_std_BA, noise_BA, options.free_actions)
         return scaled(unit_BA, options.action_low, options.action_high), log_prob_B
 
     def update(
@@ -165,7 +166,7 @@ class SAC(Method):
         Returns: temperature and entropy, of the same shape, both of before the step.
         """
         value = self.entropy_weight.value(*part.weights)
-        wanted = self.entropy_per_action * options.action_low.shape[-1]  # H̄ in nats
+        wanted = self.entropy_per_action * options.free_count  # H̄ in nats
         loss = temperature_loss(self.entropy_scale(*part.weights), entropy, wanted)
         alpha = value.detach().squeeze(-1)
         measured = {"temperature/value": alpha, "temperature/entropy": entropy}

@@ -121,11 +121,21 @@ class SPOT(Method):
         left = 1 - (online_updates or 0) / self.cooling_updates
         return {"support_weight": self.weight * max(self.weight_end, left)}
 
-    def _act(self, observation_BO: Tensor, weights: Weights, draws: Draws, kept: str) -> Tensor:
+    def _act(
+        self,
+        observation_BO: Tensor,
+        weights: Weights,
+        draws: Draws,
+        kept: str,
+        options: UpdateOptions,
+    ) -> Tensor:
         """The policy's action in action limits, with the dropout of updates."""
         if self.dropout:
-            return torch.tanh(dropped_mlp(observation_BO, weights, draws[kept]))
-        return torch.tanh(mlp(observation_BO, weights))
+            unit_BA = torch.tanh(dropped_mlp(observation_BO, weights, draws[kept]))
+        else:
+            unit_BA = torch.tanh(mlp(observation_BO, weights))
+        free_A = options.free_actions  # a fixed one is 0, as the data's
+        return unit_BA if free_A is None else torch.where(free_A, unit_BA, 0)
 
     def prepare(
         self,
@@ -157,7 +167,9 @@ class SPOT(Method):
         assert actor.target is not None
         low, high = options.action_low, options.action_high
         with torch.no_grad():
-            unit_BA = self._act(batch["next_observation"], actor.target, draws, "target_kept")
+            unit_BA = self._act(
+                batch["next_observation"], actor.target, draws, "target_kept", options
+            )
             target_action_BA = unit_BA * (high - low) / 2 + (high + low) / 2
             next_action_BA = smoothed(target_action_BA, draws, self, options)
         target_B = ensemble_target(critics, batch, next_action_BA, draws["subset"], options)
@@ -175,7 +187,7 @@ class SPOT(Method):
         actor, critics = state["actor"], state["critics"]
         observation_BO = batch["observation"]
         low, high = options.action_low, options.action_high
-        unit_BA = self._act(observation_BO, actor.weights, draws, "kept")
+        unit_BA = self._act(observation_BO, actor.weights, draws, "kept", options)
         action_BA = unit_BA * (high - low) / 2 + (high + low) / 2
         first = first_member(frozen(critics.weights))
         q_B = q_values(observation_BO, action_BA, first, options.critic_norm).squeeze(-2)
