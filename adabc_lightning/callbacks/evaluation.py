@@ -1,18 +1,28 @@
 """How good the policy is without noise, and the history that the summary is made of."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from pydantic import AfterValidator, ConfigDict, Field
 from tensordict import TensorDict
+from torch import Tensor
 
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import BeforeEvaluation, Places
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.saved import Count, Listing, Number, Saved, absent, wrong
+from adabc_lightning.run.saved import (
+    Count,
+    Listing,
+    Named,
+    Number,
+    Saved,
+    absent,
+    tensor,
+    wrong,
+)
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -37,6 +47,11 @@ def _two(episode: list[float]) -> list[float]:
     return episode if len(episode) == 2 else wrong("a return and a number of steps")
 
 
+def _of_one_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    sizes = {tuple(field.shape[:2]) for field in batch.values()}
+    return batch if [len(size) for size in sizes] == [2] else wrong("fields [G, B, …]")
+
+
 _Episodes = Listing[Annotated[Listing[Number], AfterValidator(_two)]]
 
 
@@ -49,6 +64,17 @@ class SavedEvaluation(Saved):
     """Absent in checkpoints of earlier versions."""
     interrupted: _Episodes = absent()
     """Only of a checkpoint that was saved within an evaluation."""
+    batch: Annotated[Named[Annotated[Tensor, tensor()]], AfterValidator(_of_one_size)] = absent()
+    """As above; absent in checkpoints of earlier versions."""
+
+
+class Cut(NamedTuple):
+    """The end of a training step that a signal cut: its evaluation, and who came after that."""
+
+    episodes: list[Episode]
+    """Of training, that ended with the step."""
+    batch: TensorDict
+    """``[G, B]``, what was learnt from."""
 
 
 @declared("evaluation")
@@ -74,9 +100,8 @@ class Evaluation(Callback):
         self.seconds = 0.0
         self._places = Places()
         self._logged: list[Episode] = []
-        self.interrupted: list[Episode] | None = None
-        """While a scheduled evaluation runs, and from a checkpoint that was saved in one: the
-        training episodes that ended with its step."""
+        self.interrupted: Cut | None = None
+        """While a scheduled evaluation runs, and from a checkpoint that was saved in one."""
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
@@ -143,7 +168,7 @@ class Evaluation(Callback):
         if data.log is not None and data.collector.finished_episode is not None:
             self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
-            self.interrupted = data.finished_episodes
+            self.interrupted = Cut(data.finished_episodes, batch)
             start = time.perf_counter()
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, BeforeEvaluation):
@@ -153,17 +178,18 @@ class Evaluation(Callback):
             self.interrupted = None
 
     def make_up(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The evaluation that a checkpoint was saved in, and what the others make of it.
+        """The rest of a training step within whose evaluation a checkpoint was saved.
 
         Every callback must have started: the last of them calls this.
         """
         if self.interrupted is None:
             return
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        data.finished_episodes, self.interrupted = self.interrupted, None
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        data.finished_episodes, batch = self.interrupted
+        self.interrupted = None
+        batch, callbacks = batch.to(pl_module.device), trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks[callbacks.index(self) :]:  # those before had had their turn
-            callback.on_train_batch_end(trainer, pl_module, None, TensorDict({}, [0, 0]), 0)
+            callback.on_train_batch_end(trainer, pl_module, None, batch, 0)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
@@ -204,7 +230,9 @@ class Evaluation(Callback):
             "logged": [tuple(episode) for episode in self._logged],
         }
         if self.interrupted is not None:
-            state["interrupted"] = [tuple(episode) for episode in self.interrupted]
+            state["interrupted"] = [tuple(episode) for episode in self.interrupted.episodes]
+            # Without what it is a view of.
+            state["batch"] = {k: v.clone() for k, v in self.interrupted.batch.cpu().items()}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -213,5 +241,9 @@ class Evaluation(Callback):
         self.seconds = state_dict["seconds"]
         # absent in checkpoints of earlier versions
         self._logged = [Episode(*episode) for episode in state_dict.get("logged", ())]
-        episodes = state_dict.get("interrupted")
-        self.interrupted = None if episodes is None else [Episode(*each) for each in episodes]
+        self.interrupted, episodes = None, state_dict.get("interrupted")
+        if episodes is not None:
+            batch = state_dict.get("batch", {})
+            size = next((field.shape[:2] for field in batch.values()), (0, 0))
+            cut = Cut([Episode(*each) for each in episodes], TensorDict(batch, size))
+            self.interrupted = cut

@@ -11,10 +11,10 @@ import pytest
 import torch
 from borders import Line, register
 from test_interruption import RUN, assert_same
-from tiny import tiny_run, write_log
+from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.callbacks import alpha, places
+from adabc_lightning.callbacks import BalancedReplay, alpha, places
 from adabc_lightning.env import make
 from adabc_lightning.run.schedule import Schedule
 
@@ -143,3 +143,40 @@ def test_an_episode_that_never_ends_is_interrupted(
     said = capsys.readouterr().err
     assert "set data.max_episode_steps\n" in said
     assert "stopped by SIGINT, nothing to save yet; go on with" in said
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_whoever_learns_from_the_batch_after_an_evaluation_has_it_in_the_resumed_run(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+
+    def run(name: str, **more: Any) -> tuple[Any, Any]:
+        trainer, module, data = tiny_run(
+            tmp_path / name,
+            register_toy(),
+            log,
+            schedule=Schedule(20, 24, 2, evaluation_every=8, offline_chunk=5),
+            callbacks=[BalancedReplay(balanced_steps=5, batch_size=4, hidden_sizes=(8,))],
+            data={"replay_capacity": None},
+            downsampling={"keep": 1.0},
+        )
+        if place == "before":
+            trainer.callbacks.sort(key=lambda each: not isinstance(each, BalancedReplay))
+        trainer.fit(module, data, weights_only=True, **more)
+        return module, data
+
+    module, data = run("uncut")
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "evaluate", signalled(6))  # the last
+        with pytest.raises(SystemExit):
+            run("run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)["callbacks"]["Evaluation"]["batch"]
+    assert saved["index"].shape[0] == 2
+    module_2, data_2 = run("run", ckpt_path=str(last))
+    assert module.state_dict().keys() == module_2.state_dict().keys()
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, module_2.state_dict()[name]), name
+    assert (data.online_sampler.priorities == data_2.online_sampler.priorities).all()
+    assert_same(tmp_path / "run", tmp_path / "uncut")
