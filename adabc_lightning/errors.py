@@ -30,7 +30,7 @@ class NotFinite(_Stop):
 
 
 class EnvironmentFailure(_Stop):
-    """An environment raised, hung, or gave what none may; or what rewards its steps did."""
+    """An environment, or its reward function, raised, hung, or returned what it must not."""
 
     undone = False
     """Whether the training environment's state is that from before the step that failed."""
@@ -59,7 +59,7 @@ def warn(sentence: str) -> None:
 
 
 def name_options(names: Iterable[str]) -> None:
-    """What the command at hand takes beside configs; none at first.
+    """Tells :func:`key_of` which options the command at hand has beside config keys.
 
     Args:
         names: as Python has them: ``done_means`` for ``--done-means``.
@@ -79,11 +79,16 @@ def key_of(name: str) -> str:
     return f"--{name.replace('_', '-')}" if name in _options else f"data.{name}"
 
 
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line; its type's name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def first_cause(error: BaseException) -> str:
     """What began a chain of exceptions, on one line; libraries wrap it in guesses of their own."""
     while deeper := error.__cause__ or error.__context__:
         error = deeper
-    return " ".join(str(error).split()) or type(error).__name__
+    return reason(error)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

@@ -104,7 +104,7 @@ class Method(ABC):
     ``[G, …]``, and not those of the update that they follow alone."""
 
     preparation: int = 0
-    """So many updates of a run's beginning, all before the hand-over, are :meth:`prepare` alone."""
+    """The first so many updates of pre-training call :meth:`prepare` and nothing else."""
 
     @abstractmethod
     def parts(self, shape: Shape) -> dict[str, Trained]:

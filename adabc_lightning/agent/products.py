@@ -1,10 +1,10 @@
 """The number type of an update's matrix products: that of its weights, or bfloat16.
 
-With bfloat16 a network's hidden layers have their operands and results rounded to 8 bits, and what
-is between them stays in them (with LayerNorm or dropout only the products are rounded); a product
-adds in float32. Weights, Adam, targets, losses and a
-network's last layer, which makes values and actions, keep the weights' type. So does whatever is
-computed outside of an update: acting, evaluation, exports.
+With bfloat16 the operands and results of a network's hidden layers are rounded to 8 bits, and what
+is between the layers stays so (with LayerNorm or dropout only the products are rounded); a product
+adds in float32. Weights, Adam, targets, losses and a network's last layer, which makes values and
+actions, keep the weights' type. So does whatever is computed outside of an update: acting,
+evaluation, exports.
 """
 
 import time

@@ -54,7 +54,7 @@ def fit(line: CommandLine) -> None:
 
 
 def _account(line: CommandLine) -> str:
-    """Of a signal before training listens for it, or after."""
+    """What became of the work, for a signal that comes before training listens, or after."""
     if not (line.folder / "config.yaml").is_file():
         return ", nothing to save yet; the same command starts anew"
     state = "nothing new to save" if newest(line.folder) else "nothing to save yet"

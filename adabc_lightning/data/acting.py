@@ -183,6 +183,8 @@ class Acting(LightningDataModule):
         """
         if self.frozen_actions == "uniform" and self.env_steps < self.schedule.frozen_env_steps:
             low_A, high_A = np.array(self.spec.action_low), np.array(self.spec.action_high)
+            # Uniform by the normal's distribution function, so that there is one stream of draws,
+            # whatever acts.
             share_A = [(1 + math.erf(noise / math.sqrt(2))) / 2 for noise in noise_A]
             return low_A + (high_A - low_A) * share_A
         return self.agent.explore(observation, noise_A, self.exploration_noise)

@@ -21,7 +21,7 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packaged import ASSETS, packaged_datasets
 from adabc_lightning.data.packing import AtLimit, pack
 from adabc_lightning.data.rewards import Reward, relabelled
-from adabc_lightning.errors import UserError, nearest, warn
+from adabc_lightning.errors import UserError, nearest, reason, warn
 
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
 D4RL_NAME = re.compile(
@@ -73,8 +73,7 @@ def load_dataset(
     except UserError:
         raise
     except Exception as error:  # damaged bytes, no network: h5py and Minari raise all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"dataset {dataset!r} cannot be read: {reason}") from error
+        raise UserError(f"dataset {dataset!r} cannot be read: {reason(error)}") from error
 
 
 def _opened(dataset: str, download: bool, reading: Reading) -> AbstractContextManager[Source]:

@@ -12,7 +12,7 @@ JITTER = 5.0  # periods: times that lie further apart are worth a word
 
 
 class Order(NamedTuple):
-    """Of rows: each None where the log does not say it, or where it is as if nothing was said."""
+    """The places of a log's rows; None for what the log does not say, or what changes nothing."""
 
     order_T: np.ndarray | None = None
     """Row at each place."""

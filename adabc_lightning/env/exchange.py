@@ -17,7 +17,7 @@ import numpy as np
 from adabc_lightning.agent.bounds import bounded, inward
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.env.observations import Parts, as_parts, described, flatten, is_parts
-from adabc_lightning.errors import UserError, key_of
+from adabc_lightning.errors import UserError, key_of, reason
 from adabc_lightning.run.atomic import replace_text, replacing
 
 PREFIX = "log:"
@@ -185,8 +185,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
     except Exception as error:  # zipfile, zlib and NumPy raise all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is damaged: {reason}") from error
+        raise UserError(f"{path} is damaged: {reason(error)}") from error
 
 
 def check_space(space: Space, where: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, reason
 
 # What resets change in MuJoCo's model, beside the simulator's state.
 _MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
@@ -118,9 +118,8 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"the checkpoint's environment state cannot be put back: {reason}"
+            f"the checkpoint's environment state cannot be put back: {reason(error)}"
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 
 from adabc_lightning.env.state import is_mujoco
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, reason
 from adabc_lightning.run.atomic import writing
 
 _RATE = 30.0  # frames a second of environments that do not say
@@ -61,11 +61,12 @@ def _check_pictures(env: gymnasium.Env) -> None:
     try:
         picture = env.render()
     except Exception as error:  # of OpenGL's and MuJoCo's bindings, of all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
         remedy = "leave --video out"
         if is_mujoco(env):
             remedy = "without a display MuJoCo needs MUJOCO_GL=egl or MUJOCO_GL=osmesa"
-        raise UserError(f"environment {name!r} cannot be rendered ({reason}); {remedy}") from error
+        raise UserError(
+            f"environment {name!r} cannot be rendered ({reason(error)}); {remedy}"
+        ) from error
     if getattr(picture, "ndim", 0) != 3:
         raise UserError(f"environment {name!r} gives no pictures; leave --video out")
 

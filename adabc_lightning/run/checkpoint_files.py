@@ -11,7 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, reason
 from adabc_lightning.run.moved import todays_checkpoint
 
 FOLDER = "checkpoints"
@@ -136,5 +136,4 @@ def not_taken(path: str | Path, error: Exception) -> UserError:
         path: the checkpoint's file.
         error: what one of them raised.
     """
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{path} cannot be taken up: {reason:.300}")
+    return UserError(f"{path} cannot be taken up: {reason(error):.300}")

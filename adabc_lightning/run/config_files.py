@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from adabc_lightning.errors import UserError, nearest
+from adabc_lightning.errors import UserError, nearest, reason
 from adabc_lightning.run.moved import translated
 from adabc_lightning.run.yaml_core import TwiceError, load_yaml
 
@@ -81,8 +81,9 @@ def load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not YAML: it is no text") from error
     except (ValueError, OverflowError, RecursionError) as error:  # of PyYAML's constructors
-        reason = " ".join(str(error).split())
-        raise UserError(f"config {path} holds a value that cannot be read: {reason}") from error
+        raise UserError(
+            f"config {path} holds a value that cannot be read: {reason(error)}"
+        ) from error
     except OSError as error:
         raise UserError(f"config {path} cannot be read: {error.strerror}") from error
     if content is None:
@@ -221,8 +222,8 @@ def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(OmegaConf.create(config), resolve=True)  # type: ignore
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{error.full_key} cannot be resolved: {reason}") from error
+        said = str(error).splitlines()[0]
+        raise UserError(f"{error.full_key} cannot be resolved: {said}") from error
 
 
 def references_only() -> None:

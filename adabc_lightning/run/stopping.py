@@ -53,7 +53,7 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     finally:
         over = True
         for number, handler in before.items():
-            # Whoever has taken it since, and kept it, waits for a supervisor's second one.
+            # A Stop that still holds a signal waits for a supervisor's second one.
             if signal.getsignal(number) is stop:
                 signal.signal(number, handler)
 

@@ -19,8 +19,8 @@ _MOVED = 0.25
 """Of the weights: Adam moves one whose gradient is all rounding by a whole step in either
 direction, so that their error is larger than the gradients'."""
 _TIMES = 8
-"""How many times as far from the plain update an engine may be as that is from itself in float64,
-where this is more than the estimate above: numbers of which little is left when they are summed."""
+"""An engine may differ from the plain update by so many times the plain update's own distance from
+float64, where that is more than the estimate above, as where large numbers cancel in a sum."""
 
 
 def unit_roundoff(

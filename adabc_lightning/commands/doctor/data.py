@@ -56,7 +56,7 @@ def user_files(folder: Path) -> Iterator[Finding]:
     from adabc_lightning.data.formats.columns import check_needed
     from adabc_lightning.data.formats.find import open_log
     from adabc_lightning.data.formats.source import Reading
-    from adabc_lightning.errors import UserError
+    from adabc_lightning.errors import UserError, reason
 
     found = []
     for path in sorted(folder.glob("*.hdf5")):
@@ -65,9 +65,8 @@ def user_files(folder: Path) -> Iterator[Finding]:
                 check_needed(source, needs_no_terminals(source, Reading()))
                 found.append(f"{path.name} ({source.rows:,})")
         except (UserError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
             yield Finding(
-                path.name, reason, "note",
+                path.name, reason(error)[:200], "note",
                 "write it again with observations, actions, rewards and terminals.",
             )  # fmt: skip
     yield _place("--data-dir", folder, found)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from adabc_lightning.commands.doctor.finding import Finding
+from adabc_lightning.errors import reason
 from adabc_lightning.run.processor import processor
 from adabc_lightning.run.threads import Neighbours, cores, settle
 
@@ -194,9 +195,8 @@ def importable() -> Finding | None:
         import lightning  # noqa: F401
         import torchrl  # noqa: F401
     except Exception as error:  # a broken installation raises anything
-        reason = " ".join(str(error).split())[:200]
         return Finding(
-            "libraries", f"{type(error).__name__}: {reason}", "problem",
+            "libraries", f"{type(error).__name__}: {reason(error)[:200]}", "problem",
             "install torch, torchrl and lightning again, with the versions of constraints.txt.",
         )  # fmt: skip
     return None

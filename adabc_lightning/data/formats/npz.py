@@ -15,7 +15,7 @@ import numpy as np
 from adabc_lightning.data.formats.columns import array_source
 from adabc_lightning.data.formats.source import FINAL, Block, Reading, Source
 from adabc_lightning.data.names import VECTORS, Named, assign
-from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.errors import UserError, one_line, reason
 from adabc_lightning.run.limits import check_bytes, check_memory
 
 
@@ -136,8 +136,7 @@ def open_npz(path: Path, reading: Reading, stack: ExitStack) -> Source:
 
 
 def _unreadable(where: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{where} is no readable npz file: {reason}"
+    return f"{where} is no readable npz file: {reason(error)}"
 
 
 def _layout(where: str, arrays: dict[str, Any], reading: Reading) -> Source:
