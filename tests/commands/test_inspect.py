@@ -130,7 +130,7 @@ def test_the_card_by_hand() -> None:
         lines = to_lines(card | dict(zip(names, (*references, best), strict=True)))
         assert any("no episode came near that" in line for line in lines) is far
     assert card["env_id"] is None
-    assert file_card(card, None)["max_episode_steps"] == -1
+    assert file_card(card)["max_episode_steps"] == -1
 
 
 def test_directions_and_coverage() -> None:

@@ -126,7 +126,7 @@ def coverage(values: np.ndarray) -> float:
     return len(np.unique(cell, axis=0)) / CELLS**axes
 
 
-def file_card(card: dict[str, Any], trial: Trial | None) -> dict[str, Any]:
+def file_card(card: dict[str, Any]) -> dict[str, Any]:
     """What a converted file says about itself, as the files of ``collect`` do."""
     kept = ("transitions", "episodes", "terminals", "timeouts")
     limit = card["max_episode_steps"]

@@ -165,6 +165,6 @@ def main(words: list[str]) -> None:
         from adabc_lightning.commands.inspect.convert import convert
 
         made = {"kwargs": options.env_kwargs, "observation_keys": options.observation_keys}
-        about = file_card(card, trial)
+        about = file_card(card)
         convert(dataset, options.convert, options.env_id, limit, about, made)
         print(f"\n{options.convert}: {len(dataset.rows):,} transitions")
