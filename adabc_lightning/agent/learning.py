@@ -151,9 +151,9 @@ class Learning(ActingAgent):
 
     @property
     def running_engine(self) -> Engine:
-        """What makes the updates, from the start of a fit on."""
+        """What makes the updates, from the start of a fit on; another one may take its place."""
         return self._engine
 
-    def share_engine(self, other: "Learning") -> None:
-        """Takes another agent's engine for its own: one makes the updates of both."""
-        self._engine = other._engine
+    @running_engine.setter
+    def running_engine(self, engine: Engine) -> None:
+        self._engine = engine

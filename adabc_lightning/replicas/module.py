@@ -76,7 +76,7 @@ class ReplicasModule(LightningModule):
             replica.lightning_module.on_train_start()
             modules.append(replica.lightning_module)
         for module in modules[1:]:  # the first one's makes the updates of all
-            module.share_engine(modules[0])
+            module.running_engine = modules[0].running_engine
         if all(map(stackable, modules)):
             self._stacked = Stacked(modules, modules[0].running_engine)
         else:

@@ -60,7 +60,7 @@ class Standalone(OffToOnModule):
         )
         self.double()
         self.online = isinstance(method, RLPD | WSRL)
-        self._engine = engine
+        self.running_engine = engine
         self._adams = self.configure_optimizers()
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
@@ -233,7 +233,7 @@ def test_the_work_in_float64_is_that_of_float32(
     """And an agent of its own type comes out of it as it went in."""
     seen: list[Work] = []
     agent = Standalone(Eager(), method).float()
-    agent._engine = lambda work, add: seen.append(work)  # type: ignore[assignment]
+    agent.running_engine = lambda work, add: seen.append(work)  # type: ignore[assignment]
     train(agent, 1, dtype=torch.float32)
     before = [tensor.detach().clone() for tensor in tensors(agent.agent_state())]
     exact = in_float64(seen[0])

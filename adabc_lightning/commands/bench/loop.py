@@ -46,9 +46,16 @@ class _Clock(Callback):
         self.timed: _Timed | None = None
         self._start = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: OffToOnModule,  # type: ignore[override]
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         if self.timed is None:  # the module has made its engine by now
-            pl_module._engine = self.timed = _Timed(pl_module._engine, pl_module.device)
+            self.timed = _Timed(pl_module.running_engine, pl_module.device)
+            pl_module.running_engine = self.timed
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.batches += 1
