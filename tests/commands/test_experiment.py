@@ -19,9 +19,9 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
+from adabc_lightning.commands.experiment.folders import unfinished, waits_for
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.results import SCORES
-from adabc_lightning.commands.experiment.runner import unfinished, waits_for
 from adabc_lightning.env.scores import REFERENCES
 from adabc_lightning.run.config_files import merged, resolve
 from adabc_lightning.run.schedule import Schedule

@@ -21,9 +21,9 @@ from test_experiment import PAIR, TOY, toy_experiment
 from adabc_lightning.__main__ import main
 from adabc_lightning.commands.experiment import cluster as engine
 from adabc_lightning.commands.experiment.declaration import read
+from adabc_lightning.commands.experiment.folders import finished
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.progress import cells_of
-from adabc_lightning.commands.experiment.runner import finished
 from adabc_lightning.commands.experiment.store import MARK, Store
 from adabc_lightning.commands.experiment.trial import newest_row
 

@@ -16,8 +16,8 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import Checkpointing
 from adabc_lightning.commands.experiment import command
 from adabc_lightning.commands.experiment.declaration import read
+from adabc_lightning.commands.experiment.folders import prepare
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
-from adabc_lightning.commands.experiment.runner import prepare
 from adabc_lightning.commands.experiment.store import Store
 from adabc_lightning.commands.experiment.trial import Trial, _place
 from adabc_lightning.commands.report.panels import panels

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+from adabc_lightning.commands.experiment.folders import check, finished, log_path, write_log
 from adabc_lightning.commands.experiment.plan import Job
-from adabc_lightning.commands.experiment.progress import Progress
-from adabc_lightning.commands.experiment.runner import check, finished, log_path, say, write_log
+from adabc_lightning.commands.experiment.progress import Progress, say
 from adabc_lightning.commands.experiment.store import MARK, Store, is_small
 from adabc_lightning.commands.experiment.trial import TOKEN, Board, Trial, run
 from adabc_lightning.errors import UserError, first_cause, warn

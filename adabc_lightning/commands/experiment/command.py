@@ -17,9 +17,10 @@ from adabc_lightning.commands.experiment.declaration import (
     slug,
 )
 from adabc_lightning.commands.experiment.duration import in_words
+from adabc_lightning.commands.experiment.folders import command_line, unfinished
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.processes import Processes
-from adabc_lightning.commands.experiment.runner import Engine, command_line, run_all, unfinished
+from adabc_lightning.commands.experiment.runner import Engine, run_all
 from adabc_lightning.commands.experiment.store import MARK, Store
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, nearest

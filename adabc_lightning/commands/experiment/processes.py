@@ -6,8 +6,8 @@ import subprocess
 import sys
 from typing import Self
 
+from adabc_lightning.commands.experiment.folders import log_path, prepare
 from adabc_lightning.commands.experiment.plan import Job
-from adabc_lightning.commands.experiment.runner import log_path, prepare
 from adabc_lightning.run.lock import FolderLock
 
 

@@ -1,13 +1,20 @@
-"""The live table of what runs where; in a terminal only, since a log file has the lines."""
+"""How an experiment goes, on stderr: lines, and in a terminal a live table of what runs where."""
 
 import sys
 from typing import Any, Self
 
+from adabc_lightning.errors import printable
+
 COLUMNS = ("run", "machine", "phase", "updates", "env steps", "score", "α", "attempt")
 
 
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(printable(text, keep="\n"), file=sys.stderr, flush=True)
+
+
 class Progress:
-    """A table below the lines on stderr, redrawn as the runs go on."""
+    """A table below the lines, redrawn as the runs go on; in a terminal, not in a log file."""
 
     def __init__(self) -> None:
         self.live: Any = None

@@ -1,107 +1,30 @@
 """Runs the jobs of an experiment on an engine: what can start, what has ended, what failed."""
 
-import json
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
-from adabc_lightning.commands.experiment.plan import Job, checkpoint
-from adabc_lightning.commands.experiment.resolved import differences, strangeness
-from adabc_lightning.commands.experiment.results import RECORD, load_json, write_results
-from adabc_lightning.commands.experiment.store import MARK
-from adabc_lightning.errors import UserError, printable
-from adabc_lightning.run.atomic import replace_text
-from adabc_lightning.run.checkpoint_files import newest
+from adabc_lightning.commands.experiment.folders import (
+    adopt,
+    check,
+    finished,
+    log_path,
+    unfinished,
+    waits_for,
+    write_log,
+)
+from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.progress import say
+from adabc_lightning.commands.experiment.resolved import differences
+from adabc_lightning.commands.experiment.results import load_json, write_results
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
-from adabc_lightning.run.moved import translated
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
-
-
-def finished(job: Job) -> bool:
-    """Whether nothing is left to do."""
-    done = all(load_json(folder / "summary.json").get("finished", False) for folder in job.records)
-    needed = (checkpoint(job), job.folder / MARK)  # here, or in the run store
-    return done and (job.record["kind"] == "run" or any(p.is_file() for p in needed))
-
-
-def unfinished(jobs: list[Job]) -> list[Job]:
-    """What is left: runs, and the pre-trainings that these still need."""
-    runs = [job for job in jobs if job.record["kind"] == "run" and not finished(job)]
-    needed = {needs.folder for job in runs if (needs := waits_for(job)) is not None}
-    left = needed | {job.folder for job in runs}
-    return [job for job in jobs if job.folder in left and not finished(job)]
-
-
-def waits_for(job: Job) -> Job | None:
-    """The pre-training without which a job cannot start; one that has saved something can."""
-    return None if newest(job.folder) else job.needs
-
-
-def command_line(job: Job) -> list[str]:
-    """The ``fit`` that starts a job, or goes on with it where it has saved something."""
-    if newest(job.folder):
-        last = ["--trainer.default_root_dir", str(job.folder), "--ckpt_path", "last"]
-        return ["fit", *last]
-    return ["fit", *job.words]
-
-
-def log_path(job: Job) -> Path:
-    """Where a job's output goes: beside its folder, which must be empty at the start."""
-    return job.folder.with_name(f"{job.folder.name}.log")
-
-
-def check(jobs: list[Job]) -> None:
-    """Whether each folder is empty or holds what is planned for it, by whomever it was run.
-
-    Raises: UserError: a folder holds something else, or a damaged file.
-    """
-    for job in jobs:
-        _refuse_the_other_way(job)
-        record = translated(load_json(job.folder / RECORD))
-        if record and record != job.record:
-            old, new = record.get("settings", {}), job.record["settings"]
-            keys = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-            what = f"with other {', '.join(keys[:3])}" if keys else "of another experiment"
-            raise UserError(f"{job.folder} holds a run {what}; choose another --out")
-        if not (job.folder / "config.yaml").is_file():
-            continue
-        if record and (keys := differences(job)):
-            what = f"with other {', '.join(keys[:3])} than planned"
-            raise UserError(f"{job.folder} holds a run {what}; remove it, or choose another --out")
-        if not record and (keys := strangeness(job)):
-            what = f"of somebody else's, with other {', '.join(keys[:3])}"
-            raise UserError(f"{job.folder} holds a run {what}; choose another --out")
-
-
-def _refuse_the_other_way(job: Job) -> None:
-    """Raises: UserError: the same seeds lie there, made with ``--replicas`` or without."""
-    recipe = job.folder.name.rpartition("seed")[0]  # of a pre-training
-    other, how = ("seed[0-9]*", "without") if job.replicas else ("seeds", "with")
-    for folder in job.folder.parent.glob(f"{recipe}{other}"):
-        if (folder / RECORD).is_file():
-            raise UserError(
-                f"{folder} was run {how} --replicas; do as then, or choose another --out"
-            )
-
-
-def adopt(jobs: list[Job]) -> None:
-    """Takes over, after :func:`check`, what was run by hand with a command of ``--dry-run``."""
-    for job in jobs:
-        if (job.folder / "config.yaml").is_file() and not load_json(job.folder / RECORD):
-            _record(job)
-            say(f"taken over: {job.label}")
-
-
-def _record(job: Job) -> None:
-    for folder, record in {**job.records, job.folder: job.record}.items():
-        replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 class Engine(Protocol):
@@ -130,25 +53,6 @@ class Engine(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def prepare(job: Job, patience: float = 0.0) -> list[str]:
-    """Makes a job's folder ready for its ``fit``.
-
-    Args:
-        job: one of those that :func:`unfinished` returns.
-        patience: seconds to wait for a process that still has the folder.
-    Returns: the command line: see :func:`command_line`.
-    Raises: UserError: another process is at work in it.
-    """
-    with FolderLock("a run", "--out") as lock:
-        lock.take(job.folder, patience)
-        words = command_line(job)
-        if "last" not in words:
-            for folder in {job.folder, *job.records}:
-                _clear(folder)
-        _record(job)
-    return words
 
 
 def run_all(
@@ -286,21 +190,6 @@ class _Runner:
         say(f"{self.count}/{self.total} {job.label}: {text}")
 
 
-def write_log(job: Job, line: str) -> None:
-    """Adds a line to what a job said."""
-    with open(log_path(job), "a", encoding="utf-8") as log:
-        log.write(f"{line}\n")
-
-
-def _clear(folder: Path) -> None:
-    """Removes what a process left that was killed before it saved anything."""
-    if load_json(folder / RECORD):
-        for name in ("config.yaml", "metrics.csv", "summary.json"):
-            (folder / name).unlink(missing_ok=True)
-        for name in ("checkpoints", "tensorboard", "wandb"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-
-
 def _scores(job: Job) -> str:
     """Of several seeds the means."""
     summaries = [load_json(folder / "summary.json").get("score", {}) for folder in job.records]
@@ -313,8 +202,3 @@ def _scores(job: Job) -> str:
         for name, values in shown.items()
         if None not in values
     )
-
-
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(printable(text, keep="\n"), file=sys.stderr, flush=True)

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.commands.experiment.folders import log_path, prepare, write_log
 from adabc_lightning.commands.experiment.plan import Job, checkpoint
-from adabc_lightning.commands.experiment.runner import log_path, prepare, write_log
 from adabc_lightning.commands.experiment.store import Store, is_small
 from adabc_lightning.errors import UserError, first_cause
 
