@@ -24,7 +24,6 @@ from adabc_lightning.errors import UserError, first_cause, warn
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import FOLDER
 from adabc_lightning.run.config_files import merged, resolve
-from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.yaml_core import dump_yaml
 
 RETRIES = 20  # of a job whose worker was lost
@@ -58,7 +57,6 @@ class Cluster:
         resources: of each job.
         parallel: jobs at the same time; None for as many as the cluster takes.
         store: the run store; None where the workers see ``out``.
-        lock: of ``out``, which this process holds.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class Cluster:
         resources: Resources,
         parallel: int | None,
         store: Store | None,
-        lock: FolderLock | None = None,
     ) -> None:
         self.jobs, self.out, self.address, self.resources = jobs, out, address, resources
         self.parallel = parallel

@@ -214,7 +214,8 @@ def engine(
     if address is not None:
         probe(address)
     resources = Resources(options.cpus_per_run or 1.0, options.gpus_per_run or 0.0)
-    return partial(Cluster, jobs, out, address, resources, options.jobs, store)
+    # Whatever ends this process ends its tasks: they need no part in the lock.
+    return lambda _: Cluster(jobs, out, address, resources, options.jobs, store)
 
 
 def select(
