@@ -1,6 +1,7 @@
 """``fit``: a run, the rest of one, or the plan of one; and ``validate``, of the same parts."""
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from adabc_lightning.commands import preview
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.messages import closing_line, plan_text
 from adabc_lightning.commands.method_keys import overlay
-from adabc_lightning.commands.preview import Planned, Preview, times, to_fetch
+from adabc_lightning.commands.plan import Plan
+from adabc_lightning.commands.preview import Planned, Preview, to_fetch
 from adabc_lightning.commands.quiet import muted, quieten
 from adabc_lightning.commands.validate import validate
 from adabc_lightning.errors import UserError, printable, warn
@@ -106,13 +108,13 @@ def _report(line: CommandLine) -> None:
         warn(f"there is no page of this run: {error}")
 
 
-def plan(line: CommandLine) -> dict[str, Any]:
+def plan(line: CommandLine) -> Plan:
     """What :func:`fit` would do, as :func:`~adabc_lightning.commands.preview.plan` says it."""
     data = line.datamodule
     data.check_devices(line.planned_devices)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
         found = preview.plan(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
-        return {**found, "method_config": overlay(line.files)}
+        return replace(found, method_config=overlay(line.files))
     callbacks = line.trainer.callbacks  # type: ignore[attr-defined]
     if line.replicas is None:
         planner = Preview(callbacks)
@@ -125,4 +127,4 @@ def plan(line: CommandLine) -> dict[str, Any]:
     with suppress(Planned):
         start(line)
     count = 1 if line.replicas is None else len(line.replicas.replicas)
-    return times({**planner.plan, "method_config": overlay(line.files)}, count)
+    return replace(planner.plan, method_config=overlay(line.files)).times(count)

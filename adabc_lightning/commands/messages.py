@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from adabc_lightning.commands.plan import Plan
 from adabc_lightning.env.observations import described
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.limits import amount
@@ -51,83 +51,74 @@ def episode_table(
     return "\n".join(lines)
 
 
-def fine_tuning(plan: dict[str, Any]) -> str:
+def fine_tuning(plan: Plan) -> str:
     """Environment steps × updates, of which the product is the number of updates."""
-    steps, frozen = f"{plan['online_env_steps']:,}", plan["frozen_env_steps"]
+    steps, frozen = f"{plan.online_env_steps:,}", plan.frozen_env_steps
     if frozen:
         steps = f"({steps} − {frozen:,} frozen)"
-    return f"{steps} environment steps × {plan['updates_per_env_step']} updates"
+    return f"{steps} environment steps × {plan.updates_per_env_step} updates"
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def plan_text(plan: dict[str, Any], folder: str) -> str:
+def plan_text(plan: Plan, folder: str) -> str:
     """What a run would do.
 
     Args:
-        plan: as :func:`~adabc_lightning.commands.preview.plan` returns it.
+        plan: of the run.
         folder: where the run would leave its files.
     """
-    rows, kept, fetched = plan["transitions"], plan["kept_at_hand_over"], plan["to_fetch"]
-    data = "no dataset" if plan["dataset"] is None else f"{plan['dataset']}"
-    if fetched:
-        data += f" (to be fetched: {fetched})"
-    elif plan["dataset"] is not None and rows:
+    rows, kept = plan.transitions, plan.kept_at_hand_over
+    data = "no dataset" if plan.dataset is None else plan.dataset
+    if plan.to_fetch:
+        data += f" (to be fetched: {plan.to_fetch})"
+    elif plan.dataset is not None and rows:
         data += f" ({rows:,} transitions)"
-    limit = plan["max_episode_steps"]
-    done = plan["done"]
-    chosen = f" ({plan['method_config']})" if plan.get("method_config") else ""
-    evaluated = {
-        phase: f"{_counted(count, 'evaluation')} of {_counted(plan['episodes'], 'episode')}"
-        for phase, count in plan["evaluations"].items()
-    }
+    limit, done = plan.max_episode_steps, plan.done
+    chosen = f" ({plan.method_config})" if plan.method_config else ""
+    evaluations, episodes = plan.evaluations, _counted(plan.episodes, "episode")
     lines = [
-        f"task          {plan['env_id']} (observations of {plan['observation_size']}, actions of "
-        f"{plan['action_size']} numbers, "
+        f"task          {plan.env_id} (observations of {plan.observation_size}, actions of "
+        f"{plan.action_size} numbers, "
         + (f"{limit:,} steps an episode" if limit else "no time limit")
         + f"), {data}",
-        f"agent         {plan['method']}{chosen}, {plan['num_critics']} critics of which "
-        f"{plan['subset_size']} make a target, {plan['parameters']:,} parameters, on "
-        f"{plan['device']}",
+        f"agent         {plan.method}{chosen}, {plan.num_critics} critics of which "
+        f"{plan.subset_size} make a target, {plan.parameters:,} parameters, on {plan.device}",
     ]
-    if plan["observation_parts"]:
-        lines.insert(1, f"observations  {described(plan['observation_parts'])}")
-    if "replicas" in plan:
+    if plan.observation_parts:
+        lines.insert(1, f"observations  {described(plan.observation_parts)}")
+    if plan.replicas > 1:
+        lines.append(f"replicas      {plan.replicas} of them, of which all this is done for each")
+    if done.gradient_updates or done.env_steps:
         lines.append(
-            f"replicas      {plan['replicas']} of them, of which all this is done for each"
+            f"goes on from  {done.gradient_updates:,} updates, {done.env_steps:,} environment steps"
         )
-    if any(done.values()):
+    if plan.offline_updates:
         lines.append(
-            f"goes on from  {done['gradient_updates']:,} updates, {done['env_steps']:,} "
-            "environment steps"
+            f"pre-training  {plan.offline_updates:,} updates of {plan.batch_size} transitions; "
+            f"{_counted(evaluations.offline, 'evaluation')} of {episodes}"
         )
-    if plan["offline_updates"]:
-        lines.append(
-            f"pre-training  {plan['offline_updates']:,} updates of {plan['batch_size']} "
-            f"transitions; {evaluated['offline']}"
-        )
-    if kept is not None and rows and plan["online_env_steps"]:
+    if kept is not None and rows and plan.online_env_steps:
         lines.append(f"hand-over     keeps {kept:,} of {rows:,} transitions")
-    if plan["online_env_steps"]:
+    if plan.online_env_steps:
         lines.append(
-            f"fine-tuning   {fine_tuning(plan)} = {plan['online_updates']:,}; {evaluated['online']}"
+            f"fine-tuning   {fine_tuning(plan)} = {plan.online_updates:,}; "
+            f"{_counted(evaluations.online, 'evaluation')} of {episodes}"
         )
-    lines += [f"{each['name']:<14}{each['text']}" for each in plan["beside"]]
-    files = plan["files"]
-    lines.append(f"files         about {amount(sum(files.values()))} in {folder}:")
-    lines += [f"                {name:<28} {amount(size):>10}" for name, size in files.items()]
-    memory = {name: size for name, size in plan["memory"].items() if name != "free"}
-    known = sum(size for size in memory.values() if size)
-    free = plan["memory"]["free"]
+    lines += [f"{each.name:<14}{each.in_words()}" for each in plan.beside]
+    lines.append(f"files         about {amount(sum(plan.files.values()))} in {folder}:")
+    lines += [f"                {name:<28} {amount(size):>10}" for name, size in plan.files.items()]
+    free = plan.memory.free
+    taken = {"libraries and dataset, now": plan.memory.now, **plan.memory.to_come}
+    known = sum(size for size in taken.values() if size)
     lines.append(
         f"memory        about {amount(known)} in all"
         + ("" if free is None else f"; {amount(free)} are free beside what is taken now")
     )
-    memory = {"libraries and dataset, now": memory.pop("now"), **memory}
     lines += [
         f"                {name:<28} {'?' if size is None else amount(size):>10}"
-        for name, size in memory.items()
+        for name, size in taken.items()
     ]
     return "\n".join(lines)

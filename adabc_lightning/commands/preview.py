@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from adabc_lightning.callbacks import Checkpointing, Downsampling, Evaluation, Metrics
 from adabc_lightning.callbacks.places import Interacting
+from adabc_lightning.commands.plan import Done, Evaluations, Memory, Plan
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
 from adabc_lightning.run.limits import amount, available
@@ -40,9 +40,11 @@ class Preview(Callback):
         stops: whether to end the fit there, by :class:`Planned`.
     """
 
+    plan: Plan
+    """Once training would start."""
+
     def __init__(self, callbacks: Sequence[Callback], stops: bool = True) -> None:
         self.callbacks, self.stops = callbacks, stops
-        self.plan: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises: Planned: where it stops."""
@@ -77,77 +79,57 @@ def plan(
     data: "ReplayDataModule",
     agent: "OffToOnModule",
     missing: str | None = None,
-) -> dict[str, Any]:
-    """Plain containers: what will happen, how often, and how much it takes.
+) -> Plan:
+    """What will happen, how often, and how much it takes.
 
     Args:
         callbacks: the run's.
         data: set up, unless its dataset is missing.
         agent: counters as a checkpoint left them.
         missing: what has to be fetched before the number of transitions is known.
-    Returns: bytes and counts; None for what cannot be known yet.
     """
     schedule, spec = data.schedule, data.spec
     rows = None if missing else len(data.replay)
     kept = _kept(callbacks, data, rows)
     online = 0 if missing else data.env_steps
     evaluation = _find(callbacks, Evaluation)
-    left = {
-        "offline_updates": max(0, schedule.offline_updates - agent.gradient_updates) * (not online),
-        "online_env_steps": max(0, schedule.online_env_steps - online),
-    }
+    ahead = max(0, schedule.online_env_steps - online)
     learning = max(0, schedule.online_env_steps - max(online, schedule.frozen_env_steps))
     offline_due, online_due = schedule.evaluations_left(agent.gradient_updates, online)
     first = not schedule.offline_updates and not online and evaluation is not None
-    evaluations = {"offline": offline_due, "online": online_due + first}
-    return {
-        "env_id": data.env_id,
-        "observation_size": spec.observation_size,
-        "observation_parts": spec.observation_parts,
-        "action_size": spec.action_size,
-        "max_episode_steps": spec.max_episode_steps,
-        "dataset": data.dataset_name,
-        "to_fetch": missing,
-        "transitions": rows,
-        "kept_at_hand_over": kept,
-        "method": type(agent.method).__name__,
-        "num_critics": agent.num_critics,
-        "subset_size": agent.subset_size,
-        "parameters": sum(weight.numel() for weight in agent.parameters() if weight.requires_grad),
-        "device": str(agent.device),
-        "done": {"gradient_updates": agent.gradient_updates, "env_steps": online},
-        **left,
-        "frozen_env_steps": left["online_env_steps"] - learning,
-        "updates_per_env_step": schedule.updates_per_env_step,
-        "online_updates": schedule.updates_per_env_step * learning,
-        "batch_size": data.batch_size,
-        "evaluations": evaluations,
-        "beside": [
-            asdict(found) | {"text": found.in_words()}
+    return Plan(
+        env_id=data.env_id,
+        observation_size=spec.observation_size,
+        observation_parts=spec.observation_parts,
+        action_size=spec.action_size,
+        max_episode_steps=spec.max_episode_steps,
+        dataset=data.dataset_name,
+        to_fetch=missing,
+        transitions=rows,
+        kept_at_hand_over=kept,
+        method=type(agent.method).__name__,
+        num_critics=agent.num_critics,
+        subset_size=agent.subset_size,
+        parameters=sum(weight.numel() for weight in agent.parameters() if weight.requires_grad),
+        device=str(agent.device),
+        done=Done(agent.gradient_updates, online),
+        offline_updates=max(0, schedule.offline_updates - agent.gradient_updates) * (not online),
+        online_env_steps=ahead,
+        frozen_env_steps=ahead - learning,
+        updates_per_env_step=schedule.updates_per_env_step,
+        online_updates=schedule.updates_per_env_step * learning,
+        batch_size=data.batch_size,
+        evaluations=Evaluations(offline_due, online_due + first),
+        beside=[
+            found
             for each in callbacks
             if isinstance(each, Interacting)
             and (found := each.planned_interaction(schedule, online, spec.max_episode_steps))
         ],
-        "episodes": 0 if evaluation is None else evaluation.episodes,
-        "files": _files(callbacks, data, agent, kept),
-        "memory": _memory(data, agent, kept),
-    }
-
-
-def times(plan: dict[str, Any], replicas: int) -> dict[str, Any]:
-    """The plan of several replicas, made from that of one: files and memory are as many times."""
-    if replicas == 1:
-        return plan
-    files = {f"replica_*/{name}": replicas * size for name, size in plan["files"].items()}
-    for name in ("last.ckpt", "previous.ckpt", "pretrained.ckpt"):
-        if f"replica_*/checkpoints/{name}" in files:
-            files[f"checkpoints/{name}"] = files[f"replica_*/checkpoints/{name}"]
-    files["metrics.csv"] = files.get("replica_*/metrics.csv", 0)
-    memory = {
-        name: size if name in ("now", "free") or size is None else replicas * size
-        for name, size in plan["memory"].items()
-    }
-    return {**plan, "replicas": replicas, "files": files, "memory": memory}
+        episodes=0 if evaluation is None else evaluation.episodes,
+        files=_files(callbacks, data, agent, kept),
+        memory=_memory(data, agent, kept),
+    )
 
 
 def _find(callbacks: Sequence[Callback], kind: type) -> Any:
@@ -216,18 +198,17 @@ def _files(
     return files
 
 
-def _memory(data: "ReplayDataModule", agent: "OffToOnModule", kept: int | None) -> dict[str, Any]:
-    """Bytes: what is taken by now, what comes to it, and what is free."""
+def _memory(data: "ReplayDataModule", agent: "OffToOnModule", kept: int | None) -> Memory:
     ring, filled = _ring(data, kept) if data.schedule.online_env_steps else (0, 0)
     updates = max(data.schedule.offline_chunk, data.schedule.updates_per_env_step)
     trained = [weight for weight in agent.parameters() if weight.requires_grad]
-    to_come = {
+    to_come: dict[str, int | None] = {
         "Adam and gradients": 3 * _tensors(trained),
         "batches": updates * data.batch_size * data.layout.width * FLOAT,
         "online ring": ring,
         "its copy in a checkpoint": filled,
     }
-    return {"now": _resident(), **to_come, "free": available()}
+    return Memory(_resident(), to_come, available())
 
 
 def _resident() -> int | None:

@@ -5,26 +5,31 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from borders import Line, register
+from test_plan import PLAN
 from tiny import register_toy, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent import products
 from adabc_lightning.commands.doctor import machine, rendering
-from adabc_lightning.commands.doctor.command import _duration, chosen
+from adabc_lightning.commands.doctor.command import _contents, _duration, chosen
 from adabc_lightning.commands.doctor.data import datasets, minari_datasets, user_files
 from adabc_lightning.commands.doctor.finding import Finding
+from adabc_lightning.commands.plan import Memory
+from adabc_lightning.run.interaction import Interaction
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 SMALL = shlex.split(
     "--config hopper --model.hidden_sizes [8] --model.num_critics 3 --data.batch_size 8"
     " --model.engine eager --schedule.offline_updates 4000000 --schedule.updates_per_env_step 2"
 )
+TRIALS = Interaction("trials", "5", (5, 9), (5, 900), rounds=700)
 
 
 @pytest.fixture(autouse=True)
@@ -135,24 +140,30 @@ def test_frozen_steps_are_measured_apart_and_replicas_together(tmp_path: Path) -
     assert plan["evaluations"] == {"offline": 200, "online": 50}
 
 
+def test_a_plan_in_json() -> None:
+    contents = _contents(replace(PLAN, beside=[TRIALS]), measured=False)
+    assert contents["done"] == {"gradient_updates": 0, "env_steps": 0}
+    assert contents["memory"] == {"now": 1000, "batches": 7, "online ring": None, "free": None}
+    (trials,) = contents["beside"]
+    assert trials["text"] == "5: 5 to 9 episodes, 5 to 900 environment steps"
+    assert contents["method_config"] is None
+    assert "replicas" not in contents
+    contents = _contents(PLAN.times(2), measured=True)
+    assert contents["replicas"] == 2
+    assert "method_config" not in contents
+
+
 def test_expected_seconds() -> None:
     from adabc_lightning.commands.doctor.speed import Speed, expected_seconds
 
-    plan = {
-        "offline_updates": 1000,
-        "online_env_steps": 300,
-        "frozen_env_steps": 0,
-        "max_episode_steps": 50,
-        "evaluations": {"offline": 3, "online": 5},
-        "beside": [{"name": "trials", "rounds": 700}],
-    }
+    plan = replace(PLAN, beside=[TRIALS])
     assert expected_seconds(plan, Speed(10.0, 2.0, 100.0)) == (100 + 150, 8 * 50 / 100, 7)
-    assert expected_seconds({**plan, "replicas": 3}, Speed(10.0, 2.0, 100.0))[1:] == (12, 21)
+    assert expected_seconds(plan.times(3), Speed(10.0, 2.0, 100.0))[1:] == (12, 21)
     assert expected_seconds(plan, Speed(None, 2.0, 100.0)) == (None, None, None)
-    frozen = {**plan, "frozen_env_steps": 100}
+    frozen = replace(plan, frozen_env_steps=100)
     assert expected_seconds(frozen, Speed(10.0, 2.0, 100.0, 50.0))[0] == 100 + 2 + 100
     assert expected_seconds(frozen, Speed(10.0, 2.0, 100.0))[0] == 100 + 150  # too few to measure
-    alone = {**plan, "offline_updates": 0, "max_episode_steps": None}
+    alone = replace(plan, offline_updates=0, max_episode_steps=None)
     assert expected_seconds(alone, Speed(None, 2.0, 100.0)) == (150, None, None)
     assert _duration(150, 4, 70, ["trials"]) == (
         "2 min, up to 4 s of evaluations, and up to 70 s of trials"
@@ -271,9 +282,9 @@ def test_a_backend_that_hangs_does_not_work(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from adabc_lightning.commands.doctor import command
 
-    plan = {"files": {"a": 100}, "memory": {"now": 1, "ring": 50, "free": 40}}
+    plan = replace(PLAN, files={"a": 100}, memory=Memory(now=1, to_come={"ring": 50}, free=40))
     assert command._room(plan).state == "problem"
-    plan["memory"]["free"] = 60
+    plan = replace(plan, memory=replace(plan.memory, free=60))
     assert command._room(plan).state == "ok"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=99))
     assert command._room(plan).state == "problem"

@@ -21,6 +21,7 @@ from adabc_lightning.commands.doctor.machine import (
 )
 from adabc_lightning.commands.doctor.rendering import rendering, simulation
 from adabc_lightning.commands.options import Options
+from adabc_lightning.commands.plan import Plan
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
 from adabc_lightning.run.durations import spoken
@@ -139,12 +140,12 @@ def chosen(
         except UserError as error:
             yield Finding("config", f"{name} cannot run", "problem", f"{error}")
             return
-    report["plan"] = plan
+    report["plan"] = _contents(plan, measured=speed is not None)
     yield Finding("config", f"{name}: {_task(plan)}")
     yield _room(plan)
-    if plan["max_episode_steps"] is None and line.datamodule.log is None:
+    if plan.max_episode_steps is None and line.datamodule.log is None:
         yield Finding(
-            "time limit", f"{plan['env_id']} is registered without one", "note",
+            "time limit", f"{plan.env_id} is registered without one", "note",
             "where its episodes may never end, neither do evaluations: set data.max_episode_steps.",
         )  # fmt: skip
     if missing:
@@ -162,29 +163,40 @@ def chosen(
         "beside_at_most": beside,
     }
     yield Finding("speed", _rates(plan, speed))
-    names = [each["name"] for each in plan["beside"]]
+    names = [each.name for each in plan.beside]
     yield Finding("duration", _duration(phases, evaluations, beside, names))
 
 
-def _task(plan: dict[str, Any]) -> str:
+def _contents(plan: Plan, measured: bool) -> dict[str, Any]:
+    """What ``--json`` prints of a plan; where that was measured, not by which config."""
+    contents = asdict(plan)
+    contents["beside"] = [asdict(each) | {"text": each.in_words()} for each in plan.beside]
+    memory = plan.memory
+    contents["memory"] = {"now": memory.now, **memory.to_come, "free": memory.free}
+    if measured:
+        del contents["method_config"]
+    if plan.replicas == 1:
+        del contents["replicas"]
+    return contents
+
+
+def _task(plan: Plan) -> str:
     from adabc_lightning.commands.messages import fine_tuning
 
-    data = plan["dataset"] or "no dataset"
-    return (
-        f"{plan['env_id']}, {data}; {plan['offline_updates']:,} updates, then {fine_tuning(plan)}"
-    )
+    data = plan.dataset or "no dataset"
+    return f"{plan.env_id}, {data}; {plan.offline_updates:,} updates, then {fine_tuning(plan)}"
 
 
-def _room(plan: dict[str, Any]) -> Finding:
+def _room(plan: Plan) -> Finding:
     """Whether memory and disk will do."""
     import shutil
 
     from adabc_lightning.run.limits import amount
 
-    files, memory = sum(plan["files"].values()), plan["memory"]
-    more = sum(v for k, v in memory.items() if v and k not in ("now", "free"))
-    disk, free = shutil.disk_usage(Path.cwd()).free, memory["free"]
-    in_all = amount(more + (memory["now"] or 0))
+    files, memory = sum(plan.files.values()), plan.memory
+    more = sum(size for size in memory.to_come.values() if size)
+    disk, free = shutil.disk_usage(Path.cwd()).free, memory.free
+    in_all = amount(more + (memory.now or 0))
     found = f"the run takes {in_all} of memory, {amount(files)} of disk"
     if files > disk:
         return Finding(
@@ -199,20 +211,20 @@ def _room(plan: dict[str, Any]) -> Finding:
     return Finding("room", found)
 
 
-def _rates(plan: dict[str, Any], speed: Any) -> str:
+def _rates(plan: Plan, speed: Any) -> str:
     parts = []
     if speed.offline_updates:
         parts.append(f"pre-training {speed.offline_updates:,.0f} updates/s")
     if speed.frozen_env_steps:
         parts.append(f"frozen {speed.frozen_env_steps:,.1f} environment steps/s")
     if speed.online_env_steps:
-        updates = speed.online_env_steps * plan["updates_per_env_step"]
+        updates = speed.online_env_steps * plan.updates_per_env_step
         parts.append(
             f"fine-tuning {updates:,.0f} updates/s ({speed.online_env_steps:,.1f} environment "
             "steps/s)"
         )
-    if parts and "replicas" in plan:
-        parts.append(f"in each of {plan['replicas']} replicas")
+    if parts and plan.replicas > 1:
+        parts.append(f"in each of {plan.replicas} replicas")
     return ", ".join(parts) or "too few updates to measure"
 
 

@@ -12,7 +12,8 @@ from adabc_lightning.callbacks import Checkpointing, Evaluation, Guard, Metrics,
 from adabc_lightning.callbacks.folder import RunFolder
 from adabc_lightning.commands import fit
 from adabc_lightning.commands.command_line import CommandLine
-from adabc_lightning.commands.preview import Preview, times
+from adabc_lightning.commands.plan import Plan
+from adabc_lightning.commands.preview import Preview
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 
@@ -128,7 +129,7 @@ def evaluation_rate(
     return rate
 
 
-def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], Speed]:
+def measure(command_line: CommandLine, seconds: float) -> tuple[Plan, Speed]:
     """Runs a config for about so long.
 
     Args:
@@ -157,12 +158,10 @@ def measure(command_line: CommandLine, seconds: float) -> tuple[dict[str, Any], 
     episodes = command_line.config_init.evaluation.episodes
     steps = evaluation_rate(modules[0], agent, episodes, 0.2 * seconds)
     speed = Speed(watch.rate(OFFLINE), watch.rate(ONLINE), steps, watch.rate(FROZEN))
-    return times(preview.plan, len(runs)), speed
+    return preview.plan.times(len(runs)), speed
 
 
-def expected_seconds(
-    plan: dict[str, Any], speed: Speed
-) -> tuple[float | None, float | None, float | None]:
+def expected_seconds(plan: Plan, speed: Speed) -> tuple[float | None, float | None, float | None]:
     """How long the run takes: its phases, and at most its evaluations and what is beside them.
 
     Args:
@@ -173,16 +172,17 @@ def expected_seconds(
     """
     phases = 0.0
     for count, rate in (
-        (plan["offline_updates"], speed.offline_updates),
-        (plan["frozen_env_steps"], speed.frozen_env_steps or speed.online_env_steps),
-        (plan["online_env_steps"] - plan["frozen_env_steps"], speed.online_env_steps),
+        (plan.offline_updates, speed.offline_updates),
+        (plan.frozen_env_steps, speed.frozen_env_steps or speed.online_env_steps),
+        (plan.online_env_steps - plan.frozen_env_steps, speed.online_env_steps),
     ):
         if count and rate is None:
             return None, None, None
         phases += count / rate if rate else 0.0
-    replicas = plan.get("replicas", 1)  # which take turns in all but the updates
-    limit, count = plan["max_episode_steps"], replicas * sum(plan["evaluations"].values())
+    # The replicas take turns in all but the updates.
+    limit, evaluations = plan.max_episode_steps, plan.evaluations
     if limit is None or speed.evaluation_steps is None:
         return phases, None, None
-    rounds = replicas * sum(each["rounds"] for each in plan["beside"])
-    return phases, count * limit / speed.evaluation_steps, rounds / speed.evaluation_steps
+    steps = limit * plan.replicas * (evaluations.offline + evaluations.online)
+    rounds = plan.replicas * sum(each.rounds or 0 for each in plan.beside)  # known as the limit is
+    return phases, steps / speed.evaluation_steps, rounds / speed.evaluation_steps
