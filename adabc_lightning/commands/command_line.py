@@ -25,7 +25,7 @@ from adabc_lightning.callbacks import (
     Summary,
 )
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.callbacks.folder import ReplicaFolder, RunFolder
+from adabc_lightning.callbacks.folder import RunFolder
 from adabc_lightning.commands.method_keys import (
     check_keys,
     check_one_method,
@@ -35,6 +35,7 @@ from adabc_lightning.commands.method_keys import (
 )
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.quiet import muted
+from adabc_lightning.commands.replicating import replicate
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.replicas import Replicas
@@ -239,7 +240,7 @@ class CommandLine(LightningCLI):
         try:
             super().instantiate_classes()
             if self.command == "fit" and self.config.model.replicas > 1:
-                self._replicate(self.config.model.replicas)
+                self._replicate()
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
@@ -248,31 +249,16 @@ class CommandLine(LightningCLI):
                 raise
             raise cause from None
 
-    def _replicate(self, count: int) -> None:
-        """Makes each replica's parts as those of a single run with its seed would be made."""
+    def _replicate(self) -> None:
+        """Puts several agents in the place of one."""
         of_all = (RunFolder, Progress)
-        own = [c for c in self.trainer.callbacks if not isinstance(c, of_all)]  # type: ignore[attr-defined]
-        shared = [c for c in self.trainer.callbacks if isinstance(c, of_all)]  # type: ignore[attr-defined]
-        parts = []
-        for index in range(count):
-            config = self.config.clone()
-            for keys in (config.model, config.data):
-                keys.seed += index
-            config.seed_everything += index
-            config.model.replicas = 1
-            config.trainer.default_root_dir = str(self.folder / f"replica_{index}")
-            if index:
-                made = self.parser.instantiate_classes(config)
-                others = [self._get(made, key) for key in self.parser.callback_keys]
-                given = made.trainer.callbacks or []
-                given = given if isinstance(given, list) else [given]
-                self.model, self.datamodule = made.model, made.data
-                own = [*given, *others, self._summary(f"replica_{index}")]
-            folder = ReplicaFolder(self.parser.dump(config, skip_unset=False), self.resumes)
-            parts.append((self.model, self.datamodule, [folder, *own]))
-        self.replicas = Replicas(parts)
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        own = [c for c in callbacks if not isinstance(c, of_all)]
+        whole, *progress = [c for c in callbacks if isinstance(c, of_all)]
+        first = self.model, self.datamodule, own
+        self.replicas = replicate(self.parser, self.config, first, self._summary, self.resumes)
         self.model, self.datamodule = self.replicas.module, self.replicas.data
-        whole, *progress = shared  # which shows what the replicas have evaluated
+        # Progress shows what the replicas have evaluated.
         self.trainer.callbacks = [whole, self.replicas.callback, *progress, Checkpointing()]  # type: ignore[attr-defined]
 
     def _summary(self, below: str) -> Summary:
