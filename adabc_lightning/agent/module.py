@@ -161,6 +161,14 @@ class OffToOnModule(Learning):
         self._engine_before: dict[str, Any] | None = None
         """Name, device, threads and products of the updates, or of those before a checkpoint."""
 
+    def check_devices(self, count: int) -> None:
+        """Raises: UserError: the engine does not run on so many devices."""
+        if count > 1 and self.engine not in ("auto", "eager"):
+            raise UserError(
+                f"model.engine is {self.engine}, which runs on one device; on {count} set it to "
+                "eager or auto"
+            )
+
     def setup(self, stage: str) -> None:
         """Refuses what would train something else than was asked for.
 
@@ -182,11 +190,7 @@ class OffToOnModule(Learning):
             )
         if stage == "fit" and self.trainer.world_size > 1:
             self._ranks = self.trainer.datamodule.ranks  # type: ignore[attr-defined]
-            if self.engine not in ("auto", "eager"):
-                raise UserError(
-                    f"model.engine is {self.engine}, which runs on one device; on "
-                    f"{self._ranks.count} set it to eager or auto"
-                )
+            self.check_devices(self._ranks.count)
         if stage == "fit":
             schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
             preparation = self.method.preparation

@@ -52,7 +52,7 @@ class EnvironmentSpec:
         ):
             raise UserError(
                 f"environment {env_id!r} has actions {actions}; only a Box of one dimension "
-                "(continuous actions) is supported"
+                "and of floats (continuous actions) is supported"
             )
         if not bounded(actions.low, actions.high):
             raise UserError(

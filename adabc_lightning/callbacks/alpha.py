@@ -7,6 +7,7 @@ from lightning import Callback, Trainer
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.env.make import evaluate
+from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Number, Saved, absent
 from adabc_lightning.run.seeding import stream_seed
@@ -103,7 +104,7 @@ class AlphaController(Callback):
                 env = data.make_env()
                 seed = stream_seed(data.seed, "controller") % 2**31
                 returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
-                env.close()
+                close(env)
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 
     def hold(self, alpha: float, agent: "OffToOnModule") -> None:

@@ -84,6 +84,8 @@ class RunFolder(Callback):
         replace_text(folder / "config.yaml", self.config)
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = "transitions" if not data.env_steps else "kept and collected transitions"
+        if data.env_steps and data.ranks.count > 1:
+            rows += " of each device"
         line = (
             f"{data.dataset_name or 'no dataset'} ({len(data.replay):,} {rows}) → "
             f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}"

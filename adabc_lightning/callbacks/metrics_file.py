@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class MetricsFile:
                 file.flush()
                 os.fsync(file.fileno())
         except NotWritten:
-            os.truncate(self._path, self.size)
+            with suppress(FileNotFoundError):  # the folder is gone
+                os.truncate(self._path, self.size)
             raise
         self._measure()
 

@@ -4,7 +4,7 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -46,7 +46,7 @@ from adabc_lightning.run.folder import checkpoint_to_resume, commands_of, fresh_
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, refuse_key
 from adabc_lightning.run.moved import translated_word
-from adabc_lightning.run.ranks import follows
+from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 from adabc_lightning.run.yaml_core import load_yaml
@@ -189,8 +189,7 @@ class CommandLine(LightningCLI):
         if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
             raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
         if self.dry:  # the plan is that of all devices together, which need not start
-            each = str(options.devices)
-            self.planned_devices = options.num_nodes * (int(each) if each.isdigit() else 1)
+            self.planned_devices = _count_devices(options)
             options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
         self.follows = follows(options.devices, options.num_nodes)
         if options.default_root_dir == "":
@@ -306,3 +305,20 @@ def _yaml(text: str) -> Any:
         return load_yaml(text)
     except (YAMLError, ValueError):
         return text
+
+
+def _count_devices(options: Namespace) -> int:
+    """How many devices a run would have; none of them is started.
+
+    Raises: UserError: Lightning does not take them, or a run does not.
+    """
+    names = ("accelerator", "devices", "num_nodes", "strategy")
+    asked = {name: getattr(options, name) for name in names}
+    if not isinstance(options.strategy, str):  # a class: what it makes of them shows at its start
+        asked["strategy"] = "auto"
+    try:
+        trainer = Trainer(**asked, logger=False, enable_checkpointing=False)
+    except Exception as error:
+        raise UserError(f"trainer: {error}") from error
+    check_strategy(trainer)
+    return trainer.world_size

@@ -112,6 +112,8 @@ def plan(line: CommandLine) -> Plan:
     """What :func:`fit` would do, as :func:`~adabc_lightning.commands.preview.plan` says it."""
     data = line.datamodule
     data.check_devices(line.planned_devices)
+    if line.replicas is None:
+        line.model.check_devices(line.planned_devices)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
         found = preview.plan(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
         return replace(found, method_config=overlay(line.files))

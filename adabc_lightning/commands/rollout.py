@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from adabc_lightning.commands.options import Options
+from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 
 _MOST_FRAMES = 30  # a second; environments give up to 125, which take long to render
@@ -89,7 +90,7 @@ def main(words: list[str]) -> None:
             raise
         env = make_env(env_id, limit, **made)  # or this is what is wrong
         renders, renderer = is_mujoco(env), os.environ.get("MUJOCO_GL")
-        env.close()
+        close(env)
         remedy = "leave --video out, as it gives no pictures"
         if renders:
             remedy = f"MUJOCO_GL is {renderer or 'not set'}, it may be egl or osmesa"
@@ -114,7 +115,7 @@ def main(words: list[str]) -> None:
             with recording(env, Path(options.video), _MOST_FRAMES) as recorder:
                 returns, lengths = evaluate(policy, [recorder], options.episodes, seed)
     finally:
-        env.close()
+        close(env)
     own = policy.card["reference"] if env_id == policy.card["env_id"] else None
     reference = Reference(**own) if own else reference_for(env_id)
     print(episode_table(returns, lengths, reference))

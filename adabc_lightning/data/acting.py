@@ -20,7 +20,7 @@ from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import PREFIX, Exchange, Publication
 from adabc_lightning.env.make import make_env, try_one_step
 from adabc_lightning.env.options import check_env_kwargs
-from adabc_lightning.env.stepping import can_time_out
+from adabc_lightning.env.stepping import can_time_out, close
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
@@ -75,7 +75,7 @@ class Acting(LightningDataModule):
         if self.log is None:
             env = self.make_env()
             spec = EnvironmentSpec.of(env, self.env_id)
-            env.close()
+            close(env)
             return spec
         space = self.log.space()
         return EnvironmentSpec(

@@ -15,7 +15,7 @@ from adabc_lightning.agent.bounds import inward
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.env.options import check_env_kwargs
 from adabc_lightning.env.simulator import hear_mujoco
-from adabc_lightning.env.stepping import CheckedEnv, check_action
+from adabc_lightning.env.stepping import CheckedEnv, check_action, close
 from adabc_lightning.errors import EnvironmentFailure, UserError, closest, key_of, one_line
 from adabc_lightning.run.allowed import check_environment
 
@@ -71,7 +71,7 @@ def make_env(
         try:
             return FlatObservation(env, env_id, observation_keys)
         except BaseException:
-            env.close()
+            close(env)
             raise
     return env
 

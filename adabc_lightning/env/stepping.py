@@ -15,6 +15,7 @@ import numpy as np
 
 from adabc_lightning.env.observations import Misfit, column_names
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
+from adabc_lightning.run.stopping import Stopped
 
 Result = TypeVar("Result")
 
@@ -83,8 +84,8 @@ class CheckedEnv:
         if not abs(number) <= LARGEST:
             raise self._failure("step", f"gave the reward {number}, which is not a finite float32")
         for flag in (terminated, truncated):
-            if type(flag) is not bool and np.ndim(flag):
-                problem = "gave several flags as terminated or truncated, not one"
+            if type(flag) is not bool and _number(flag) is None:  # a text is true, whatever it says
+                problem = f"gave {_kind(flag)} as terminated or truncated instead of one flag"
                 raise self._failure("step", problem)
         return observation, number, bool(terminated), bool(truncated)
 
@@ -109,11 +110,11 @@ class CheckedEnv:
             raise self._failure(
                 what, f"did not answer within data.step_timeout {self.timeout:g} seconds"
             ) from None
-        except UserError:  # about a state that does not fit
+        except (UserError, Stopped):  # about a state that does not fit; a signal to this process
             raise
         except Misfit as error:
             raise self._failure(what, str(error)) from error
-        except Exception as error:  # whatever a third party's environment raises
+        except (Exception, SystemExit) as error:  # whatever a third party's environment raises
             reason = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
             raise self._failure(what, f"raised {reason}") from error
 
@@ -139,6 +140,12 @@ class CheckedEnv:
     def _failure(self, what: str, problem: str) -> EnvironmentFailure:
         where = f"step {self.episode_steps} of an episode" if what == "step" else what
         return EnvironmentFailure(f"environment {self._name!r} {problem} in {where}")
+
+
+def close(env: gymnasium.Env) -> None:
+    """Closes an environment that is not needed any more; so what fails in that is not, either."""
+    with suppress(Exception, SystemExit):
+        env.close()
 
 
 def check_action(action: np.ndarray) -> None:
@@ -173,9 +180,15 @@ class _TimedOut(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupts its body by an alarm signal; main thread only."""
+    """Interrupts its body by an alarm signal; main thread only.
+
+    Raises: _TimedOut: the time was up, also where the body has caught that and gone on.
+    """
+    expired = False
 
     def expire(number: int, frame: Any) -> None:
+        nonlocal expired
+        expired = True
         raise _TimedOut
 
     before = signal.signal(signal.SIGALRM, expire)
@@ -185,6 +198,8 @@ def time_limit(seconds: float) -> Iterator[None]:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            if expired:
+                raise _TimedOut
     finally:
         signal.signal(signal.SIGALRM, before)
 

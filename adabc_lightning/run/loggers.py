@@ -140,6 +140,8 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
 
         wandb.setup(_settings())
         if mode in ("auto", "online") and not logged_in():
+            if mode == "online":
+                _say("Weights & Biases goes on offline: not logged in, which `wandb login` changes")
             mode = "offline"
 
         def start(mode: str) -> Logger:

@@ -22,6 +22,10 @@ def speaks() -> bool:
     return not os.environ.get("WORLD_SIZE") or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+class Stopped(SystemExit):
+    """Ends this process for a signal; any other ``SystemExit`` is of somebody else's code."""
+
+
 @contextmanager
 def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     """SIGINT and SIGTERM exit with 130 and 143 after ``stopped by SIGTERM`` and an account.
@@ -41,7 +45,7 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
             said = f"{below_a_bar}stopped by {signal.Signals(number).name}{account()}\n"
             with suppress(OSError, ValueError):  # whatever was being printed goes on after it
                 os.write(sys.stderr.fileno(), said.encode())
-        raise SystemExit(128 + number)
+        raise Stopped(128 + number)
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -88,9 +92,9 @@ class Stop:
             self._give_back()
 
     def end(self, number: int) -> NoReturn:
-        """Raises: SystemExit: 128 + the signal's number."""
+        """Raises: Stopped: 128 + the signal's number."""
         self._ended = True
-        raise SystemExit(128 + number)
+        raise Stopped(128 + number)
 
     def _heard(self, number: int, frame: Any) -> None:
         if self.asked is None:
@@ -101,7 +105,7 @@ class Stop:
             self._give_back()
             signal.raise_signal(number)
         else:
-            raise SystemExit(128 + number)  # with what the disk has
+            raise Stopped(128 + number)  # with what the disk has
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():

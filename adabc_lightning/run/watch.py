@@ -127,8 +127,8 @@ class Watch:
             if self._rank == 0:
                 self._tell(_FAILED, status)
             if sentence:
-                where = f"; {how_to_go_on(self._folder)}" if self._rank == 0 else ""
-                text = f"error: {one_line(sentence)}; every rank has stopped{where}"
+                go_on = how_to_go_on(self._folder)
+                text = f"error: {one_line(sentence)}; every rank has stopped; {go_on}"
                 print(text, file=sys.__stderr__)
             sys.stdout.flush()
             threading.Timer(1, os._exit, [status]).start()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,9 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, Summary
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -265,3 +268,12 @@ def test_no_policy_is_handed_over_unseen(
         return
     with pytest.raises(UserError, match=f"is {offline_updates}; its policy .* set it to 17 or"):
         evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_gone_is_said_as_any_file_that_cannot_be_written(tmp_path: Path) -> None:
+    file = MetricsFile()
+    file.go_on(tmp_path / "run" / "metrics.csv")
+    file.start(("a",), [])
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(NotWritten, match=r"metrics.csv cannot be written: No such file"):
+        file.append({"a": 1})

@@ -4,6 +4,8 @@ import ast
 import os
 import re
 import shlex
+import subprocess
+import sys
 from inspect import signature
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from paths import SHARED
-from tiny import TOY_LIMIT, register_toy
+from tiny import TOY_LIMIT, register_toy, write_log
 from tiny import Toy as Base
 
 import adabc_lightning
@@ -477,3 +479,16 @@ def test_hopper_medium_replay(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1,470 end in a terminal, 30 at a time limit, 0 unfinished" in said
     assert "150.22 ± 419.10; worst 2.24, median 16.50, best 2879.89" in said
     assert said.endswith("\nno findings\n")
+
+
+def test_nobody_reads_and_the_files_are_written_all_the_same(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 4, 1)
+    command = f"{sys.executable} -m adabc_lightning inspect {log} --convert {tmp_path / 'new.hdf5'}"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(command.split(), stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert (tmp_path / "new.hdf5").is_file()

@@ -140,3 +140,28 @@ def test_what_fit_refuses_its_plan_refuses(
     assert sentence in printed.err
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--trainer.devices 0", "not a valid input using cpu accelerator"),
+        ("--trainer.devices [0,1]", "should be an int > 0"),
+        ("--trainer.devices 2 --model.engine compiled", "compiled, which runs on one device; on 2"),
+        ("--trainer.devices 2 --trainer.strategy ddp_spawn", "on 2 devices set it to ddp"),
+        ("--trainer.devices 2 --trainer.strategy fsdp", "requires a GPU accelerator"),
+        ("--trainer.devices 3", "on 3 devices it must be a multiple of 3"),
+    ],
+)
+def test_devices_that_a_run_would_refuse_are_refused(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    even = "--schedule.evaluation_every 4 --trainer.accelerator cpu --dry-run"
+    assert main([*RUN, *words.split(), *even.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+def test_a_plan_of_several_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ("--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp")
+    assert "fine-tuning   12 environment" in said(capsys, *two, "--schedule.evaluation_every", "4")

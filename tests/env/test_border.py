@@ -1,6 +1,9 @@
 """What crosses the border to an environment: copied, in its box, tried out first."""
 
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -25,9 +28,11 @@ from adabc_lightning.env.exchange import LoggedEpisode, Space, check_episode, ch
 from adabc_lightning.env.make import evaluate, make_env
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.env.rollout import Part, roll_out
+from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.env.video import recording
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.stopping import Stopped
 
 SHORT = Schedule(6, 12, 1, 6, offline_chunk=3)
 
@@ -257,3 +262,66 @@ def test_the_error_of_a_picture_speaks_of_the_environment_s_own(tmp_path: Path) 
         pass
     assert "MUJOCO_GL" not in str(caught.value)
     assert str(caught.value).endswith("leave --video out")
+
+
+class Rude(Line):
+    """Does in its second step what it must not."""
+
+    what: Any = None
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        answer = super().step(action)
+        if self.what == "swallows":
+            for _ in range(2):
+                try:
+                    time.sleep(0.3)
+                except BaseException:  # as a driver with a bare `except:` does
+                    continue
+        if self.what == "exits":
+            sys.exit(7)
+        return (*answer[:2], self.what, False, {}) if self.what in ("False", None, []) else answer
+
+    def close(self) -> None:
+        raise OSError("cannot close")
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("swallows", "did not answer within data.step_timeout 0.1 seconds in step 1 of an episode"),
+        ("exits", "raised SystemExit: 7 in step 1 of an episode"),
+        ("False", "gave a value of type str as terminated or truncated instead of one flag"),
+        (None, "gave a value of type NoneType as terminated or truncated instead of one flag"),
+        ([], "gave a value of type list as terminated or truncated instead of one flag"),
+    ],
+)
+def test_what_a_step_must_not_do_is_a_sentence(what: Any, sentence: str) -> None:
+    env = Rude()
+    env.what = what
+    checked = CheckedEnv(env, 0.1 if what == "swallows" else None)
+    checked.reset(seed=0)
+    with pytest.raises(EnvironmentFailure, match=sentence):
+        checked.step(np.zeros(1, np.float32))
+    checked.close()
+
+
+def test_a_signal_s_end_is_not_the_environment_s() -> None:
+    class Interrupted(Line):
+        def step(self, action: np.ndarray) -> Any:
+            raise Stopped(143)
+
+    checked = CheckedEnv(Interrupted())
+    checked.reset(seed=0)
+    with pytest.raises(Stopped):
+        checked.step(np.zeros(1, np.float32))
+
+
+def test_an_environment_that_cannot_be_closed_can_be_used(tmp_path: Path) -> None:
+    class Stuck(Line):
+        def close(self) -> None:
+            raise OSError("cannot close")
+
+    env_id = register(Stuck)
+    trainer, module, data = tiny_run(tmp_path, env_id, None, schedule=Schedule(0, 12, 1, 6))
+    trainer.fit(module, data)
+    assert data.env_steps == 12

@@ -146,6 +146,18 @@ def test_the_ranks_have_the_same_weights_and_rows_of_their_own(
     assert rows[-1].startswith("online,90,40,")
 
 
+def test_a_killed_rank_zero_is_said_by_the_next(log: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(log, folder, *TWO)
+    last = folder / "checkpoints" / "last.ckpt"
+    wait_for(lambda: last.exists() and len(children(process)) == 1, process)
+    process.kill()
+    _, said = process.communicate(timeout=60)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: rank 0 (process {process.pid} on ")
+    assert line.endswith(f"go on with --trainer.default_root_dir {folder} --ckpt_path last")
+
+
 def test_killed_rank_ends_all_and_the_run_goes_on_exactly(
     uncut: tuple[Path, str], log: Path, tmp_path: Path
 ) -> None:

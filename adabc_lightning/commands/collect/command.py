@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adabc_lightning.commands.options import Options
+from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 
 if TYPE_CHECKING:  # numpy and PyTorch take seconds, which a misspelt option need not wait for
@@ -105,7 +106,7 @@ def main(words: list[str]) -> None:
         make_dataset(options, target, sources, spec, envs)
     finally:
         for env in envs:
-            env.close()
+            close(env)
 
 
 def _env_id(sources: Sequence[Source]) -> str:

@@ -13,6 +13,7 @@ from adabc_lightning.env.observations import Parts, column_names
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.env.policy_checkpoint import run_folder
 from adabc_lightning.env.policy_export import FILES
+from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.versions import version
 
@@ -83,7 +84,7 @@ def _of_environment(policy: Policy) -> tuple[list[str] | None, list[str] | None,
         limit = env.spec.max_episode_steps if env.spec else None
         return observations, _fitting(action_names(env), policy.action_size), limit
     finally:
-        env.close()
+        close(env)
 
 
 def _fitting(names: list[str] | None, size: int) -> list[str] | None:

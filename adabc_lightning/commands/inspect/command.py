@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
+from adabc_lightning.run.output import lasting
 
 if TYPE_CHECKING:
     from adabc_lightning.data.offline import OfflineDataset
@@ -107,6 +109,12 @@ def main(words: list[str]) -> None:
     Raises: UserError: anything wrong with what the user gave.
     """
     options = parse(words)
+    # Files are written whether or not anybody reads what is printed (`| head`).
+    with lasting("stdout") if options.convert or options.plot else nullcontext():
+        _inspect(options)
+
+
+def _inspect(options: Namespace) -> None:
     from adabc_lightning.commands.inspect.card import data_card, file_card, to_lines
     from adabc_lightning.commands.inspect.environment import try_out
     from adabc_lightning.commands.inspect.findings import findings

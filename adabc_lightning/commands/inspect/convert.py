@@ -10,6 +10,7 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.writer import parts_entry, write_columns, write_minari
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.rollout import Rollout
+from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 
 
@@ -43,7 +44,7 @@ def convert(
     try:
         write_minari(get_dataset_path(str(target)), str(target), episodes, env, card)
     finally:
-        env.close()
+        close(env)
 
 
 def _episodes(dataset: OfflineDataset, target: str) -> Iterator[Rollout]:

@@ -9,7 +9,7 @@ import numpy as np
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.make import make_env
-from adabc_lightning.env.stepping import CheckedEnv
+from adabc_lightning.env.stepping import CheckedEnv, close
 
 EPISODES, MOST_STEPS = 10, 1000
 
@@ -68,5 +68,5 @@ def try_out(
         space = env.observation_space
         bounds = np.array(space.low), np.array(space.high)  # type: ignore[attr-defined]
     finally:
-        env.close()
+        close(env)
     return Trial(spec, *bounds, np.stack(observations), np.array(returns), np.array(steps))
