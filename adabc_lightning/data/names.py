@@ -42,7 +42,6 @@ SCALARS: Mapping[str, tuple[str, ...]] = {
     ),
     "time": ("time", "times", "timestamp", "timestamps", "t"),
 }
-OPTIONAL = ("next_observations", "timeouts", "dones", "success", "episode", "step", "time")
 _KEYS = {name: key for names in (VECTORS, SCALARS) for key, all_ in names.items() for name in all_}
 _STEMS = "|".join(name for names in VECTORS.values() for name in names)
 _PART = re.compile(rf"({_STEMS})(?:_(\d{{1,6}})|[./](.+))", re.IGNORECASE)
