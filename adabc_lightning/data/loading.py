@@ -10,8 +10,8 @@ from adabc_lightning.data.formats.source import LOGGED, Reading
 from adabc_lightning.data.mixture import Part, filtered, mixed, sampler_for
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
-from adabc_lightning.data.replay import UniformSampler
 from adabc_lightning.data.returns import Unfinished, with_returns
+from adabc_lightning.data.samplers import UniformSampler
 from adabc_lightning.data.successors import with_next_actions
 from adabc_lightning.errors import UserError, warn
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.origins import Origin
-from adabc_lightning.data.replay import UniformSampler
+from adabc_lightning.data.samplers import UniformSampler
 from adabc_lightning.env.observations import agree, described
 from adabc_lightning.errors import UserError, key_of, nearest
 
@@ -221,21 +221,16 @@ class ShareSampler(UniformSampler):
     """
 
     def __init__(self, rows: Sequence[int], shares: Sequence[float]) -> None:
-        super().__init__()
-        self.rows, self.shares = tuple(rows), tuple(shares)
-        self._count = torch.tensor(self.rows)
+        self.shares = tuple(shares)
+        self._count = torch.tensor(tuple(rows))
         self._start = self._count.cumsum(0) - self._count
         self._ends = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)[:-1]
 
-    def fresh(self) -> "ShareSampler":
-        """Another one like it, for draws of its own."""
-        return ShareSampler(self.rows, self.shares)
-
-    def sample(self, storage: Sized, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Indices ``[batch_size]``."""
-        draw_2B = torch.rand((2, batch_size), generator=self._rng, dtype=torch.float64)
+    def draw(self, rows: int, count: int, generator: torch.Generator) -> Tensor:
+        """Indices ``[count]``."""
+        draw_2B = torch.rand((2, count), generator=generator, dtype=torch.float64)
         part_B = torch.searchsorted(self._ends, draw_2B[0], right=True)
         count_B = self._count[part_B]
         # The product may round up to the count itself.
         within_B = (draw_2B[1] * count_B).long().minimum(count_B - 1)
-        return self._start[part_B] + within_B, {}
+        return self._start[part_B] + within_B

@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data.replay_buffers.samplers import Sampler
 from tqdm import tqdm
 
 from adabc_lightning.data.acting import Acting
@@ -34,6 +33,7 @@ from adabc_lightning.data.restoring import content, restore
 from adabc_lightning.data.returns import Unfinished, check_in_time
 from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.same_run import check_environment
+from adabc_lightning.data.samplers import Sampler
 from adabc_lightning.data.stream import ExperienceStream
 from adabc_lightning.data.symmetric import SymmetricRing, check_share
 from adabc_lightning.data.transitions import Layout

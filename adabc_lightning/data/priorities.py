@@ -1,15 +1,13 @@
-"""Sampling in proportion to priorities, as a TorchRL sampler.
+"""Sampling in proportion to priorities.
 
 TorchRL's own ``PrioritizedSampler`` needs C++ symbols that do not load with torch 2.13.
 """
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchrl.data.replay_buffers.samplers import Sampler
 
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Number, Saved, absent, tensor
@@ -23,7 +21,7 @@ class SavedPriorities(Saved):
     largest: Number = absent()
 
 
-class PrioritySampler(Sampler):
+class PrioritySampler:
     """Draws row i with probability p_i / Σp, with replacement.
 
     The rows that a ring begins with have priority 1; a row added later has ``entry_priority``
@@ -41,12 +39,12 @@ class PrioritySampler(Sampler):
         """``[T]`` float64, in the order of the ring's storage; a view."""
         return self._storage[: self._size]
 
-    def extend(self, index: Tensor) -> None:
-        """Rows ``[T]`` the ring begins with."""
-        self._size = len(index)
+    def begin(self, rows: int) -> None:
+        """So many are in the ring at the start."""
+        self._size = rows
         self._storage = np.ones(max(1, 2 * self._size))
 
-    def add(self, index: int) -> None:
+    def added(self, index: int) -> None:
         """A row appended to the ring, or written over its oldest."""
         if index >= len(self._storage):
             self._storage = np.resize(self._storage, max(1024, 2 * len(self._storage)))
@@ -54,19 +52,19 @@ class PrioritySampler(Sampler):
         self.largest = max(self.entry_priority, self.largest)
         self._storage[index] = self.largest
 
-    def update_priority(self, index: Any, priority: Any, **_: Any) -> None:
-        """Sets the priorities ``[B]`` of rows ``[B]``; of a row named twice the last one counts."""
+    def update_priority(self, index_B: Tensor, priority_B: Tensor) -> None:
+        """Sets the priorities of rows; of a row named twice the last one counts."""
         # NumPy, because with PyTorch it is not defined which one counts.
-        self._storage[np.asarray(index)] = np.asarray(priority)
-        self.largest = max(self.largest, float(priority.max()))
+        self._storage[index_B.numpy()] = priority_B.numpy()
+        self.largest = max(self.largest, float(priority_B.max()))
 
-    def sample(self, storage: Any, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Indices ``[batch_size]`` by inversion of the cumulative sum."""
+    def draw(self, rows: int, count: int, generator: torch.Generator) -> Tensor:
+        """Indices ``[count]`` by inversion of the cumulative sum."""
         cumulative_T = self.priorities.cumsum()
-        draw_B = torch.rand(batch_size, generator=self._rng, dtype=torch.float64).numpy()
+        draw_B = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
         index_B = np.searchsorted(cumulative_T, draw_B * cumulative_T[-1], side="right")
         # The product may round up to the total itself.
-        return torch.from_numpy(index_B.clip(max=self._size - 1)), {}
+        return torch.from_numpy(index_B.clip(max=self._size - 1))
 
     def state_dict(self) -> dict[str, Any]:
         """Priorities and what the next row enters with; plain tensors and numbers."""
@@ -76,28 +74,17 @@ class PrioritySampler(Sampler):
             "largest": self.largest,
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`.
 
         Raises: UserError: the ring that was saved had no priorities.
         """
-        if "priorities" not in state_dict:
+        if "priorities" not in state:
             raise UserError(
                 "the checkpoint's replay ring has no priorities; go on without them, or from "
                 "before the hand-over (pretrained.ckpt)"
             )
-        self._storage = state_dict["priorities"].numpy().copy()
+        self._storage = state["priorities"].numpy().copy()
         self._size = len(self._storage)
-        self.entry_priority = state_dict["entry_priority"]
-        self.largest = state_dict["largest"]
-
-    def _empty(self) -> None:
-        self._size = 0
-
-    def dumps(self, path: Any) -> None:
-        """:meth:`state_dict` into a folder, for ``ReplayBuffer.dumps``; checkpoints have it."""
-        torch.save(self.state_dict(), Path(path) / "priorities.pt")
-
-    def loads(self, path: Any) -> None:
-        """The inverse of :meth:`dumps`."""
-        self.load_state_dict(torch.load(Path(path) / "priorities.pt", weights_only=True))
+        self.entry_priority = state["entry_priority"]
+        self.largest = state["largest"]

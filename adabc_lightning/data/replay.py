@@ -1,20 +1,19 @@
-"""The ring the agent learns from: one tensor, which TorchRL's samplers draw from.
+"""The ring the agent learns from: one tensor, whose rows a sampler draws.
 
 TorchRL's ``ReplayBuffer`` is not used: it does more for each row than is needed here.
 """
 
 import copy
 import math
-from collections.abc import Sized
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from adabc_lightning.data.priorities import SavedPriorities
+from adabc_lightning.data.samplers import Sampler, UniformSampler
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.saved import Count, Generator, Saved, absent, disagree, shown, tensor
 
@@ -68,27 +67,6 @@ class SavedRing(SavedDraws):
         return self
 
 
-class UniformSampler(RandomSampler):
-    """Uniform draws with replacement, by the ring's generator wherever its rows are.
-
-    TorchRL's own draws on the device of the rows, which a generator of the CPU cannot.
-    """
-
-    def sample(self, storage: Sized, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Indices ``[batch_size]``."""
-        return torch.randint(0, len(storage), (batch_size,), generator=self._rng), {}
-
-    def fresh(self) -> "UniformSampler":
-        """Another one like it, for draws of its own."""
-        return UniformSampler()
-
-
-def _drawing(sampler: Sampler, generator: torch.Generator) -> Sampler:
-    """A sampler that draws by the generator, as it gets it from TorchRL's buffers."""
-    sampler._rng = generator
-    return sampler
-
-
 class ReplayRing:
     """Packed transitions; the oldest row is overwritten when the ring is full.
 
@@ -116,7 +94,7 @@ class ReplayRing:
         self.layout = layout
         self.capacity = capacity
         self.generator = generator
-        self.sampler = _drawing(UniformSampler() if sampler is None else sampler, generator)
+        self.sampler: Sampler = UniformSampler() if sampler is None else sampler
         self.device = torch.device(device)
         self._nothing: TensorDict | None = None
         # The system gives a page of it when a row is written there.
@@ -131,7 +109,7 @@ class ReplayRing:
         if count:
             self._memory[:count] = rows
             self._cursor, self._count, self._written = count % self.capacity, count, count
-            self.sampler.extend(torch.arange(count))
+            self.sampler.begin(count)
 
     def reader(self, generator: torch.Generator) -> "ReplayRing":
         """A second ring of the same rows, in the same memory, with draws of its own.
@@ -140,8 +118,8 @@ class ReplayRing:
             generator: draws its samples. To neither of the two may a row be added.
         """
         other = copy.copy(self)
-        assert isinstance(self.sampler, UniformSampler)
-        other.generator, other.sampler = generator, _drawing(self.sampler.fresh(), generator)
+        assert isinstance(self.sampler, UniformSampler)  # which remembers nothing
+        other.generator = generator
         return other
 
     def __len__(self) -> int:
@@ -169,7 +147,7 @@ class ReplayRing:
         self._cursor = (self._cursor + 1) % self.capacity
         self._count = min(self._count + 1, self.capacity)
         self._written += 1
-        self.sampler.add(self._newest)
+        self.sampler.added(self._newest)
 
     def sample(self, updates: int, batch_size: int) -> TensorDict:
         """Draws with replacement, independent for each update.
@@ -187,7 +165,7 @@ class ReplayRing:
 
     def _drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """So many rows ``[count, width]`` and their places ``[count]``, on the CPU."""
-        index, _ = self.sampler.sample(self, count)
+        index = self.sampler.draw(len(self), count, self.generator)
         return self._memory.index_select(0, index.to(self.device)), index
 
     def _no_batch(self, batch_size: int) -> TensorDict:
@@ -205,7 +183,7 @@ class ReplayRing:
             "rows": self.rows.to("cpu", copy=True),  # a view would save the whole storage
             "capacity": self.capacity,
             "writer": {"_cursor": self._cursor, "_write_count": self._written},
-            "sampler": dict(self.sampler.state_dict()),
+            "sampler": self.sampler.state_dict(),
             "generator": self.generator.get_state(),
         }
 

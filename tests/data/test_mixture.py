@@ -84,8 +84,7 @@ def test_shares_of_a_batch(weights: tuple, shares: tuple) -> None:
     sampler = sampler_for([Part("x", weight) for weight in weights], rows)
     assert isinstance(sampler, ShareSampler)
     assert sampler.shares == pytest.approx(shares)
-    sampler._rng = torch.Generator().manual_seed(0)
-    index, _ = sampler.sample(torch.empty(150), 100_000)  # type: ignore[arg-type]
+    index = sampler.draw(150, 100_000, torch.Generator().manual_seed(0))
     count = torch.bincount(index, minlength=150).double() / 100_000
     for share, part in zip(shares, count.split(rows), strict=True):
         assert part.sum().item() == pytest.approx(share, abs=0.006)

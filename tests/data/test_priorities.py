@@ -1,7 +1,6 @@
 """Sampling by priority against frequencies, and the rule for rows that are added."""
 
 import io
-from pathlib import Path
 
 import pytest
 import torch
@@ -134,14 +133,3 @@ def test_an_index_is_always_one_of_the_rows(priorities: list[float], seed: int) 
     assert 0 <= index.min() <= index.max() < len(priorities)
     # nor one with so small a share that 50 draws cannot have met it
     assert (exact[index] / exact.sum() > 1e-15).all()
-
-
-def test_dumped_priorities_are_loaded_again(tmp_path: Path) -> None:
-    replay, sampler = ring(4)
-    sampler.update_priority(torch.arange(4), torch.tensor([4.0, 1.0, 2.0, 3.0]))
-    sampler.dumps(tmp_path)
-    other, loaded = ring(4)
-    loaded.loads(tmp_path)
-    assert loaded.priorities.tolist() == [4.0, 1.0, 2.0, 3.0]
-    drawn = [each.sample(1, 50)["index"] for each in (replay, other)]
-    assert torch.equal(*drawn)
