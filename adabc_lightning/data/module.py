@@ -1,6 +1,5 @@
 """The Lightning DataModule: dataset, replay ring, environment, and all of their state."""
 
-import sys
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -8,7 +7,6 @@ import torch
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
-from tqdm import tqdm
 
 from adabc_lightning.data.acting import Acting
 from adabc_lightning.data.checks import (
@@ -26,7 +24,7 @@ from adabc_lightning.data.learnt import Learnt
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
-from adabc_lightning.data.origins import in_words, kept_of_each
+from adabc_lightning.data.opening import check_capacity, open_online
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.restoring import content, restore
@@ -35,10 +33,10 @@ from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.same_run import check_environment
 from adabc_lightning.data.samplers import Sampler
 from adabc_lightning.data.stream import ExperienceStream
-from adabc_lightning.data.symmetric import SymmetricRing, check_share
+from adabc_lightning.data.symmetric import check_share
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import reference_for
-from adabc_lightning.errors import UserError, printable, warn
+from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed, torch_generator
@@ -192,6 +190,11 @@ class ReplayDataModule(Acting):
         """Transitions per update of one rank."""
         return self.batch_size // self.ranks.count
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it is for this one, of many alike, to say what concerns them all."""
+        return self.shares is None and not self.ranks.rank
+
     def check_devices(self, count: int, env_steps: int = 0) -> None:
         """Whether a run on ``count`` devices comes out even.
 
@@ -221,7 +224,7 @@ class ReplayDataModule(Acting):
             self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
             self._add_columns()
         self.check_devices(self.ranks.count)
-        self.try_env(first=self.shares is None and not self.ranks.rank)
+        self.try_env(first=self.speaks)
         rows = torch.empty(0, self.layout.width)
         if self.dataset_name is not None:
             self.dataset = (
@@ -235,10 +238,11 @@ class ReplayDataModule(Acting):
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
-            self._check_capacity(len(rows))
+            callbacks = self.trainer.callbacks  # type: ignore[union-attr]
+            check_capacity(self, callbacks, len(rows))
         else:
             self.loading.check_keys(self.spec)
-            if self.shares is None and not self.ranks.rank:
+            if self.speaks:
                 self.loading.name_unused(self.online_reward is not None)
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
@@ -290,7 +294,7 @@ class ReplayDataModule(Acting):
         for sentence in [] if begun else self._faults:
             warn(f"dataset {self.dataset_name!r}: {sentence}")
         self._faults = []
-        if self.shares is None and not self.ranks.rank:
+        if self.speaks:
             warn_if_frozen(self.schedule, self.env_steps)
         return ExperienceStream(self)
 
@@ -309,32 +313,8 @@ class ReplayDataModule(Acting):
         for callback in sorted(callbacks, key=lambda callback: not isinstance(callback, RowChoice)):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)
-        rows = self.replay.rows if self.kept is None else self.replay.rows[self.kept]
-        self._count_origins()
-        # The same rows were chosen on every rank; each goes on with its share of them.
-        mine, offline = rows[self.ranks.rank :: self.ranks.count], None
-        if self.offline_fraction is not None:
-            if not len(mine):
-                raise UserError(
-                    f"data.offline_fraction is {self.offline_fraction}, but downsampling keeps "
-                    "none of the offline transitions; set downsampling.keep to 1"
-                )
-            mine, offline = mine[:0], mine
-        capacity = self.replay_capacity
-        if capacity is None:
-            # A batch is drawn from a ring that is not empty.
-            capacity = len(rows) * (offline is None) + self.schedule.online_env_steps
-        self.replay = self.online_ring(mine, self.ranks.share(capacity), offline)
-        self.dataset = self.kept = None
+        open_online(self)
         self.agent.hand_over()
-
-    def _count_origins(self) -> None:
-        """Of several datasets, what is kept of each; the first replica says it."""
-        if self.dataset is None or not self.dataset.sources:
-            return
-        self.kept_of_each = kept_of_each(self.dataset.sources, self.dataset.episode_T, self.kept)
-        if self.shares is None and not self.ranks.rank:
-            tqdm.write(printable(in_words(self.kept_of_each)), file=sys.stderr)
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
@@ -358,24 +338,6 @@ class ReplayDataModule(Acting):
         """See :func:`adabc_lightning.data.restoring.restore`."""
         restore(self, state_dict)
 
-    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
-        """A ring to fine-tune from.
-
-        Args:
-            rows: ``[T, width]``, the oldest first.
-            capacity: of the ring.
-            offline: ``[M, width]``, what lies beside it with ``offline_fraction``; None for rows
-                that are still to come.
-        """
-        generator = self.replay.generator
-        if self.offline_fraction is not None:
-            offline = rows[:0] if offline is None else offline
-            fraction = self.offline_fraction
-            return SymmetricRing(
-                self.layout, offline, fraction, rows, capacity, generator, self._device
-            )
-        return ReplayRing(self.layout, rows, capacity, generator, self.online_sampler, self._device)
-
     def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
         """As it is learnt from, and with the columns that the method needs."""
         self._find_faults(dataset)
@@ -392,22 +354,6 @@ class ReplayDataModule(Acting):
             parts = dataset.observation_parts or self.spec.observation_parts
             limit, normalizes = self.spec.max_episode_steps, self.learnt.normalizes
             self._faults = faults(dataset, limit, parts, normalizes)
-
-    def _check_capacity(self, rows: int) -> None:
-        """Without a callback that chooses rows all are kept: said now, not after pre-training."""
-        callbacks = self.trainer.callbacks  # type: ignore[union-attr]
-        chosen = any(isinstance(callback, RowChoice) for callback in callbacks)
-        beside = self.offline_fraction is not None  # they lie beside the ring
-        if (
-            not chosen
-            and not beside
-            and self.replay_capacity is not None
-            and rows > self.replay_capacity
-        ):
-            raise UserError(
-                f"all {rows} transitions are kept, data.replay_capacity is {self.replay_capacity};"
-                " add the Downsampling callback or make the ring larger"
-            )
 
     @property
     def _device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""What the saving and restoring of a run need of its data module."""
+"""What the hand-over, saving and restoring of a run need of its data module."""
 
 from typing import Any, Protocol
 
@@ -14,13 +14,14 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.rewards import Reward
+from adabc_lightning.data.samplers import Sampler
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 
 
 class Owner(Protocol):
-    """Whose state it is; see :class:`~adabc_lightning.data.module.ReplayDataModule`."""
+    """Whose ring and state they are; see :class:`~adabc_lightning.data.module.ReplayDataModule`."""
 
     env_id: str
     seed: int
@@ -30,8 +31,10 @@ class Owner(Protocol):
     spec: EnvironmentSpec
     dataset: OfflineDataset | None
     dataset_name: str | None
+    kept: Tensor | None
     kept_of_each: list[dict[str, Any]]
     replay: ReplayRing
+    online_sampler: Sampler | None
     replay_capacity: int | None
     offline_fraction: float | None
     unfinished: Unfinished | None
@@ -51,8 +54,9 @@ class Owner(Protocol):
     def env_steps(self) -> int:
         """Of all ranks."""
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it is for this one, of many alike, to say what concerns them all."""
+
     def check_devices(self, count: int, env_steps: int = 0) -> None:
         """Whether a run on ``count`` devices comes out even."""
-
-    def online_ring(self, rows: Tensor, capacity: int, offline: Tensor | None = None) -> ReplayRing:
-        """A ring to fine-tune from, of ``rows`` ``[T, width]``."""

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.agent.normalization import Normalization
+from adabc_lightning.data.opening import online_ring
 from adabc_lightning.data.owner import Owner
 from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.same_run import (
@@ -152,7 +153,7 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
         capacity = ring["capacity"]
         if grows:
             capacity = max(capacity, len(ring["rows"]) + pending[rank] + left // count)
-        data.replay = data.online_ring(torch.empty(0, width), capacity)
+        data.replay = online_ring(data, torch.empty(0, width), capacity)
         data.replay.load_state_dict(ring)
         return
     rows = merged(rings)
@@ -163,7 +164,7 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
     offline = None
     if "offline" in rings[0]:
         offline = torch.cat([ring["offline"] for ring in rings])[rank::count]
-    data.replay = data.online_ring(rows[rank::count], data.ranks.share(saved), offline)
+    data.replay = online_ring(data, rows[rank::count], data.ranks.share(saved), offline)
 
 
 def _devices(count: int) -> str:
