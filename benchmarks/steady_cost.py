@@ -55,7 +55,7 @@ def run(sizes: dict[str, Any], steps: int, trials: Trials | None) -> tuple[float
     trainer = fit(agent, data, "cpu", [clock, Evaluation(), *([trials] if trials else [])])
     if trials:
         begun = time.process_time()
-        trials._newest = 0  # as if the last step had not had one
+        trials._state = trials._state.tried(0, 0)  # as if the last step had not had one
         trials.before_evaluation(trainer, data, agent)
         tried = time.process_time() - begun
         trials._places.close()

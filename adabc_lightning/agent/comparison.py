@@ -1,9 +1,48 @@
 """Whether one policy is better than another, by some episodes of each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+
+class Verdict(NamedTuple):
+    """What a trial of some policies says of the incumbent."""
+
+    candidate: str
+    """Name of the best of them."""
+    candidate_mean: float
+    incumbent_mean: float
+    """Mean raw returns of both from the same starts."""
+    trial: Literal["won", "lost", "neither"]
+    """By the candidate."""
+
+
+def verdict(
+    tried: Mapping[str, Sequence[float]], incumbent: Sequence[float], confidence: float
+) -> Verdict:
+    """Compares the best of some policies with the incumbent.
+
+    With d̄ its mean difference to the incumbent and s the standard error, the trial is won where
+    d̄ ≥ z·s, else lost where d̄ ≤ −z·s.
+
+    Args:
+        tried: name → raw returns, from the first of the same starts on; of equally good ones the
+            first is the candidate.
+        incumbent: raw returns. Of all policies as many count as each was tried from.
+        confidence: z, standard errors.
+    """
+    count = min(len(returns) for returns in (incumbent, *tried.values()))
+    candidate = max(tried, key=lambda name: sum(tried[name][:count]))
+    ours, theirs = tried[candidate][:count], incumbent[:count]
+    gain, error = improvement(ours, theirs)
+    trial: Literal["won", "lost", "neither"] = "neither"
+    if gain >= confidence * error:
+        trial = "won"
+    elif gain <= -confidence * error:
+        trial = "lost"
+    return Verdict(candidate, float(np.mean(ours)), float(np.mean(theirs)), trial)
 
 
 def improvement(candidate: Sequence[float], incumbent: Sequence[float]) -> tuple[float, float]:

@@ -108,6 +108,15 @@ class Parts(LightningModule):
         return {name: self.part(name) for name in self.of_method}
 
     @property
+    def snapshot_size(self) -> int:
+        """P of :func:`~adabc_lightning.agent.state.snapshot`, also before there are optimisers."""
+        numbers = 0
+        for part in (self.trained[name] for name in self.of_method):
+            copies = 1 + part.target + 2 * (part.learning_rate is not None)
+            numbers += copies * sum(weight.numel() for weight in part.network.weights)  # type: ignore[union-attr]
+        return numbers
+
+    @property
     def trained_weights(self) -> dict[str, Sequence[Tensor]]:
         """The parameters, of any shape ``[*]``, of each of :attr:`trained_parts`."""
         return {name: self.trained[name].network.weights for name in self.trained_parts}  # type: ignore[misc]

@@ -13,7 +13,7 @@ from adabc_lightning.callbacks.guard import SavedGuard
 from adabc_lightning.callbacks.handover import SavedDiagnostics
 from adabc_lightning.callbacks.metrics import SavedMetrics
 from adabc_lightning.callbacks.summary import SavedSummary
-from adabc_lightning.callbacks.trials import SavedTrials
+from adabc_lightning.callbacks.trials_state import SavedTrials
 from adabc_lightning.data.saved import saved_data
 from adabc_lightning.run.saved import (
     Count,

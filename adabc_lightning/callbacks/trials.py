@@ -4,13 +4,12 @@ import copy
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from pydantic import Field
 from torch import Tensor
 
-from adabc_lightning.agent.comparison import improvement
+from adabc_lightning.agent.comparison import Verdict, verdict
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import put_back, snapshot
@@ -18,31 +17,18 @@ from adabc_lightning.callbacks.alpha import AlphaController
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
+from adabc_lightning.callbacks.trials_state import COUNTS, TrialsState
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.interaction import TRIED, Interaction
 from adabc_lightning.run.interaction import trials as planned_trials
-from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, absent, tensor
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-
-class SavedTrials(Saved):
-    """See :meth:`Trials.state_dict`."""
-
-    returns: Listing[Number]
-    snapshot: Annotated[Tensor, tensor(1, *FLOATS)]
-    alpha: Number
-    lost: Count
-    newest: Count
-    promotions: Count
-    holds: Count
-    retreats: Count
-    env_steps: Count
-    floor: Number = absent()  # in checkpoints of earlier versions
 
 
 @declared("Trials")
@@ -78,14 +64,7 @@ class Trials(Callback):
     Raises: UserError: a value outside its range.
     """
 
-    columns = (
-        "trial/candidate",
-        "trial/incumbent",
-        "trial/promotions",
-        "trial/holds",
-        "trial/retreats",
-        "trial/env_steps",
-    )
+    columns = ("trial/candidate", "trial/incumbent", *(f"trial/{name}" for name in COUNTS))
 
     def __init__(
         self,
@@ -100,17 +79,15 @@ class Trials(Callback):
         self.episodes, self.steps, self.confidence = episodes, steps, confidence
         self.tried = tried
         self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
-        self.counts = {"promotions": 0, "holds": 0, "retreats": 0, "env_steps": 0}
-        """Trials that were won and lost, ways back, and environment steps made in trials."""
-        self._lost = 0  # in a row
-        self._newest = 0  # environment steps of training before the newest trial
-        self._returns: list[float] = []
-        self._alpha = 0.0  # at the last promotion
-        self._floor = 0.0  # below which α is not let since then; 0: for none
-        self._snapshot: Tensor | None = None
+        self._state = TrialsState()
         self._places = Places()
         self._average: Actor
         self._incumbent: Actor
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials that were won and lost, ways back, and environment steps made in trials."""
+        return self._state.counts
 
     def setup(
         self,
@@ -124,7 +101,7 @@ class Trials(Callback):
         """
         if stage != "fit":
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if data.log is not None:
             raise UserError(
                 f"data.env_id is {data.env_id!r}, a log; Trials needs an environment to try "
@@ -141,15 +118,15 @@ class Trials(Callback):
         pl_module: "OffToOnModule",  # type: ignore[override]
     ) -> None:
         """α is held on in a run that goes on; in one without trials nobody would let it go."""
-        for controller in _controllers(trainer, pl_module):
-            controller.floor = min(self._floor, controller.ceiling)  # which may be lower now
+        if controller := _controller(trainer, pl_module):  # its ceiling may be lower now
+            controller.floor = min(self._state.floor, controller.ceiling)
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """The pre-trained policy is the first incumbent."""
         self._average.load_state_dict(agent.actor.state_dict())
-        returns, self.counts["env_steps"] = self._try(data, agent, "actor")
-        self._promote(agent, "actor", returns)
-        self._alpha = agent.alpha_offline  # whatever fine-tuning starts from
+        returns, steps = self._try(data, agent, "actor")
+        alpha = agent.alpha_offline  # whatever fine-tuning starts from
+        self._state = TrialsState(returns, self._deploy(agent, "actor"), alpha, env_steps=steps)
 
     def on_train_batch_start(
         self,
@@ -173,32 +150,28 @@ class Trials(Callback):
     ) -> None:
         """The trial."""
         # What a signal cut may have been the evaluation after a trial that was made.
-        if data.env_steps in (0, self._newest):
+        if data.env_steps in (0, self._state.newest):
             return
         tried = {name: self._try(data, agent, name) for name in TRIED[self.tried]}
-        self._newest = data.env_steps
-        self.counts["env_steps"] += sum(steps for _, steps in tried.values())
-        # As many as all were tried from; a resumed run may have another E than the incumbent's.
-        both = min(len(self._returns), *(len(returns) for returns, _ in tried.values()))
-        candidate = max(tried, key=lambda name: sum(tried[name][0][:both]))
-        returns = tried[candidate][0]
-        ours, theirs = returns[:both], self._returns[:both]
-        gain, error = improvement(ours, theirs)
-        measured = {
-            "trial/candidate": float(np.mean(ours)),
-            "trial/incumbent": float(np.mean(theirs)),
-        }
-        if gain >= self.confidence * error:
-            self._win(trainer, agent, candidate, returns)
-        elif gain <= -self.confidence * error:
-            self._lose(trainer, agent)
-            if self.patience and self._lost >= self.patience:  # less than before, in a resumed run
+        returns = {name: found for name, (found, _) in tried.items()}
+        # A resumed run may have another E than the incumbent's.
+        said = verdict(returns, self._state.returns, self.confidence)
+        made = sum(steps for _, steps in tried.values())
+        self._state = self._state.tried(data.env_steps, made)
+        controller = _controller(trainer, agent)
+        if said.trial == "won":
+            self._promote(agent, said.candidate, returns[said.candidate])
+            if controller:
+                controller.let_go()
+        elif said.trial == "lost":
+            self._hold(controller, agent)
+            if self.patience and self._state.lost >= self.patience:  # less than before, if resumed
                 self._retreat(agent)
-                held = _controllers(trainer, agent)
-                text = _retreat(data.env_steps, measured, agent.alpha.item() if held else None)
-                say(trainer, text)
-        counted = {f"trial/{name}": float(count) for name, count in self.counts.items()}
-        record(trainer, measured | counted)
+                alpha = agent.alpha.item() if controller else None
+                say(trainer, _retreat(data.env_steps, said, alpha))
+        means = {"trial/candidate": said.candidate_mean, "trial/incumbent": said.incumbent_mean}
+        counts = {f"trial/{name}": float(count) for name, count in self.counts.items()}
+        record(trainer, means | counts)
 
     def _try(
         self, data: "ReplayDataModule", agent: "OffToOnModule", name: str
@@ -209,46 +182,40 @@ class Trials(Callback):
         """
         act = partial(agent.act, name=name)
         returns: list[float] = []
-        steps, most = 0, len(self._returns)
+        steps, most = 0, len(self._state.returns)
         while not returns or (steps < self.steps and (not most or len(returns) < most)):
             more, lengths = self._places.run(data, act, self.episodes, "trials", len(returns))
             returns += more
             steps += sum(lengths)
         return returns, steps
 
-    def _win(
-        self, trainer: Trainer, agent: "OffToOnModule", name: str, returns: list[float]
-    ) -> None:
-        """The candidate becomes the incumbent, and α is let go."""
-        self._promote(agent, name, returns)
-        for controller in _controllers(trainer, agent):
-            controller.let_go()
-        self._floor = 0.0
-        self.counts["promotions"] += 1
-
-    def _lose(self, trainer: Trainer, agent: "OffToOnModule") -> None:
-        """α is held above what it was."""
-        if self.alpha_rise is not None:
-            for controller in _controllers(trainer, agent):
-                # The first counts from pre-training's α, which may be above the ceiling.
-                least = min(max(self._alpha, controller.alpha), controller.ceiling)
-                self._floor = least + self.alpha_rise * (controller.ceiling - least)
-                controller.hold(self._floor, agent)
-        self.counts["holds"] += 1
-        self._lost += 1
-
     def _promote(self, agent: "OffToOnModule", name: str, returns: list[float]) -> None:
-        self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())
-        agent.deployed = "incumbent"
-        self._returns, self._alpha, self._lost = returns, agent.alpha.item(), 0
-        self._snapshot = snapshot(agent.agent_state())
+        """The candidate becomes the incumbent."""
+        taken = self._deploy(agent, name)
+        self._state = self._state.promoted(returns, taken, agent.alpha.item())
+
+    def _hold(self, controller: AlphaController | None, agent: "OffToOnModule") -> None:
+        """α is held above what it was."""
+        floor = self._state.floor
+        if controller and self.alpha_rise is not None:
+            # The first counts from pre-training's α, which may be above the ceiling.
+            least = min(max(self._state.alpha, controller.alpha), controller.ceiling)
+            floor = least + self.alpha_rise * (controller.ceiling - least)
+            controller.hold(floor, agent)
+        self._state = self._state.held(floor)
 
     def _retreat(self, agent: "OffToOnModule") -> None:
-        assert self._snapshot is not None
-        self._lost = 0
-        put_back(agent.agent_state(), self._snapshot)
+        """The learner goes back to the snapshot."""
+        assert self._state.snapshot is not None
+        put_back(agent.agent_state(), self._state.snapshot)
         self._average.load_state_dict(self._incumbent.state_dict())
-        self.counts["retreats"] += 1
+        self._state = self._state.retreated()
+
+    def _deploy(self, agent: "OffToOnModule", name: str) -> Tensor:
+        """A part's policy becomes the incumbent; the snapshot of the learner ``[P]``."""
+        self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())
+        agent.deployed = "incumbent"
+        return snapshot(agent.agent_state())
 
     def on_load_checkpoint(
         self,
@@ -258,15 +225,10 @@ class Trials(Callback):
     ) -> None:
         """Raises: UserError: the snapshot is not of this agent's size."""
         saved = checkpoint["callbacks"].get(self.state_key, {}).get("snapshot")
-        numbers = 0
-        for name in pl_module.of_method:
-            part = pl_module.trained[name]
-            copies = 1 + part.target + 2 * (part.learning_rate is not None)
-            numbers += copies * sum(weight.numel() for weight in part.network.weights)  # type: ignore[union-attr]
-        if saved is not None and len(saved) != numbers:
+        if saved is not None and len(saved) != pl_module.snapshot_size:
             raise UserError(
                 f"callbacks/Trials/snapshot has {len(saved)} numbers, this configuration's "
-                f"learner {numbers}; resume with the networks of the run"
+                f"learner {pl_module.snapshot_size}; resume with the networks of the run"
             )
 
     def planned_interaction(
@@ -283,35 +245,20 @@ class Trials(Callback):
 
     def add_to_summary(self) -> dict[str, Any]:
         """The counts, for ``Summary``."""
-        return {"trials": dict(self.counts)}
+        return {"trials": self.counts}
 
     def tensors(self) -> dict[str, Tensor]:
         """The snapshot ``[P]``, for ``Guard``."""
-        return {} if self._snapshot is None else {"the snapshot": self._snapshot}
+        taken = self._state.snapshot
+        return {} if taken is None else {"the snapshot": taken}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts, the incumbent's returns and the snapshot; the networks are the agent's.
-
-        Nothing before the hand-over: that pre-training serves without trials, too.
-        """
-        if self._snapshot is None:
-            return {}
-        return {
-            "returns": list(self._returns),
-            "snapshot": self._snapshot,
-            "alpha": self._alpha,
-            "lost": self._lost,
-            "newest": self._newest,
-            "floor": self._floor,
-            **self.counts,
-        }
+        """Counts, the incumbent's returns and the snapshot; the networks are the agent's."""
+        return self._state.content()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self._returns, self._snapshot = list(state_dict["returns"]), state_dict["snapshot"]
-        self._alpha, self._lost = state_dict["alpha"], state_dict["lost"]
-        self._newest, self._floor = state_dict["newest"], state_dict.get("floor", 0.0)
-        self.counts = {name: state_dict[name] for name in self.counts}
+        self._state = TrialsState.of(state_dict)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
@@ -325,18 +272,15 @@ class Trials(Callback):
             self._places.close()
 
 
-def _controllers(trainer: Trainer, agent: "OffToOnModule") -> list[AlphaController]:
-    """Those of the run; none where the agent's method has no α."""
-    if "alpha" not in agent.method.dials:
-        return []
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, AlphaController)]
+def _controller(trainer: Trainer, agent: "OffToOnModule") -> AlphaController | None:
+    """That of the run; None where the agent's method has no α."""
+    return find(trainer, AlphaController) if "alpha" in agent.method.dials else None
 
 
-def _retreat(env_steps: int, measured: dict[str, float], alpha: float | None) -> str:
+def _retreat(env_steps: int, said: Verdict, alpha: float | None) -> str:
     held = "" if alpha is None else f", α is at {alpha:.3f}"
     return (
-        f"environment step {env_steps:,}: the candidate returns {measured['trial/candidate']:,.0f} "
-        f"where the deployed policy returns {measured['trial/incumbent']:,.0f}; the learner goes "
+        f"environment step {env_steps:,}: the candidate returns {said.candidate_mean:,.0f} "
+        f"where the deployed policy returns {said.incumbent_mean:,.0f}; the learner goes "
         f"back to when that was deployed{held}"
     )

@@ -21,8 +21,10 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.state import learnt
 from adabc_lightning.callbacks import AlphaController, Trials
 from adabc_lightning.callbacks.places import Places
+from adabc_lightning.callbacks.trials_state import SavedTrials, TrialsState
 from adabc_lightning.env.policy import load_policy
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import check
 from adabc_lightning.run.schedule import Schedule
 
 SCHEDULE = Schedule(4, 12, 2, evaluation_every=2)
@@ -102,6 +104,26 @@ def test_a_policy_that_is_better_everywhere_by_the_same_is_so_surely(
     gain, error = improvement([value + shift for value in returns], returns)
     assert gain == pytest.approx(shift, abs=1e-9)
     assert error == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_known_of_trials_is_saved_as_it_is() -> None:
+    state = TrialsState([2.0, 4.0], torch.zeros(3), 0.4, env_steps=10)
+    state = state.tried(5, 20).held(0.6).tried(10, 20).held(0.7).retreated()
+    assert state.counts == {"promotions": 0, "holds": 2, "retreats": 1, "env_steps": 50}
+    assert (state.newest, state.lost, state.floor, state.alpha) == (10, 0, 0.7, 0.4)
+    state = state.held(0.7).promoted([5.0, 7.0], torch.ones(3), 0.5)
+    assert (state.returns, state.lost, state.floor, state.alpha) == ([5.0, 7.0], 0, 0.0, 0.5)
+    content = state.content()
+    check(SavedTrials, content)
+    assert list(content) == [
+        "returns", "snapshot", "alpha", "lost", "newest", "floor",
+        "promotions", "holds", "retreats", "env_steps",
+    ]  # fmt: skip
+    assert content.keys() == SavedTrials.model_fields.keys()
+    assert TrialsState.of({**content, "of a later version": 1}).content() == content
+    del content["floor"]  # as in earlier versions
+    assert TrialsState.of(content) == state
+    assert TrialsState().content() == {}
 
 
 def test_what_wins_is_deployed_and_what_loses_is_not(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adabc_lightning.callbacks import Trials
+from adabc_lightning.callbacks.trials_state import TrialsState
 from adabc_lightning.run.interaction import TRIED, trials
 from adabc_lightning.run.schedule import Schedule
 
@@ -34,11 +35,11 @@ def test_no_run_makes_less_or_more(
     callback = Trials(episodes, steps, tried=tried)
     callback._places = SimpleNamespace(run=run)  # type: ignore[assignment]
     agent: Any = SimpleNamespace(act=print)
-    callback._returns, _ = callback._try(None, agent, "actor")  # type: ignore[arg-type]
+    callback._state = TrialsState(callback._try(None, agent, "actor")[0])  # type: ignore[arg-type]
     for _ in range(evaluations):
         results = [callback._try(None, agent, name)[0] for name in TRIED[tried]]  # type: ignore[arg-type]
         if data.draw(st.booleans()):  # promoted
-            callback._returns = results[0]
+            callback._state = TrialsState(results[0])
     planned = callback.planned_interaction(Schedule(1, evaluations, 1, 0, 1), 0, limit)
     assert planned is not None
     assert planned.episodes[0] <= len(made) <= planned.episodes[1]
