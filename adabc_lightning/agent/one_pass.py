@@ -10,6 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.trainer import callbacks_of
 
 LENGTHS: dict[str, Any] = {
     "fast_dev_run": False,  # Lightning makes others of these two
@@ -52,7 +53,7 @@ def check_trainer(trainer: Trainer) -> None:
     """
     for name in LENGTHS:
         check_length(name, getattr(trainer, name))
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         for kind, instead in _INSTEAD.items():
             if isinstance(callback, kind):
                 raise UserError(

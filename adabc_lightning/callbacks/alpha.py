@@ -6,6 +6,7 @@ from lightning import Callback, Trainer
 
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
@@ -79,7 +80,7 @@ class AlphaController(Callback):
         stage: str,
     ) -> None:
         """Refuses returns that cannot be normalised before anything is trained."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         moves = self.adaptive and _has_alpha(pl_module)
         if stage == "fit" and moves and data.reference is None:
             raise UserError(
@@ -125,7 +126,7 @@ class AlphaController(Callback):
         batch_idx: int,
     ) -> None:
         """A control step for each episode, of any rank, that ended with this batch's step."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         for episode in data.finished_episodes:
             record(trainer, self._control(episode, data, pl_module))
 

@@ -14,6 +14,7 @@ from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.state import Part
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.priorities import PrioritySampler
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Count, Generator, Saved
 from adabc_lightning.run.seeding import stream_seed, torch_generator
@@ -105,7 +106,7 @@ class BalancedReplay(Callback):
         """Makes the network and gives the data module the sampler of its online ring."""
         if stage != "fit":
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if trainer.world_size > 1:
             raise UserError(
                 "Balanced Replay keeps one ring with priorities of its own, on one device; set "
@@ -144,7 +145,7 @@ class BalancedReplay(Callback):
         batch_idx: int,
     ) -> None:
         """One step of the network and new priorities for each of the G batches, in order."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not self.offline_rows or not batch.batch_size[0]:  # before the hand-over there are none
             return
         if self._part is None:  # the optimisers are made by now, and stay

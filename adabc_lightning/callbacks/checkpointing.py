@@ -23,6 +23,7 @@ from adabc_lightning.run.checkpoint_files import (
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.stopping import Stop
+from adabc_lightning.run.trainer import find
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -224,8 +225,8 @@ class Checkpointing(Checkpoint):
     def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
         """Whether the agent as it is was evaluated, and returned more than any before."""
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history = next((c.history for c in callbacks if isinstance(c, Evaluation)), [])
+        evaluation = find(trainer, Evaluation)
+        history = evaluation.history if evaluation else []
         if not history:
             return False
         made = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}

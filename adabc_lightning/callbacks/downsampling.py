@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.types import Count, Fraction, declared
@@ -79,7 +80,7 @@ class Downsampling(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a ring that is too small before anything is trained."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if stage != "fit" or data.dataset is None or data.replay_capacity is None:
             return
         if data.offline_fraction is not None:  # they lie beside the ring

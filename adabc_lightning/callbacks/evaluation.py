@@ -12,6 +12,7 @@ from torch import Tensor
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import BeforeEvaluation, Places
 from adabc_lightning.data.collector import Episode
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import (
     Count,
@@ -209,7 +210,7 @@ class Evaluation(Callback):
 
         Raises: UserError: it was.
         """
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         made = checkpoint["agent"]["gradient_updates"]
         own = checkpoint["callbacks"].get(self.state_key, {})
         history = own.get("history")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adabc_lightning.errors import NotFinite
+from adabc_lightning.run.trainer import callbacks_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -34,8 +35,7 @@ def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
 
 def all_tensors(agent: "OffToOnModule") -> list[dict[str, Tensor]]:
     """Those of the agent, and of each callback that learns as well, of any shape ``[*]``."""
-    callbacks = agent.trainer.callbacks  # type: ignore[attr-defined]
-    learners = [callback.tensors() for callback in callbacks if isinstance(callback, Learner)]
+    learners = [each.tensors() for each in callbacks_of(agent.trainer) if isinstance(each, Learner)]
     return [agent_tensors(agent), *filter(None, learners)]
 
 

@@ -9,7 +9,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from yaml import YAMLError
 
+from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.folder import clear, refuse_a_second_run
@@ -17,6 +19,7 @@ from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, TensorBoard, finish_loggers, make_loggers
 from adabc_lightning.run.nested import changes
 from adabc_lightning.run.threads import Threads
+from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.yaml_core import load_yaml
 
 
@@ -66,7 +69,7 @@ class RunFolder(Callback):
         self._card: dict[str, Any] | None = None
         self.begun = False  # whether all that a checkpoint holds was taken
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Only rank zero writes.
 
         Raises: UserError: another run is at work in the folder, or was in the meantime.
@@ -82,7 +85,7 @@ class RunFolder(Callback):
         else:
             refuse_a_second_run(folder)
         replace_text(folder / "config.yaml", self.config)
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         rows = "transitions" if not data.env_steps else "kept and collected transitions"
         if data.env_steps and data.ranks.count > 1:
             rows += " of each device"
@@ -157,9 +160,9 @@ def changed(path: Path, config: str) -> list[str]:
 
 def _finished(trainer: Trainer, agent: Any) -> bool:
     """But for an evaluation that was cut, which is made before anything else."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    left = any(getattr(callback, "interrupted", None) is not None for callback in callbacks)
+    data = data_of(trainer)
+    evaluations = (each for each in callbacks_of(trainer) if isinstance(each, Evaluation))
+    left = any(each.interrupted is not None for each in evaluations)
     return not left and data.schedule.finished(agent.gradient_updates, data.env_steps)
 
 

@@ -12,10 +12,12 @@ from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import Metrics
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Listing, Saved, Text
+from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import NonNegative, declared
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Guard(Callback):
     ) -> None:
         """Checks the agent before it is evaluated."""
         self._batch = batch
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             check_all(pl_module)
 
@@ -81,7 +83,7 @@ class Guard(Callback):
             if not math.isfinite(value):
                 raise NotFinite(f"{name} is {value}")
         check_all(agent)
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         self._sound = _counters(data, agent)
         self._check_bound(data, agent, values)
 
@@ -128,7 +130,7 @@ class Guard(Callback):
         """Ends the sentence, with a checkpoint where the state is sound."""
         if not isinstance(exception, (NotFinite, EnvironmentFailure)) or not trainer.is_global_zero:
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         agent: OffToOnModule = pl_module  # type: ignore[assignment]
         folder = Path(trainer.default_root_dir)
         rows = diagnostics.column_statistics(data.layout, data.replay.rows)
@@ -174,8 +176,7 @@ class Guard(Callback):
         problem: str,
         rows: dict[str, Any],
     ) -> dict[str, Any]:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        metrics = next((c for c in callbacks if isinstance(c, Metrics)), None)
+        metrics = find(trainer, Metrics)
         batch = torch.empty(0, data.layout.width)
         if self._batch is not None and self._batch.batch_size[0]:
             fields = {name: self._batch[name] for name in data.layout.columns}

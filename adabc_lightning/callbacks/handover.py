@@ -12,8 +12,10 @@ from torch import Tensor
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import Positive, Real, declared
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class HandoverDiagnostics(Callback):
         batch_idx: int,
     ) -> None:
         """Measures what was just evaluated."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             return
         self._visited_VO = self._newest_states(trainer)
@@ -170,8 +172,7 @@ class HandoverDiagnostics(Callback):
 
     def _newest_states(self, trainer: Trainer) -> Tensor | None:
         """As many states of the newest evaluation, evenly spaced."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        evaluation = next((c for c in callbacks if isinstance(c, Evaluation)), None)
+        evaluation = find(trainer, Evaluation)
         if evaluation is None or not len(evaluation.visited):
             return None
         count = min(self.rows, len(evaluation.visited))

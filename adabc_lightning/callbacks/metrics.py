@@ -9,10 +9,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.callbacks.metrics_file import MetricsFile
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import first_cause
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import TensorBoard
 from adabc_lightning.run.saved import Count, Named, Number, Saved, absent
+from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def record(trainer: Trainer, values: dict[str, float]) -> None:
 
     A name in :data:`COLUMNS` keeps its newest value until the next row is written.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, Metrics):
             callback.pending.update(values)
 
@@ -130,7 +132,7 @@ class Metrics(Callback):
         """
         if not trainer.is_global_zero:
             return
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = callbacks_of(trainer)
         if not any(isinstance(callback, HasLock) for callback in callbacks):
             self._lock.take(Path(trainer.default_root_dir))
         rows = self._file.go_on(Path(trainer.default_root_dir) / "metrics.csv")
@@ -145,7 +147,7 @@ class Metrics(Callback):
         self, trainer: Trainer, agent: "OffToOnModule", rows: list[dict[str, str]]
     ) -> None:
         """The row of the checkpoint: TensorBoard drops all that it has of that step."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         step = agent.gradient_updates + data.env_steps
         for row in rows:
             values = {name: float(text) for name, text in row.items() if name != "phase" and text}
@@ -181,7 +183,7 @@ class Metrics(Callback):
         batch_idx: int,
     ) -> None:
         """Writes a row when one is due or when the agent has just been evaluated."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         updates, env_steps = pl_module.gradient_updates, data.env_steps
         self._episodes += len(data.finished_episodes)
         progress = max(updates, env_steps)
@@ -202,7 +204,7 @@ class Metrics(Callback):
         if "alpha" in pl_module.method.dials:
             values["control/alpha"] = pl_module.alpha.item()
         self.pending = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(trainer):
             if isinstance(callback, RowCheck):
                 callback.check_row(trainer, pl_module, values)
         self.latest.update(values)

@@ -9,11 +9,12 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.trainer import callbacks_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 # What a progress line calls the counts of trials.
@@ -61,7 +62,7 @@ class Progress(ProgressBar):
         """Moves the bar of the current phase."""
         if not self._enabled:
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         schedule, env_steps = data.schedule, data.env_steps
         phase = ONLINE if env_steps else OFFLINE
         done, total, unit = (
@@ -70,8 +71,9 @@ class Progress(ProgressBar):
             else (pl_module.gradient_updates, schedule.offline_updates, "update")
         )
         evaluated = schedule.evaluation_due(pl_module.gradient_updates, env_steps)
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        latest: dict[str, float] = next((c.latest for c in callbacks if hasattr(c, "latest")), {})
+        # That of Metrics, or of what stands for all replicas.
+        found = (c.latest for c in callbacks_of(trainer) if hasattr(c, "latest"))
+        latest: dict[str, float] = next(found, {})
         begins = phase != self._phase
         if begins:
             self._close()

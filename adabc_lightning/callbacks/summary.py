@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.trainer import callbacks_of, find
 from adabc_lightning.run.versions import version
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 LIBRARIES = ("adabc_lightning", "torch", "lightning", "torchrl", "gymnasium", "mujoco", "numpy")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -100,27 +101,27 @@ class Summary(Callback):
         batch_idx: int,
     ) -> None:
         """Adds the batch's time, evaluations aside, to its phase; a replica's is that of all."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         now, of_all = time.perf_counter(), Evaluation.of_all
         training = now - self._mark - (of_all - self._evaluated)
         self.seconds[ONLINE if data.env_steps else OFFLINE] += training
         self._mark, self._evaluated = now, of_all
-        evaluation = _evaluation(trainer)
+        evaluation = find(trainer, Evaluation)
         new = evaluation is not None and len(evaluation.history) != self._points
         if new or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the final numbers, also where a kill came between the last checkpoint and here."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         done = data.schedule.finished(pl_module.gradient_updates, data.env_steps)  # type: ignore[arg-type]
         self._write(trainer, pl_module, finished=done)  # type: ignore[arg-type]
 
     def _write(self, trainer: Trainer, agent: "OffToOnModule", finished: bool) -> None:
-        evaluation = _evaluation(trainer)
+        evaluation = find(trainer, Evaluation)
         if not trainer.is_global_zero or evaluation is None:
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         schedule = data.schedule
         updates, env_steps = agent.gradient_updates, data.env_steps
         offline_updates = updates - agent.online_updates
@@ -145,7 +146,7 @@ class Summary(Callback):
             "versions": versions(),
             "warnings": _warnings(trainer),
         }
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(trainer):
             if isinstance(callback, HasSummary):
                 summary |= callback.add_to_summary()
         self._points = len(evaluation.history)
@@ -165,14 +166,8 @@ class Summary(Callback):
         self.commands = [*state_dict.get("commands", []), *self.commands]
 
 
-def _evaluation(trainer: Trainer) -> Evaluation | None:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c for c in callbacks if isinstance(c, Evaluation)), None)
-
-
 def _warnings(trainer: Trainer) -> list[str]:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return [text for callback in callbacks for text in getattr(callback, "warnings", [])]
+    return [text for each in callbacks_of(trainer) for text in getattr(each, "warnings", [])]
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -49,6 +49,7 @@ from adabc_lightning.run.moved import translated_word
 from adabc_lightning.run.ranks import check_strategy, follows
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.threads import Neighbours, Threads, settle
+from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.yaml_core import load_yaml
 
 
@@ -251,14 +252,14 @@ class CommandLine(LightningCLI):
     def _replicate(self) -> None:
         """Puts several agents in the place of one."""
         of_all = (RunFolder, Progress)
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = callbacks_of(self.trainer)
         own = [c for c in callbacks if not isinstance(c, of_all)]
         whole, *progress = [c for c in callbacks if isinstance(c, of_all)]
         first = self.model, self.datamodule, own
         self.replicas = replicate(self.parser, self.config, first, self._summary, self.resumes)
         self.model, self.datamodule = self.replicas.module, self.replicas.data
         # Progress shows what the replicas have evaluated.
-        self.trainer.callbacks = [whole, self.replicas.callback, *progress, Checkpointing()]  # type: ignore[attr-defined]
+        callbacks[:] = [whole, self.replicas.callback, *progress, Checkpointing()]
 
     def _summary(self, below: str) -> Summary:
         """With the command of a run that was killed before it had saved anything, if one was."""
@@ -295,7 +296,7 @@ class CommandLine(LightningCLI):
             profiler.dirpath = profiler.dirpath or self.folder
             profiler.filename = profiler.filename or "profile"
         # The folder is locked and cleared before anyone writes into it.
-        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, RunFolder))  # type: ignore[attr-defined]
+        callbacks_of(trainer).sort(key=lambda callback: not isinstance(callback, RunFolder))
         return trainer
 
 

@@ -26,6 +26,7 @@ from adabc_lightning.run.output import lasting, outliving_the_terminal
 from adabc_lightning.run.ranks import check_strategy
 from adabc_lightning.run.stopping import stopping
 from adabc_lightning.run.threads import Neighbours
+from adabc_lightning.run.trainer import callbacks_of, find
 
 
 def run(
@@ -70,12 +71,11 @@ def _fit(line: CommandLine) -> None:
         raise UserError(f"{error}; {how_to_go_on(line.folder)}") from error
     if line.trainer.is_global_zero:
         runs: list[Any] = [line.trainer] if line.replicas is None else line.replicas.replicas
-        for run in runs:
-            evaluation = next(c for c in run.callbacks if isinstance(c, Evaluation))
+        histories = [evaluation.history for run in runs if (evaluation := find(run, Evaluation))]
+        for run, history in zip(runs, histories, strict=True):
             folder = Path(run.default_root_dir)
-            score = closing_line(evaluation.history, line.datamodule.schedule, folder)
-            print(printable(score))
-        if evaluation.history:
+            print(printable(closing_line(history, line.datamodule.schedule, folder)))
+        if histories[-1]:
             _report(line)
 
 
@@ -114,19 +114,16 @@ def plan(line: CommandLine) -> Plan:
     data.check_devices(line.planned_devices)
     if line.replicas is None:
         line.model.check_devices(line.planned_devices)
+    callbacks = callbacks_of(line.trainer)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
-        found = preview.plan(line.trainer.callbacks, data, line.model, missing)  # type: ignore[attr-defined]
+        found = preview.plan(callbacks, data, line.model, missing)
         return replace(found, method_config=overlay(line.files))
-    callbacks = line.trainer.callbacks  # type: ignore[attr-defined]
-    if line.replicas is None:
-        planner = Preview(callbacks)
-        line.trainer.callbacks = [planner, *callbacks]  # type: ignore[attr-defined]
-    else:  # the first replica's, before anybody acts for all
-        callbacks.sort(key=lambda callback: callback is not line.replicas.callback)
-        first = line.replicas.replicas[0].callbacks
-        planner = Preview(list(first))
-        first.insert(0, planner)
+    if (replicas := line.replicas) is not None:  # the first one's, before anybody acts for all
+        callbacks.sort(key=lambda callback: callback is not replicas.callback)
+        callbacks = replicas.replicas[0].callbacks
+    planner = Preview(list(callbacks))
+    callbacks.insert(0, planner)
     with suppress(Planned):
         start(line)
-    count = 1 if line.replicas is None else len(line.replicas.replicas)
+    count = 1 if replicas is None else len(replicas.replicas)
     return replace(planner.plan, method_config=overlay(line.files)).times(count)

@@ -14,8 +14,10 @@ from adabc_lightning.callbacks.places import Interacting
 from adabc_lightning.commands.plan import Done, Evaluations, Memory, Plan
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.limits import amount, available
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.trainer import first_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -48,7 +50,7 @@ class Preview(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises: Planned: where it stops."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         self.plan = plan(self.callbacks, data, pl_module)  # type: ignore[arg-type]
         if self.stops:
             raise Planned
@@ -92,7 +94,7 @@ def plan(
     rows = None if missing else len(data.replay)
     kept = _kept(callbacks, data, rows)
     online = 0 if missing else data.env_steps
-    evaluation = _find(callbacks, Evaluation)
+    evaluation = first_of(callbacks, Evaluation)
     ahead = max(0, schedule.online_env_steps - online)
     learning = max(0, schedule.online_env_steps - max(online, schedule.frozen_env_steps))
     offline_due, online_due = schedule.evaluations_left(agent.gradient_updates, online)
@@ -132,13 +134,9 @@ def plan(
     )
 
 
-def _find(callbacks: Sequence[Callback], kind: type) -> Any:
-    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
-
-
 def _kept(callbacks: Sequence[Callback], data: "ReplayDataModule", rows: int | None) -> int | None:
     """Rows that the hand-over keeps; None where they are not known or it lies behind."""
-    choice = _find(callbacks, Downsampling)
+    choice = first_of(callbacks, Downsampling)
     if rows is None or data.env_steps:
         return None
     if data.dataset is None or choice is None:
@@ -178,7 +176,7 @@ def _files(
     kept: int | None,
 ) -> dict[str, int]:
     """Name → about how many bytes, at the end of the run; loggers' own files aside."""
-    schedule, metrics = data.schedule, _find(callbacks, Metrics)
+    schedule, metrics = data.schedule, first_of(callbacks, Metrics)
     online = schedule.online_env_steps > 0
     moments = _agent_bytes(agent)
     last = moments + ((_ring(data, kept)[1] or 0) if online else 0)
@@ -191,7 +189,7 @@ def _files(
         files[f"checkpoints/{name}"] = last
     if schedule.offline_updates:
         files["checkpoints/pretrained.ckpt"] = moments
-    checkpoints = _find(callbacks, Checkpointing)
+    checkpoints = first_of(callbacks, Checkpointing)
     if checkpoints is not None and checkpoints.keep_policies:
         actor = _tensors(agent.actor.state_dict().values())
         files["checkpoints/policies/"] = (evaluations + 1) * actor

@@ -13,11 +13,11 @@ def callbacks_of(trainer: Trainer | None) -> list[Callback]:
     return [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
 
 
-def first(callbacks: Iterable[Callback], kind: type[Kind]) -> Kind | None:
+def first_of(callbacks: Iterable[Callback], kind: type[Kind]) -> Kind | None:
     """The first callback of a kind; None where there is none."""
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def find(trainer: Trainer | None, kind: type[Kind]) -> Kind | None:
     """The first of a trainer's callbacks of a kind; None where there is none."""
-    return first(callbacks_of(trainer), kind)
+    return first_of(callbacks_of(trainer), kind)

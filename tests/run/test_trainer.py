@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
-from adabc_lightning.run.trainer import callbacks_of, find, first
+from adabc_lightning.run.trainer import callbacks_of, find, first_of
 
 
 class One(Callback): ...
@@ -30,7 +30,7 @@ def test_the_first_of_a_kind() -> None:
         assert find(each, One) is special
         assert find(each, Special) is special
         assert find(each, Timer) is None
-    assert first([one], Special) is None
+    assert first_of([one], Special) is None
 
 
 def test_without_a_trainer_there_is_none() -> None:

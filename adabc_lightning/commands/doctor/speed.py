@@ -16,6 +16,7 @@ from adabc_lightning.commands.plan import Plan
 from adabc_lightning.commands.preview import Preview
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
+from adabc_lightning.run.trainer import callbacks_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -153,7 +154,7 @@ def measure(command_line: CommandLine, seconds: float) -> tuple[Plan, Speed]:
         run.callbacks = [each for each in run.callbacks if not isinstance(each, LEFT_OUT)]
     runs[0].callbacks.insert(0, preview)
     of_all = [] if replicas is None else [replicas.callback]
-    trainer.callbacks = [*(of_all or runs[0].callbacks), watch]  # type: ignore[attr-defined]
+    callbacks_of(trainer)[:] = [*(of_all or runs[0].callbacks), watch]
     fit.start(command_line)
     episodes = command_line.config_init.evaluation.episodes
     steps = evaluation_rate(modules[0], agent, episodes, 0.2 * seconds)
