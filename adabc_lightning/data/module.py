@@ -40,6 +40,7 @@ from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed, torch_generator
+from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import NonNegative, Positive, Real, Seconds, declared
 
 EXTRAS = ("next_action", "mc_return")
@@ -220,7 +221,7 @@ class ReplayDataModule(Acting):
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
             # Found once: that takes longer than a step of some environments.
-            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks = callbacks_of(self.trainer)
             self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
             self._add_columns()
         self.check_devices(self.ranks.count)
@@ -238,8 +239,7 @@ class ReplayDataModule(Acting):
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
-            callbacks = self.trainer.callbacks  # type: ignore[union-attr]
-            check_capacity(self, callbacks, len(rows))
+            check_capacity(self, callbacks_of(self.trainer), len(rows))
         else:
             self.loading.check_keys(self.spec)
             if self.speaks:
@@ -309,7 +309,7 @@ class ReplayDataModule(Acting):
 
     def hand_over(self) -> None:
         """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
-        callbacks = self.trainer.callbacks  # type: ignore[union-attr]
+        callbacks = callbacks_of(self.trainer)
         for callback in sorted(callbacks, key=lambda callback: not isinstance(callback, RowChoice)):
             if isinstance(callback, HandOver):
                 callback.on_hand_over(self, self.agent)

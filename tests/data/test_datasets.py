@@ -19,8 +19,10 @@ from paths import SHARED
 
 from adabc_lightning.data import datasets
 from adabc_lightning.data.datasets import OfflineDataset, load_dataset, packaged_datasets
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
 
 LOGS = SHARED / "data"
 PACKAGED = "hopper-medium-replay"
@@ -221,6 +223,16 @@ def test_the_packaged_dataset_is_the_published_one():
     original = LOGS / "hopper_medium_replay.hdf5"
     if original.exists():
         assert load_dataset(str(original)).fingerprint() == dataset.fingerprint()
+
+
+def test_a_data_module_is_set_up_without_a_trainer():
+    data = ReplayDataModule("Hopper-v5", PACKAGED, Schedule(20, online_env_steps=10))
+    data.setup("fit")
+    data.teardown("fit")
+    assert torch.equal(data.replay.rows, load_dataset(PACKAGED).rows)
+    small = ReplayDataModule("Hopper-v5", PACKAGED, Schedule(20, 10), replay_capacity=1000)
+    with pytest.raises(UserError, match=r"data\.replay_capacity is 1000; add"):
+        small.setup("fit")
 
 
 # ---- Minari ------------------------------------------------------------------------------------
