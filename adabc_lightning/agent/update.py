@@ -20,7 +20,7 @@ from adabc_lightning.agent.state import AdamState, Draws, Metrics, Part, UpdateO
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
-def descend(part: Part, loss: Tensor, metrics: Metrics, options: UpdateOptions) -> Metrics:
+def gradient_step(part: Part, loss: Tensor, metrics: Metrics, options: UpdateOptions) -> Metrics:
     """One step of a part's Adam down a loss.
 
     Args:
@@ -40,7 +40,7 @@ def descend(part: Part, loss: Tensor, metrics: Metrics, options: UpdateOptions) 
 
 
 @torch.no_grad()
-def follow(part: Part, options: UpdateOptions) -> None:
+def polyak_update(part: Part, options: UpdateOptions) -> None:
     """θ̄ ← θ̄ + τ (θ − θ̄): the part's target takes a step towards it (Polyak)."""
     assert part.target is not None
     torch._foreach_lerp_(part.target, part.weights, options.tau)
@@ -123,7 +123,7 @@ def step_critics(
         "q/mean": q_NB.detach().mean((-2, -1)),
         "q/target": target_B.mean(-1),
     }
-    return descend(critics, loss, metrics, options)
+    return gradient_step(critics, loss, metrics, options)
 
 
 def frozen(weights: Weights) -> Weights:

@@ -14,7 +14,7 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
-from adabc_lightning.agent.update import descend, ensemble_target, follow, step_critics
+from adabc_lightning.agent.update import ensemble_target, gradient_step, polyak_update, step_critics
 from adabc_lightning.run.types import AboveZero, declared
 
 _LOG_STD_RANGE = -10.0, 2.0  # jaxrl's
@@ -118,7 +118,7 @@ class AWAC(Method):
             ),
             "q/policy": value_B.mean(-1),
         }
-        metrics = descend(actor, loss, metrics, options)
-        follow(actor, options)
-        follow(critics, options)
+        metrics = gradient_step(actor, loss, metrics, options)
+        polyak_update(actor, options)
+        polyak_update(critics, options)
         return metrics

@@ -18,7 +18,7 @@ from adabc_lightning.agent.methods.sac import SAC
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.temperature import LogScalar
-from adabc_lightning.agent.update import descend, follow, members
+from adabc_lightning.agent.update import gradient_step, members, polyak_update
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.types import AboveZero, NonNegative, Positive, Real, declared
 
@@ -142,7 +142,7 @@ class CQL(SAC):
         metrics |= self.step_temperature(state["temperature"], entropy, options)
         sampled = action_BKA, log_density_BK if self.importance else None
         metrics |= self._step_critics(state, batch, draws, target_B, sampled, options)
-        follow(state["critics"], options)
+        polyak_update(state["critics"], options)
         return metrics
 
     def entropy_scale(self, raw: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class CQL(SAC):
             factor = multiplier.weights[0].exp().squeeze(-1).clamp(0, _LARGEST_MULTIPLIER)
             excess = gap.detach() - self.target_gap
             # Its own loss before it moves, and before the critics do.
-            metrics = descend(multiplier, -factor * weight * excess, {}, options)
+            metrics = gradient_step(multiplier, -factor * weight * excess, {}, options)
             weight = factor.detach() * weight
         loss = error + weight * gap
         metrics |= {
@@ -233,7 +233,7 @@ class CQL(SAC):
             "q/mean": q_NB.detach().mean((-2, -1)),
             "q/target": target_B.mean(-1),
         }
-        return descend(critics, loss, metrics, options)
+        return gradient_step(critics, loss, metrics, options)
 
 
 def _bounds(options: UpdateOptions) -> tuple[Tensor, Tensor]:

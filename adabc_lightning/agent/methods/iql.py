@@ -15,7 +15,7 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
 from adabc_lightning.agent.networks import q_values, state_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
-from adabc_lightning.agent.update import descend, follow, members, step_critics
+from adabc_lightning.agent.update import gradient_step, members, polyak_update, step_critics
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.types import AboveZero, Real, Share, declared
 
@@ -95,7 +95,7 @@ class IQL(Method):
         q_B = options.target_rule(q_values(observation_BO, action_BA, drawn, options.critic_norm))
         advantage_B = q_B - state_values(observation_BO, value.weights)
         loss = expectile_loss(advantage_B, self.expectile)
-        metrics = descend(value, loss, {"loss/value": loss.detach()}, options)
+        metrics = gradient_step(value, loss, {"loss/value": loss.detach()}, options)
         with torch.no_grad():  # the value that has just moved, of both states at once
             both_SO = torch.cat([observation_BO, batch["next_observation"]], -2)
             value_B, next_value_B = state_values(both_SO, value.weights).chunk(2, -1)
@@ -104,7 +104,7 @@ class IQL(Method):
             batch["reward"], batch["terminated"], next_value_B.unsqueeze(-2), options.gamma
         )
         metrics |= step_critics(critics, batch, target_B, options)
-        follow(critics, options)
+        polyak_update(critics, options)
         return metrics
 
     def _step_actor(
@@ -138,4 +138,4 @@ class IQL(Method):
                 policy_action_BA, action_BA, options.free_actions
             ),
         }
-        return descend(actor, loss, metrics, options)
+        return gradient_step(actor, loss, metrics, options)

@@ -11,11 +11,11 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
-    descend,
-    follow,
     frozen,
+    gradient_step,
     mean_size,
     members,
+    polyak_update,
     smoothed,
     step_critics,
 )
@@ -133,8 +133,8 @@ class ReBRAC(Method):
     ) -> Metrics:
         """The targets take a step, the actor's towards the actor as it is; then moves the actor."""
         actor, critics = state["actor"], state["critics"]
-        follow(actor, options)
-        follow(critics, options)
+        polyak_update(actor, options)
+        polyak_update(critics, options)
         observation_BO, action_BA = batch["observation"], batch["action"]
         low, high = options.action_low, options.action_high
         policy_action_BA = policy(observation_BO, actor.weights, low, high)
@@ -150,4 +150,4 @@ class ReBRAC(Method):
             ),
             "q/policy": q_B.detach().mean(-1),
         }
-        return descend(actor, loss, metrics, options)
+        return gradient_step(actor, loss, metrics, options)

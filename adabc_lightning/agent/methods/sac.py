@@ -15,7 +15,13 @@ from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
 from adabc_lightning.agent.temperature import LogScalar, SoftplusScalar, temperature_loss
-from adabc_lightning.agent.update import descend, ensemble_target, follow, frozen, step_critics
+from adabc_lightning.agent.update import (
+    ensemble_target,
+    frozen,
+    gradient_step,
+    polyak_update,
+    step_critics,
+)
 from adabc_lightning.run.types import NonNegative, Real, declared
 
 
@@ -109,7 +115,7 @@ class SAC(Method):
         target_B = ensemble_target(critics, batch, next_action_BA, draws["subset"], options)
         target_B = self.with_entropy(target_B, log_prob_B, state, batch, options)
         metrics = step_critics(critics, batch, target_B, options)
-        follow(critics, options)
+        polyak_update(critics, options)
         return metrics
 
     @torch.no_grad()
@@ -154,7 +160,7 @@ class SAC(Method):
         value_B = q_NB.mean(-2) if self.actor_value == "mean" else q_NB.amin(-2)
         loss = (alpha * log_prob_B - value_B).mean(-1)
         metrics = {"loss/actor": loss.detach(), "q/policy": value_B.detach().mean(-1)}
-        return descend(actor, loss, metrics, options), -log_prob_B.detach().mean(-1)
+        return gradient_step(actor, loss, metrics, options), -log_prob_B.detach().mean(-1)
 
     def step_temperature(self, part: Part, entropy: Tensor, options: UpdateOptions) -> Metrics:
         """The temperature's step towards the wanted entropy.
@@ -170,7 +176,7 @@ class SAC(Method):
         loss = temperature_loss(self.entropy_scale(*part.weights), entropy, wanted)
         alpha = value.detach().squeeze(-1)
         measured = {"temperature/value": alpha, "temperature/entropy": entropy}
-        return descend(part, loss, measured, options)
+        return gradient_step(part, loss, measured, options)
 
     def entropy_scale(self, raw: Tensor) -> Tensor:
         """What the temperature's loss multiplies, ``[1]``: α itself."""

@@ -13,12 +13,12 @@ from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
-    descend,
     ensemble_target,
     first_member,
-    follow,
     frozen,
+    gradient_step,
     mean_size,
+    polyak_update,
     smoothed,
     step_critics,
 )
@@ -152,7 +152,7 @@ class SPOT(Method):
         loss = action_penalty(
             batch["observation"], unit_BA, draws["latent_noise"], vae.weights, self.vae_beta
         ).mean(-1)
-        return descend(vae, loss, {"loss/vae": loss.detach()}, options)
+        return gradient_step(vae, loss, {"loss/vae": loss.detach()}, options)
 
     def update(
         self,
@@ -209,7 +209,7 @@ class SPOT(Method):
             "loss/support": penalty_B.detach().mean(-1),
             "q/policy": q_B.detach().mean(-1),
         }
-        metrics = descend(actor, loss, metrics, options)
-        follow(actor, options)
-        follow(critics, options)
+        metrics = gradient_step(actor, loss, metrics, options)
+        polyak_update(actor, options)
+        polyak_update(critics, options)
         return metrics

@@ -9,10 +9,10 @@ from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
-    descend,
     ensemble_target,
-    follow,
     frozen,
+    gradient_step,
+    polyak_update,
     smoothed,
     step_critics,
 )
@@ -111,7 +111,7 @@ class TD3BC(Method):
             "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA, free_A),
             "q/policy": q_NB.detach().mean((-2, -1)),
         }
-        metrics = descend(actor, loss, metrics, options)
-        follow(actor, options)
-        follow(critics, options)
+        metrics = gradient_step(actor, loss, metrics, options)
+        polyak_update(actor, options)
+        polyak_update(critics, options)
         return metrics

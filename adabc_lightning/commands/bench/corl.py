@@ -90,13 +90,13 @@ class CorlStyle:
         self.actor_adam.zero_grad()
         loss.backward()
         self.actor_adam.step()
-        follow(self.critic_1_target, self.critic_1)
-        follow(self.critic_2_target, self.critic_2)
-        follow(self.actor_target, self.actor)
+        polyak_update(self.critic_1_target, self.critic_1)
+        polyak_update(self.critic_2_target, self.critic_2)
+        polyak_update(self.actor_target, self.actor)
         return losses
 
 
-def follow(target: nn.Module, source: nn.Module) -> None:
+def polyak_update(target: nn.Module, source: nn.Module) -> None:
     """A target's step, tensor by tensor."""
     for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
         slow.data.copy_(0.995 * slow.data + 0.005 * fast.data)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adabc_lightning.commands.bench.authors import synthetic_columns
-from adabc_lightning.commands.bench.corl import follow, network
+from adabc_lightning.commands.bench.corl import network, polyak_update
 
 
 class CorlIQL:
@@ -80,8 +80,8 @@ class CorlIQL:
         self.critic_adam.zero_grad()
         loss.backward()
         self.critic_adam.step()
-        follow(self.critic_1_target, self.critic_1)
-        follow(self.critic_2_target, self.critic_2)
+        polyak_update(self.critic_1_target, self.critic_1)
+        polyak_update(self.critic_2_target, self.critic_2)
 
         weight = torch.exp(beta * advantage.detach()).clamp(max=100.0)
         std = torch.exp(self.log_std.clamp(-20, 2))
