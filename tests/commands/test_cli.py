@@ -445,7 +445,7 @@ MISTAKES = [
     # environments and datasets
     ("--data.env_id Hoper-v5", "'Hoper-v5' is not registered; did you mean 'Hopper-v5'?"),
     ("--data.env_id robot-of-mine-v0", "my_package:Name-v0, and with --allow my_package"),
-    ("--data.env_id CartPole-v1", "only a Box of one dimension (continuous actions)"),
+    ("--data.env_id CartPole-v1", "only a Box of one dimension and of floats"),
     ("--data.env_id nomodule:X-v0", "environment 'nomodule:X-v0' names nomodule, and only"),
     ("--data.env_id Walker2d-v5", "must be of the same task"),
     ("--data.dataset hopper-medium", "did you mean 'hopper-medium-replay'?"),

@@ -23,7 +23,8 @@ def test_before_there_is_a_run(
     monkeypatch.setattr(
         __main__, "resolve", lambda *given: os.kill(os.getpid(), signal.SIGINT) or ([], [])
     )
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.default_int_handler  # which a process behind `&` has not
+    signal.signal(signal.SIGINT, before)
     with pytest.raises(SystemExit) as stopped:
         __main__.main(["fit", "--config", "hopper"])
     assert stopped.value.code == 130
@@ -75,7 +76,8 @@ def test_the_twin_of_a_signal_changes_nothing(
     """
     folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 4, 1)
     words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder)]
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.default_int_handler  # which a process behind `&` has not
+    signal.signal(signal.SIGINT, before)
     with monkeypatch.context() as patch:
         patch.setattr(
             Metrics, "on_train_batch_end", lambda *given: os.kill(os.getpid(), signal.SIGTERM)
@@ -94,7 +96,8 @@ def test_the_twin_of_a_signal_changes_nothing(
 
 def test_whoever_catches_a_run_s_end_has_the_signals_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a notebook a later Ctrl-C is not for a run that is over."""
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.default_int_handler  # which a process behind `&` has not
+    signal.signal(signal.SIGINT, before)
     stop = Stop()
     stop.listen()
     signal.raise_signal(signal.SIGINT)
