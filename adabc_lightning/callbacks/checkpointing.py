@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import (
     BEST,
@@ -23,7 +24,7 @@ from adabc_lightning.run.checkpoint_files import (
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.stopping import Stop
-from adabc_lightning.run.trainer import find
+from adabc_lightning.run.trainer import callbacks_of, find
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
@@ -117,7 +118,7 @@ class Checkpointing(Checkpoint):
             if self._as_evaluated and self._improved(trainer, pl_module):
                 path = Path(trainer.default_root_dir) / FOLDER / BEST
                 trainer.save_checkpoint(path, weights_only=False)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(trainer):
             if isinstance(callback, Evaluation):
                 callback.make_up(trainer, pl_module)
 
@@ -150,7 +151,7 @@ class Checkpointing(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         updates, env_steps = pl_module.gradient_updates, data.env_steps
         folder = Path(trainer.default_root_dir) / FOLDER
         if not data.schedule.evaluation_due(updates, env_steps):
@@ -182,13 +183,13 @@ class Checkpointing(Checkpoint):
         checkpoint: dict[str, Any],
     ) -> None:
         """``trainer.max_time`` is that of each start: a run that has used it up could not go on."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(trainer):
             if isinstance(callback, Timer):
                 checkpoint["callbacks"].pop(callback.state_key, None)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that had nothing left to do leaves its state in its new folder, too."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         last = Path(trainer.default_root_dir) / FOLDER / LAST
         if not any(data.ranks.gather(last.exists())):
             trainer.save_checkpoint(last, weights_only=False)
@@ -211,7 +212,7 @@ class Checkpointing(Checkpoint):
 
     def _end(self, trainer: Trainer, asked: int) -> None:
         self._tell(trainer, signal.Signals(asked).name)
-        trainer.datamodule.ranks.close()  # type: ignore[attr-defined]
+        data_of(trainer).ranks.close()
         # Lightning would give the signals back on the way out, before a late twin has come.
         trainer._signal_connector._original_handlers = {}
         self._stop.end(asked)
@@ -224,7 +225,7 @@ class Checkpointing(Checkpoint):
 
     def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
         """Whether the agent as it is was evaluated, and returned more than any before."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         evaluation = find(trainer, Evaluation)
         history = evaluation.history if evaluation else []
         if not history:
@@ -249,15 +250,15 @@ class Checkpointing(Checkpoint):
 
 def _has_best(trainer: Trainer) -> bool:
     """Whether there is a best checkpoint, for any of the ranks."""
-    data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     best = Path(trainer.default_root_dir) / FOLDER / BEST
     return any(data.ranks.gather(best.exists()))
 
 
 def _evaluates(trainer: Trainer) -> bool:
     """Whether an evaluation that the schedule asks for is going on."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return any(isinstance(c, Evaluation) and c.interrupted is not None for c in callbacks)
+    evaluations = (each for each in callbacks_of(trainer) if isinstance(each, Evaluation))
+    return any(each.interrupted is not None for each in evaluations)
 
 
 def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:

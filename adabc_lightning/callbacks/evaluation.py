@@ -24,6 +24,7 @@ from adabc_lightning.run.saved import (
     tensor,
     wrong,
 )
+from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import Positive, declared
 
 if TYPE_CHECKING:
@@ -165,13 +166,13 @@ class Evaluation(Callback):
         batch_idx: int,
     ) -> None:
         """Evaluates when the schedule says so."""
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if data.log is not None and data.collector.finished_episode is not None:
             self._logged.append(data.collector.finished_episode)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self.interrupted = Cut(data.finished_episodes, batch)
             start = time.perf_counter()
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for callback in callbacks_of(trainer):
                 if isinstance(callback, BeforeEvaluation):
                     callback.before_evaluation(trainer, data, pl_module)
             self._spent(start)
@@ -185,10 +186,10 @@ class Evaluation(Callback):
         """
         if self.interrupted is None:
             return
-        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         data.finished_episodes, batch = self.interrupted
         self.interrupted = None
-        batch, callbacks = batch.to(pl_module.device), trainer.callbacks  # type: ignore[attr-defined]
+        batch, callbacks = batch.to(pl_module.device), callbacks_of(trainer)
         for callback in callbacks[callbacks.index(self) :]:  # those before had had their turn
             callback.on_train_batch_end(trainer, pl_module, None, batch, 0)
 
