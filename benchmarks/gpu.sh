@@ -16,7 +16,8 @@ WHEELS=benchmarks/wheels
 OUT=${OUT:-runs/gpu}
 PYTHON=${PYTHON:-python3}
 LIMIT_MB=40
-MISSING="torchrl tensordict hoptorch pyvers orjson importlib_metadata lazy-importer gymnasium
+MISSING="torchrl tensordict hoptorch pyvers orjson importlib_metadata lazy-importer gymnasium pydantic
+    pydantic_core annotated-types typing-inspection
     Farama-Notifications mujoco mujoco-core glfw PyOpenGL minari omegaconf jsonargparse
     docstring_parser typeshed_client lightning pytorch-lightning lightning-utilities imageio"
 
@@ -80,7 +81,7 @@ if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     BENCH=(--rounds 5 --updates 100)
     STEPS=300
     REPLICAS=(--count 1 5 10 20 --updates 200 --rounds 5)
-    LEARN=(--model.replicas 5 --schedule.offline_updates 24000 --schedule.online_env_steps 4000
+    LEARN=(--model.replicas 5 --model.engine compiled_graph --schedule.offline_updates 24000 --schedule.online_env_steps 4000
         --schedule.evaluation_every 4000)
 else
     echo "no GPU: sizes that only try the script"

@@ -38,7 +38,7 @@ def replicas(counts: list[int], updates: int, rounds: int, file: Path) -> None:
     cuda = torch.cuda.is_available()
     device, engine = torch.device("cuda", 0) if cuda else torch.device("cpu"), "eager"
     if cuda:
-        engine = "cuda_graph"
+        engine = "compiled_graph"
     measured: dict[str, list[float]] = {}
     for count in counts:  # one after the other: their rings lie in the device's memory
         run = stacked(count, Shapes(rows=50_000), device, NAMED[engine]())
@@ -54,7 +54,7 @@ def rows(folder: Path) -> Iterator[tuple[str, str]]:
     names = {"float32": "float32", "tf32": "TF32", "two": "N = 2"}
     for file, title in names.items():
         for name, value in _read(folder / f"{file}.json").get("updates", {}).items():
-            if isinstance(value, dict):
+            if "updates_per_s" in (value if isinstance(value, dict) else ()):
                 rate = statistics.median(value["updates_per_s"])
                 yield f"{title}, {name}", f"{rate:,.0f} updates/s"
     for name, value in _read(folder / "loop.json").get("loop", {}).items():

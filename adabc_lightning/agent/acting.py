@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from adabc_lightning.agent.gaussian import SquashedActor
+from adabc_lightning.agent.live_policy import LivePolicy
 from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.networks import Actor
-from adabc_lightning.agent.numpy_policy import LivePolicy
 from adabc_lightning.agent.parts import Parts
 
 
@@ -30,7 +30,7 @@ class ActingAgent(Parts):
         self._half_A = (high_A - low_A) / 2
 
     def act(self, observation: np.ndarray, name: str = "actor") -> np.ndarray:
-        """π(s) without noise; on the CPU a single observation passes through NumPy, faster.
+        """π(s) without noise; a single observation passes through NumPy on the CPU, faster.
 
         Args:
             observation: ``[O]`` or ``[B, O]``, any float type.
@@ -38,7 +38,7 @@ class ActingAgent(Parts):
         Returns: float32 ``[A]`` or ``[B, A]``, action units.
         """
         observation = np.asarray(observation)
-        if name == "actor" and observation.ndim == 1 and self.device.type == "cpu":
+        if name == "actor" and observation.ndim == 1:
             return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)
         with torch.no_grad():
@@ -57,9 +57,7 @@ class ActingAgent(Parts):
         Returns: ``[A]``, action units; noise on an action may lead out of the range.
         """
         if isinstance(self.actor, SquashedActor):
-            if self.device.type == "cpu":
-                return self._live_policy.sample(observation, noise_A)
-            return self.actor.explore(observation, noise_A)
+            return self._live_policy.sample(observation, noise_A)
         own_A = self.exploration_scale()
         sigma_A = scale * self._half_A if own_A is None else own_A * self._half_A
         return self.act(observation) + sigma_A * noise_A

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -71,17 +70,6 @@ class SquashedActor(Actor):
     def weights(self) -> Weights:
         """The live parameters: μ's layers in order, weight and bias of log σ, then c and o."""
         return (*super().weights, *self.log_std_head.parameters(), *self.scalars)
-
-    @torch.no_grad()
-    def explore(self, observation: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
-        """The action ``[A]`` for an observation ``[O]`` and a standard normal draw ``[A]``."""
-        device = self.action_low.device
-        observation_BO = torch.from_numpy(observation.astype(np.float32)[None]).to(device)
-        observation_BO = self.normalized(observation_BO)
-        mean_BA, log_std_BA = mean_and_log_std(observation_BO, self.weights, self.form)
-        noise_BA = torch.from_numpy(noise_A.astype(np.float32)[None]).to(device)
-        unit_BA, _ = sample(mean_BA, log_std_BA, noise_BA)
-        return scaled(unit_BA, self.action_low, self.action_high)[0].cpu().numpy()
 
 
 def mean_and_log_std(observation_BO: Tensor, weights: Weights, form: Form) -> tuple[Tensor, Tensor]:

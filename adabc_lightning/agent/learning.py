@@ -14,6 +14,7 @@ from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.state import AgentState, Dials, Draws, UpdateOptions
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.seeding import torch_generator
+from adabc_lightning.run.transfer import sent
 
 
 class Learning(ActingAgent):
@@ -98,7 +99,7 @@ class Learning(ActingAgent):
             self.online,
         )
         drawn = self.method.draw(random, self.shape)
-        return {name: numbers.to(self.device) for name, numbers in drawn.items()}
+        return {name: sent(numbers, self.device) for name, numbers in drawn.items()}
 
     def _update_options(self) -> UpdateOptions:
         options = self._options

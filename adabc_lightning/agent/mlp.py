@@ -55,7 +55,7 @@ class _ReluMLP(torch.autograd.Function):
             matrix = matrices[layer]
             if ctx.needs_input_grad[2 + 2 * layer]:
                 grads[2 + 2 * layer] = _weight_gradient(grad, inputs[layer]).to(full)
-                grads[3 + 2 * layer] = grad.sum(-2, dtype=full)
+                grads[3 + 2 * layer] = _bias_gradient(grad, full)
             if layer > 0:
                 if matrix.shape[-2] == 1:
                     # An outer product; a matrix product would waste its tiles.
@@ -79,6 +79,16 @@ def _weight_gradient(grad_BH: Tensor, input_BI: Tensor) -> Tensor:
         halves = (grad_BH * input_BI).tensor_split(2, -2)
         return torch.stack([half.sum(-2) for half in halves], -2).sum(-2, keepdim=True)
     return torch.matmul(grad_BH.mT, input_BI.to(grad_BH.dtype))
+
+
+def _bias_gradient(grad_BH: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[*, H]``, the gradient of a layer's bias, of those at its output."""
+    if grad_BH.dim() == 4 and grad_BH.is_cuda and torch.compiler.is_compiling():
+        # Of replicas [R, N, B, H]. The compiler would make one kernel of the sum and what is before
+        # and behind it, which took a quarter of an update of twenty on an H100.
+        ones = grad_BH.new_ones((*grad_BH.shape[:-2], 1, grad_BH.shape[-2]))
+        return torch.matmul(ones, grad_BH).squeeze(-2).to(dtype)
+    return grad_BH.sum(-2, dtype=dtype)
 
 
 def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:

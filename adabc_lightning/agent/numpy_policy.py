@@ -1,15 +1,12 @@
 """Policies outside of PyTorch: what collects data and robots act with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from adabc_lightning.agent.bounds import inward
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.networks import Actor
 
 _EPSILON = 1e-6  # agent.norm's, which needs PyTorch
 
@@ -197,60 +194,3 @@ class NumpyPolicy:
         x = x @ weight
         x += bias
         return x
-
-
-class LivePolicy:
-    """π(s) of an actor that is being trained on the CPU: its own memory, seen by NumPy.
-
-    An update writes the weights in place, so the next call acts with them. Where the tensors
-    are others than at the call before (moved, or loaded in the place of the old ones), it looks
-    at the new ones.
-
-    Args:
-        actor: its parameters are on the CPU when this is called.
-    """
-
-    def __init__(self, actor: "Actor") -> None:
-        self._actor = actor
-        pairs = [module._parameters for module in actor.net if "weight" in module._parameters]
-        layers, norms = ([p for p in pairs if p["weight"].dim() == dims] for dims in (2, 1))  # type: ignore[union-attr]
-        squashed: Any = actor if hasattr(actor, "log_std_head") else None
-        heads = [] if squashed is None else [squashed.log_std_head._parameters]
-        self._depths = 2 * len(layers), 2 * len(norms)
-        self._places = [(p, kind) for p in (*layers, *norms, *heads) for kind in ("weight", "bias")]
-        if squashed is not None:
-            scalars = squashed.scalars._parameters
-            self._places += [(scalars, name) for name in scalars]
-        self._addresses: list[int] = []
-
-    def __reduce__(self) -> Any:
-        """A copy looks at the copied actor."""
-        return LivePolicy, (self._actor,)
-
-    def __call__(self, observation_O: np.ndarray) -> np.ndarray:
-        """Action ``[A]`` in float32, action units, of an observation ``[O]`` of any float type."""
-        return self._newest()(observation_O.astype(np.float32))
-
-    def sample(self, observation_O: np.ndarray, noise_A: np.ndarray) -> np.ndarray:
-        """The same of a squashed Gaussian with a standard normal draw ``[A]``."""
-        return self._newest().sample(observation_O.astype(np.float32), noise_A)
-
-    def _newest(self) -> NumpyPolicy:
-        addresses = [parameters[kind].data_ptr() for parameters, kind in self._places]
-        normalization = self._actor.normalization
-        if normalization is not None:
-            addresses += [tensor.data_ptr() for tensor in normalization]
-        if addresses != self._addresses:
-            arrays = [parameters[kind].detach().numpy() for parameters, kind in self._places]
-            first, second = self._depths[0], sum(self._depths)
-            layers, norms, head = arrays[:first], arrays[first:second], tuple(arrays[second:])
-            policy = StoredPolicy(tuple(layers), None, head or None, tuple(norms))
-            if head:
-                policy = replace(policy, log_std_range=self._actor.form.log_std_range)  # type: ignore[union-attr,arg-type]
-            if normalization is not None:
-                seen = normalization.mean.numpy(), normalization.scale.numpy()
-                policy = replace(policy, normalization=seen)
-            low, high = self._actor.action_low.numpy(), self._actor.action_high.numpy()
-            self._policy = NumpyPolicy(policy, low, high, copy=False)
-            self._addresses = addresses
-        return self._policy

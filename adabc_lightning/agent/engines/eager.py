@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from tensordict import TensorDict
 
 from adabc_lightning.agent.engines.engine import AddMetric, Work
-from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.products import products_in
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -18,8 +17,9 @@ class Eager:
 
     name = "eager"
 
-    def _steps(self, method: Method) -> tuple[Step, Step, Step]:
+    def _steps(self, work: Work) -> tuple[Step, Step, Step]:
         """What makes every update's steps, the delayed ones, and those that prepare."""
+        method = work.method
         return method.update, method.delayed, method.prepare
 
     def __call__(self, work: Work, add: AddMetric) -> None:
@@ -32,7 +32,7 @@ class Eager:
             self._make(work, which, add)
 
     def _make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
-        update, delayed, prepare = self._steps(work.method)
+        update, delayed, prepare = self._steps(work)
         batches = work.batch.unbind(0)  # in half the time of one by one
         for g in which:
             draws = {name: drawn[g] for name, drawn in work.draws.items()}

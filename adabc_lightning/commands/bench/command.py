@@ -226,8 +226,11 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     model["precision"] = "bf16" if options.precision == "bf16" else "float32"
     model["matmul_precision"] = "auto" if options.precision == "bf16" else options.precision
     accelerator = "gpu" if device.type == "cuda" else "cpu"
-    if accelerator == "cpu":  # these loops are too short for the engine of a long run
-        model["engine"] = "eager" if options.no_compile else "compiled"
+    # These loops are too short for the engine of a long run.
+    plain, compiled = ("eager", "compiled")
+    if accelerator == "gpu":
+        plain, compiled = ("cuda_graph", "compiled_graph")
+    model["engine"] = plain if options.no_compile else compiled
     measured: dict[str, Any] = {}
     updates = max(60, options.updates * options.rounds)  # the first chunks warm up
     measured["offline"] = loop.offline(updates, accelerator, model)

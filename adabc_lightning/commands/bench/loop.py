@@ -21,19 +21,37 @@ from adabc_lightning.run.schedule import Schedule
 
 
 class _Timed:
-    """An engine with a clock around it."""
+    """An engine with a clock around it: on a GPU the GPU's, which the host does not wait for."""
 
     def __init__(self, engine: Engine, device: torch.device) -> None:
         self.name = engine.name
-        self.seconds, self.updates = 0.0, 0
         self._engine, self._device = engine, device
+        self.start()
+
+    def start(self) -> None:
+        """From now on."""
+        wait(self._device)
+        self._seconds, self.updates = 0.0, 0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @property
+    def seconds(self) -> float:
+        """That the updates took; waits for them."""
+        wait(self._device)
+        return self._seconds + sum(a.elapsed_time(b) for a, b in self._events) / 1000
 
     def __call__(self, work: Work, add: AddMetric) -> None:
-        start = time.perf_counter()
-        self._engine(work, add)
-        wait(self._device)
-        self.seconds += time.perf_counter() - start
         self.updates += len(work.moves)
+        if self._device.type == "cuda":
+            pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            pair[0].record()
+            self._engine(work, add)
+            pair[1].record()
+            self._events.append(pair)
+        else:
+            start = time.perf_counter()
+            self._engine(work, add)
+            self._seconds += time.perf_counter() - start
 
 
 class _Clock(Callback):
@@ -60,13 +78,13 @@ class _Clock(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.batches += 1
         if self.batches == self.warm_up:
+            self.timed.start()  # type: ignore[union-attr]
             self._start = time.perf_counter()
-            self.timed.seconds, self.timed.updates = 0.0, 0  # type: ignore[union-attr]
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        self.seconds = time.perf_counter() - self._start
         if self.timed is not None:
             self.inside, self.updates = self.timed.seconds, self.timed.updates
+        self.seconds = time.perf_counter() - self._start
         self.batches -= self.warm_up
 
 
