@@ -2,7 +2,7 @@
 # What a GPU makes of this package, in one table, in less than eight minutes.
 #
 #   benchmarks/gpu.sh prepare      # with a network: wheels for a machine without, into benchmarks/wheels
-#   benchmarks/gpu.sh [PART ...]   # on the machine: of tests, bench, replicas, learn (default: all)
+#   benchmarks/gpu.sh [PART ...]   # on the machine: of bench, tests, learn (default: all)
 #
 # Parts that ended well are not run again, the learning run goes on from its checkpoint, so after a
 # cut the same command does the rest; the table is printed whatever is there. OUT (default runs/gpu)
@@ -38,20 +38,26 @@ prepare() {
     [ "$size" -lt "$LIMIT_MB" ] || { echo "more than $LIMIT_MB MB" >&2; exit 1; }
 }
 
+bench() { # side by side: what they measure is compiled for half a minute, then each has its turn
+    local part pids=() failed=0
+    run() { "$PYTHON" benchmarks/gpu_parts.py "$1" "$OUT/$2.json" "${BENCH[@]}" "${@:3}" & pids+=($!); }
+    run updates float32
+    run updates tf32 --precision high
+    run updates bf16 --precision bf16
+    run updates two --num-critics 2
+    run replicas replicas_float32 --count $COUNTS
+    run replicas replicas_tf32 --count $COUNTS --precision high
+    run loops loops_float32
+    run loops loops_tf32 --precision high
+    for part in "${pids[@]}"; do
+        wait "$part" || failed=1
+    done
+    return $failed
+}
+
 tests() { # those of the engines, on a GPU where there is one, and of what stands around them
     "$PYTHON" -m pytest -q -p no:cacheprovider -W default tests/agent/test_engine.py \
         "${FEW_TESTS[@]}" | tee "$OUT/tests.txt"
-}
-
-bench() {
-    "$PYTHON" -m adabc_lightning bench updates "${BENCH[@]}" --json "$OUT/float32.json"
-    "$PYTHON" -m adabc_lightning bench updates "${BENCH[@]}" --precision high --json "$OUT/tf32.json"
-    "$PYTHON" -m adabc_lightning bench updates "${BENCH[@]}" --num-critics 2 --json "$OUT/two.json"
-    "$PYTHON" -m adabc_lightning bench loop "${BENCH[@]}" --steps "$STEPS" --json "$OUT/loop.json"
-}
-
-replicas() {
-    "$PYTHON" benchmarks/gpu_table.py replicas "${REPLICAS[@]}" --json "$OUT/replicas.json"
 }
 
 learn() { # the paper's sizes, five seeds in one process, a short schedule
@@ -77,29 +83,28 @@ PYTHONPATH=$PWD:$(realpath -m "$OUT/site")${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH WANDB_MODE=disabled PYTHONUNBUFFERED=1 RL_LOGGING_LEVEL=WARNING
 
 if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    FEW_TESTS=(tests/agent/test_update.py tests/agent/test_module.py tests/replicas)
-    BENCH=(--rounds 5 --updates 100)
-    STEPS=300
-    REPLICAS=(--count 1 5 10 20 --updates 200 --rounds 5)
-    LEARN=(--model.replicas 5 --model.engine compiled_graph --schedule.offline_updates 24000 --schedule.online_env_steps 4000
-        --schedule.evaluation_every 4000)
+    FEW_TESTS=(tests/agent/test_update.py tests/agent/test_module.py tests/agent/test_live_policy.py
+        tests/run/test_resume.py tests/replicas)
+    BENCH=()
+    COUNTS="1 5 20"
+    LEARN=(--model.replicas 5 --model.engine compiled_graph --schedule.offline_updates 24000
+        --schedule.online_env_steps 4000 --schedule.evaluation_every 4000)
 else
     echo "no GPU: sizes that only try the script"
     FEW_TESTS=(-k "not compiled_updates")
-    BENCH=(--rounds 1 --updates 2 --rows 1000 --hidden 16 --no-compile)
-    STEPS=20
-    REPLICAS=(--count 1 2 --updates 2 --rounds 1)
+    BENCH=(--rounds 1 --updates 2 --rows 1000 --hidden 16 --steps 10)
+    COUNTS="1 2"
     LEARN=(--model.replicas 2 --model.hidden_sizes "[8]" --schedule.offline_updates 6
         --schedule.online_env_steps 4 --schedule.updates_per_env_step 1
         --schedule.evaluation_every 3 --evaluation.episodes 1)
 fi
 
 failed=()
-for part in "${@:-tests bench replicas learn}"; do
+for part in "${@:-bench tests learn}"; do
     for part in $part; do
         case $part in
-            tests | bench | replicas | learn) ;;
-            *) echo "no part $part; known: tests, bench, replicas, learn" >&2; exit 2 ;;
+            bench | tests | learn) ;;
+            *) echo "no part $part; known: bench, tests, learn" >&2; exit 2 ;;
         esac
         if [ -e "$OUT/$part.done" ]; then
             echo "== $part: done before"
@@ -119,5 +124,5 @@ for part in "${@:-tests bench replicas learn}"; do
         fi
     done
 done
-"$PYTHON" benchmarks/gpu_table.py table "$OUT"
+"$PYTHON" benchmarks/gpu_parts.py table "$OUT"
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }

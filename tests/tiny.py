@@ -106,6 +106,7 @@ def tiny_run(
     downsampling: dict[str, Any] | None = None,
     alpha: dict[str, Any] | None = None,
     diagnostics: bool = True,
+    accelerator: str = "cpu",
 ) -> tuple[Trainer, OffToOnModule, ReplayDataModule]:
     """Trainer, module and data module of one tiny run, not yet fitted."""
     datamodule = ReplayDataModule(
@@ -121,7 +122,8 @@ def tiny_run(
     module = OffToOnModule(datamodule.spec, seed=seed, **small)  # type: ignore[arg-type]
     trainer = Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         logger=False,
         log_every_n_steps=1,
         enable_progress_bar=False,

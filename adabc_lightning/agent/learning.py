@@ -52,6 +52,8 @@ class Learning(ActingAgent):
         self.online = False
         self.gradient_updates = self.online_updates = 0
         self.generator = torch_generator(seed, "updates")
+        # What for: G, B, and whether online; the generator's state before; the draws.
+        self._ahead: tuple[tuple[int, int, bool], Tensor, Draws] | None = None
         self._engine: Engine = Eager()
         self._ranks = Ranks()
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
@@ -70,23 +72,54 @@ class Learning(ActingAgent):
         if self._state is None:
             self._state = self.agent_state()
         work = self.work(batch, self._state)
-        self._engine(work, self.add_metric)
+        self._engine(work, self.add_metrics)
         self.count(len(work.moves))
+        if self.device.type == "cuda":
+            self.draw_ahead(*batch.batch_size)
 
     def work(self, batch: TensorDict, state: AgentState) -> Work:
         """What the updates on a batch ``[G, B]`` need; their random numbers are drawn here."""
         num_updates, batch_size = batch.batch_size
         (share,) = self._ranks.average([batch["online"].mean()])
-        self.add_metric("online/fraction", share)
+        self.add_metrics({"online/fraction": share})
         return Work(
             self.method,
             state,
             batch,
-            self._draw(num_updates, batch_size),
+            self._drawn(num_updates, batch_size),
             self.dials,
             self._update_options(),
             self._moves(num_updates),
         )
+
+    def draw_ahead(self, updates: int, batch_size: int) -> None:
+        """The draws of another step such as the last, which a GPU is still at work on.
+
+        Args:
+            updates: G.
+            batch_size: B, of this rank.
+        """
+        step, before = (updates, batch_size, self.online), self.generator.get_state()
+        self._ahead = step, before, self._draw(updates, batch_size)
+
+    def _drawn(self, updates: int, batch_size: int) -> Draws:
+        if self._ahead is not None:
+            step, before, draws = self._ahead
+            self._ahead = None
+            if step == (updates, batch_size, self.online):
+                return draws
+            self.generator.set_state(before)
+        return self._draw(updates, batch_size)
+
+    @property
+    def generator_state(self) -> Tensor:
+        """Of the generator ``[bytes]``, without the draws of steps to come."""
+        return self.generator.get_state() if self._ahead is None else self._ahead[1]
+
+    @generator_state.setter
+    def generator_state(self, state: Tensor) -> None:
+        self._ahead = None
+        self.generator.set_state(state)
 
     def _draw(self, updates: int, batch_size: int) -> Draws:
         random = Random(

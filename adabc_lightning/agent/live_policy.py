@@ -35,8 +35,8 @@ class LivePolicy:
             scalars = squashed.scalars._parameters
             self._places += [(scalars, name) for name in scalars]
         self._addresses: list[int] = []
-        self._memory: list[Tensor] = []
-        """What NumPy sees: the weights' own, or of a device's a place for them here."""
+        self._packed: Tensor | None = None
+        """Here, of weights that lie on another device; None where NumPy sees their own memory."""
 
     def __reduce__(self) -> Any:
         """A copy looks at the copied actor."""
@@ -59,14 +59,18 @@ class LivePolicy:
         if addresses != self._addresses:
             self._look_at(weights)
             self._addresses = addresses
-        if self._memory[0] is not weights[0]:
+        if self._packed is not None:
             self._fetch(weights)
         return self._policy
 
     def _look_at(self, weights: list[Tensor]) -> None:
-        actor, here = self._actor, weights[0].device.type == "cpu"
-        self._memory = weights if here else [_place_for(weight) for weight in weights]
-        arrays = [memory.detach().numpy() for memory in self._memory]
+        actor, seen, self._packed = self._actor, weights, None
+        if weights[0].device.type != "cpu":
+            sizes = [weight.numel() for weight in weights]
+            self._packed = torch.empty(sum(sizes), pin_memory=weights[0].is_cuda)
+            places = zip(self._packed.split(sizes), weights, strict=True)
+            seen = [place.view(weight.shape) for place, weight in places]
+        arrays = [tensor.detach().numpy() for tensor in seen]
         first, second = self._depths[0], sum(self._depths)
         layers, norms, head = arrays[:first], arrays[first:second], tuple(arrays[second:])
         policy = StoredPolicy(tuple(layers), None, head or None, tuple(norms))
@@ -80,12 +84,8 @@ class LivePolicy:
 
     @torch.no_grad()
     def _fetch(self, weights: list[Tensor]) -> None:
-        for memory, weight in zip(self._memory, weights, strict=True):
-            memory.copy_(weight, non_blocking=True)
+        """All in one copy, which a GPU makes behind its updates."""
+        assert self._packed is not None
+        self._packed.copy_(torch.cat([weight.flatten() for weight in weights]), non_blocking=True)
         if weights[0].is_cuda:
             torch.cuda.current_stream(weights[0].device).synchronize()
-
-
-def _place_for(weight: Tensor) -> Tensor:
-    """Memory of the host for a weight of a device; a GPU writes into it by itself."""
-    return torch.empty(weight.shape, dtype=weight.dtype, pin_memory=weight.is_cuda)

@@ -83,9 +83,10 @@ def _weight_gradient(grad_BH: Tensor, input_BI: Tensor) -> Tensor:
 
 def _bias_gradient(grad_BH: Tensor, dtype: torch.dtype) -> Tensor:
     """``[*, H]``, the gradient of a layer's bias, of those at its output."""
-    if grad_BH.dim() == 4 and grad_BH.is_cuda and torch.compiler.is_compiling():
-        # Of replicas [R, N, B, H]. The compiler would make one kernel of the sum and what is before
-        # and behind it, which took a quarter of an update of twenty on an H100.
+    many = grad_BH.dim() == 3 and len(grad_BH) > 16
+    if many and grad_BH.is_cuda and torch.compiler.is_compiling():
+        # Of many members the compiler makes one kernel of the sum and what is before and behind it,
+        # which took a quarter of an update of twenty replicas on an H100.
         ones = grad_BH.new_ones((*grad_BH.shape[:-2], 1, grad_BH.shape[-2]))
         return torch.matmul(ones, grad_BH).squeeze(-2).to(dtype)
     return grad_BH.sum(-2, dtype=dtype)
@@ -104,7 +105,12 @@ def mlp(x: Tensor, weights: Weights, norm: Norm | None = None) -> Tensor:
         x = x.unsqueeze(-3).expand(*weights[0].shape[:-2], *x.shape[-2:])
     if norm is not None:
         return normed_mlp(x, weights, norm)
-    return _ReluMLP.apply(x, products.of(weights[0]), *weights)
+    hidden_type, stacked = products.of(weights[0]), weights[0].shape[:-2]
+    if len(stacked) < 2:
+        return _ReluMLP.apply(x, hidden_type, *weights)
+    # Members of replicas side by side: of two dimensions the compiler would make copies.
+    flat = [weight.flatten(0, 1) for weight in weights]
+    return _ReluMLP.apply(x.flatten(0, 1), hidden_type, *flat).unflatten(0, stacked)
 
 
 def dropped_mlp(x: Tensor, weights: Weights, kept_BU: Tensor) -> Tensor:

@@ -218,7 +218,7 @@ class OffToOnModule(Learning):
             "gradient_updates": self.gradient_updates,
             "online_updates": self.online_updates,
             "seed": self.seed,
-            "generator": self.generator.get_state(),
+            "generator": self.generator_state,
             **self.sums_state(),
             "added": self.added_parts,
             "copies": self.added_copies,
@@ -252,7 +252,7 @@ class OffToOnModule(Learning):
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
         self._engine_before = agent.get("engine")  # 0.1.0 did not say
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
-            self.generator.set_state(agent["generator"])
+            self.generator_state = agent["generator"]
         self.load_sums(agent)
         if data is not None and data.num_batches > data.batches:
             # Lightning takes the last batch of the schedule that was for the end of this one.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Actor
-from adabc_lightning.agent.state import AdamState, AgentState, Part
+from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, add_to
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import stream_seed
 
@@ -134,19 +134,16 @@ class Parts(LightningModule):
             for part in trained
         ]
 
-    def add_metric(self, name: str, total: Tensor, count: int = 1) -> None:
-        """Adds to a running sum on the device; nothing is fetched until someone asks.
+    def add_metrics(self, totals: Metrics, count: int = 1) -> None:
+        """Adds to running sums on the device; nothing is fetched until someone asks.
 
         Args:
-            name: of the metric.
-            total: scalar, the sum of ``count`` values.
+            totals: scalars, each the sum of ``count`` values.
             count: how many values.
         """
-        if name in self._sums:
-            self._sums[name] += total
-        else:
-            self._sums[name] = total.clone()
-        self._counts[name] = self._counts.get(name, 0) + count
+        add_to(self._sums, totals)
+        for name in totals:
+            self._counts[name] = self._counts.get(name, 0) + count
 
     def share_metric(self, name: str, total: Tensor, count: int) -> None:
         """Counts more values of a sum that somebody else keeps and adds to.

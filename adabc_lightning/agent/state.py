@@ -110,6 +110,13 @@ class UpdateOptions:
         return half_A if self.free_actions is None else half_A.where(half_A > 0, torch.inf)
 
 
+def add_to(sums: Metrics, totals: Metrics) -> None:
+    """Adds scalars, or one of each replica ``[R]``, to sums of the same names, in place."""
+    if old := [name for name in totals if name in sums]:
+        torch._foreach_add_([sums[name] for name in old], [totals[name] for name in old])
+    sums.update({name: total.clone() for name, total in totals.items() if name not in sums})
+
+
 def tensors(state: Any) -> list[Tensor]:
     """All tensors of an :data:`AgentState` or a part of it, of any shape ``[*]``, in order."""
     if isinstance(state, Tensor):

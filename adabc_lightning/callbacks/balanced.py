@@ -157,7 +157,7 @@ class BalancedReplay(Callback):
             ratio = density_ratio(torch.cat([offline_BI, online_BI]), part.weights)
             loss = density_ratio_loss(*ratio.split(self.batch_size))
             step_adam(part, torch.autograd.grad(loss, part.weights))
-            pl_module.add_metric("loss/density_ratio", loss.detach())
+            pl_module.add_metrics({"loss/density_ratio": loss.detach()})
             with torch.no_grad():
                 learnt_BI = torch.cat([step["observation"], step["action"]], -1)
                 priority_B = density_ratio_priority(

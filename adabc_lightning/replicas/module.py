@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adabc_lightning.agent.engines import Engine
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.one_pass import check_trainer
 from adabc_lightning.errors import UserError
@@ -39,6 +40,18 @@ class ReplicasModule(LightningModule):
     def method(self) -> Method:
         """That of all."""
         return self._group.replicas[0].lightning_module.method
+
+    @property
+    def running_engine(self) -> Engine:
+        """See :attr:`OffToOnModule.running_engine`; one for all."""
+        return self._group.replicas[0].lightning_module.running_engine
+
+    @running_engine.setter
+    def running_engine(self, engine: Engine) -> None:
+        for replica in self._group.replicas:
+            replica.lightning_module.running_engine = engine
+        if self._stacked is not None:
+            self._stacked.engine = engine
 
     @property
     def alpha(self) -> Tensor:
@@ -75,10 +88,9 @@ class ReplicasModule(LightningModule):
         for replica in self._group.each():
             replica.lightning_module.on_train_start()
             modules.append(replica.lightning_module)
-        for module in modules[1:]:  # the first one's makes the updates of all
-            module.running_engine = modules[0].running_engine
+        self.running_engine = modules[0].running_engine  # makes the updates of all
         if all(map(stackable, modules)):
-            self._stacked = Stacked(modules, modules[0].running_engine)
+            self._stacked = Stacked(modules, self.running_engine)
         else:
             method = type(modules[0].method).__name__
             rank_zero_warn(

@@ -9,7 +9,7 @@ from torch import Tensor
 from adabc_lightning.agent.engines import Engine
 from adabc_lightning.agent.losses import minimum, minimum_of_group_means
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.agent.state import Part
+from adabc_lightning.agent.state import Metrics, Part, add_to
 
 
 def stackable(module: OffToOnModule) -> bool:
@@ -31,7 +31,7 @@ class Stacked:
     """
 
     def __init__(self, modules: Sequence[OffToOnModule], engine: Engine) -> None:
-        self._modules, self._engine = modules, engine
+        self._modules, self.engine = modules, engine
         states = [module.agent_state() for module in modules]
         self._state = {name: _stack_part([state[name] for state in states]) for name in states[0]}
         for module in modules:  # Adam's count of steps is the same for all: there is one
@@ -58,18 +58,20 @@ class Stacked:
             draws=draws,
             dials=self._dials,
         )
-        self._engine(stacked, self._add)
-        for module in self._modules:
-            module.count(len(stacked.moves))
+        self.engine(stacked, self._add)
+        for module, work in zip(self._modules, works, strict=True):
+            module.count(len(work.moves))
+            if module.device.type == "cuda":
+                module.draw_ahead(*work.batch.batch_size)
 
-    def _add(self, name: str, total_R: Tensor, count: int) -> None:
+    def _add(self, totals: Metrics, count: int) -> None:
         """One sum ``[R]`` for all; they take their metrics in step, and it starts anew."""
-        if name in self._modules[0].sums:
-            self._sums[name] += total_R
-        else:
-            self._sums[name] = total_R.clone()
-        for module, total in zip(self._modules, self._sums[name].unbind(), strict=True):
-            module.share_metric(name, total, count)
+        taken = totals.keys() - self._modules[0].sums.keys()
+        self._sums = {name: total for name, total in self._sums.items() if name not in taken}
+        add_to(self._sums, totals)
+        for name in totals:
+            for module, total in zip(self._modules, self._sums[name].unbind(), strict=True):
+                module.share_metric(name, total, count)
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

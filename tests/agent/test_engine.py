@@ -99,6 +99,25 @@ def test_compiled_updates_agree_with_eager_ones(method: Method | None) -> None:
         assert metrics[name] == pytest.approx(same[name], rel=1e-8), name
 
 
+def test_draws_ahead_of_their_step_change_nothing() -> None:
+    """As on a GPU: used where the next step is such a one, taken back where it is not."""
+    plain, ahead, layout = Standalone(Eager()), Standalone(Eager()), Layout(5, 2)
+    for online, updates in [(False, 3), (False, 3), (False, 2), (True, 2), (True, 2), (True, 1)]:
+        rows = torch.randn(updates, 8, layout.width, dtype=torch.float64)
+        rows[..., layout.columns["terminated"]] = 0
+        for agent in (plain, ahead):
+            agent.online = online
+            agent.training_step(layout.unpack(rows), 0)
+        assert torch.equal(plain.generator_state, ahead.generator_state)
+        ahead.draw_ahead(updates, 8)
+        assert torch.equal(plain.generator_state, ahead.generator_state)
+        assert not torch.equal(plain.generator_state, ahead.generator.get_state())
+    ahead.generator_state = plain.generator_state  # as of a checkpoint
+    assert torch.equal(plain.generator_state, ahead.generator.get_state())
+    for a, b in zip(tensors(plain.agent_state()), tensors(ahead.agent_state()), strict=True):
+        assert torch.equal(a, b)
+
+
 def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("\n no luck today\nand pages of a trace\nmain.h:7: error: a word\nmore")
 

@@ -86,6 +86,19 @@ def bf16() -> dict[str, Any]:
     return {"data": EVERY_ROW, "model": {"engine": "compiled", "precision": "bf16"}}
 
 
+def cuda_graph() -> dict[str, Any]:
+    """Options of a tiny run on a GPU, which draws ahead of its steps."""
+    return {"data": EVERY_ROW, "model": {"engine": "cuda_graph"}, "accelerator": "gpu"}
+
+
+def compiled_graph() -> dict[str, Any]:
+    """The same with the engine of long ones."""
+    return {"data": EVERY_ROW, "model": {"engine": "compiled_graph"}, "accelerator": "gpu"}
+
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
 def everything(trainer: Any) -> dict[str, Any]:
     """All of a run's state, and the content of its metrics file."""
     path = Path(trainer.default_root_dir) / "everything.ckpt"
@@ -152,7 +165,12 @@ def test_resumed_equals_uncut(
 
 
 @pytest.fixture(
-    scope="module", params=[awac, iql, spot, rebrac, balanced_replay, steady, compiled, bf16]
+    scope="module",
+    params=[
+        *(awac, iql, spot, rebrac, balanced_replay, steady, compiled, bf16),
+        pytest.param(cuda_graph, marks=on_gpu),
+        pytest.param(compiled_graph, marks=on_gpu),
+    ],
 )
 def uncut_method(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

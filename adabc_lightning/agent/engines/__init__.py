@@ -9,11 +9,11 @@ from adabc_lightning.agent.engines.choice import NAMED, make_engine
 from adabc_lightning.agent.engines.compiled import Compiled
 from adabc_lightning.agent.engines.cuda_graph import CompiledGraph, CudaGraph
 from adabc_lightning.agent.engines.eager import Eager
-from adabc_lightning.agent.engines.engine import AddMetric, Engine, Work
+from adabc_lightning.agent.engines.engine import AddMetrics, Engine, Work
 
 __all__ = [
     "NAMED",
-    "AddMetric",
+    "AddMetrics",
     "Compiled",
     "CompiledGraph",
     "CudaGraph",

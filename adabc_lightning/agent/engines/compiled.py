@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from adabc_lightning.agent.engines.eager import Eager, Step
-from adabc_lightning.agent.engines.engine import AddMetric, Work, ignore
+from adabc_lightning.agent.engines.engine import AddMetrics, Work, ignore
 from adabc_lightning.agent.engines.proof import prove
 
 
@@ -42,7 +42,7 @@ class Compiled(Eager):
             self._functions = update, delayed, prepare
         return self._functions
 
-    def __call__(self, work: Work, add: AddMetric) -> None:
+    def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`; the first call of each phase compiles."""
         kinds = {(moves, work.options.online) for moves in work.moves}
         if self.name == "compiled" and not self._tried.issuperset(kinds):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from adabc_lightning.agent.engines.compiled import Compiled
 from adabc_lightning.agent.engines.eager import Eager
-from adabc_lightning.agent.engines.engine import AddMetric, Work, ignore
+from adabc_lightning.agent.engines.engine import AddMetrics, Work, ignore
 from adabc_lightning.agent.engines.proof import prove
-from adabc_lightning.agent.state import copied, restore
+from adabc_lightning.agent.state import Metrics, copied, restore
 
 
 class CudaGraph:
@@ -29,7 +29,7 @@ class CudaGraph:
         self._updates = updates or Eager()
         self._graphs: dict[Any, _Captured] = {}
 
-    def __call__(self, work: Work, add: AddMetric) -> None:
+    def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`; the first call captures."""
         key = work.moves, work.options.online, tuple(work.batch.batch_size)
         while self.name != "eager" and key not in self._graphs:
@@ -85,7 +85,6 @@ class _Captured:
 
     def __init__(self, run: Eager, work: Work) -> None:
         self._values: dict[str, list[Tensor]] = {}
-        self._counts: dict[str, int] = {}
         self._graph = torch.cuda.CUDAGraph()
         self._batch = work.batch.clone()
         self._draws = {name: drawn.clone() for name, drawn in work.draws.items()}
@@ -100,24 +99,26 @@ class _Captured:
             run.make(work, range(len(work.moves)), self._note)
             self._sums = self._summed()
 
-    def _note(self, name: str, value: Tensor, count: int) -> None:
-        self._values.setdefault(name, []).append(value)
-        self._counts[name] = self._counts.get(name, 0) + count
+    def _note(self, metrics: Metrics, count: int) -> None:
+        for name, value in metrics.items():
+            self._values.setdefault(name, []).append(value)
 
-    def _summed(self) -> dict[str, Tensor]:
-        """Sums of what was noted, by a kernel for each name and not for each update."""
-        values = self._values
-        if not values:
-            return {}
-        together = torch.stack([value for name in values for value in values[name]])
-        parts = together.split([len(values[name]) for name in values])
-        return {name: part.sum(0) for name, part in zip(values, parts, strict=True)}
+    def _summed(self) -> dict[int, Metrics]:
+        """Number of updates → the metrics of so many, summed by a few kernels for all of them."""
+        sums: dict[int, Metrics] = {}
+        for count in sorted({len(values) for values in self._values.values()}):
+            some = {name: v for name, v in self._values.items() if len(v) == count}
+            together = torch.stack([value for values in some.values() for value in values])
+            totals = together.unflatten(0, (len(some), count)).sum(1)
+            sums[count] = dict(zip(some, totals.unbind(), strict=True))
+        return sums
 
-    def replay(self, work: Work, add: AddMetric) -> None:
+    def replay(self, work: Work, add: AddMetrics) -> None:
         """Runs the graph on the batch and the draws of ``work``."""
-        self._batch.update_(work.batch)
-        for name, given in work.draws.items():
-            self._draws[name].copy_(given, non_blocking=True)
+        for name, mine in self._batch.items():
+            mine.copy_(work.batch.get(name), non_blocking=True)
+        for name, mine in self._draws.items():
+            mine.copy_(work.draws[name], non_blocking=True)
         self._graph.replay()
-        for name, total in self._sums.items():
-            add(name, total, self._counts[name])
+        for count, sums in self._sums.items():
+            add(sums, count)

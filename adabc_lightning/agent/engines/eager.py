@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from tensordict import TensorDict
 
-from adabc_lightning.agent.engines.engine import AddMetric, Work
+from adabc_lightning.agent.engines.engine import AddMetrics, Work
 from adabc_lightning.agent.products import products_in
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
@@ -22,16 +22,16 @@ class Eager:
         method = work.method
         return method.update, method.delayed, method.prepare
 
-    def __call__(self, work: Work, add: AddMetric) -> None:
+    def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`."""
         self.make(work, range(len(work.moves)), add)
 
-    def make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
+    def make(self, work: Work, which: Iterable[int], add: AddMetrics) -> None:
         """Some of the G updates of ``work``."""
         with products_in(work.options.products):
             self._make(work, which, add)
 
-    def _make(self, work: Work, which: Iterable[int], add: AddMetric) -> None:
+    def _make(self, work: Work, which: Iterable[int], add: AddMetrics) -> None:
         update, delayed, prepare = self._steps(work)
         batches = work.batch.unbind(0)  # in half the time of one by one
         for g in which:
@@ -46,5 +46,4 @@ class Eager:
                 arguments = work.state, work.batch[since], draws, work.dials, work.options
             if moves:
                 metrics = metrics | delayed(*arguments)
-            for name, value in metrics.items():
-                add(name, value, 1)
+            add(metrics, 1)

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from tensordict import TensorDict
-from torch import Tensor
 
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.state import AgentState, Dials, Draws, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
 
-AddMetric = Callable[[str, Tensor, int], None]
-"""Takes a metric's name, its sum over some updates, and their number."""
+AddMetrics = Callable[[Metrics, int], None]
+"""Takes metrics' sums over some updates, and their number."""
 
 
 def ignore(*_: object) -> None:
-    """An :data:`AddMetric` for metrics that nobody wants."""
+    """An :data:`AddMetrics` for metrics that nobody wants."""
 
 
 class Work(NamedTuple):
@@ -40,5 +39,5 @@ class Engine(Protocol):
     name: str
     """Of what makes them: ``"eager"`` where something else did not work."""
 
-    def __call__(self, work: Work, add: AddMetric) -> None:
+    def __call__(self, work: Work, add: AddMetrics) -> None:
         """Runs the G updates of ``work`` and hands their metrics to ``add``."""

@@ -34,6 +34,8 @@ def parse(words: list[str]) -> Namespace:
     add("--updates", type=int, default=40, help="per contestant and round (default: %(default)s)")
     add("--rounds", type=int, default=7, help="default: %(default)s")
     add("--steps", type=int, default=500, help="environment steps of a loop (default: %(default)s)")
+    add("--replicas", type=int, default=1, metavar="R", help="of a loop more, of R agents in one "
+        "process, each at its steps per second (default: none)")  # fmt: skip
     add("--rows", type=int, default=1_000_000, help="of the datasets (default: %(default)s)")
     add("--num-critics", type=int, default=10, metavar="N", help="default: %(default)s")
     add("--batch-size", type=int, default=256, metavar="B", help="default: %(default)s")
@@ -59,7 +61,8 @@ def parse(words: list[str]) -> Namespace:
     for part in options.parts:
         if part not in (*PARTS, *MORE):
             raise UserError(f"bench measures no {part!r}; known: {', '.join((*PARTS, *MORE))}")
-    for name in ("updates", "rounds", "steps", "rows", "num_critics", "batch_size", "hidden"):
+    sizes = "updates rounds steps replicas rows num_critics batch_size hidden"
+    for name in sizes.split():
         if getattr(options, name) < 1:
             value = getattr(options, name)
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
@@ -234,9 +237,13 @@ def _loop(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]]:
     measured: dict[str, Any] = {}
     updates = max(60, options.updates * options.rounds)  # the first chunks warm up
     measured["offline"] = loop.offline(updates, accelerator, model)
-    steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // 10)}
+    fewer = 1 if accelerator == "gpu" else 10
+    steps = {0: options.steps * 10, 1: options.steps, 10: max(10, options.steps // fewer)}
     for g, count in steps.items():
         measured[f"online, G = {g}"] = loop.online(count, g, accelerator, model)
+    if (several := options.replicas) > 1:
+        name = f"online, G = 10, {several} agents"
+        measured[name] = loop.online(steps[10], 10, accelerator, model, several)
     measured["acting alone"] = loop.acting(options.steps * 2, options.rounds, accelerator, model)
     lines = []
     for name, values in measured.items():

@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 
-from adabc_lightning.agent.engines import AddMetric, Engine, Work
+from adabc_lightning.agent.engines import AddMetrics, Engine, Work
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import AlphaController, Downsampling, Guard, Metrics
 from adabc_lightning.commands.bench.updates import wait
 from adabc_lightning.data.collector import Collector
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.replicas import Replicas
+from adabc_lightning.replicas.module import ReplicasModule
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -40,7 +42,7 @@ class _Timed:
         wait(self._device)
         return self._seconds + sum(a.elapsed_time(b) for a, b in self._events) / 1000
 
-    def __call__(self, work: Work, add: AddMetric) -> None:
+    def __call__(self, work: Work, add: AddMetrics) -> None:
         self.updates += len(work.moves)
         if self._device.type == "cuda":
             pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
@@ -67,7 +69,7 @@ class _Clock(Callback):
     def on_train_batch_start(
         self,
         trainer: Trainer,
-        pl_module: OffToOnModule,  # type: ignore[override]
+        pl_module: OffToOnModule | ReplicasModule,  # type: ignore[override]
         batch: Any,
         batch_idx: int,
     ) -> None:
@@ -89,15 +91,27 @@ class _Clock(Callback):
 
 
 def fit(
-    agent: OffToOnModule, data: ReplayDataModule, accelerator: str, beside: list[Callback]
+    agents: list[tuple[OffToOnModule, ReplayDataModule]], accelerator: str, beside: list[Callback]
 ) -> Trainer:
     """Trains in silence, without checkpoints and evaluations, and leaves nothing behind.
 
     Args:
+        agents: one, or several that go in step.
         accelerator: Lightning's.
         beside: callbacks besides those that every run has.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+    def usual() -> list[Callback]:
+        return [Downsampling(), AlphaController(), Guard(), Metrics()]
+
+    module: LightningModule
+    data: LightningDataModule
+    if len(agents) == 1:
+        ((module, data),), callbacks = agents, usual()
+    else:
+        replicas = Replicas([(*agent, usual()) for agent in agents])
+        module, data, callbacks = replicas.module, replicas.data, [replicas.callback]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = Trainer(
@@ -109,13 +123,15 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
-            callbacks=[Downsampling(), AlphaController(), Guard(), Metrics(), *beside],
+            callbacks=[*callbacks, *beside],
         )
-        trainer.fit(agent, data)
+        trainer.fit(module, data)
     return trainer
 
 
-def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any]) -> _Clock:
+def run(
+    schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any], replicas: int = 1
+) -> _Clock:
     """Fits Hopper and returns the stopped clock.
 
     Args:
@@ -123,10 +139,14 @@ def run(schedule: Schedule, batches: int, accelerator: str, model: dict[str, Any
         batches: that it makes.
         accelerator: Lightning's.
         model: arguments of the module.
+        replicas: agents that go in step.
     """
-    data = ReplayDataModule(schedule=schedule)
     clock = _Clock(max(1, batches // 10))
-    fit(OffToOnModule(data.spec, **model), data, accelerator, [clock])
+    agents = []
+    for seed in range(replicas):
+        data = ReplayDataModule(schedule=schedule, seed=seed)
+        agents.append((OffToOnModule(data.spec, seed=seed, **model), data))
+    fit(agents, accelerator, [clock])
     return clock
 
 
@@ -181,11 +201,23 @@ def offline(updates: int, accelerator: str, model: dict[str, Any]) -> dict[str, 
 
 
 def online(
-    steps: int, updates_per_env_step: int, accelerator: str, model: dict[str, Any]
+    steps: int,
+    updates_per_env_step: int,
+    accelerator: str,
+    model: dict[str, Any],
+    replicas: int = 1,
 ) -> dict[str, float]:
-    """Environment steps per second of fine-tuning at some G, and the share outside the updates."""
+    """Environment steps per second of fine-tuning at some G, and the share outside the updates.
+
+    Args:
+        steps: of each agent.
+        updates_per_env_step: G.
+        accelerator: Lightning's.
+        model: arguments of the module.
+        replicas: agents that go in step; the rate is that of each.
+    """
     schedule = Schedule(0, steps, updates_per_env_step, evaluation_every=10**9)
-    clock = run(schedule, steps, accelerator, model)
+    clock = run(schedule, steps, accelerator, model, replicas)
     return {
         "env_steps_per_s": clock.batches / clock.seconds,
         "outside": 1 - clock.inside / clock.seconds,
