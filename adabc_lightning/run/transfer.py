@@ -14,4 +14,4 @@ def sent(numbers: Tensor, device: torch.device) -> Tensor:
     """
     if device.type != "cuda":
         return numbers.to(device)
-    return numbers.pin_memory().to(device, non_blocking=True)
+    return numbers.contiguous().pin_memory().to(device, non_blocking=True)  # it may be expanded
