@@ -23,13 +23,18 @@ def _no_flag(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Neither 2.0 nor a text such as 1_000, both of which pydantic would take; digits are a number.
+    """Digits are a number, and so is 1e6, which YAML and Python read as 1000000.0; 1_000 is none.
 
     jsonargparse may hand a command line's words on as they are.
     """
-    digits = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value)
-    if isinstance(value, (float, str)) and not digits:
-        raise ValueError("no whole number")
+    if isinstance(value, str):
+        if not re.fullmatch(r"[-+]?[0-9]+(\.0+)?(e\+?[0-9]{1,2})?", value.lower()):
+            raise ValueError("no whole number")
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("no whole number")
+        return int(value)
     return _no_flag(value)
 
 

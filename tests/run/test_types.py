@@ -101,6 +101,23 @@ def test_what_is_right_passes() -> None:
         Part(other=3)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("spelt", ["1000", "1e3", "+1E+3", "1000.0", "1.0e3"])
+def test_a_whole_number_may_be_spelt_as_one_likes(spelt: str) -> None:
+    parser = Parser(parser_mode="omegaconf+")
+    parser.add_class_arguments(Part, "part")
+    given = parser.parse_args([f"--part.positive={spelt}"]).part.positive
+    assert given == Part(positive=float(spelt)).values["positive"] == 1000
+    assert type(given) is int
+
+
+@pytest.mark.parametrize("spelt", ["1_000", "1.5e3", "1e-3", "1e999", "inf", "nan", "٣", "1e3x"])
+def test_other_spellings_are_none(spelt: str) -> None:
+    parser = Parser(parser_mode="omegaconf+")
+    parser.add_class_arguments(Part, "part")
+    said = sentence(lambda: parser.parse_args([f"--part.positive={spelt}"]))
+    assert said.startswith(f"part.positive is {spelt}; it must be a whole number, 1 or more")
+
+
 def test_a_dataclass_is_checked_when_it_is_changed() -> None:
     @declared("length")
     @dataclass(frozen=True)
