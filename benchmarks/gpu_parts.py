@@ -25,10 +25,16 @@ _WARM = 40
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Waits for its turn among those that measure into one folder."""
-    with open(file.parent / "turn", "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+def turn(file: Path, alone: bool = True) -> Iterator[None]:
+    """Waits for its turn among those that write into one folder.
+
+    Args:
+        file: in it.
+        alone: to measure; False to compile and to warm up, which many may do at once, and while
+            they do nobody measures.
+    """
+    with open(file.parent / "turn", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 
 
@@ -61,15 +67,14 @@ def updates(file: Path, options: argparse.Namespace) -> dict[str, Any]:
         rows=options.rows,
         precision="bf16" if bf16 else "float32",
     )
-    engines = list(dict.fromkeys(["eager", engine.removeprefix("compiled_"), engine]))
-    if device.type == "cuda":
-        engines[1] = "cuda_graph"
+    engines = ["eager"] if engine == "eager" else ["eager", "cuda_graph", engine]
     running = contestants(shapes, device, engines)
     if bf16:
         running = {name: run for name, run in running.items() if name.endswith("bf16")}
-    for run in running.values():
-        run(_WARM)
-    with alone(file):
+    with turn(file, alone=False):
+        for run in running.values():
+            run(_WARM)
+    with turn(file):
         rates = in_turn(running, options.updates, options.rounds, device)
     measured = {name: {"updates_per_s": each} for name, each in rates.items()}
     return {"machine": machine(device), "updates": measured}
@@ -87,13 +92,17 @@ def replicas(file: Path, options: argparse.Namespace) -> dict[str, Any]:
     device, engine = place()
     torch.set_float32_matmul_precision(options.precision)
     shapes = Shapes(hidden=(options.hidden, options.hidden), rows=min(options.rows, 50_000))
-    running = {str(n): stacked(n, shapes, device, NAMED[engine]()) for n in options.count}
-    for run in running.values():
-        run(_WARM)
-    with alone(file):
+    engines = [NAMED[engine]() for _ in options.count]
+    counts = zip(options.count, engines, strict=True)
+    running = {str(count): stacked(count, shapes, device, each) for count, each in counts}
+    with turn(file, alone=False):
+        for run in running.values():
+            run(_WARM)
+    with turn(file):
         rates = in_turn(running, options.updates, options.rounds, device)
     together = {count: [int(count) * rate for rate in each] for count, each in rates.items()}
-    return {"engine": engine, "replicas": together}
+    (name,) = {each.name for each in engines}  # another where that one did not work
+    return {"engine": name, "replicas": together}
 
 
 def loops(file: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -111,10 +120,11 @@ def loops(file: Path, options: argparse.Namespace) -> dict[str, Any]:
         "online, G = 1": lambda n: loop.online(n, 1, accelerator, model),
         "online, G = 0": lambda n: loop.online(n, 0, accelerator, model),
     }
-    for call in calls.values():
-        call(4)
+    with turn(file, alone=False):
+        for call in calls.values():
+            call(4)
     measured = {}
-    with alone(file):
+    with turn(file):
         for name, call in calls.items():
             measured[name] = call(options.steps)
             print(name, measured[name], flush=True)

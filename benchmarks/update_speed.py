@@ -24,6 +24,7 @@ from adabc_lightning.agent.methods import td3bc
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import q_values
 from adabc_lightning.agent.norm import Norm
+from adabc_lightning.agent.state import Metrics
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged
 from adabc_lightning.run.runtime import tune
@@ -90,10 +91,14 @@ class Columns(Packaged):
 class Fetching(Packaged):
     """Asks for every metric of every update."""
 
-    def add_metric(self, name: str, value: Tensor, count: int = 1) -> None:
-        """Adds one, once it is known."""
-        value.item()
-        super().add_metric(name, value, count)
+    fetched = 0
+
+    def add_metrics(self, totals: Metrics, count: int = 1) -> None:
+        """Adds each, once it is known."""
+        for total in totals.values():
+            total.item()
+            self.fetched += 1
+        super().add_metrics(totals, count)
 
 
 class Neither(Columns, Fetching):

@@ -51,41 +51,49 @@ class LivePolicy:
         return self._newest().sample(observation_O.astype(np.float32), noise_A)
 
     def _newest(self) -> NumpyPolicy:
-        weights: list[Any] = [parameters[kind] for parameters, kind in self._places]
-        addresses = [weight.data_ptr() for weight in weights]
-        normalization = self._actor.normalization
-        if normalization is not None:
-            addresses += [tensor.data_ptr() for tensor in normalization]
+        normalization = self._actor.normalization or ()
+        tensors: list[Any] = [parameters[kind] for parameters, kind in self._places]
+        tensors += normalization
+        addresses = [tensor.data_ptr() for tensor in tensors]
         if addresses != self._addresses:
-            self._look_at(weights)
+            self._look_at(tensors, bool(normalization))
             self._addresses = addresses
         if self._packed is not None:
-            self._fetch(weights)
+            self._fetch(tensors)
         return self._policy
 
-    def _look_at(self, weights: list[Tensor]) -> None:
-        actor, seen, self._packed = self._actor, weights, None
-        if weights[0].device.type != "cpu":
-            sizes = [weight.numel() for weight in weights]
-            self._packed = torch.empty(sum(sizes), pin_memory=weights[0].is_cuda)
-            places = zip(self._packed.split(sizes), weights, strict=True)
-            seen = [place.view(weight.shape) for place, weight in places]
+    def _look_at(self, tensors: list[Tensor], normalized: bool) -> None:
+        actor, seen, self._packed = self._actor, tensors, None
+        if elsewhere(tensors[0]):
+            sizes = [tensor.numel() for tensor in tensors]
+            self._packed = torch.empty(sum(sizes), pin_memory=tensors[0].is_cuda)
+            places = zip(self._packed.split(sizes), tensors, strict=True)
+            seen = [place.view(tensor.shape) for place, tensor in places]
         arrays = [tensor.detach().numpy() for tensor in seen]
+        normalization = None
+        if normalized:
+            *arrays, mean_O, scale_O = arrays
+            normalization = mean_O, scale_O
         first, second = self._depths[0], sum(self._depths)
         layers, norms, head = arrays[:first], arrays[first:second], tuple(arrays[second:])
-        policy = StoredPolicy(tuple(layers), None, head or None, tuple(norms))
+        policy = StoredPolicy(
+            tuple(layers), None, head or None, tuple(norms), normalization=normalization
+        )
         if head:
             policy = replace(policy, log_std_range=actor.form.log_std_range)  # type: ignore[union-attr,arg-type]
-        if actor.normalization is not None:
-            mean_O, scale_O = (tensor.cpu().numpy() for tensor in actor.normalization)
-            policy = replace(policy, normalization=(mean_O, scale_O))
         low, high = actor.action_low.cpu().numpy(), actor.action_high.cpu().numpy()
         self._policy = NumpyPolicy(policy, low, high, copy=False)
 
     @torch.no_grad()
-    def _fetch(self, weights: list[Tensor]) -> None:
+    def _fetch(self, tensors: list[Tensor]) -> None:
         """All in one copy, which a GPU makes behind its updates."""
         assert self._packed is not None
-        self._packed.copy_(torch.cat([weight.flatten() for weight in weights]), non_blocking=True)
-        if weights[0].is_cuda:
-            torch.cuda.current_stream(weights[0].device).synchronize()
+        newest, on_gpu = torch.cat([tensor.flatten() for tensor in tensors]), tensors[0].is_cuda
+        self._packed.copy_(newest, non_blocking=on_gpu)
+        if on_gpu:
+            torch.cuda.current_stream(newest.device).synchronize()
+
+
+def elsewhere(tensor: Tensor) -> bool:
+    """Whether NumPy cannot see a tensor ``[*]`` where it lies."""
+    return tensor.device.type != "cpu"

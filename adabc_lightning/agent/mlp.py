@@ -83,12 +83,12 @@ def _weight_gradient(grad_BH: Tensor, input_BI: Tensor) -> Tensor:
 
 def _bias_gradient(grad_BH: Tensor, dtype: torch.dtype) -> Tensor:
     """``[*, H]``, the gradient of a layer's bias, of those at its output."""
-    many = grad_BH.dim() == 3 and len(grad_BH) > 16
+    many = grad_BH.dim() == 3 and len(grad_BH) > 16 and grad_BH.dtype is dtype
     if many and grad_BH.is_cuda and torch.compiler.is_compiling():
-        # Of many members the compiler makes one kernel of the sum and what is before and behind it,
-        # which took a quarter of an update of twenty replicas on an H100.
-        ones = grad_BH.new_ones((*grad_BH.shape[:-2], 1, grad_BH.shape[-2]))
-        return torch.matmul(ones, grad_BH).squeeze(-2).to(dtype)
+        # Of more than so many members, as replicas have, the compiler makes one kernel of the sum
+        # and what is before and behind it, which took a quarter of an update of twenty on an H100.
+        ones = grad_BH.new_ones((len(grad_BH), 1, grad_BH.shape[-2]))
+        return torch.matmul(ones, grad_BH).squeeze(-2)
     return grad_BH.sum(-2, dtype=dtype)
 
 

@@ -298,6 +298,7 @@ class OffToOnModule(Learning):
         self._engine_made = True
         # The optimisers' may be those of a checkpoint now, and the device is known.
         self._state = self._options = None
+        self.move_sums()
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)

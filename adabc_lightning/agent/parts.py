@@ -173,5 +173,8 @@ class Parts(LightningModule):
 
     def load_sums(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`sums_state`."""
-        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self._counts = dict(state["counts"])
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+    def move_sums(self) -> None:
+        """To the device; a checkpoint is loaded before the module is moved there."""
+        self._sums = {name: value.to(self.device) for name, value in self._sums.items()}

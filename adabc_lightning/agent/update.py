@@ -201,7 +201,7 @@ def step_adam(part: Part, gradients: tuple[Tensor, ...]) -> None:
         )
 
 
-def _missing(beta: float, steps: Tensor) -> Tensor:
+def bias_correction(beta: float, steps: Tensor) -> Tensor:
     """1 − β^t in all digits of ``steps``, of any shape ``[*]``: 1 − 0.999 has four of float32's."""
     return -torch.expm1(steps * math.log(beta))
 
@@ -214,8 +214,8 @@ def _adam_formula(parameters: Weights, gradients: tuple[Tensor, ...], state: Ada
     steps = torch.stack(state.steps).to(dtype if on_gpu else torch.float64)
     # They are all the same. A maximum is computed once; from one of them, the compiler would take
     # both powers anew with every few weights, which cost a tenth of an update.
-    step_size = (state.learning_rate / _missing(_BETA_1, steps)).amax()
-    scale = _missing(_BETA_2, steps).rsqrt().amax()
+    step_size = (state.learning_rate / bias_correction(_BETA_1, steps)).amax()
+    scale = bias_correction(_BETA_2, steps).rsqrt().amax()
     for parameter, gradient, first_moment, second_moment in zip(
         parameters, gradients, state.first_moments, state.second_moments, strict=True
     ):

@@ -10,6 +10,7 @@ from torch import Tensor
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.transfer import sent
 
 
 class SymmetricRing(ReplayRing):
@@ -48,7 +49,7 @@ class SymmetricRing(ReplayRing):
         share = round(self.fraction * batch_size)
         index = torch.randint(len(self.offline), (updates, share), generator=self.generator)
         online, _ = self._drawn(updates * (batch_size - share))
-        rows = [self.offline[index], online.view(updates, -1, self.layout.width)]
+        rows = [self.offline[sent(index, self.device)], online.view(updates, -1, self.layout.width)]
         return self.layout.unpack(torch.cat(rows, 1))
 
     def state_dict(self) -> dict[str, Any]:

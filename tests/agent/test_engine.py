@@ -22,6 +22,7 @@ from adabc_lightning.agent.engines import (
     make_engine,
     rounding,
 )
+from adabc_lightning.agent.engines.cuda_graph import summed
 from adabc_lightning.agent.engines.engine import Work, ignore
 from adabc_lightning.agent.engines.proof import in_float64
 from adabc_lightning.agent.engines.rounding import disagreement
@@ -267,6 +268,28 @@ def test_the_work_in_float64_is_that_of_float32(
     assert moved
 
 
+def test_long_runs_take_a_compiled_engine() -> None:
+    gpu = torch.device("cuda")
+    assert type(make_engine("auto", gpu, 199_999)) is CudaGraph
+    assert type(make_engine("auto", gpu, 200_000)) is CompiledGraph
+    for before, kind in {"eager": Eager, "cuda_graph": CudaGraph, "compiled": Compiled}.items():
+        assert type(make_engine("auto", gpu, 10**9, before)) is kind
+
+
+def test_the_metrics_of_a_graph_are_sums_of_those_that_came_as_often() -> None:
+    first, second = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0])  # of two replicas
+    each = [{"loss": first}, {"loss": second, "actor": first}, {"loss": second, "late": second}]
+    sums = summed(each)
+    assert {count: list(some) for count, some in sums.items()} == {
+        1: ["actor", "late"],
+        3: ["loss"],
+    }
+    assert torch.equal(sums[3]["loss"], torch.tensor([21.0, 42.0]))
+    assert torch.equal(sums[1]["actor"], first)
+    assert torch.equal(sums[1]["late"], second)
+    assert summed([]) == {}
+
+
 def test_a_resumed_run_takes_the_engine_that_it_had() -> None:
     assert type(make_engine("auto", CPU, 10**9, "eager")) is Eager
     assert type(make_engine("auto", CPU, 1, "compiled")) is Compiled
@@ -342,6 +365,9 @@ def test_a_cuda_graph_agrees_with_eager_updates(method: Method | None) -> None:
     for expected, *found in zip(*map(train_on_gpu, agents), strict=True):
         for tensor in found:
             torch.testing.assert_close(tensor, expected, atol=1e-10, rtol=1e-8)
+    expected, *others = [agent.take_metrics() for agent in agents]
+    for metrics in others:
+        assert metrics == pytest.approx(expected, rel=1e-8)
 
 
 def train_on_gpu(agent: Standalone) -> list[Tensor]:

@@ -24,7 +24,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, q_values
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions, copied
-from adabc_lightning.agent.update import step_adam
+from adabc_lightning.agent.update import bias_correction, step_adam
 from adabc_lightning.commands.bench.plain import PlainAgent
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged
@@ -389,6 +389,15 @@ def test_a_gradient_of_another_memory_layout_is_the_same_gradient() -> None:
     assert results[0].unique().numel() > 2
 
 
+@pytest.mark.parametrize("beta", [0.9, 0.999])
+def test_adam_s_corrections_have_all_digits_of_float32(beta: float) -> None:
+    """Where 1 − β^t itself has lost four of them at the first step."""
+    steps = torch.cat([torch.arange(1.0, 5000), torch.tensor([1e4, 1e5, 3.5e6])])
+    exact = bias_correction(beta, steps.double())
+    torch.testing.assert_close(1 - beta ** steps.double(), exact, atol=0, rtol=1e-12)
+    torch.testing.assert_close(bias_correction(beta, steps).double(), exact, atol=0, rtol=3e-7)
+
+
 def test_each_saving_of_the_update_can_be_left_out() -> None:
     """``benchmarks/update_speed.py`` measures the same update, as fast as it is without one."""
     ways = runpy.run_path(str(REPOSITORY / "benchmarks" / "update_speed.py"))["WAYS"]
@@ -402,6 +411,7 @@ def test_each_saving_of_the_update_can_be_left_out() -> None:
             for each in patches:
                 stack.enter_context(patch.object(*each))
             agent.run(2)
+        assert getattr(agent, "fetched", 1), name
         found[name] = kind, copied(state)
         assert not all(map(torch.equal, before, found[name][1])), name
     expected = found["as it is"][1]

@@ -24,16 +24,17 @@ SMALL = ["--num-critics", "3", "--batch-size", "8", "--hidden", "16", "--cpu"]
 
 def test_everything_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bench.json"
-    assert main(["bench", *TINY, *SMALL, "--json", str(file)]) == 0
+    assert main(["bench", *TINY, *SMALL, "--replicas", "2", "--json", str(file)]) == 0
     measured = json.loads(file.read_text())
     assert set(measured) == {"machine", "updates", "loop", "load", "start"}
     names = {"eager", "authors' style", "separate MLPs in a loop"}
     assert names < set(measured["updates"])
     assert all(len(measured["updates"][name]["updates_per_s"]) == 1 for name in names)
-    online = {f"online, G = {g}" for g in (0, 1, 10)}
+    online = {f"online, G = {g}" for g in (0, 1, "10", "10, 2 agents")}
     assert set(measured["loop"]) == {"offline", "acting alone"} | online
     for name, values in measured["loop"].items():
         assert 0 < values.get("outside", 1) <= 1
+        assert values.get("outside", 0) < 1 or name == "online, G = 0"  # some of it is updates
         assert ("outside" in values) == (name != "acting alone")
         assert all(math.isfinite(value) and value > 0 for value in values.values())
     assert measured["load"]["size"] == 4 * 1000 * (2 * 11 + 3 + 3)

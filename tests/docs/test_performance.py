@@ -25,7 +25,9 @@ def row(label: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")[1:]]
 
 
-@pytest.mark.parametrize("engine", ["compiled_graph", "cuda_graph", "eager", "authors' style"])
+@pytest.mark.parametrize(
+    "engine", ["compiled_graph", "cuda_graph", "eager", "authors' style", "separate MLPs in a loop"]
+)
 def test_updates_on_a_gpu(engine: str) -> None:
     label = f"`{engine}`" if "_" in engine or engine == "eager" else engine
     for cell, (name, suffix) in zip(row(label), NAMES.items(), strict=True):
@@ -40,6 +42,22 @@ def test_replicas_on_a_gpu(count: int) -> None:
     for cell, name in zip(cells[:2], NAMES, strict=False):
         rates = content(f"replicas_{name}")["replicas"][str(count)]
         assert cell == f"{statistics.median(rates):,.0f}"
+
+
+def test_words_on_a_gpu() -> None:
+    rate = statistics.median(content("replicas_tf32")["replicas"]["1"])
+    updates = content("float32")["updates"]
+    ours, theirs = updates["compiled_graph"], updates["authors' style"]
+    pairs = zip(ours["updates_per_s"], theirs["updates_per_s"], strict=True)
+    loops = content("loops_float32")["loop"]
+    seconds = 1e6 / loops["offline"]["updates_per_s"]
+    seconds += 250_000 / loops["online, G = 10"]["env_steps_per_s"]
+    for words in (
+        f"({rate:,.0f} in the turn of the",
+        f"{statistics.median(a / b for a, b in pairs):.0f} × the authors' style",
+        f"**{seconds / 60:.1f}\nminutes**",
+    ):
+        assert words in PAGE
 
 
 def test_loops_on_a_gpu() -> None:

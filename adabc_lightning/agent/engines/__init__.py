@@ -2,7 +2,7 @@
 
 All of them call the same functions of a method (:mod:`adabc_lightning.agent.method`); an engine
 changes how fast they run and their last bits, never what they compute. One that does not work here
-says so in one line and goes on as :class:`Eager`.
+says so in one line and goes on as :class:`Eager`, or, on a GPU, as a graph of plain updates.
 """
 
 from adabc_lightning.agent.engines.choice import NAMED, make_engine

@@ -1,6 +1,7 @@
 """Updates as a CUDA graph, compared with the plain ones before they are believed."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ class CudaGraph:
             rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
             self._graphs.pop(key, None)
             self._give_up()
-        elif self._of:
+        elif self._of and len(self._graphs) == 1:
             rank_zero_info(f"compiled the update in {time.perf_counter() - start:.0f} s")
 
     def _give_up(self) -> None:
@@ -84,7 +85,6 @@ class _Captured:
     _WARM_UP = 3  # before a capture, so that libraries have made their handles and workspaces
 
     def __init__(self, run: Eager, work: Work) -> None:
-        self._values: dict[str, list[Tensor]] = {}
         self._graph = torch.cuda.CUDAGraph()
         self._batch = work.batch.clone()
         self._draws = {name: drawn.clone() for name, drawn in work.draws.items()}
@@ -95,23 +95,10 @@ class _Captured:
             for _ in range(self._WARM_UP):
                 run.make(work, range(len(work.moves)), ignore)
         torch.cuda.current_stream().wait_stream(stream)
+        each: list[Metrics] = []
         with torch.cuda.graph(self._graph):
-            run.make(work, range(len(work.moves)), self._note)
-            self._sums = self._summed()
-
-    def _note(self, metrics: Metrics, count: int) -> None:
-        for name, value in metrics.items():
-            self._values.setdefault(name, []).append(value)
-
-    def _summed(self) -> dict[int, Metrics]:
-        """Number of updates → the metrics of so many, summed by a few kernels for all of them."""
-        sums: dict[int, Metrics] = {}
-        for count in sorted({len(values) for values in self._values.values()}):
-            some = {name: v for name, v in self._values.items() if len(v) == count}
-            together = torch.stack([value for values in some.values() for value in values])
-            totals = together.unflatten(0, (len(some), count)).sum(1)
-            sums[count] = dict(zip(some, totals.unbind(), strict=True))
-        return sums
+            run.make(work, range(len(work.moves)), lambda metrics, _: each.append(metrics))
+            self._sums = summed(each)
 
     def replay(self, work: Work, add: AddMetrics) -> None:
         """Runs the graph on the batch and the draws of ``work``."""
@@ -122,3 +109,22 @@ class _Captured:
         self._graph.replay()
         for count, sums in self._sums.items():
             add(sums, count)
+
+
+def summed(each: Sequence[Metrics]) -> dict[int, Metrics]:
+    """Number of updates → the sums of the metrics of so many, by a few kernels for all of them.
+
+    Args:
+        each: of one update, which may lack what others have; scalars, or ``[R]`` of replicas.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for metrics in each:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    sums: dict[int, Metrics] = {}
+    for count in sorted(set(map(len, values.values()))):
+        some = {name: found for name, found in values.items() if len(found) == count}
+        together = torch.stack([value for found in some.values() for value in found])
+        totals = together.unflatten(0, (len(some), count)).sum(1)
+        sums[count] = dict(zip(some, totals.unbind(), strict=True))
+    return sums

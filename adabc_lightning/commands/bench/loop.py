@@ -54,6 +54,7 @@ class _Timed:
             start = time.perf_counter()
             self._engine(work, add)
             self._seconds += time.perf_counter() - start
+        self.name = self._engine.name  # another where that one did not work
 
 
 class _Clock(Callback):
