@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.engines import Eager
+from adabc_lightning.agent.state import copied
 from adabc_lightning.commands.bench.corl import CorlStyle
 from adabc_lightning.commands.bench.corl_iql import CorlIQL
 from adabc_lightning.commands.bench.grow import AXES
 from adabc_lightning.commands.bench.overlays import model_of, names
+from adabc_lightning.commands.bench.products import products_of
 from adabc_lightning.commands.bench.shapes import Shapes
-from adabc_lightning.commands.bench.updates import Packaged, flops_per_update
+from adabc_lightning.commands.bench.updates import PRODUCTS, Packaged, flops_per_update
 
 TINY = ["--rounds", "1", "--updates", "2", "--steps", "10", "--rows", "1000", "--no-compile"]
 SMALL = ["--num-critics", "3", "--batch-size", "8", "--hidden", "16", "--cpu"]
@@ -70,7 +73,9 @@ def test_a_method_is_measured_beside_its_baseline(capsys: pytest.CaptureFixture[
     words = ["bench", "updates", *TINY, "--batch-size", "8", "--hidden", "16", "--cpu"]
     assert main([*words, "--method", "iql", "--num-critics", "2", "--json", "-"]) == 0
     measured = json.loads(capsys.readouterr().out)["updates"]
-    assert set(measured) == {"eager", "CORL's style", "flops_per_update", "peak_flops_per_s"}
+    numbers = {"flops_per_update", "peak_flops_per_s"}
+    assert set(measured) == {"eager", "CORL's style", PRODUCTS} | numbers
+    assert measured["eager"]["times_its_products"] > 0
     assert measured["eager"]["to_corl_style"] > 0
     assert main([*words, "--method", "spot", "--num-critics", "3"]) == 0
     assert "updates/s" in capsys.readouterr().out
@@ -206,3 +211,22 @@ def test_iql_multiplies_nothing_twice() -> None:
     again = 2 * single  # the new value, of both states
     actor = 2 * single + middle
     assert flops_per_update(shapes) == value + again + actor + 3 * (2 * critic + middle)
+
+
+@pytest.mark.parametrize("method", [None, "cql", "iql", "rlpd"])
+def test_the_products_alone_are_those_of_the_updates(method: str | None) -> None:
+    shapes = Shapes(num_critics=3, batch_size=8, hidden=(8, 8), rows=60, method=method)
+    agent = Packaged(shapes, torch.device("cpu"), Eager())
+    before = copied(agent.agent_state())
+    counts = []
+    alone = products_of(lambda: agent.run(2))
+    moved = copied(agent.agent_state())
+    assert not all(map(torch.equal, before, moved))
+    for run in (lambda: agent.run(2), alone):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    after = copied(agent.agent_state())
+    alone()
+    assert all(map(torch.equal, after, copied(agent.agent_state())))

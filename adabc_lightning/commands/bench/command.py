@@ -177,10 +177,16 @@ def _updates(options: Namespace, device: Any) -> tuple[dict[str, Any], list[str]
         precision = next((each for each in peaks if name.endswith(f", {each}")), "float32")
         share = rate * flops / peaks[precision]
         measured[name] = {"updates_per_s": each, **ratios, "share_of_peak": share}
-        times = ", ".join(f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios)
+        words = [f"{ratios[key]:5.2f} × {baselines[key]}" for key in ratios]
+        words += [f"{100 * share:3.0f} % of the products' peak"]
+        if updates.PRODUCTS in rates and name.partition(",")[0] in engines:
+            pairs = zip(rates[updates.PRODUCTS], each, strict=True)
+            times = statistics.median(alone / rate for alone, rate in pairs)
+            measured[name]["times_its_products"] = times
+            words += [f"{times:.2f} × the time of its products"]
         lines.append(
             f"{name:<24} {rate:8.1f} updates/s ({min(each):.1f} to {max(each):.1f}), "
-            f"{times}{', ' * bool(times)}{100 * share:3.0f} % of the products' peak"
+            + ", ".join(words)
         )
     lines.append(
         f"N = {shapes.num_critics}, B = {shapes.batch_size}, hidden {shapes.hidden}: "

@@ -15,10 +15,14 @@ from adabc_lightning.agent.float32 import multiplying
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.products import TYPES
 from adabc_lightning.commands.bench.baselines import baselines
+from adabc_lightning.commands.bench.products import products_of
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.replicas.stacked import Stacked
+
+PRODUCTS = "matrix products alone"
+"""The contestant that makes nothing else; of what it takes the others are multiples."""
 
 _CHUNK = 20
 """Updates that are sampled together, as in ``schedule.offline_chunk``."""
@@ -103,7 +107,22 @@ def contestants(
         for name in engines
     }
     others = baselines(shapes, device)
-    return packaged | {name: _within(others_precision, run) for name, run in others.items()}
+    others = {name: _within(others_precision, run) for name, run in others.items()}
+    if device.type == "cpu":  # on a GPU, told of them one by one, they take longer than the updates
+        others[PRODUCTS] = _products(shapes, device)
+    return packaged | others
+
+
+def _products(shapes: Shapes, device: torch.device) -> Callable[[int], None]:
+    """Those of the packaged updates, in their precision."""
+    agent = Packaged(shapes, device, Eager())
+    pair = products_of(lambda: agent.run(2))  # one with the delayed steps, one without
+
+    def run(updates: int) -> None:
+        for _ in range(-(-updates // 2)):
+            pair()
+
+    return run
 
 
 def _within(precision: str | None, run: Callable[[int], None]) -> Callable[[int], None]:
