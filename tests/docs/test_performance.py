@@ -44,6 +44,38 @@ def test_replicas_on_a_gpu(count: int) -> None:
         assert cell == f"{statistics.median(rates):,.0f}"
 
 
+METHODS = {
+    "AWAC": "awac",
+    "TD3+BC": "td3_bc",
+    "IQL": "iql",
+    "REDQ+AdaptiveBC": "redq_adaptive_bc",
+    "Cal-QL": "cal_ql",
+    "CQL": "cql",
+    "SPOT": "spot",
+    "ReBRAC": "rebrac",
+    "RLPD": "rlpd",
+    "WSRL": "wsrl",
+}
+
+
+def test_methods_beside_their_products() -> None:
+    section = PAGE.split("### Other methods")[1].split("\n### ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    assert [row[0] for row in rows[2:]] == list(METHODS)
+    for name, *cells in rows[2:]:
+        path = REPOSITORY / "docs" / "runs" / "bench" / f"{METHODS[name]}.json"
+        measured = json.loads(path.read_text())["updates"]
+        compiled, eager = measured["compiled"], measured["eager"]
+        assert cells == [
+            f"{measured['flops_per_update'] / 1e9:.3g}",
+            f"{statistics.median(compiled['updates_per_s']):.1f}",
+            f"{compiled['times_its_products']:.2f}",
+            f"{100 * compiled['share_of_peak']:.0f} %",
+            f"{statistics.median(eager['updates_per_s']):.1f}",
+            f"{eager['times_its_products']:.2f}",
+        ]
+
+
 def test_words_on_a_gpu() -> None:
     rate = statistics.median(content("replicas_tf32")["replicas"]["1"])
     updates = content("float32")["updates"]
