@@ -436,9 +436,11 @@ def test_run_cut_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # Another protocol does not go on with these runs.
-    assert main(["experiment", "pair", "--out", "out"]) == 2
-    message = capsys.readouterr().err
-    assert "holds a run with other schedule.online_env_steps; choose another --out" in message
+    for more in ([], ["--dry-run"]):
+        assert main(["experiment", "pair", "--out", "out", *more]) == 2
+        message = capsys.readouterr()
+        assert "holds a run with other schedule.online_env_steps; choose anoth" in message.err
+        assert not message.out
 
 
 def test_a_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:

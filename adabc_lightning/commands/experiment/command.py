@@ -17,7 +17,7 @@ from adabc_lightning.commands.experiment.declaration import (
     slug,
 )
 from adabc_lightning.commands.experiment.duration import in_words
-from adabc_lightning.commands.experiment.folders import command_line, unfinished
+from adabc_lightning.commands.experiment.folders import check, command_line, unfinished
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.processes import Processes
 from adabc_lightning.commands.experiment.runner import Engine, run_all
@@ -148,6 +148,7 @@ def main(words: list[str]) -> None:
     jobs = plan(chosen, choice)
     picked = pick(jobs, options.only, options.index)
     if options.dry_run:
+        check(jobs)
         folders = {job.folder for job in picked}
         ahead = [job for job in unfinished(jobs) if job.folder in folders]
         for job in ahead:
