@@ -4,7 +4,6 @@ Its networks are :mod:`~adabc_lightning.agent.parts`, its policy is
 :mod:`~adabc_lightning.agent.acting`, its training step :mod:`~adabc_lightning.agent.learning`.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -34,7 +33,14 @@ from adabc_lightning.run.folder import goes_on_in_place
 from adabc_lightning.run.ranks import Ranks, digest
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed
-from adabc_lightning.run.types import Fraction, NonNegative, Positive, Whole, declared
+from adabc_lightning.run.types import (
+    Fraction,
+    NonNegative,
+    Positive,
+    Whole,
+    WholeSizes,
+    declared,
+)
 
 _PRECISIONS = ("auto", "highest", "high", "medium")
 
@@ -104,10 +110,10 @@ class OffToOnModule(Learning):
     def __init__(
         self,
         spec: EnvironmentSpec,
-        num_critics: int = 10,
-        subset_size: int = 2,
-        hidden_sizes: Sequence[int] = (256, 256),
-        actor_hidden_sizes: Sequence[int] | None = None,
+        num_critics: Whole = 10,
+        subset_size: Whole = 2,
+        hidden_sizes: WholeSizes = (256, 256),
+        actor_hidden_sizes: WholeSizes | None = None,
         alpha_offline: NonNegative = 0.4,
         gamma: Fraction = 0.99,
         tau: Fraction = 0.005,

@@ -88,11 +88,15 @@ class Schedule:
         An online batch is one environment step on each device.
         """
         every, chunk = self.evaluation_every, self.offline_chunk
+
+        def chunks_of(updates: int) -> int:
+            return -(-updates // chunk)
+
         chunks, done = 0, gradient_updates
-        while done < self.offline_updates and env_steps == 0:
-            stop = min(done - done % every + every, self.offline_updates)
-            chunks += -(-(stop - done) // chunk)
-            done = stop
+        if done < self.offline_updates and env_steps == 0:
+            first = min(done - done % every + every, self.offline_updates)
+            whole, rest = divmod(self.offline_updates - first, every)
+            chunks = chunks_of(first - done) + whole * chunks_of(every) + chunks_of(rest)
         return chunks + max(0, self.online_env_steps - env_steps) // devices
 
     @property

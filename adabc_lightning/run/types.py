@@ -28,7 +28,7 @@ def _whole(value: Any) -> Any:
     jsonargparse may hand a command line's words on as they are.
     """
     if isinstance(value, str):
-        if not re.fullmatch(r"[-+]?[0-9]+(\.0+)?(e\+?[0-9]{1,2})?", value.lower()):
+        if not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?(e\+?[0-9]{1,2})?", value.lower()):
             raise ValueError("no whole number")
         value = int(value) if value.lstrip("+-").isdigit() else float(value)
     if isinstance(value, float):
@@ -50,6 +50,7 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 """What may be none of it, but not all."""
 Limit = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
 """Infinite for none."""
+WholeSizes = Annotated[Sequence[Whole], Field()]
 Sizes = Annotated[Sequence[Positive], Field(min_length=1)]
 """Units of a network's hidden layers."""
 

@@ -177,5 +177,5 @@ def test_the_seed_is_lightning_s_where_none_is_given(monkeypatch: pytest.MonkeyP
 
 
 def test_one_size_is_no_list_of_them() -> None:
-    with pytest.raises(UserError, match=r"model\.hidden_sizes is 32; it needs sizes of 1 or more"):
+    with pytest.raises(UserError, match=r"model\.hidden_sizes is 32; it must be a list of whole"):
         OffToOnModule(SPEC, hidden_sizes=32)  # type: ignore[arg-type]

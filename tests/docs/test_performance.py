@@ -85,7 +85,7 @@ def test_words_on_a_gpu() -> None:
     seconds = 1e6 / loops["offline"]["updates_per_s"]
     seconds += 250_000 / loops["online, G = 10"]["env_steps_per_s"]
     for words in (
-        f"({rate:,.0f} in the turn of the",
+        f"with R = 1, {rate:,.0f})",
         f"{statistics.median(a / b for a, b in pairs):.0f} × the authors' style",
         f"**{seconds / 60:.1f}\nminutes**",
     ):

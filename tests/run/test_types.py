@@ -101,7 +101,7 @@ def test_what_is_right_passes() -> None:
         Part(other=3)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("spelt", ["1000", "1e3", "+1E+3", "1000.0", "1.0e3"])
+@pytest.mark.parametrize("spelt", ["1000", "1e3", "+1E+3", "1000.0", "1.0e3", "10.0e2"])
 def test_a_whole_number_may_be_spelt_as_one_likes(spelt: str) -> None:
     parser = Parser(parser_mode="omegaconf+")
     parser.add_class_arguments(Part, "part")
@@ -110,7 +110,9 @@ def test_a_whole_number_may_be_spelt_as_one_likes(spelt: str) -> None:
     assert type(given) is int
 
 
-@pytest.mark.parametrize("spelt", ["1_000", "1.5e3", "1e-3", "1e999", "inf", "nan", "٣", "1e3x"])
+@pytest.mark.parametrize(
+    "spelt", ["1_000", "1.5", "1.2345e3", "1e-3", "1e999", "inf", "nan", "٣", "1e3x"]
+)
 def test_other_spellings_are_none(spelt: str) -> None:
     parser = Parser(parser_mode="omegaconf+")
     parser.add_class_arguments(Part, "part")

@@ -53,6 +53,7 @@ class CudaGraph:
         start = time.perf_counter()
         # Without CUDA, or of a method that waits for the host, there is none.
         if wrong := prove(capture, work, range(len(work.moves))):
+            wrong = wrong if torch.cuda.is_available() else "there is no GPU here; they are plain"
             rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
             self._graphs.pop(key, None)
             self._give_up()
