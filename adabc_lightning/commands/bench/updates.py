@@ -116,7 +116,7 @@ def contestants(
 def _products(shapes: Shapes, device: torch.device) -> Callable[[int], None]:
     """Those of the packaged updates, in their precision."""
     agent = Packaged(shapes, device, Eager())
-    pair = products_of(lambda: agent.run(2))  # one with the delayed steps, one without
+    pair = products_of(lambda: agent.run(2))  # delayed steps follow each, every second, or none
 
     def run(updates: int) -> None:
         for _ in range(-(-updates // 2)):
