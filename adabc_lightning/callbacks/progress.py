@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # What a progress line calls the counts of trials.
-TRIALS = {"promotions": "let go", "holds": "held", "retreats": "went back"}
+TRIALS = {"promotions": "won", "holds": "lost", "retreats": "went back"}
 
 
 def trials(latest: dict[str, float]) -> list[str]:

@@ -141,6 +141,7 @@ class Summary(Callback):
             "env_steps": env_steps,
             "seconds": {**self.seconds, "evaluation": evaluation.seconds},
             **rates,
+            "engine": agent.running_engine.name,  # what is left of the one that was asked for
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
             "commands": self.commands,
             "versions": versions(),

@@ -113,6 +113,7 @@ def test_summary_agrees_with_the_metrics(run: Path) -> None:
     assert summary["score"]["final"] == scores[-1]
     assert summary["score"]["best"] == max(scores[2:])
     assert (summary["gradient_updates"], summary["env_steps"]) == (18, 12)
+    assert summary["engine"] == "eager"
     assert summary["versions"]["torch"] == torch.__version__
     assert all(summary[name] > 0 for name in summary if name.endswith("per_second"))
 

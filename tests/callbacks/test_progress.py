@@ -13,7 +13,7 @@ from adabc_lightning.run.schedule import Schedule
 def test_what_trials_decided_is_said_where_there_are_trials() -> None:
     assert trials({"eval/score": 1.0}) == []
     latest = {"trial/promotions": 4.0, "trial/holds": 2.0, "trial/retreats": 1.0}
-    assert trials({"trial/candidate": 9.0, **latest}) == ["let go 4, held 2, went back 1"]
+    assert trials({"trial/candidate": 9.0, **latest}) == ["won 4, lost 2, went back 1"]
 
 
 def test_the_time_left_goes_by_what_this_process_made_of_the_phase(

@@ -295,7 +295,7 @@ def test_when_a_method_held_went_back_and_let_go(tmp_path: Path) -> None:
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     made = section(panels(find_runs([folder])[0])[0], 2)
     (chart,) = [chart for chart in made["charts"] if chart["title"] == "What trials decided"]
-    assert [line["name"] for line in chart["lines"]] == ["let go", "held"]
+    assert [line["name"] for line in chart["lines"]] == ["won", "lost"]
     counts = [line["curves"][0]["steps"] for line in chart["lines"]]
     assert [made["grids"][0][count["g"]] for count in counts] == [[0, 10, 20]] * 2
     assert [count["m"] for count in counts] == [[None, 1, 1], [None, 0, 1]]

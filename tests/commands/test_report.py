@@ -16,6 +16,7 @@ from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import source_revision
 from adabc_lightning.commands.report.across import comparisons, improvement
 from adabc_lightning.commands.report.panels import benchmark, mixed_sources, panels
+from adabc_lightning.commands.report.provenance import differences
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
 from adabc_lightning.errors import UserError
@@ -44,6 +45,8 @@ def write_run(
     start: str | None = "pretrained-seed{}/checkpoints/pretrained.ckpt",
     callbacks: list[dict[str, Any]] | None = None,
     source: str | None = None,
+    alpha: bool = True,
+    trials: int | None = None,
 ) -> Path:
     """A run's folder as ``fit`` leaves it: 30 updates, 40 environment steps, made-up scores."""
     rng = np.random.default_rng([seed, *str(folder.relative_to(Path.cwd())).encode()])
@@ -67,9 +70,9 @@ def write_run(
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for point in history:
-            alpha = {"control/alpha": 0.4 - point["env_steps"] / 1000}
+            weight = {"control/alpha": 0.4 - point["env_steps"] / 1000} if alpha else {}
             writer.writerow(
-                point | alpha | {"phase": "online" if point["env_steps"] else "offline"}
+                point | weight | {"phase": "online" if point["env_steps"] else "offline"}
             )
     summary = {
         "finished": steps == 40,
@@ -79,6 +82,7 @@ def write_run(
         **outcomes(history, updates, 40),
         "env_steps": steps,
         "versions": {} if source is None else {"source": source},
+        **({} if trials is None else {"trials": {"promotions": 1, "env_steps": trials}}),
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     if record is not None:
@@ -207,6 +211,37 @@ def test_runs_of_one_config_are_one_row(tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(path.name for path in Path("report").iterdir()) == [
         *("curves.svg", "table.csv", "table.md"),
     ]
+
+
+def test_steps_in_trials_and_settings_of_callbacks_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = {"class_path": "adabc_lightning.callbacks.Trials", "init_args": {"episodes": 7}}
+    for seed, steps in enumerate((1000, 3000)):
+        write_run(tmp_path / "out" / f"steady{seed}", seed, callbacks=[trials], trials=steps)
+    write_run(tmp_path / "out" / "plain0", 0)
+    assert main(["report", "out", "--each", "--format", "latex"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    (head,) = [line for line in lines if line.endswith("| steps in trials |")]
+    names = ("| plain0", "| – seed 0", "| steady", "| – seed 0", "| – seed 1")
+    rows = lines[lines.index(head) + 2 :][: len(names)]
+    assert [row.split(" | ")[0] for row in rows] == list(names)
+    assert [row.split("|")[-2].strip() for row in rows] == ["", "", "2,000", "1,000", "3,000"]
+    assert "steps in trials" in Path("out", "table.tex").read_text()
+    with open(Path("out", "table.csv"), newline="") as file:
+        assert [row["trial_env_steps"] for row in csv.DictReader(file)] == ["", "2000.0"]
+    (panel,) = panels(find_runs([tmp_path / "out"])[0])
+    assert differences(panel) == {"Trials.episodes": ["–", "7"]}
+
+
+def test_a_method_without_alpha_has_no_curve_of_it(tmp_path: Path) -> None:
+    """IQL beside the paper's method, and alone."""
+    for name in ("both", "alone"):
+        write_run(tmp_path / name / "iql0", 0, options={"alpha.initial": 0.2}, alpha=False)
+    write_run(tmp_path / "both" / "paper0", 0)
+    for name in ("both", "alone"):
+        assert main(["report", name]) == 0
+        assert Path(name, "curves.svg").is_file()
 
 
 def test_benchmarks_stay_apart(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def _panel(panel: Panel, axes: np.ndarray, styles: dict) -> None:
         if any(len(points) > 1 for points in before):
             _mean(offline, before, style, "")
         _mean(online, after, style, curve.label)
-        _mean(alpha, [_alphas(run) for run in curve.runs], style, "")
+        if any(weights := [_alphas(run) for run in curve.runs]):
+            _mean(alpha, weights, style, "")
     for axis in (offline, online, alpha):
         axis.grid(alpha=0.3)
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -113,10 +114,10 @@ def _phases(run: Run, key: str) -> tuple[Points, Points]:
 
 
 def _alphas(run: Run) -> Points:
-    """(environment steps, α) at the hand-over and at every evaluation of fine-tuning."""
-    rows = run.evaluations("control/alpha")
-    online = [(r["env_steps"], r["control/alpha"]) for r in rows if r["env_steps"]]
-    return [(0.0, run.initial_alpha), *online]
+    """(environment steps, α) at the hand-over and at every evaluation; none of a method without."""
+    rows = [row for row in run.evaluations("control/alpha") if "control/alpha" in row]
+    online = [(row["env_steps"], row["control/alpha"]) for row in rows if row["env_steps"]]
+    return [(0.0, run.initial_alpha), *online] if rows else []
 
 
 def _mean(axis: Axes, runs: list[Points] | tuple[Points, ...], style: dict, label: str) -> None:

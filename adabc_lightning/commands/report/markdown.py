@@ -2,7 +2,7 @@
 
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.shown import tables
-from adabc_lightning.commands.report.table import KEPT, REPETITIONS, Numbers
+from adabc_lightning.commands.report.table import KEPT, REPETITIONS, TRIED, Numbers
 
 NOTE = f"""\
 Evaluations without noise; *score* is D4RL's (0 a random policy, 100 an expert). Means over seeds ±
@@ -15,11 +15,12 @@ What was lost has a table of its own. *dip*: after pre-training minus the worst 
 first fifth of fine-tuning. *drawdown*: the largest fall below the best evaluation until then.
 *swing*: the mean change from one evaluation to the next, up or down, from the first on that has
 four fifths of the run's best. *{KEPT}*: the final evaluation as a share of the run's best, of the
-seed with the smallest. These three count the pre-trained policy's evaluation, too. Different
-datasets are different benchmarks: their numbers do not compare. Tasks of one benchmark with the
-same variants and seeds have a table over all of them: the IQM over runs and tasks, and *P*, the
-probability that a run of the first variant has a higher mean of fine-tuning than one of the row's
-on the same task.
+seed with the smallest. These three count the pre-trained policy's evaluation, too. *{TRIED}*: made
+beside those of training by a variant that evaluates the policy it deploys, not its newest.
+Different datasets are different benchmarks: their numbers do not compare. Tasks of one benchmark
+with the same variants and seeds have a table over all of them: the IQM over runs and tasks, and
+*P*, the probability that a run of the first variant has a higher mean of fine-tuning than one of
+the row's on the same task.
 """
 
 

@@ -19,22 +19,23 @@ from adabc_lightning.commands.report.shown import (
     reach_text,
     tables,
 )
-from adabc_lightning.commands.report.table import FALLS, FIELDS, Numbers, rows
+from adabc_lightning.commands.report.table import FALLS, FIELDS, TRIED, Numbers, rows
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 
 HERE = Path(__file__).parent
 MOST_COMPARED = 30  # curves of a matrix
 NOTE = """\
-Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Table: mean over seeds
-± standard error; dip: after pre-training minus the worst evaluation of the first fifth of
+Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Table: mean over seeds ±
+standard error; dip: after pre-training minus the worst evaluation of the first fifth of
 fine-tuning; drawdown: the largest fall below the best evaluation until then; swing: the mean change
 from one evaluation to the next, from the first on that has four fifths of the run's best; worst
 kept: the final evaluation as a share of the run's best, of the seed with the smallest; these three
-count the pre-trained policy, too; steps to: median over seeds of the environment steps until an
-evaluation reaches that score (0: the pre-trained policy does). Curves: mean over seeds with its
-95 % bootstrap interval, thin: the seeds. Losses and Q: means since the point before. Different
-datasets are different benchmarks: their numbers do not compare."""
+count the pre-trained policy, too; steps in trials: made beside those of training where the policy
+that is deployed is evaluated, not the newest; steps to: median over seeds of the environment steps
+until an evaluation reaches that score (0: the pre-trained policy does). Curves: mean over seeds
+with its 95 % bootstrap interval, thin: the seeds. Losses and Q: means since the point before.
+Different datasets are different benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""
@@ -145,6 +146,8 @@ def _tiles(panel: Panel, row: Numbers) -> str:
     ]
     shown = reach_text(row) or "–"
     cells.append((reach_heading(row), Cell(shown, "reach", row["steps_to_level"])))
+    if (tried := run.steps_in_trials) is not None:
+        cells.append((TRIED, Cell(f"{tried:,}", "trial_env_steps", tried)))
     tiles = "".join(f"<div><dt>{name}</dt>{_cell('dd', cell)}</div>" for name, cell in cells)
     state = "" if run.finished else f", unfinished at {run.summary['env_steps']:,} steps"
     name = f"{panel.curves[0].label}, seed {run.summary['seed']}{state}"

@@ -48,11 +48,22 @@ def _whole(value: Any) -> str:
 
 
 def differences(panel: Panel) -> dict[str, list[str]]:
-    """Key → its value in each curve, for the keys of the configs in which curves differ."""
-    flat = [_flat(curve.runs[0].config) for curve in panel.curves]
+    """Key → its value in each curve, for the keys of the configs in which curves differ.
+
+    A callback's are named after its class: ``Trials.episodes``.
+    """
+    flat = [_flat(c) | _of_callbacks(c) for c in (curve.runs[0].config for curve in panel.curves)]
     names = dict.fromkeys(name for config in flat for name in config)
     found = {name: [config.get(name, "–") for config in flat] for name in names}
     return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def _of_callbacks(config: dict[str, Any]) -> dict[str, str]:
+    made: dict[str, str] = {}
+    for callback in config.get("trainer", {}).get("callbacks") or []:
+        name = callback["class_path"].rpartition(".")[2]
+        made |= _flat(callback.get("init_args") or {"": "with its defaults"}, f"{name}.")
+    return made
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

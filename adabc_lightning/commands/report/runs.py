@@ -104,6 +104,12 @@ class Run:
         return alpha["ceiling"] if alpha["initial"] is None else alpha["initial"]
 
     @property
+    def steps_in_trials(self) -> int | None:
+        """Environment steps beside those of training; None where every policy is deployed."""
+        counts = self.summary.get("trials")
+        return counts.get("env_steps") if isinstance(counts, dict) else None
+
+    @property
     def protocol(self) -> tuple[Any, ...]:
         """The values of :data:`PROTOCOL`."""
         return tuple(self.config["data"].get(name) for name in PROTOCOL)

@@ -55,7 +55,7 @@ CHARTS = (
     Chart(
         "What trials decided",
         ("trial/promotions", "trial/holds", "trial/retreats"),
-        ("let go", "held", "went back"),
+        ("won", "lost", "went back"),
         "how often so far",
     ),
     Chart("Training return", ("online/episode_return",), note="with exploration noise"),

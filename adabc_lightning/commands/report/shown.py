@@ -7,7 +7,7 @@ from math import inf
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.reach import steps_to
 from adabc_lightning.commands.report.runs import Run
-from adabc_lightning.commands.report.table import FALLS, FIELDS, KEPT, Numbers
+from adabc_lightning.commands.report.table import FALLS, FIELDS, KEPT, TRIED, Numbers
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,12 @@ def tables(panel: Panel, rows: list[Numbers]) -> list[Table]:
     """
     columns = ["seeds", *FIELDS.values(), reach_heading(rows[0])]
     columns += ["IQM"] if "iqm" in rows[0] else []
-    made = [Table("", columns, _lines(panel, rows, _scores, _scores_of_run))]
+    lines = _lines(panel, rows, _scores, _scores_of_run)
+    if any(row["trial_env_steps"] is not None for row in rows):
+        columns.append(TRIED)
+        for line in lines:
+            line.cells.append(_tried(rows[line.curve], line.run))
+    made = [Table("", columns, lines)]
     if any(row["drawdown"] is not None for row in rows):
         lines = _lines(panel, rows, _falls, _falls_of_run)
         made.append(Table("falls", [*FALLS.values(), KEPT], lines))
@@ -103,6 +108,11 @@ def _scores_of_run(row: Numbers, run: Run, unit: str) -> list[Cell]:
     steps = None if row["level"] is None else steps_to(run, unit, row["level"])
     cells.append(Cell(_steps_text(steps), "reach", steps))
     return cells + ([Cell("")] if "iqm" in row else [])
+
+
+def _tried(row: Numbers, run: Run | None) -> Cell:
+    steps = row["trial_env_steps"] if run is None else run.steps_in_trials
+    return Cell(_steps_text(steps), "trial_env_steps", steps)
 
 
 def _falls(row: Numbers) -> list[Cell]:

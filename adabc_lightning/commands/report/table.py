@@ -19,6 +19,7 @@ FIELDS = {
 }
 FALLS = {"dip": "dip", "drawdown": "drawdown", "swing": "swing"}
 KEPT = "worst kept"
+TRIED = "steps in trials"
 REPETITIONS = 2_000  # bootstrap resamples of an interval
 Numbers = dict[str, Any]
 """A curve's row, by column."""
@@ -111,6 +112,8 @@ def rows(panels: list[Panel], level: float | None = None, intervals: bool = True
             row |= {"worst_kept": min(kept, default=None)}
             when = Reached(None, 0) if aim is None else reached(curve, panel.unit, aim)
             row |= {"level": aim, "steps_to_level": when.median, "reached_level": when.count}
+            tried = statistic([run.steps_in_trials for run in curve.runs])
+            row |= {"trial_env_steps": tried.mean}
             if intervals:
                 online = values_of(curve, panel.unit, "online_mean")
                 known = [value for value in online if value is not None]
