@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.agent.restoring import as_deployed
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.messages import episode_table
@@ -18,8 +19,13 @@ def validate(line: CommandLine) -> None:
     path = policy_file(Path(line.config.ckpt_path))
     checkpoint = as_deployed(read_run(path))
     try:
+        state = checkpoint["state_dict"]
+        if line.datamodule.learnt.normalizes and "actor.observation_mean" in state:
+            # In a run the dataset says what they are; here no dataset is opened.
+            seen = state["actor.observation_mean"], state["actor.observation_scale"]
+            line.model.actor.normalize(Normalization(*seen))
         line.model.on_load_checkpoint(checkpoint)
-        line.model.load_state_dict(checkpoint["state_dict"])
+        line.model.load_state_dict(checkpoint["state_dict"])  # without what callbacks had added
     except UserError:
         raise
     except Exception as error:

@@ -81,3 +81,31 @@ def test_on_the_pen_the_experiment_takes_adroit_s_values(name: str) -> None:
     run = merged(resolve("fit", [*task, f"method/{method}.yaml"])[0], {**options, **sizes})
     theirs = merged(resolve("fit", [*task, f"method/{name}.yaml"])[0], sizes)
     assert run == theirs
+
+
+@pytest.mark.parametrize(
+    ("task", "spot", "rebrac"),
+    [
+        ("hopper-medium-replay", 0.1, (0.05, 0.5)),
+        ("hopper-medium", 0.1, (0.01, 0.01)),
+        ("hopper-medium-expert", 0.2, (0.1, 0.01)),
+        ("walker2d-medium-replay", 0.2, (0.05, 0.01)),
+        ("walker2d-medium-expert", 0.5, (0.01, 0.01)),
+        ("halfcheetah-medium", 0.05, (0.001, 0.01)),
+        ("halfcheetah-medium-expert", 1.0, (0.01, 0.1)),
+        ("pen-expert", 1.0, (0.01, 0.01)),
+    ],
+)
+def test_what_sources_tune_by_dataset(task: str, spot: float, rebrac: tuple[float, float]) -> None:
+    """λ of SPOT's code, β₁ and β₂ of ReBRAC's, whatever task an experiment is asked for."""
+    path = find_experiment("methods")
+    variants = {variant.name: variant for variant in read(path, defaults()).variants}
+
+    def of(name: str, key: str) -> float:
+        words = ["--config", "hopper", "--config", f"method/{variants[name].method}.yaml"]
+        options = variants[name].options_of(task)
+        config = merged(resolve("fit", words)[0], options)
+        return config["model"]["method"]["init_args"][key]
+
+    assert of("SPOT", "weight") == spot
+    assert (of("ReBRAC", "actor_weight"), of("ReBRAC", "critic_weight")) == rebrac
