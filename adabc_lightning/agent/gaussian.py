@@ -6,7 +6,7 @@ depend on the action's unit. Dimensions: B batch, A action; in front of them the
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.nn.functional import softplus
 from adabc_lightning.agent.initialisation import Initialisation
 from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.networks import Actor
-from adabc_lightning.agent.norm import Norm
 
 
 class Form(NamedTuple):
@@ -27,8 +26,8 @@ class Form(NamedTuple):
     """What log σ starts from."""
     scalars: bool = False
     """Whether log σ is c · x + o of the network's x, with c and o learnt (CQL's code)."""
-    norm: Norm | None = None
-    """Where hidden layers are normalised, if they are."""
+    norm: Literal["before"] | None = None
+    """Whether hidden layers are normalised, before their activation: what a stored policy knows."""
 
 
 class SquashedActor(Actor):

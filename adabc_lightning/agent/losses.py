@@ -6,7 +6,7 @@ crosses them. α is a float or a tensor ``[*]``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -207,6 +207,25 @@ def advantage_weighted_loss(log_prob_B: Tensor, advantage_B: Tensor, beta: float
             f"{tuple(advantage_B.shape)} must be [B]"
         )
     return -(torch.softmax(advantage_B.detach() / beta, -1) * log_prob_B).sum(-1)
+
+
+def share_of_softmax(
+    logit_B: Tensor, average: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+) -> Tensor:
+    """What makes of a softmax over a rank's part of a batch one over all of it.
+
+    Args:
+        logit_B: of the part, without a gradient.
+        average: means over the ranks.
+    Returns: scalar e^l / mean e^l of the part's log-sum-exp l: 1 on average, so that the mean over
+        the ranks of their parts' losses times it is the whole batch's.
+    """
+    part = torch.logsumexp(logit_B.double(), -1)
+    # Any shift will do; double, since the largest of another part may lie far above this one's.
+    (middle,) = average([part])
+    size = (part - middle).exp()
+    (mean,) = average([size])
+    return (size / mean).to(logit_B.dtype)
 
 
 def density_ratio_loss(offline_ratio_B: Tensor, online_ratio_B: Tensor) -> Tensor:

@@ -50,16 +50,9 @@ class Timeline(Protocol):
 
     schedule: Schedule
     ranks: Ranks
-    batches: int
-    """Drawn so far."""
-
     @property
     def env_steps(self) -> int:
         """Made so far, in fine-tuning."""
-
-    @property
-    def num_batches(self) -> int:
-        """Drawn so far plus those that are left."""
 
     def check_environment(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another environment, before its sizes are looked at."""
@@ -260,8 +253,9 @@ class OffToOnModule(Learning):
         if agent["seed"] == self.seed:  # another seed goes on with draws of its own
             self.generator_state = agent["generator"]
         self.load_sums(agent)
-        if data is not None and data.num_batches > data.batches:
-            # Lightning takes the last batch of the schedule that was for the end of this one.
+        if data is not None:
+            # Lightning takes the last batch of the schedule that was for the end of this one; where
+            # it is, too, the stream of batches ends.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False
 

@@ -22,6 +22,7 @@ from adabc_lightning.run.checkpoint_files import (
     load_whole,
 )
 from adabc_lightning.run.folder import words_to_go_on
+from adabc_lightning.run.ranks import digest
 from adabc_lightning.run.saved import Number, Saved
 from adabc_lightning.run.stopping import Stop
 from adabc_lightning.run.trainer import callbacks_of, find
@@ -79,7 +80,8 @@ class Checkpointing(Checkpoint):
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
-    checkpoint it starts from included. Keyed on the schedule, because Lightning's
+    checkpoint it starts from included. Where trials choose what is deployed, it is the newest that
+    they have chosen: an evaluation was luck where a trial was not won. Keyed on the schedule, because Lightning's
     ``ModelCheckpoint`` counts optimiser steps. SIGTERM and SIGINT save after the batch at hand and
     exit with 143 and 130; Lightning's own handlers would exit having saved nothing
     (:class:`~adabc_lightning.run.stopping.Stop`).
@@ -99,6 +101,8 @@ class Checkpointing(Checkpoint):
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
         self.best_return: float | None = None
+        self._chosen = ""
+        """Digest of the policy of ``best.ckpt``, where trials have chosen it."""
         self._as_evaluated = True
         self._stop = Stop()
 
@@ -224,7 +228,7 @@ class Checkpointing(Checkpoint):
             print(f"stopped by {by}, {saved}; go on with {words_to_go_on(folder)}", file=sys.stderr)
 
     def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
-        """Whether the agent as it is was evaluated, and returned more than any before."""
+        """Whether the agent as it is was evaluated, and is what ``best.ckpt`` has to hold now."""
         data = data_of(trainer)
         evaluation = find(trainer, Evaluation)
         history = evaluation.history if evaluation else []
@@ -234,6 +238,10 @@ class Checkpointing(Checkpoint):
         if not made.items() <= history[-1].items():
             return False
         newest = history[-1]["eval/return"]
+        if agent.deployed != "actor":
+            before, self._chosen = self._chosen, digest(agent.policy.state_dict())
+            self.best_return = newest
+            return self._chosen != before
         if self.best_return is None or newest > self.best_return:
             self.best_return = newest
             return True

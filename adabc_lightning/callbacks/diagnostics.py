@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ def tensor_statistics(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]
     }
 
 
-def column_statistics(layout: Layout, rows: Tensor) -> dict[str, dict[str, Any]]:
+def column_statistics(layout: Layout, stores: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
     """Smallest, largest and count of non-finite numbers of each column of packed rows.
 
     Args:
         layout: names the columns.
-        rows: ``[T, width]``, T may be 0.
+        stores: one or more of ``[T, width]``, T may be 0.
     Returns: ``observation[0]``, …, ``reward``, … → ``min`` and ``max`` of what is finite, None
         where nothing is, and ``non_finite``.
     """
@@ -42,7 +42,7 @@ def column_statistics(layout: Layout, rows: Tensor) -> dict[str, dict[str, Any]]
         first = column.start if isinstance(column, slice) else column
         last = column.stop if isinstance(column, slice) else column + 1
         for index in range(first, last):  # one by one: a copy of all rows may not fit
-            values = rows[:, index]
+            values = torch.cat([rows[:, index] for rows in stores])
             finite = values[torch.isfinite(values)]
             statistics[f"{name}[{index - first}]" if vector else name] = {
                 "min": float(finite.min()) if len(finite) else None,

@@ -110,9 +110,10 @@ class Guard(Callback):
         if name is None or abs(values[name]) <= factor * self._largest_reward:
             return
         # Only now are the rows looked through: online ones may have brought larger rewards.
-        rewards = data.replay.rows[:, data.layout.columns["reward"]]
-        if len(rewards):
-            self._largest_reward = max(self._largest_reward, float(rewards.abs().max()))
+        for rows in data.replay.stores:
+            if len(rows):
+                largest = float(rows[:, data.layout.columns["reward"]].abs().max())
+                self._largest_reward = max(self._largest_reward, largest)
         bound = factor * self._largest_reward
         if not 0 < bound < abs(values[name]):  # without any reward there is no scale
             return
@@ -133,7 +134,7 @@ class Guard(Callback):
         data = data_of(trainer)
         agent: OffToOnModule = pl_module  # type: ignore[assignment]
         folder = Path(trainer.default_root_dir)
-        rows = diagnostics.column_statistics(data.layout, data.replay.rows)
+        rows = diagnostics.column_statistics(data.layout, data.replay.stores)
         if isinstance(exception, NotFinite):
             exception.add(_place(data, agent, self._batch))
             exception.add(_remedy(data, agent, rows))
@@ -198,9 +199,9 @@ class Guard(Callback):
             ),
             "batch": {
                 "rows": len(batch),
-                "columns": diagnostics.column_statistics(data.layout, batch),
+                "columns": diagnostics.column_statistics(data.layout, [batch]),
             },
-            "ring": {"rows": len(data.replay), "columns": rows},
+            "ring": {"rows": sum(map(len, data.replay.stores)), "columns": rows},
         }
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

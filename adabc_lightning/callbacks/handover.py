@@ -159,14 +159,17 @@ class HandoverDiagnostics(Callback):
         self._smallest = min(self._smallest, distance)
 
     def _measure(self, data: "ReplayDataModule", agent: "OffToOnModule") -> dict[str, float]:
-        rows = data.replay.rows
+        replay, kept = data.replay, data.kept
         batch = None
-        if count := len(rows if data.kept is None else data.kept):
+        if sum(map(len, replay.stores)) if kept is None else len(kept):
             # A generator of its own, anew each time: no other stream moves, none has to be saved.
             generator = torch_generator(data.seed, "diagnostics")
-            index_B = torch.randint(count, (self.rows,), generator=generator)
-            chosen_B = index_B if data.kept is None else data.kept[index_B]
-            batch = data.layout.unpack(rows[chosen_B].to(agent.device))
+            if kept is None:
+                rows = replay.some(self.rows, generator)
+            else:
+                index_B = torch.randint(len(kept), (self.rows,), generator=generator)
+                rows = replay.rows[kept[index_B]]
+            batch = data.layout.unpack(rows.to(agent.device))
         visited_VO = self._visited_VO
         return measure(agent, batch, None if visited_VO is None else visited_VO.to(agent.device))
 

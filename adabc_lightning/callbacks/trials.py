@@ -244,8 +244,8 @@ class Trials(Callback):
         return planned_trials(evaluations, env_steps == 0, limit, *size)
 
     def add_to_summary(self) -> dict[str, Any]:
-        """The counts, for ``Summary``."""
-        return {"trials": self.counts}
+        """The counts, and what is deployed since when, for ``Summary``."""
+        return {"trials": {**self.counts, "incumbent_since": self._state.since}}
 
     def tensors(self) -> dict[str, Tensor]:
         """The snapshot ``[P]``, for ``Guard``."""
@@ -280,7 +280,7 @@ def _controller(trainer: Trainer, agent: "OffToOnModule") -> AlphaController | N
 def _retreat(env_steps: int, said: Verdict, alpha: float | None) -> str:
     held = "" if alpha is None else f", α is at {alpha:.3f}"
     return (
-        f"environment step {env_steps:,}: the candidate returns {said.candidate_mean:,.0f} "
-        f"where the deployed policy returns {said.incumbent_mean:,.0f}; the learner goes "
+        f"environment step {env_steps:,}: the candidate returns {said.candidate_mean:,.5g} "
+        f"where the deployed policy returns {said.incumbent_mean:,.5g}; the learner goes "
         f"back to when that was deployed{held}"
     )

@@ -24,6 +24,7 @@ class SavedTrials(Saved):
     retreats: Count
     env_steps: Count
     floor: Number = absent()  # in checkpoints of earlier versions
+    since: Count = absent()  # likewise
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class TrialsState:
         alpha: at the last promotion.
         lost: trials in a row.
         newest: environment steps of training before the newest trial.
+        since: those before the last promotion; 0 for the pre-trained policy.
         floor: below which α is not let since the last promotion; 0 for none.
         promotions, holds, retreats, env_steps: see :data:`COUNTS`.
     """
@@ -45,6 +47,7 @@ class TrialsState:
     alpha: float = 0.0
     lost: int = 0
     newest: int = 0
+    since: int = 0
     floor: float = 0.0
     promotions: int = 0
     holds: int = 0
@@ -63,7 +66,8 @@ class TrialsState:
     def promoted(self, returns: list[float], snapshot: Tensor, alpha: float) -> "TrialsState":
         """After a trial that was won, with the candidate's returns and a snapshot ``[P]``."""
         new = replace(self, returns=returns, snapshot=snapshot, alpha=alpha)
-        return replace(new, lost=0, floor=0.0, promotions=self.promotions + 1)
+        promotions = self.promotions + 1
+        return replace(new, since=self.newest, lost=0, floor=0.0, promotions=promotions)
 
     def held(self, floor: float) -> "TrialsState":
         """After a trial that was lost."""

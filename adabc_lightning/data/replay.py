@@ -131,6 +131,15 @@ class ReplayRing:
         """The filled part of the storage ``[T, width]``, a view in storage order."""
         return self._memory[: self._count]
 
+    @property
+    def stores(self) -> tuple[Tensor, ...]:
+        """All that batches are drawn from, ``[T, width]`` each, views."""
+        return (self.rows,)
+
+    def some(self, count: int, generator: torch.Generator) -> Tensor:
+        """Rows ``[count, width]`` as a batch mixes them, drawn uniformly by another generator."""
+        return self.rows[sent(torch.randint(len(self), (count,), generator=generator), self.device)]
+
     def add(self, row: Tensor, continues: bool = False) -> None:
         """Appends one row.
 

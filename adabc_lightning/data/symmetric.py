@@ -39,6 +39,18 @@ class SymmetricRing(ReplayRing):
         super().__init__(layout, rows, capacity, generator, device=device)
         self.offline, self.fraction = offline.to(device), fraction
 
+    @property
+    def stores(self) -> tuple[Tensor, ...]:
+        """The offline rows and the ring's."""
+        return self.offline, self.rows
+
+    def some(self, count: int, generator: torch.Generator) -> Tensor:
+        """Offline rows, their share of ``[count, width]``, then the ring's, if it has any."""
+        share = round(self.fraction * count) if len(self) else count
+        index = torch.randint(len(self.offline), (share,), generator=generator)
+        rows = self.offline[sent(index, self.device)]
+        return torch.cat([rows, super().some(count - share, generator)]) if len(self) else rows
+
     def sample(self, updates: int, batch_size: int) -> TensorDict:
         """Draws with replacement, independent for each update.
 

@@ -125,6 +125,7 @@ def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         "seed": checkpoint["agent"].get("seed"),
         "gradient_updates": checkpoint["agent"]["gradient_updates"],
         "env_steps": data["collector"]["env_steps"],
+        "deployed": checkpoint["agent"].get("deployed", "actor"),
         "policy": _kind(checkpoint["state_dict"]),
         "evaluation": history[-1],
     }

@@ -12,7 +12,6 @@ MOVED = {
 _OLD = re.compile(rf"\b({'|'.join(map(re.escape, MOVED))})(?=\.|$)")
 
 
-_ACTORS = "actor", "actor_target"
 _KEY = re.compile(r"^model\.objective(?=\.|$)")
 _REFERENCE = re.compile(r"\$\{model\.objective(?=[.}])")
 
@@ -84,6 +83,9 @@ def todays_checkpoint(content: Any) -> Any:
 def _todays_agent(content: dict[str, Any]) -> dict[str, Any]:
     old = "critic_targets."
     networks = content["state_dict"]
+    if "actor.log_std" in networks:  # AWAC followed its actor with a target that nothing read
+        networks = {n: t for n, t in networks.items() if not n.startswith("actor_target.")}
+        content = {**content, "state_dict": networks}
     if not any(name.startswith(old) for name in networks):
         return content
     networks = {
@@ -93,7 +95,7 @@ def _todays_agent(content: dict[str, Any]) -> dict[str, Any]:
     if "actor.log_std" in networks:  # AWAC's, which had this range
         from torch import tensor  # configs are read without PyTorch
 
-        networks |= {f"{name}.log_std_range": tensor([-10.0, 2.0]) for name in _ACTORS}
+        networks["actor.log_std_range"] = tensor([-10.0, 2.0])
     critics_adam, actor_adam = content["optimizer_states"]
     adams, callbacks, added = [actor_adam, critics_adam], dict(content["callbacks"]), []
     if "BalancedReplay" in callbacks:

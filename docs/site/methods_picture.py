@@ -70,7 +70,7 @@ FAMILIES = (
             Step("critics", ("actor", "critics′"), ("towards r + γ min Q′(s′, a′), a′ of π",)),
             Step("actor", ("critics", "a"), ("likelihood of a up, × softmax(advantage / β)",)),
         ),
-        "Both targets follow the actor's step.",
+        "The critics' target follows the actor's step.",
         ("the steps stay; online rows join the log", "the policy's own σ explores"),
     ),
     Family(

@@ -18,6 +18,7 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.restoring import as_deployed
 from adabc_lightning.agent.state import learnt
 from adabc_lightning.callbacks import AlphaController, Trials
 from adabc_lightning.callbacks.places import Places
@@ -116,7 +117,7 @@ def test_what_is_known_of_trials_is_saved_as_it_is() -> None:
     content = state.content()
     check(SavedTrials, content)
     assert list(content) == [
-        "returns", "snapshot", "alpha", "lost", "newest", "floor",
+        "returns", "snapshot", "alpha", "lost", "newest", "since", "floor",
         "promotions", "holds", "retreats", "env_steps",
     ]  # fmt: skip
     assert content.keys() == SavedTrials.model_fields.keys()
@@ -183,6 +184,35 @@ def test_two_lost_trials_in_a_row_put_the_learner_back(
     for expected, found in zip(good["learner"], put_back["learner"], strict=True):
         assert torch.equal(found, expected)
     assert same(put_back["state"], "average", "incumbent")
+
+
+def test_the_best_checkpoint_is_what_trials_chose_not_what_had_luck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations are best in pre-training, and in fine-tuning before the only promotion."""
+    scores = iter([9.0, 5.0, 8.0, 4.0, 3.0, 2.0, 1.0, 1.0])
+    script(monkeypatch, [[2.0, 4.0], [3.0, 3.0], BETTER, *[WORSE] * 4])
+    scripted = Places.run
+
+    def run_places(
+        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
+        returns, lengths = scripted(self, data, act, episodes, purpose)
+        return ([next(scores)] * episodes if purpose == "evaluation" else returns), lengths
+
+    monkeypatch.setattr(Places, "run", run_places)
+    trials = Trials(episodes=2, steps=1, horizon=6, confidence=2.0)
+    schedule = Schedule(4, 12, 2, evaluation_every=2)
+    run(tmp_path / "a", trials, schedule=schedule)
+    assert trials.counts["promotions"] == 1
+    assert trials.add_to_summary()["trials"]["incumbent_since"] == 4
+    folder = tmp_path / "a" / "run" / "checkpoints"
+    best, last = (torch.load(folder / name) for name in ("best.ckpt", "last.ckpt"))
+    assert best["ReplayDataModule"]["collector"]["env_steps"] == 4
+    incumbent = [as_deployed(each)["state_dict"]["actor.net.0.weight"] for each in (best, last)]
+    assert torch.equal(*incumbent)
+    newest = last["state_dict"]["actor.net.0.weight"]
+    assert not torch.equal(newest, incumbent[0])
 
 
 @pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")

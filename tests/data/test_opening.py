@@ -53,6 +53,19 @@ def test_with_a_share_of_offline_rows_the_ring_begins_empty() -> None:
     assert (len(data.replay), data.replay.capacity) == (0, 6)
 
 
+def test_what_is_looked_at_has_the_shares_of_what_is_learnt_from() -> None:
+    data = owner(offline_fraction=0.25, kept=torch.tensor([3, 1]))
+    open_online(data)
+    generator = torch.Generator().manual_seed(0)
+    assert set(data.replay.some(40, generator)[:, 0].tolist()) == {3, 1}  # there is nothing else
+    for value in (50.0, 60.0):
+        data.replay.add(torch.full((data.replay.layout.width,), value))
+    assert [rows[:, 0].tolist() for rows in data.replay.stores] == [[3, 1], [50, 60]]
+    seen = data.replay.some(40, generator)[:, 0]
+    assert set(seen[:10].tolist()) == {3, 1}
+    assert set(seen[10:].tolist()) == {50, 60}
+
+
 def test_a_share_of_no_rows_is_refused() -> None:
     data = owner(offline_fraction=0.5, kept=torch.tensor([], dtype=torch.int64))
     with pytest.raises(UserError, match=r"offline_fraction is 0\.5, but downsampling keeps none"):

@@ -24,7 +24,18 @@ from torch import Tensor
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.methods import IQL, SPOT, TD3BC, ReBRAC
+from adabc_lightning.agent.methods import (
+    AWAC,
+    CQL,
+    IQL,
+    RLPD,
+    SAC,
+    SPOT,
+    TD3BC,
+    WSRL,
+    CalQL,
+    ReBRAC,
+)
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.agent.spec import EnvironmentSpec
@@ -284,7 +295,7 @@ class Standalone(OffToOnModule):
     """In float64, without a trainer."""
 
     def __init__(self, method: Method) -> None:
-        delay = 1 if isinstance(method, IQL) else 2
+        delay = 1 if isinstance(method, (AWAC, IQL, SAC)) else 2
         super().__init__(SPEC, 4, 2, (12, 9), method=method, policy_delay=delay)
         self.double()
         self._adams = self.configure_optimizers()
@@ -299,6 +310,11 @@ METHODS = [
     IQL(dropout=0.25),
     SPOT(vae_updates=2, vae_width=9),
     ReBRAC(),
+    AWAC(beta=0.5),
+    CQL(samples=3, max_target_backup=True, target_gap=1.0),
+    CalQL(samples=3),
+    RLPD(),
+    WSRL(samples=3, heads=2),
 ]
 
 

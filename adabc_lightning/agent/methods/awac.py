@@ -9,6 +9,7 @@ from adabc_lightning.agent.losses import (
     advantage_weighted_loss,
     behavior_cloning,
     gaussian_log_prob,
+    share_of_softmax,
 )
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights
@@ -39,10 +40,10 @@ class AWAC(Method):
         self.beta = beta
 
     def parts(self, shape: Shape) -> dict[str, Trained]:
-        """Actor and critics, each with a target."""
+        """Actor, and critics with a target."""
         rate, decay = shape.learning_rate, shape.actor_weight_decay
         return {
-            "actor": Trained(shape.actor(_LOG_STD_RANGE), rate, decay, target=True),
+            "actor": Trained(shape.actor(_LOG_STD_RANGE), rate, decay),
             "critics": Trained(shape.critics(), rate, target=True),
         }
 
@@ -92,7 +93,7 @@ class AWAC(Method):
         dials: Dials,
         options: UpdateOptions,
     ) -> Metrics:
-        """Moves the actor towards the data's actions, weighted by their advantage; the targets."""
+        """Moves the actor towards the data's actions, weighted by their advantage; the target."""
         actor, critics = state["actor"], state["critics"]
         observation_BO, action_BA = batch["observation"], batch["action"]
         low, high = options.action_low, options.action_high
@@ -110,7 +111,10 @@ class AWAC(Method):
             actor.weights[-1].clamp(*_LOG_STD_RANGE),
             options.free_actions,
         )
-        loss = advantage_weighted_loss(log_prob_B, q_B - value_B, self.beta)
+        advantage_B = q_B - value_B
+        loss = advantage_weighted_loss(log_prob_B, advantage_B, self.beta)
+        if options.average is not None:
+            loss = share_of_softmax(advantage_B / self.beta, options.average) * loss
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(
@@ -119,6 +123,5 @@ class AWAC(Method):
             "q/policy": value_B.mean(-1),
         }
         metrics = gradient_step(actor, loss, metrics, options)
-        polyak_update(actor, options)
         polyak_update(critics, options)
         return metrics
