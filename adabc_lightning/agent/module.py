@@ -50,6 +50,7 @@ class Timeline(Protocol):
 
     schedule: Schedule
     ranks: Ranks
+
     @property
     def env_steps(self) -> int:
         """Made so far, in fine-tuning."""

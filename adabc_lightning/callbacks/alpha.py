@@ -81,7 +81,7 @@ class AlphaController(Callback):
     ) -> None:
         """Refuses returns that cannot be normalised before anything is trained."""
         data = data_of(trainer)
-        moves = self.adaptive and _has_alpha(pl_module)
+        moves = self.adaptive and _has_alpha(pl_module) and data.schedule.online_env_steps
         if stage == "fit" and moves and data.reference is None:
             raise UserError(
                 f"no reference returns are known for {data.env_id!r}, so the α controller cannot "

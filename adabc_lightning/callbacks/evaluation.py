@@ -1,5 +1,6 @@
 """How good the policy is without noise, and the history that the summary is made of."""
 
+import math
 import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -13,7 +14,9 @@ from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import BeforeEvaluation, Places
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.trainer import data_of
+from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.folder import goes_on_in_place
 from adabc_lightning.run.saved import (
     Count,
     Listing,
@@ -209,12 +212,26 @@ class Evaluation(Callback):
     ) -> None:
         """A schedule that was cut before the checkpoint would hand over what nobody looked at.
 
-        Raises: UserError: it was.
+        A pre-training's scores are made anew where another run starts from it with references of
+        its own; within a run there is one scale.
+
+        Raises: UserError: it was, or the scores of the run so far are of other references.
         """
         data = data_of(trainer)
         made = checkpoint["agent"]["gradient_updates"]
         own = checkpoint["callbacks"].get(self.state_key, {})
         history = own.get("history")
+        if history and not _on_scale(history, data.reference):
+            if data.env_steps or goes_on_in_place(trainer):
+                raise UserError(
+                    "the checkpoint's scores are not of data.reference_min and data.reference_max "
+                    f"{_shown(data.reference)}: a run has one scale; go on with those of the run, "
+                    "or start from its pretrained.ckpt in another folder"
+                )
+            for point in history:
+                point.pop("eval/score", None)
+                if data.reference is not None:
+                    point["eval/score"] = data.reference.score(point["eval/return"])
         # An evaluation that was interrupted there is made before anything else.
         seen = not history or history[-1]["gradient_updates"] == made or "interrupted" in own
         if data.env_steps == 0 and made >= data.schedule.offline_updates and not seen:
@@ -249,3 +266,22 @@ class Evaluation(Callback):
             size = next((field.shape[:2] for field in batch.values()), (0, 0))
             cut = Cut([Episode(*each) for each in episodes], TensorDict(batch, size))
             self.interrupted = cut
+
+
+def _on_scale(history: list[dict[str, float]], reference: Reference | None) -> bool:
+    """Whether evaluations have the scores that these references would give them."""
+    for point in history:
+        score = point.get("eval/score")
+        if (score is None) != (reference is None):
+            return False
+        if reference is not None and score is not None:
+            expected = reference.score(point["eval/return"])
+            if not math.isclose(score, expected, rel_tol=1e-6, abs_tol=1e-6):
+                return False
+    return True
+
+
+def _shown(reference: Reference | None) -> str:
+    if reference is None:
+        return "null (there are none)"
+    return f"{reference.minimum:g} and {reference.maximum:g}"

@@ -12,6 +12,7 @@ from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import Metrics
+from adabc_lightning.data.faults import in_other_units
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from adabc_lightning.data.module import ReplayDataModule
 
 Q_METRICS = ("q/mean", "q/target", "q/policy")
+_DIVERGES = ": Q diverges"
 
 
 class SavedGuard(Saved):
@@ -72,6 +74,8 @@ class Guard(Callback):
         data = data_of(trainer)
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             check_all(pl_module)
+            if 0 < data.env_steps <= data.schedule.evaluation_every:
+                self._check_units(data)
 
     def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
         """Checks a row of the metrics, and the agent, before the row is written.
@@ -96,10 +100,26 @@ class Guard(Callback):
         """No checkpoint, whoever asks for it, holds numbers that are none."""
         check_all(pl_module)
 
+    def _check_units(self, data: "ReplayDataModule") -> None:
+        """Warns where the environment's rewards, by now known, are none like the log's."""
+        columns, rows = data.layout.columns, data.replay.stores
+        reward_T = torch.cat([some[:, columns["reward"]] for some in rows]).cpu().numpy()
+        online_T = torch.cat([some[:, columns["online"]] for some in rows]).cpu().numpy() > 0
+        logged, made = reward_T[~online_T], reward_T[online_T]
+        if in_other_units(logged, made):
+            text = (
+                f"a step's reward is {logged.min():.4g} to {logged.max():.4g} in the rows of "
+                f"{data.dataset_name}, {made.min():.4g} to {made.max():.4g} in those that "
+                f"{data.env_id} has given so far: units or an offset may differ, and Q learns from "
+                "both"
+            )
+            self.warnings.append(text)
+            say(data.trainer, f"warning: {text}")
+
     def _check_bound(
         self, data: "ReplayDataModule", agent: "OffToOnModule", values: dict[str, float]
     ) -> None:
-        if not self.q_bound or self.warnings:
+        if not self.q_bound or any(_DIVERGES in warning for warning in self.warnings):
             return
         factor = self.q_bound / (1 - agent.gamma) if agent.gamma < 1 else float("inf")
         name = max(
@@ -119,7 +139,7 @@ class Guard(Callback):
             return
         text = (
             f"{name} is {values[name]:,.0f}{_place(data, agent, self._batch)}, beyond {bound:,.0f}"
-            f" (guard.q_bound {self.q_bound:g} × max|r| / (1 − γ)): Q diverges; the paper's remedy "
+            f" (guard.q_bound {self.q_bound:g} × max|r| / (1 − γ)){_DIVERGES}; the paper's remedy "
             "is a larger model.alpha_offline (it takes 100 instead of 0.4 on walker2d-random)"
         )
         self.warnings.append(text)

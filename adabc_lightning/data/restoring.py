@@ -13,6 +13,7 @@ from adabc_lightning.data.same_run import (
     check_dataset,
     check_rewards,
     check_ring,
+    check_rows,
     rewards_of,
 )
 from adabc_lightning.data.shards import merged
@@ -113,6 +114,7 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
         if same_seed and mine is not None:
             data.replay.generator.set_state(mine["replay"]["generator"])
         return
+    check_rows(data, state_dict)
     data.kept_of_each = state_dict.get("kept_of_each", [])
     rings = [part["replay"] for part in parts]
     _restore_ring(data, rings)

@@ -1,5 +1,6 @@
 """Whether a checkpoint is of the run that goes on from it: environment, rewards, data, ring."""
 
+from pathlib import PurePath
 from typing import Any
 
 from adabc_lightning.data.formats.source import LOGGED
@@ -105,6 +106,27 @@ def check_dataset(data: Owner, state: dict[str, Any]) -> None:
             f"the checkpoint was pre-trained on {what} than data.dataset "
             f"{data.dataset_name!r}; resume with the dataset of the run"
         )
+
+
+def check_rows(data: Owner, state: dict[str, Any]) -> None:
+    """Whether the run still says what its rows are of: another dataset would not be looked at.
+
+    Args:
+        data: of a run after its hand-over.
+        state: what :func:`~adabc_lightning.data.restoring.content` made.
+    Raises: UserError: it names files of other names.
+    """
+    theirs, ours = state.get("dataset_name", data.dataset_name), data.dataset_name
+    if _files(theirs) != _files(ours):
+        raise UserError(
+            f"the checkpoint's rows are of data.dataset {theirs!r:.300}, of {ours!r:.300} nothing "
+            "would be learnt after the hand-over; resume with the dataset of the run"
+        )
+
+
+def _files(name: str | None) -> list[str]:
+    """A file may lie elsewhere by now."""
+    return [PurePath(part).name for part in (name or "").split(" + ")]
 
 
 def check_ring(data: Owner, rings: list[dict[str, Any]]) -> None:

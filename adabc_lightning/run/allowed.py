@@ -89,5 +89,5 @@ def refusal(path: str, what: str) -> str:
     package = path.partition(".")[0]
     return (
         f"{what} names {path}, and only parts of {', '.join(PACKAGES)} are imported unasked; "
-        f"if you trust {package}, add --allow {package}"
+        f"if you trust {package}, add --allow {package} (in Python: import {package} first)"
     )

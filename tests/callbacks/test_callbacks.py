@@ -257,7 +257,8 @@ def test_no_policy_is_handed_over_unseen(
     made: int, evaluated: list[int], offline_updates: int, env_steps: int, well: bool
 ) -> None:
     evaluation = Evaluation()
-    data = SimpleNamespace(schedule=Schedule(offline_updates, 9), env_steps=env_steps)
+    schedule = Schedule(offline_updates, 9)
+    data = SimpleNamespace(schedule=schedule, env_steps=env_steps, reference=None)
     history = [{"gradient_updates": number} for number in evaluated]
     checkpoint = {
         "agent": {"gradient_updates": made},

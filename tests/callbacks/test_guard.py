@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -367,6 +368,23 @@ def test_a_diverging_q_is_said_once_and_recorded(
     if said:
         assert "larger model.alpha_offline" in said[0]
         assert "(pre-training, rows of" in said[0]
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.0, None), (5000.0, None), (5000.0, 0.5)])
+def test_rewards_of_another_unit_are_said_once(
+    factor: float, share: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    with h5py.File(log, "r+") as file:
+        file["rewards"][:] *= factor
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), log, schedule=SCHEDULE, data={"offline_fraction": share}
+    )
+    trainer.fit(module, data)
+    said = [line for line in capsys.readouterr().err.splitlines() if "a step's reward is" in line]
+    assert len(said) == (factor > 1)
+    warnings = json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]
+    assert said == [f"warning: {text}" for text in warnings if text.startswith("a step's")]
 
 
 def command(folder: Path, env_id: str, *more: str) -> list[str]:

@@ -265,6 +265,16 @@ SUSPICIONS = {
         "--env-id AdabcDegrees-v0",
         "observation_0, observation_1, observation_2 of the log is unlike what random actions",
     ),
+    "other rewards": (
+        lambda: changed(rewards=lambda r: r * 5000 - 50000),
+        f"--env-id {TOY}",
+        "where random actions act in the environment: units or an offset may differ",
+    ),
+    "worse than random": (
+        lambda: changed(rewards=lambda r: r - 4),
+        f"--env-id {TOY}",
+        "more than the log's mean of",
+    ),
     "outside": (
         lambda: changed(observations=lambda o: o + 6000),
         "--env-id AdabcDegrees-v0",

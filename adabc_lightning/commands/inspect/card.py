@@ -75,7 +75,7 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
         "random_return_mean": float(trial.returns.mean()) if trial else None,
         "random_return_std": float(trial.returns.std()) if trial else None,
         "reference_min": float(trial.returns.mean() if trial else returns.min()),
-        "reference_max": float(rewards.max()) * horizon,
+        "reference_max": max(float(rewards.max()) * horizon, float(returns.max())),
     }
 
 
@@ -180,11 +180,14 @@ def to_lines(card: dict[str, Any]) -> list[str]:
     parts = card["observation_parts"]
     wide = max(14, *(len(labelled(f"observation_{i}", parts)) + 1 for i in shown))
     low = "random actions" if card["random_return_mean"] is not None else "worst episode"
+    high = "best episode" if card["reference_max"] == card["return_max"] else "r_max·T"
     lines.append(
         f"references    --data.reference_min {card['reference_min']:.6g} ({low}) "
-        f"--data.reference_max {card['reference_max']:.6g} (r_max·T)"
+        f"--data.reference_max {card['reference_max']:.6g} ({high})"
     )
     worst, best = card["reference_min"], card["reference_max"]
+    if best <= worst:
+        lines.append(f"{'':14}these are no scale: {low} reach what should count as 100")
     if card["return_max"] < (worst + best) / 2 < best:
         lines.append(
             f"{'':14}no episode came near that, the best returned {card['return_max']:.6g}; where "

@@ -22,6 +22,7 @@ class Trial:
         spec: sizes, bounds, time limit.
         observation_low, observation_high: bounds of the observation space ``[O]``.
         observations: all that were seen ``[T, O]``, first ones included.
+        rewards: of every step ``[S]``.
         returns: raw return of each episode ``[E]``.
         steps: length of each episode ``[E]``; :data:`MOST_STEPS` at most where there is no limit.
     """
@@ -30,6 +31,7 @@ class Trial:
     observation_low: np.ndarray
     observation_high: np.ndarray
     observations: np.ndarray
+    rewards: np.ndarray
     returns: np.ndarray
     steps: np.ndarray
 
@@ -54,7 +56,7 @@ def try_out(
         spec = EnvironmentSpec.of(env, env_id)
         checked, generator = CheckedEnv(env), np.random.default_rng(0)
         low, high = inward(spec.action_low, spec.action_high)
-        observations, returns, steps = [], [], []
+        observations, rewards, returns, steps = [], [], [], []
         for episode in range(EPISODES):
             observations.append(checked.reset(seed=episode))
             total, length, done = 0.0, 0, False
@@ -62,6 +64,7 @@ def try_out(
                 action = generator.uniform(low, high).astype(np.float32)
                 observation, reward, terminated, truncated = checked.step(action)
                 observations.append(observation)
+                rewards.append(reward)
                 total, length, done = total + reward, length + 1, terminated or truncated
             returns.append(total)
             steps.append(length)
@@ -69,4 +72,5 @@ def try_out(
         bounds = np.array(space.low), np.array(space.high)  # type: ignore[attr-defined]
     finally:
         close(env)
-    return Trial(spec, *bounds, np.stack(observations), np.array(returns), np.array(steps))
+    seen = np.stack(observations), np.array(rewards)
+    return Trial(spec, *bounds, *seen, np.array(returns), np.array(steps))

@@ -6,7 +6,7 @@ import numpy as np
 
 from adabc_lightning.commands.inspect.environment import Trial
 from adabc_lightning.data.actions import fitting_factor
-from adabc_lightning.data.faults import faults, terminal_episodes
+from adabc_lightning.data.faults import faults, in_other_units, terminal_episodes
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import SUSPICIOUS_EPISODES, SUSPICIOUS_SHARE
 from adabc_lightning.env.observations import labelled
@@ -180,6 +180,19 @@ def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) ->
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
             f"in {listed(where)}"
+        )
+    rewards = dataset.rows[:, dataset.layout.columns["reward"]].numpy()
+    if in_other_units(rewards, trial.rewards):
+        found.append(
+            f"a step's reward is {rewards.min():.4g} to {rewards.max():.4g} in the log, "
+            f"{trial.rewards.min():.4g} to {trial.rewards.max():.4g} where random actions act in "
+            "the environment: units or an offset may differ, and fine-tuning learns from both"
+        )
+    elif trial.returns.mean() - trial.returns.std() > card["return_mean"]:
+        found.append(
+            f"random actions return {trial.returns.mean():.4g}, more than the log's mean of "
+            f"{card['return_mean']:.4g}: an episode that ends early may lose what the rest of it "
+            "would have brought, so that the task's end is what the rewards punish"
         )
     unlike_it = unlike(observations, trial.observations)
     if unlike_it:
