@@ -36,6 +36,8 @@ class OfflineDataset:
         unread: names in the log that nothing was read from.
         cut_every: the time limit, in steps, where nothing but it and terminals ends episodes; None
             where the log says more.
+        joins: whether nothing but terminals ends episodes, so that one which was cut off goes on in
+            the next.
         success_E: ``[E]`` bool, whether a step of the episode is flagged as success, be it one that
             was dropped; None where the log has no such flags.
         success_T: ``[T]`` bool, whether the row is; None with ``success_E``.
@@ -58,6 +60,7 @@ class OfflineDataset:
     unresolved: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     cut_every: int | None = None
+    joins: bool = False
     success_E: Tensor | None = None
     success_T: Tensor | None = None
     sources: tuple[Origin, ...] = ()

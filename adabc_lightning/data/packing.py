@@ -102,6 +102,7 @@ def pack(
         unresolved=unresolved,
         unread=tuple(name for name in source.names if name not in set(source.read)),
         cut_every=limit if assumed else None,
+        joins=assumed and limit is None,
         success_E=None if success_E is None else torch.from_numpy(success_E),
         success_T=None if success_S is None else torch.from_numpy(success_S[kept_K]),
         reward=reading.reward or LOGGED,

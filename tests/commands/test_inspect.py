@@ -502,3 +502,35 @@ def test_nobody_reads_and_the_files_are_written_all_the_same(tmp_path: Path) -> 
         os.close(writer)
     assert (result.returncode, result.stderr) == (0, b"")
     assert (tmp_path / "new.hdf5").is_file()
+
+
+JOINED = """observation_0,action_0,reward,terminal
+1,0,1,0
+2,1,-1,1
+1,0,1,0
+2,0,1,0
+1,1,-1,0
+2,0,-1,1
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "joins"), [("", True), (",timeout", False), (",episode", False)], ids=str
+)
+def test_where_a_cut_episode_would_go_on_in_the_next_it_is_said(
+    more: str, joins: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = {"": [""] * 6, ",timeout": [",0"] * 6, ",episode": [",0"] * 2 + [",1"] * 4}[more]
+    head, *rows = JOINED.splitlines()
+    lines = [head + more, *(row + end for row, end in zip(rows, value, strict=True))]
+    Path("a.csv").write_text("\n".join(lines) + "\n")
+    said = inspect("a.csv", capsys)
+    assert ("one that was cut off is joined to the next; log timeout" in said) == joins
+
+
+def test_a_reference_is_no_less_than_the_best_episode(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = changed(rewards=lambda r: np.where(np.arange(len(r)) % 5 == 4, -1.0, -9.0))
+    rows["terminals"][2], rows["timeouts"][2] = True, False  # −27, where r_max · T is −5
+    rows["rewards"][:3] = -1.0, -1.0, -1.0
+    said = inspect(f"{write('a.hdf5', rows)}", capsys)
+    assert "--data.reference_max -3 (best episode)" in said

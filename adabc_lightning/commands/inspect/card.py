@@ -53,6 +53,7 @@ def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -
         "terminals": dataset.terminals,
         "timeouts": dataset.timeouts,
         "cut_every": dataset.cut_every,
+        "joins": dataset.joins,
         "unread": list(dataset.unread),
         "steps_min": int(lengths.min()),
         "steps_median": float(np.median(lengths)),
@@ -171,6 +172,11 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         lines.append(
             "ends          no column says where episodes end (timeouts, episode): cut every "
             f"{card['cut_every']:,} steps, the time limit"
+        )
+    if card["joins"] and card["terminals"]:
+        lines.append(
+            "ends          no column says where episodes end but at terminals: one that was cut off "
+            "is joined to the next; log timeout or episode, or give --env-id"
         )
     if card["unread"]:
         lines.append(f"not read      {listed(card['unread'])}")
