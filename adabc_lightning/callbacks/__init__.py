@@ -11,6 +11,7 @@ from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
 from adabc_lightning.callbacks.trials import Trials
+from adabc_lightning.data.hooks import RunCallback
 
 __all__ = [
     "AlphaController",
@@ -22,6 +23,7 @@ __all__ = [
     "HandoverDiagnostics",
     "Metrics",
     "Progress",
+    "RunCallback",
     "Summary",
     "Trials",
 ]

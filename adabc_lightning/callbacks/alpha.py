@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lightning import Callback, Trainer
+from lightning import Trainer
 
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import close
@@ -29,7 +30,7 @@ class SavedAlpha(Saved):
 
 
 @declared("alpha")
-class AlphaController(Callback):
+class AlphaController(RunCallback):
     """Owns α during fine-tuning; a fixed α is this controller with both gains at 0.
 
     Args:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Trainer
 from pydantic import Field
 from torch import Tensor, nn
 from torchrl.modules import MLP
@@ -13,6 +13,7 @@ from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.state import Part
 from adabc_lightning.agent.update import step_adam
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
@@ -65,7 +66,7 @@ class SavedBalancedReplay(Saved):
 
 
 @declared("BalancedReplay")
-class BalancedReplay(Callback):
+class BalancedReplay(RunCallback):
     """Adds the density-ratio network to the agent, trains it, and sets the ring's priorities.
 
     After the G updates of an environment step the network makes G steps of its own, each on

@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.atomic import replacing
 from adabc_lightning.run.checkpoint_files import (
@@ -75,7 +76,7 @@ class SavedCheckpointing(Saved):
     best_return: Number | None
 
 
-class Checkpointing(Checkpoint):
+class Checkpointing(RunCallback, Checkpoint):
     """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import torch_generator
@@ -43,7 +44,7 @@ def best_rows(count: int, episode_T: Tensor, episode_return_E: Tensor) -> Tensor
 
 
 @declared("downsampling")
-class Downsampling(Callback):
+class Downsampling(RunCallback):
     """Keeps a part of the offline transitions at the hand-over.
 
     Args:
@@ -53,6 +54,8 @@ class Downsampling(Callback):
         replacement: whether random rows are drawn with replacement, as the authors' code does.
     Raises: UserError: a value outside its range, or rows that would not fit into the ring.
     """
+
+    chooses_rows = True
 
     def __init__(
         self,

@@ -5,14 +5,15 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from pydantic import AfterValidator, ConfigDict, Field
 from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.callbacks.places import BeforeEvaluation, Places
+from adabc_lightning.callbacks.places import Places
 from adabc_lightning.data.collector import Episode
+from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
@@ -83,7 +84,7 @@ class Cut(NamedTuple):
 
 
 @declared("evaluation")
-class Evaluation(Callback):
+class Evaluation(RunCallback):
     """Runs whole episodes at the schedule's evaluation points, in environments of its own.
 
     Without an environment, in a log, an evaluation is that of the training episodes since the
@@ -175,9 +176,8 @@ class Evaluation(Callback):
         if data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self.interrupted = Cut(data.finished_episodes, batch)
             start = time.perf_counter()
-            for callback in callbacks_of(trainer):
-                if isinstance(callback, BeforeEvaluation):
-                    callback.before_evaluation(trainer, data, pl_module)
+            for callback in run_callbacks(trainer):
+                callback.before_evaluation(trainer, data, pl_module)
             self._spent(start)
             self._evaluate(trainer, data, pl_module)
             self.interrupted = None

@@ -1,24 +1,16 @@
 """Whether all that an agent learns with is made of numbers."""
 
 import math
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from adabc_lightning.data.hooks import run_callbacks
 from adabc_lightning.errors import NotFinite
-from adabc_lightning.run.trainer import callbacks_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """A callback that trains something of its own."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that must be finite, of any shape ``[*]``, by name, on one device."""
 
 
 def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
@@ -35,7 +27,7 @@ def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
 
 def all_tensors(agent: "OffToOnModule") -> list[dict[str, Tensor]]:
     """Those of the agent, and of each callback that learns as well, of any shape ``[*]``."""
-    learners = [each.tensors() for each in callbacks_of(agent.trainer) if isinstance(each, Learner)]
+    learners = [callback.tensors() for callback in run_callbacks(agent.trainer)]
     return [agent_tensors(agent), *filter(None, learners)]
 
 

@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.run.atomic import replace_text
@@ -42,7 +43,7 @@ class ReplicaFolder(Callback):
         replace_text(folder / "config.yaml", self.config)
 
 
-class RunFolder(Callback):
+class RunFolder(RunCallback):
     """Makes the folder, ``config.yaml`` and the loggers once nothing can be wrong any more.
 
     Lightning would start the loggers before the dataset is read, and leave their files behind
@@ -55,6 +56,8 @@ class RunFolder(Callback):
         resumes: whether the folder's own run goes on.
         threads: of the CPU and why so many; None where nobody has chosen them.
     """
+
+    locks_folder = True
 
     def __init__(
         self,

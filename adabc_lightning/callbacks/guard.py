@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from tensordict import TensorDict
 
 from adabc_lightning.callbacks import diagnostics
@@ -13,6 +13,7 @@ from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.data.faults import in_other_units
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
@@ -36,7 +37,7 @@ class SavedGuard(Saved):
 
 
 @declared("guard")
-class Guard(Callback):
+class Guard(RunCallback):
     """Looks for NaN and infinities at every row of the metrics and before every checkpoint.
 
     Losses and Q values are looked at as the means that the row holds, before it is written;

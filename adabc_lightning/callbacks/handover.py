@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
+from lightning import Trainer
 from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
@@ -83,7 +84,7 @@ class SavedDiagnostics(Saved):
 
 
 @declared("diagnostics")
-class HandoverDiagnostics(Callback):
+class HandoverDiagnostics(RunCallback):
     """Measures :func:`measure` and says one sentence when a collapse is to be expected.
 
     Data are the rows that the agent learns from: the dataset, at the hand-over the part of it that

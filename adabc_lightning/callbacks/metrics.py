@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adabc_lightning.callbacks.metrics_file import MetricsFile
+from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import first_cause
 from adabc_lightning.run.lock import FolderLock
@@ -63,29 +64,6 @@ def record(trainer: Trainer, values: dict[str, float]) -> None:
             callback.pending.update(values)
 
 
-@runtime_checkable
-class RowCheck(Protocol):
-    """A callback that looks at a row before it is written."""
-
-    def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
-        """May raise; then the row is in no file."""
-
-
-@runtime_checkable
-class HasColumns(Protocol):
-    """A callback that measures something which only runs with it have."""
-
-    columns: Sequence[str]
-    """What it hands to :func:`record`, beside :data:`COLUMNS`."""
-
-
-@runtime_checkable
-class HasLock(Protocol):
-    """A callback that holds the folder's lock (the command line's)."""
-
-    lock: FolderLock
-
-
 class SavedMetrics(Saved):
     """See :meth:`Metrics.state_dict`."""
 
@@ -98,7 +76,7 @@ class SavedMetrics(Saved):
 
 
 @declared("metrics")
-class Metrics(Callback):
+class Metrics(RunCallback):
     """Writes ``metrics.csv`` and forwards the same rows to the trainer's loggers.
 
     ``self.log`` is not used: it costs about 270 µs per key and step, and its x-axis is
@@ -132,12 +110,12 @@ class Metrics(Callback):
         """
         if not trainer.is_global_zero:
             return
-        callbacks = callbacks_of(trainer)
-        if not any(isinstance(callback, HasLock) for callback in callbacks):
+        callbacks = run_callbacks(trainer)
+        if not any(callback.locks_folder for callback in callbacks):
             self._lock.take(Path(trainer.default_root_dir))
         rows = self._file.go_on(Path(trainer.default_root_dir) / "metrics.csv")
         if rows is None:
-            own = [name for c in callbacks if isinstance(c, HasColumns) for name in c.columns]
+            own = [name for callback in callbacks for name in callback.columns]
             columns = (*COLUMNS, *pl_module.method.metrics, *own)
             self._file.start(columns, _history(callbacks))
         else:
@@ -204,9 +182,8 @@ class Metrics(Callback):
         if "alpha" in pl_module.method.dials:
             values["control/alpha"] = pl_module.alpha.item()
         self.pending = {}
-        for callback in callbacks_of(trainer):
-            if isinstance(callback, RowCheck):
-                callback.check_row(trainer, pl_module, values)
+        for callback in run_callbacks(trainer):
+            callback.check_row(trainer, pl_module, values)
         self.latest.update(values)
         if not self._file.is_open:
             return

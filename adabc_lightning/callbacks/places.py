@@ -1,50 +1,15 @@
 """Where whole episodes without noise are made, for evaluations and before them."""
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import gymnasium
-from lightning import Trainer
 
 from adabc_lightning.env.make import Policy, evaluate
 from adabc_lightning.env.stepping import CheckedEnv
-from adabc_lightning.run.interaction import Interaction
-from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import stream_seed
 
 if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-
-@runtime_checkable
-class BeforeEvaluation(Protocol):
-    """A callback that acts before each evaluation that the schedule asks for, as a part of it.
-
-    What a signal cuts is made anew, from the state before it: nothing may change until the last
-    episode has ended. Where it cuts the evaluation itself, this is called once more, too.
-    """
-
-    def before_evaluation(
-        self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
-    ) -> None:
-        """Called after everything else that an update or an episode brings."""
-
-
-@runtime_checkable
-class Interacting(Protocol):
-    """A callback that makes episodes beside training and evaluation, and plans say how many."""
-
-    def planned_interaction(
-        self, schedule: Schedule, env_steps: int, limit: int | None
-    ) -> Interaction | None:
-        """What is ahead.
-
-        Args:
-            schedule: of the run.
-            env_steps: of fine-tuning, made already; 0 before the hand-over.
-            limit: of an episode, in environment steps; None for none.
-        Returns: None for nothing.
-        """
 
 
 class Places:

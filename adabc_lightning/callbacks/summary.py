@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.data.hooks import run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
@@ -46,14 +47,6 @@ def versions() -> dict[str, str]:
     """Of this code, of Python and of the libraries that numbers depend on."""
     own = {"source": source_revision(), "python": platform.python_version()}
     return own | {name: version(name) for name in LIBRARIES}
-
-
-@runtime_checkable
-class HasSummary(Protocol):
-    """A callback that counts something which only runs with it have."""
-
-    def add_to_summary(self) -> dict[str, Any]:
-        """Its keys of ``summary.json``."""
 
 
 class _Seconds(Saved):
@@ -147,9 +140,8 @@ class Summary(Callback):
             "versions": versions(),
             "warnings": _warnings(trainer),
         }
-        for callback in callbacks_of(trainer):
-            if isinstance(callback, HasSummary):
-                summary |= callback.add_to_summary()
+        for callback in run_callbacks(trainer):
+            summary |= callback.add_to_summary()
         self._points = len(evaluation.history)
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from pydantic import Field
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.callbacks.trials_state import COUNTS, TrialsState
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.interaction import TRIED, Interaction
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @declared("Trials")
-class Trials(Callback):
+class Trials(RunCallback):
     """Evaluates, keeps and exports an incumbent, which only what has done no worse replaces.
 
     Before each evaluation of fine-tuning the learner's policy and an average of its past ones make
@@ -234,7 +235,7 @@ class Trials(Callback):
     def planned_interaction(
         self, schedule: Schedule, env_steps: int, limit: int | None
     ) -> Interaction | None:
-        """The trials that are ahead, for a plan; arguments as :class:`Interacting` has them."""
+        """The trials that are ahead, for a plan; see :class:`RunCallback`."""
         if not schedule.online_env_steps:
             return None
         _, evaluations = schedule.evaluations_left(0, env_steps)

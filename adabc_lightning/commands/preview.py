@@ -10,10 +10,10 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from adabc_lightning.callbacks import Checkpointing, Downsampling, Evaluation, Metrics
-from adabc_lightning.callbacks.places import Interacting
 from adabc_lightning.commands.plan import Done, Evaluations, Memory, Plan
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.limits import amount, available
 from adabc_lightning.run.seeding import torch_generator
@@ -125,7 +125,7 @@ def plan(
         beside=[
             found
             for each in callbacks
-            if isinstance(each, Interacting)
+            if isinstance(each, RunCallback)
             and (found := each.planned_interaction(schedule, online, spec.max_episode_steps))
         ],
         episodes=0 if evaluation is None else evaluation.episodes,

@@ -13,7 +13,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.collector import Collector, Episode
-from adabc_lightning.data.hooks import Idle
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.log import LogCollector
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
@@ -67,7 +67,7 @@ class Acting(LightningDataModule):
         self.ranks = Ranks()
         self.finished_episodes: list[Episode] = []
         """Those of all ranks, in their order, that ended with the newest environment step."""
-        self._idlers: list[Idle] = []
+        self._idlers: list[RunCallback] = []
         self.log = Exchange(env_id.removeprefix(PREFIX)) if env_id.startswith(PREFIX) else None
         self.spec = self._make_spec()
 
@@ -157,7 +157,7 @@ class Acting(LightningDataModule):
         )
 
     def idle(self) -> None:
-        """While a run waits for an environment, or for a log: each :class:`Idle` may end it."""
+        """While a run waits for an environment, or for a log: each callback may end it."""
         for callback in self._idlers:
             callback.on_idle(self, self.agent)
 

@@ -1,40 +1,88 @@
-"""What a callback may do beside Lightning's hooks; the data module asks who does."""
+"""What a callback of a run may do beside Lightning's hooks."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-import torch
+from lightning import Callback, Trainer
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
-from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.interaction import Interaction
+from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.trainer import callbacks_of
 
 
-@runtime_checkable
-class HandOver(Protocol):
-    """A callback that acts between the last offline update and the first environment step."""
+class RunCallback(Callback):
+    """A callback with all hooks of a run; each does nothing until it is overridden.
+
+    Where ``data`` is an argument, it is the
+    :class:`~adabc_lightning.data.module.ReplayDataModule`.
+    """
+
+    columns: Sequence[str] = ()
+    """What it measures and hands to :func:`adabc_lightning.callbacks.metrics.record`: columns of
+    ``metrics.csv`` beside those that every run has."""
+    chooses_rows: ClassVar[bool] = False
+    """Whether it sets ``data.kept`` at the hand-over; its :meth:`on_hand_over` then comes before
+    those of the others, who make something of what is kept."""
+    locks_folder: ClassVar[bool] = False
+    """Whether it sees to it that one run at a time is at work in the folder."""
 
     def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
-        """Called once, in the order of the trainer's callbacks; first each :class:`RowChoice`.
+        """Called once, between the last offline update and the first environment step."""
 
-        They choose the rows, and what the others make of them comes after.
+    def before_evaluation(self, trainer: Trainer, data: Any, agent: OffToOnModule) -> None:
+        """Called before each evaluation that the schedule asks for, as a part of it.
 
-        Args:
-            data: the :class:`~adabc_lightning.data.module.ReplayDataModule`.
-            agent: the module being trained.
+        It comes after everything else that an update or an episode brings. What a signal cuts is
+        made anew, from the state before it: nothing may change until the last episode has ended.
+        Where it cuts the evaluation itself, this is called once more, too.
         """
 
-
-@runtime_checkable
-class RowChoice(Protocol):
-    """A callback that chooses which offline rows are kept; it comes first at the hand-over."""
-
-    def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
-        """Indices of the rows to keep, ``[K]``."""
-
-
-@runtime_checkable
-class Idle(Protocol):
-    """A callback that acts while a run waits for a log, and within evaluations."""
+    def check_row(self, trainer: Trainer, agent: OffToOnModule, values: dict[str, float]) -> None:
+        """Looks at a row of the metrics before it is written; where it raises, it is in no file."""
 
     def on_idle(self, data: Any, agent: OffToOnModule) -> None:
-        """Called some times a second, or after an evaluation's step; may raise to end the run."""
+        """Called some times a second while a run waits for a log, and after each step of an
+        evaluation; may raise to end the run.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Of one that learns: all that must be finite, ``[*]``, by name, on one device."""
+        return {}
+
+    def add_to_summary(self) -> dict[str, Any]:
+        """Keys of ``summary.json`` that only runs with it have."""
+        return {}
+
+    def planned_interaction(
+        self, schedule: Schedule, env_steps: int, limit: int | None
+    ) -> Interaction | None:
+        """Episodes that it will make beside training and evaluation, for a plan.
+
+        Args:
+            schedule: of the run.
+            env_steps: of fine-tuning, made already; 0 before the hand-over.
+            limit: of an episode, in environment steps; None for none.
+        Returns: None for nothing.
+        """
+        return None
+
+
+def run_callbacks(trainer: Any) -> list[RunCallback]:
+    """Those of a trainer, or of a replica in its place, in their order; none without a trainer."""
+    return [each for each in callbacks_of(trainer) if isinstance(each, RunCallback)]
+
+
+def check_callbacks(trainer: Any) -> None:
+    """Whether none has a hook that nobody would call.
+
+    Raises: UserError: one that is no :class:`RunCallback` has.
+    """
+    for callback in callbacks_of(trainer):
+        if not isinstance(callback, RunCallback) and hasattr(callback, "on_hand_over"):
+            raise UserError(
+                f"the callback {type(callback).__name__} has on_hand_over, but is no RunCallback, "
+                "which alone is called then; derive it from adabc_lightning.callbacks.RunCallback"
+            )

@@ -19,7 +19,7 @@ from adabc_lightning.data.checks import (
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
-from adabc_lightning.data.hooks import HandOver, Idle, RowChoice
+from adabc_lightning.data.hooks import check_callbacks, run_callbacks
 from adabc_lightning.data.learnt import Learnt
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
@@ -40,7 +40,6 @@ from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed, torch_generator
-from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import NonNegative, Positive, Real, Seconds, declared
 
 EXTRAS = ("next_action", "mc_return")
@@ -221,8 +220,8 @@ class ReplayDataModule(Acting):
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
             # Found once: that takes longer than a step of some environments.
-            callbacks = callbacks_of(self.trainer)
-            self._idlers = [callback for callback in callbacks if isinstance(callback, Idle)]
+            check_callbacks(self.trainer)
+            self._idlers = run_callbacks(self.trainer)
             self._add_columns()
         self.check_devices(self.ranks.count)
         self.try_env(first=self.speaks)
@@ -239,7 +238,7 @@ class ReplayDataModule(Acting):
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
-            check_capacity(self, callbacks_of(self.trainer), len(rows))
+            check_capacity(self, run_callbacks(self.trainer), len(rows))
         else:
             self.loading.check_keys(self.spec)
             if self.speaks:
@@ -309,10 +308,9 @@ class ReplayDataModule(Acting):
 
     def hand_over(self) -> None:
         """Ends pre-training: the callbacks choose what is kept and start α, then the ring opens."""
-        callbacks = callbacks_of(self.trainer)
-        for callback in sorted(callbacks, key=lambda callback: not isinstance(callback, RowChoice)):
-            if isinstance(callback, HandOver):
-                callback.on_hand_over(self, self.agent)
+        callbacks = run_callbacks(self.trainer)
+        for callback in sorted(callbacks, key=lambda callback: not callback.chooses_rows):
+            callback.on_hand_over(self, self.agent)
         open_online(self)
         self.agent.hand_over()
 

@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Iterable
 
-from lightning import Callback
 from torch import Tensor
 from tqdm import tqdm
 
-from adabc_lightning.data.hooks import RowChoice
+from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.origins import in_words, kept_of_each
 from adabc_lightning.data.owner import Owner
 from adabc_lightning.data.replay import ReplayRing
@@ -15,7 +14,7 @@ from adabc_lightning.data.symmetric import SymmetricRing
 from adabc_lightning.errors import UserError, printable
 
 
-def check_capacity(data: Owner, callbacks: Iterable[Callback], rows: int) -> None:
+def check_capacity(data: Owner, callbacks: Iterable[RunCallback], rows: int) -> None:
     """Without a callback that chooses rows all are kept: said now, not after pre-training.
 
     Args:
@@ -24,7 +23,7 @@ def check_capacity(data: Owner, callbacks: Iterable[Callback], rows: int) -> Non
         rows: of its dataset.
     Raises: UserError: they do not fit into the online ring.
     """
-    chosen = any(isinstance(callback, RowChoice) for callback in callbacks)
+    chosen = any(callback.chooses_rows for callback in callbacks)
     beside = data.offline_fraction is not None  # they lie beside the ring
     capacity = data.replay_capacity
     if not chosen and not beside and capacity is not None and rows > capacity:

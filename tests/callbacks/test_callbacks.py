@@ -5,15 +5,17 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, Summary
+from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, RunCallback, Summary
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
-from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.callbacks.metrics import COLUMNS, record
 from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import NotWritten
@@ -279,3 +281,57 @@ def test_a_folder_that_is_gone_is_said_as_any_file_that_cannot_be_written(tmp_pa
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(NotWritten, match=r"metrics.csv cannot be written: No such file"):
         file.append({"a": 1})
+
+
+class Other(Callback):
+    """One of somebody else's, with names that mean something in a :class:`RunCallback`."""
+
+    chooses_rows = locks_folder = True
+    columns = ("other",)
+
+    def tensors(self) -> dict[str, Any]:
+        raise AssertionError
+
+    def add_to_summary(self) -> dict[str, Any]:
+        raise AssertionError
+
+
+class Mine(RunCallback):
+    columns = ("mine",)
+
+    def __init__(self) -> None:
+        self.handed_over = 0
+
+    def on_hand_over(self, data: Any, agent: Any) -> None:
+        self.handed_over += 1
+        record(data.trainer, {"mine": 7.0})
+
+    def add_to_summary(self) -> dict[str, Any]:
+        return {"mine": self.handed_over}
+
+
+def test_hooks_are_those_of_a_run_callback_alone(tmp_path: Path) -> None:
+    log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(4, 4, 1, 2, 2)
+    callbacks: list[Callback] = [Other(), Mine()]
+    trainer, module, data = tiny_run(
+        tmp_path / "a", register_toy(), log, schedule=schedule, callbacks=callbacks
+    )
+    trainer.fit(module, data)
+    head, *rows = (tmp_path / "a" / "metrics.csv").read_text().splitlines()
+    assert head.endswith(",mine")
+    assert "other" not in head
+    assert sum(row.endswith(",7.0") for row in rows) == 1
+    assert json.loads((tmp_path / "a" / "summary.json").read_text())["mine"] == 1
+
+
+def test_a_hook_that_nobody_would_call_is_refused(tmp_path: Path) -> None:
+    class Duck(Callback):
+        def on_hand_over(self, data: Any, agent: Any) -> None:
+            pass
+
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "a", register_toy(), log, schedule=Schedule(4, 4), callbacks=[Duck()]
+    )
+    with pytest.raises(UserError, match="Duck has on_hand_over, but is no RunCallback, which"):
+        trainer.fit(module, data)

@@ -16,7 +16,7 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics, Trials
+from adabc_lightning.callbacks import Downsampling, HandoverDiagnostics, RunCallback, Trials
 from adabc_lightning.callbacks.handover import measure
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.errors import UserError
@@ -125,7 +125,7 @@ def test_at_the_hand_over_and_at_every_evaluation(tmp_path: Path) -> None:
 def test_the_hand_over_is_measured_on_the_rows_that_are_kept(tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
-    class Spy(Callback):
+    class Spy(RunCallback):
         def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
             index = torch.randint(
                 len(data.kept), (20,), generator=torch_generator(data.seed, "diagnostics")

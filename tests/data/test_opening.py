@@ -75,7 +75,7 @@ def test_a_share_of_no_rows_is_refused() -> None:
 def test_rows_that_nobody_chooses_from_must_fit() -> None:
     with pytest.raises(UserError, match=r"all 10 transitions are kept, .*_capacity is 9; add the"):
         check_capacity(owner(replay_capacity=9), [], 10)
-    choice: Any = SimpleNamespace(select=lambda dataset, generator: None)
+    choice: Any = SimpleNamespace(chooses_rows=True)
     check_capacity(owner(replay_capacity=9), [choice], 10)
     check_capacity(owner(replay_capacity=9, offline_fraction=0.5), [], 10)
     check_capacity(owner(replay_capacity=10), [], 10)

@@ -175,8 +175,8 @@ def to_lines(card: dict[str, Any]) -> list[str]:
         )
     if card["joins"] and card["terminals"]:
         lines.append(
-            "ends          no column says where episodes end but at terminals: one that was cut off "
-            "is joined to the next; log timeout or episode, or give --env-id"
+            "ends          no column says where episodes end but at terminals: one that was cut "
+            "off is joined to the next; log timeout or episode, or give --env-id"
         )
     if card["unread"]:
         lines.append(f"not read      {listed(card['unread'])}")
