@@ -434,6 +434,7 @@ def test_run_cut_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([*words, "--dry-run"]) == 0  # nothing is left
     assert "0 of them left" in capsys.readouterr().out.splitlines()[0]
     assert main(words) == 0
+    assert "nothing is left to run; out/results.csv has a row" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # Another protocol does not go on with these runs.
     for more in ([], ["--dry-run"]):

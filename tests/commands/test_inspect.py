@@ -179,9 +179,13 @@ def test_what_is_not_read_and_what_is_assumed_is_said(capsys: pytest.CaptureFixt
     assert "cut every" not in said
 
 
-def test_actions_that_are_probably_normalised_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("low", [-1, 0])
+def test_actions_that_are_probably_normalised_are_named(
+    low: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = episodes()
-    log["actions"] = log["actions"] / np.array([1, 3], np.float32)
+    unit = log["actions"] / np.array([1, 3], np.float32)
+    log["actions"] = low + (1 - low) * (unit + 1) / 2
     said = inspect(f"{write('a.hdf5', log)} --env-id {TOY}", capsys)
     assert "its bounds are -3 and 3: if the log has it normalised" in said
     assert "its bounds are -1 and 1" not in said

@@ -143,8 +143,8 @@ def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None)
 
 
 def _normalised(low: float, high: float) -> bool:
-    """Whether values span [−1, 1] and no more."""
-    return abs(low + 1) < 0.02 and abs(high - 1) < 0.02
+    """Whether values span [−1, 1] or [0, 1] and no more."""
+    return min(abs(low), abs(low + 1)) < 0.02 and abs(high - 1) < 0.02
 
 
 def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str]:
