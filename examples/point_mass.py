@@ -39,6 +39,14 @@ class PointMass(gymnasium.Env):
         # Time limits are Gymnasium's business (max_episode_steps): never report them as terminated.
         return self._observation(), reward, terminated, False, {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """With it and the next a run that was cut goes on exactly, in the middle of an episode."""
+        return {"position": self.position, "velocity": self.velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """After a reset."""
+        self.position, self.velocity = state["position"], state["velocity"]
+
     def _observation(self) -> np.ndarray:
         return np.concatenate([self.position, self.velocity])
 

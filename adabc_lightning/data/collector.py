@@ -16,11 +16,11 @@ from torch import Tensor
 from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.saved import SavedEnvironment, Steps
+from adabc_lightning.env.saved import Steps, saved_environment
 from adabc_lightning.env.state import Bookmark, get_state, set_state
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
-from adabc_lightning.run.saved import Count, Number, NumpyGenerator, tensor
+from adabc_lightning.run.saved import Count, Number, NumpyGenerator, one_of, tensor
 from adabc_lightning.run.seeding import stream_seed
 
 Explore = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -43,7 +43,7 @@ class SavedCollector(Steps):
     observation: Annotated[Tensor, tensor(1)] | None
     episode_return: Number = Field(alias="return")
     steps: Count
-    env: SavedEnvironment | None
+    env: Annotated[Any, one_of(saved_environment)] | None
 
 
 class Collector:

@@ -44,6 +44,19 @@ class SavedEnvironment(Saved):
     elapsed_steps: Listing[Count]
 
 
+class SavedOwnState(Saved):
+    """As above, of an environment that has ``state_dict`` and ``load_state_dict``."""
+
+    own: Named[Annotated[Any, _attribute]]
+    generator: NumpyGenerator
+    elapsed_steps: Listing[Count]
+
+
+def saved_environment(state: Any) -> type[Saved]:
+    """The model of an environment's state."""
+    return SavedOwnState if isinstance(state, dict) and "own" in state else SavedEnvironment
+
+
 _env_kwargs = PlainValidator(
     lambda value: value if isinstance(value, dict) and is_plain(value) else wrong("a plain mapping")
 )

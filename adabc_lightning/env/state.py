@@ -1,4 +1,4 @@
-"""The full state of a MuJoCo environment: a run goes on from it to the bit."""
+"""The full state of an environment, from which a run goes on to the bit: MuJoCo's, or its own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,22 +24,31 @@ def is_mujoco(env: gymnasium.Env) -> bool:
     return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
+def _saves_itself(env: gymnasium.Env) -> bool:
+    """Whether it has ``state_dict`` and ``load_state_dict``."""
+    hooks = (getattr(env.unwrapped, name, None) for name in ("state_dict", "load_state_dict"))
+    return all(map(callable, hooks))
+
+
 def _captures(env: gymnasium.Env) -> bool:
     return is_mujoco(env) and not any(hasattr(env.unwrapped, name) for name in _UNCAPTURED)
 
 
 def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
-    """The full state of a MuJoCo environment, as plain containers and tensors.
+    """The full state of an environment, as plain containers and tensors.
 
-    MuJoCo's integration state (positions and velocities alone differed on Walker2d in 6 of 10
-    seeds), what resets of some environments change beside it in the model (Adroit's targets), the
-    numbers and small arrays that the environment keeps as attributes (Fetch's goal, lengths of
-    pens), also those of an environment within it (PointMaze's), the steps that count towards the
-    time limit and the generators.
+    Of one that has ``state_dict`` and ``load_state_dict``: what they give and take (names →
+    numbers, booleans and arrays), the steps that count towards the time limit and its generator
+    (``np_random``). Else MuJoCo's integration state (positions and velocities alone differed on
+    Walker2d in 6 of 10 seeds), what resets of some environments change beside it in the model
+    (Adroit's targets), the numbers and small arrays that the environment keeps as attributes
+    (Fetch's goal, lengths of pens), also those of an environment within it (PointMaze's), the steps
+    that count towards the time limit and the generators.
 
-    Returns: the state, or None where the environment is not MuJoCo's and cannot be captured.
+    Returns: the state, or None where it cannot be captured.
+    Raises: UserError: its own ``state_dict`` gives something else.
     """
-    if not _captures(env):
+    if not (_saves_itself(env) or _captures(env)):
         return None
     bookmark = Bookmark(env)
     bookmark.set()
@@ -50,13 +59,14 @@ class Bookmark:
     """Where an environment stood, cheap enough (some 6 µs) to be set before every step.
 
     Args:
-        env: the environment, MuJoCo's; others have no state that can be captured.
+        env: the environment; what :func:`get_state` cannot capture has no state here either.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
         base: Any = env.unwrapped
         self._base, self._limits = base, _time_limits(env)
-        self._captures = _captures(env)
+        self._own = _saves_itself(env)
+        self._captures = not self._own and _captures(env)
         if self._captures:
             import mujoco
 
@@ -67,6 +77,10 @@ class Bookmark:
 
     def set(self) -> None:
         """Notes what a step changes; the model, which resets change, stays until the next one."""
+        if self._own:
+            self._attributes = {"": {k: _noted(k, v) for k, v in self._base.state_dict().items()}}
+            self._generators = {"": self._base.np_random.bit_generator.state}
+            self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
         if self._captures:
             base = self._base
             self._get(base.model, base.data, self._physics, self._kind)
@@ -81,6 +95,12 @@ class Bookmark:
         """What :func:`get_state` would have returned there; no reset may lie between."""
         import torch
 
+        if self._own:
+            return {
+                "own": {name: _plain(value) for name, value in self._attributes[""].items()},
+                "generator": self._generators[""],
+                "elapsed_steps": self._elapsed,
+            }
         if not self._captures:
             return None
         inner = dict(self._generators)
@@ -124,6 +144,22 @@ def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
 
 
 def _put_back(env: gymnasium.Env, state: dict[str, Any]) -> None:
+    if ("own" in state) != _saves_itself(env):
+        raise UserError(
+            "the checkpoint's environment had its own state_dict and load_state_dict, or this one "
+            "has them now; resume with the environment of the run"
+        )
+    if "own" in state:
+        own = state["own"].items()
+        base: Any = env.unwrapped
+        base.load_state_dict({k: v.numpy().copy() if hasattr(v, "numpy") else v for k, v in own})
+        base.np_random.bit_generator.state = state["generator"]
+        _put_elapsed(env, state["elapsed_steps"])
+        return
+    _put_back_mujoco(env, state)
+
+
+def _put_back_mujoco(env: gymnasium.Env, state: dict[str, Any]) -> None:
     import mujoco
 
     base: Any = env.unwrapped
@@ -148,14 +184,33 @@ def _put_back(env: gymnasium.Env, state: dict[str, Any]) -> None:
     for name, generator in {"": state["generator"], **state.get("generators", {})}.items():
         if name in holders:
             holders[name].np_random.bit_generator.state = generator
+    _put_elapsed(env, state["elapsed_steps"])
+
+
+def _put_elapsed(env: gymnasium.Env, elapsed: list[int]) -> None:
     limits = _time_limits(env)
-    if len(limits) != len(state["elapsed_steps"]):
+    if len(limits) != len(elapsed):
         raise UserError(
-            f"the checkpoint's environment has {len(state['elapsed_steps'])} time limits, this one "
+            f"the checkpoint's environment has {len(elapsed)} time limits, this one "
             f"{len(limits)}; resume with the data.max_episode_steps of the run"
         )
-    for wrapper, steps in zip(limits, state["elapsed_steps"], strict=True):
-        wrapper._elapsed_steps = steps
+    for wrapper, steps in zip(limits, elapsed, strict=True):
+        wrapper._elapsed_steps = steps  # type: ignore[assignment]
+
+
+def _noted(name: str, value: Any) -> Any:
+    """A copy of a part of an environment's own state.
+
+    Raises: UserError: it is neither a number nor an array of them.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return value.copy()
+    if type(value) in _NUMBERS and isinstance(name, str):
+        return value
+    raise UserError(
+        f"the environment's state_dict has {name!r:.60}, {type(value).__name__}; it must be a "
+        "mapping of names to numbers and NumPy arrays of them"
+    )
 
 
 def _put_attributes(holders: Mapping[str, Any], saved: Mapping[str, Any]) -> None:

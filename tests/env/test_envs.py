@@ -7,12 +7,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from tiny import TOY_LIMIT, register_toy
+from test_resume import Cut, assert_equal, everything, leave
+from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.make import episode_limit, evaluate, make_env
+from adabc_lightning.env.saved import saved_environment
 from adabc_lightning.env.state import get_state, set_state
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import check
+from adabc_lightning.run.schedule import Schedule
 
 ADROIT = [f"AdroitHand{task}-v1" for task in ("Pen", "Door", "Hammer", "Relocate")]
 GOALS: dict[str, dict[str, Any]] = {
@@ -159,3 +163,96 @@ def test_what_is_suggested_works_as_it_stands(
         assert str(refused.value) == f"environment {env_id!r} is not registered; {near}"
         if "'" in near:
             make_env(near.split("'")[1]).close()
+
+
+class Saves(Toy):
+    """A toy that saves itself, drifts by chance and counts in an array of its own."""
+
+    wrong: Any = None
+
+    def reset(self, **keywords: Any) -> tuple[np.ndarray, dict]:
+        self.counts, self.wind = np.zeros(2, np.int64), 0.0
+        return super().reset(**keywords)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.wind = 0.9 * self.wind + float(self.np_random.normal())
+        self.counts += 1
+        self.position = self.position + 0.1 * self.wind + self.counts.sum()
+        return super().step(action)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {"position": self.position, "counts": self.counts, "wind": self.wind}
+        return state if self.wrong is None else {**state, "log": self.wrong}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position, self.counts = state["position"], state["counts"]
+        self.wind = state["wind"]
+
+
+@pytest.fixture
+def saves() -> str:
+    name = "AdabcSaves-v0"
+    if name not in gymnasium.registry:
+        gymnasium.register(name, Saves, max_episode_steps=TOY_LIMIT)
+    return name
+
+
+def test_an_environment_that_saves_itself_goes_on_exactly(saves: str) -> None:
+    original, restored = make_env(saves), make_env(saves)
+    rng = np.random.default_rng(0)
+    original.reset(seed=3)
+    for _ in range(2):
+        original.step(rng.uniform(-1, 1, 2))
+    state = get_state(original)
+    check(saved_environment(state), state)
+    for _ in range(2):  # what is noted is a copy
+        original.step(rng.uniform(-1, 1, 2))
+    rng = np.random.default_rng(1)
+    set_state(restored, state)  # type: ignore[arg-type]
+    first = []
+    for _ in range(8):  # across the time limit
+        step = restored.step(rng.uniform(-1, 1, 2))
+        first.append(step)
+        if step[3]:
+            restored.reset()
+    rng = np.random.default_rng(1)
+    set_state(restored, state)  # type: ignore[arg-type]
+    for expected in first:
+        step = restored.step(rng.uniform(-1, 1, 2))
+        assert np.array_equal(step[0], expected[0])
+        assert step[1:4] == expected[1:4]
+        if step[3]:
+            restored.reset()
+    assert [step[3] for step in first] == [False, False, True, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("wrong", ["text", [1, 2], np.array(["a"])], ids=str)
+def test_a_state_of_anything_but_numbers_is_refused(saves: str, wrong: Any) -> None:
+    env = make_env(saves)
+    env.reset(seed=0)
+    env.unwrapped.wrong = wrong  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"state_dict has 'log', .* names to numbers and NumPy"):
+        get_state(env)
+
+
+def test_a_state_is_for_an_environment_that_saves_itself_alone(saves: str) -> None:
+    own, other = make_env(saves), make_env("Hopper-v5")
+    own.reset(seed=0), other.reset(seed=0)
+    for env, state in ((other, get_state(own)), (own, get_state(other))):
+        with pytest.raises(UserError, match="had its own state_dict and load_state_dict, or this"):
+            set_state(env, state)  # type: ignore[arg-type]
+
+
+def test_a_run_in_it_resumes_bit_for_bit(saves: str, tmp_path: Path) -> None:
+    log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(4, 12, 1, 4, 2)
+    cut = Cut(tmp_path, (6, 9))
+    trainer, module, data = tiny_run(tmp_path / "a", saves, log, schedule=schedule, callbacks=[cut])
+    trainer.fit(module, data)
+    expected = everything(trainer)
+    for batches in (6, 9):
+        folder = tmp_path / f"from{batches}"
+        folder.mkdir()
+        leave(tmp_path / "a", folder)
+        trainer, module, data = tiny_run(folder, saves, log, schedule=schedule)
+        trainer.fit(module, data, ckpt_path=tmp_path / f"cut{batches}.ckpt", weights_only=True)
+        assert_equal(everything(trainer), expected)
