@@ -209,6 +209,9 @@ def advantage_weighted_loss(log_prob_B: Tensor, advantage_B: Tensor, beta: float
     return -(torch.softmax(advantage_B.detach() / beta, -1) * log_prob_B).sum(-1)
 
 
+_LARGEST_EXPONENT = 700.0  # of e in double precision
+
+
 def share_of_softmax(
     logit_B: Tensor, average: Callable[[Sequence[Tensor]], Sequence[Tensor]]
 ) -> Tensor:
@@ -221,9 +224,10 @@ def share_of_softmax(
         the ranks of their parts' losses times it is the whole batch's.
     """
     part = torch.logsumexp(logit_B.double(), -1)
-    # Any shift will do; double, since the largest of another part may lie far above this one's.
+    # Any shift will do; double, since the largest of another part may lie far above this one's,
+    # and no further than there are numbers: the others have no share then.
     (middle,) = average([part])
-    size = (part - middle).exp()
+    size = (part - middle).clamp(max=_LARGEST_EXPONENT).exp()
     (mean,) = average([size])
     return (size / mean).to(logit_B.dtype)
 

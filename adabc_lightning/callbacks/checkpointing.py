@@ -24,7 +24,7 @@ from adabc_lightning.run.checkpoint_files import (
 )
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.ranks import digest
-from adabc_lightning.run.saved import Number, Saved
+from adabc_lightning.run.saved import Number, Saved, Text, absent
 from adabc_lightning.run.stopping import Stop
 from adabc_lightning.run.trainer import callbacks_of, find
 
@@ -74,6 +74,7 @@ class SavedCheckpointing(Saved):
     """See :meth:`Checkpointing.state_dict`."""
 
     best_return: Number | None
+    chosen: Text = absent()  # where no trials choose
 
 
 class Checkpointing(RunCallback, Checkpoint):
@@ -119,7 +120,7 @@ class Checkpointing(RunCallback, Checkpoint):
         if self.listens:
             self._stop.listen()
         if not _has_best(trainer):  # in a new folder, where what was best elsewhere is not
-            self.best_return = None
+            self.best_return, self._chosen = None, ""
             if self._as_evaluated and self._improved(trainer, pl_module):
                 path = Path(trainer.default_root_dir) / FOLDER / BEST
                 trainer.save_checkpoint(path, weights_only=False)
@@ -249,12 +250,14 @@ class Checkpointing(RunCallback, Checkpoint):
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """The best return so far."""
-        return {"best_return": self.best_return}
+        """The best return so far, and what policy trials have chosen, if they have."""
+        chosen = {"chosen": self._chosen} if self._chosen else {}
+        return {"best_return": self.best_return, **chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.best_return = state_dict["best_return"]
+        self._chosen = state_dict.get("chosen", "")
 
 
 def _has_best(trainer: Trainer) -> bool:
@@ -274,7 +277,11 @@ def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule")
     """A checkpoint's entries that say what the policy is and where it comes from, no others."""
     actor = {f"actor.{name}": tensor for name, tensor in agent.policy.state_dict().items()}
     content = {
-        "agent": {"gradient_updates": agent.gradient_updates, "seed": agent.seed},
+        "agent": {
+            "gradient_updates": agent.gradient_updates,
+            "seed": agent.seed,
+            "kept": agent.deployed,  # it is the actor here
+        },
         "ReplayDataModule": {
             "env_id": data.env_id,
             "max_episode_steps": data.max_episode_steps,

@@ -212,26 +212,14 @@ class Evaluation(RunCallback):
     ) -> None:
         """A schedule that was cut before the checkpoint would hand over what nobody looked at.
 
-        A pre-training's scores are made anew where another run starts from it with references of
-        its own; within a run there is one scale.
-
         Raises: UserError: it was, or the scores of the run so far are of other references.
         """
         data = data_of(trainer)
         made = checkpoint["agent"]["gradient_updates"]
         own = checkpoint["callbacks"].get(self.state_key, {})
         history = own.get("history")
-        if history and not _on_scale(history, data.reference):
-            if data.env_steps or goes_on_in_place(trainer):
-                raise UserError(
-                    "the checkpoint's scores are not of data.reference_min and data.reference_max "
-                    f"{_shown(data.reference)}: a run has one scale; go on with those of the run, "
-                    "or start from its pretrained.ckpt in another folder"
-                )
-            for point in history:
-                point.pop("eval/score", None)
-                if data.reference is not None:
-                    point["eval/score"] = data.reference.score(point["eval/return"])
+        if history:
+            self._score_anew(history, trainer, data)
         # An evaluation that was interrupted there is made before anything else.
         seen = not history or history[-1]["gradient_updates"] == made or "interrupted" in own
         if data.env_steps == 0 and made >= data.schedule.offline_updates and not seen:
@@ -240,6 +228,31 @@ class Evaluation(RunCallback):
                 f"schedule.offline_updates is {data.schedule.offline_updates}; its policy would be "
                 f"handed over without one, set it to {made + 1} or more"
             )
+
+    def _score_anew(
+        self, history: list[dict[str, float]], trainer: Trainer, data: "ReplayDataModule"
+    ) -> None:
+        """Within a run there is one scale; another one that starts from a pre-training has its own.
+
+        Where there were no references there are scores from now on.
+        """
+        reference = data.reference
+        known = [point for point in history if "eval/score" in point]
+        if reference is not None and all(_has_score(point, reference) for point in known):
+            pass
+        elif known and (data.env_steps or goes_on_in_place(trainer)):
+            shown = (
+                "null" if reference is None else f"{reference.minimum:g} and {reference.maximum:g}"
+            )
+            raise UserError(
+                "the checkpoint's scores are not of data.reference_min and data.reference_max "
+                f"{shown}: a run has one scale; go on with those of the run, or start from its "
+                "pretrained.ckpt in another folder"
+            )
+        for point in history:
+            point.pop("eval/score", None)
+            if reference is not None:
+                point["eval/score"] = reference.score(point["eval/return"])
 
     def state_dict(self) -> dict[str, Any]:
         """The history of evaluations and the seconds they took."""
@@ -268,20 +281,6 @@ class Evaluation(RunCallback):
             self.interrupted = cut
 
 
-def _on_scale(history: list[dict[str, float]], reference: Reference | None) -> bool:
-    """Whether evaluations have the scores that these references would give them."""
-    for point in history:
-        score = point.get("eval/score")
-        if (score is None) != (reference is None):
-            return False
-        if reference is not None and score is not None:
-            expected = reference.score(point["eval/return"])
-            if not math.isclose(score, expected, rel_tol=1e-6, abs_tol=1e-6):
-                return False
-    return True
-
-
-def _shown(reference: Reference | None) -> str:
-    if reference is None:
-        return "null (there are none)"
-    return f"{reference.minimum:g} and {reference.maximum:g}"
+def _has_score(point: dict[str, float], reference: Reference) -> bool:
+    expected = reference.score(point["eval/return"])
+    return math.isclose(point["eval/score"], expected, rel_tol=1e-6, abs_tol=1e-6)

@@ -24,7 +24,7 @@ class SavedTrials(Saved):
     retreats: Count
     env_steps: Count
     floor: Number = absent()  # in checkpoints of earlier versions
-    since: Count = absent()  # likewise
+    since: Count | None = absent()  # likewise
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class TrialsState:
         alpha: at the last promotion.
         lost: trials in a row.
         newest: environment steps of training before the newest trial.
-        since: those before the last promotion; 0 for the pre-trained policy.
+        since: those before the last promotion; 0 for the pre-trained policy, None where an older
+            checkpoint does not say.
         floor: below which α is not let since the last promotion; 0 for none.
         promotions, holds, retreats, env_steps: see :data:`COUNTS`.
     """
@@ -47,7 +48,7 @@ class TrialsState:
     alpha: float = 0.0
     lost: int = 0
     newest: int = 0
-    since: int = 0
+    since: int | None = 0
     floor: float = 0.0
     promotions: int = 0
     holds: int = 0
@@ -84,5 +85,7 @@ class TrialsState:
     @classmethod
     def of(cls, content: dict[str, Any]) -> "TrialsState":
         """The inverse of :meth:`content`."""
-        known = [entry.name for entry in fields(cls) if entry.name in content]
-        return cls(**{name: content[name] for name in known})
+        known = {entry.name: content[entry.name] for entry in fields(cls) if entry.name in content}
+        if known.get("promotions"):
+            known.setdefault("since", None)
+        return cls(**known)

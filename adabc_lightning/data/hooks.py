@@ -70,6 +70,17 @@ class RunCallback(Callback):
         return None
 
 
+_OURS_ALONE = (
+    "on_hand_over",
+    "before_evaluation",
+    "check_row",
+    "on_idle",
+    "add_to_summary",
+    "planned_interaction",
+)
+"""Names that hardly mean something else; ``columns`` and ``tensors`` may."""
+
+
 def run_callbacks(trainer: Any) -> list[RunCallback]:
     """Those of a trainer, or of a replica in its place, in their order; none without a trainer."""
     return [each for each in callbacks_of(trainer) if isinstance(each, RunCallback)]
@@ -81,8 +92,9 @@ def check_callbacks(trainer: Any) -> None:
     Raises: UserError: one that is no :class:`RunCallback` has.
     """
     for callback in callbacks_of(trainer):
-        if not isinstance(callback, RunCallback) and hasattr(callback, "on_hand_over"):
+        named = [name for name in _OURS_ALONE if hasattr(callback, name)]
+        if named and not isinstance(callback, RunCallback):
             raise UserError(
-                f"the callback {type(callback).__name__} has on_hand_over, but is no RunCallback, "
-                "which alone is called then; derive it from adabc_lightning.callbacks.RunCallback"
+                f"the callback {type(callback).__name__} has {named[0]}, but is no RunCallback, "
+                "whose hook that is; derive it from adabc_lightning.callbacks.RunCallback"
             )

@@ -150,6 +150,8 @@ class ReplayDataModule(Acting):
         self.online_reward = Reward(reward) if reward_online and reward else None
         self.learnt = Learnt(reward_scale, reward_shift, normalize_observations)
         self.dataset_name = self.loading.name
+        self.fingerprint: str | None = None
+        """Of the dataset, also when it is no more."""
         self.batch_size = batch_size
         self.replay_capacity, self.offline_fraction = replay_capacity, offline_fraction
         self.failure_reward = failure_reward
@@ -257,6 +259,7 @@ class ReplayDataModule(Acting):
             self.replay = self.shares.replay.reader(generator)
         if self.dataset is not None:  # the ring's copy is the only one
             self.dataset = replace(self.dataset, rows=self.replay.rows)
+            self.fingerprint = self.dataset.fingerprint()
         self.collector = self.make_collector()
 
     def _add_columns(self) -> None:

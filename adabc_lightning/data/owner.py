@@ -31,6 +31,7 @@ class Owner(Protocol):
     spec: EnvironmentSpec
     dataset: OfflineDataset | None
     dataset_name: str | None
+    fingerprint: str | None
     kept: Tensor | None
     kept_of_each: list[dict[str, Any]]
     replay: ReplayRing

@@ -13,7 +13,6 @@ from adabc_lightning.data.same_run import (
     check_dataset,
     check_rewards,
     check_ring,
-    check_rows,
     rewards_of,
 )
 from adabc_lightning.data.shards import merged
@@ -48,7 +47,7 @@ def content(data: Owner) -> dict[str, Any]:
         "observation_parts": data.spec.observation_parts,
         "reward": [data.learnt.scale, data.learnt.shift],
         "rewards": rewards_of(data),
-        "dataset": None if data.dataset is None else data.dataset.fingerprint(),
+        "dataset": data.fingerprint,
         "dataset_name": data.dataset_name,
         "collector": data.collector.state_dict(),
         "replay": replay,
@@ -109,12 +108,11 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
                 f"the state of {data.env_id} cannot be saved, so this run resumes inexactly: "
                 "a new episode starts"
             )
+    check_dataset(data, state_dict)
     if data.env_steps == 0:
-        check_dataset(data, state_dict)
         if same_seed and mine is not None:
             data.replay.generator.set_state(mine["replay"]["generator"])
         return
-    check_rows(data, state_dict)
     data.kept_of_each = state_dict.get("kept_of_each", [])
     rings = [part["replay"] for part in parts]
     _restore_ring(data, rings)

@@ -1,6 +1,5 @@
 """Whether a checkpoint is of the run that goes on from it: environment, rewards, data, ring."""
 
-from pathlib import PurePath
 from typing import Any
 
 from adabc_lightning.data.formats.source import LOGGED
@@ -94,39 +93,21 @@ def check_dataset(data: Owner, state: dict[str, Any]) -> None:
     """Whether it was pre-trained on the same data.
 
     Args:
-        data: of a run before its hand-over.
+        data: of a run that goes on, be it after its hand-over: the ring would stay the
+            checkpoint's, and the run would say that it is of other data.
         state: what :func:`~adabc_lightning.data.restoring.content` made.
     Raises: UserError: on others.
     """
-    fingerprint = None if data.dataset is None else data.dataset.fingerprint()
-    if state["dataset"] != fingerprint:
+    had = state.get("dataset_name", "unknown") is not None
+    if state["dataset"] is None and had and state["collector"]["env_steps"]:
+        return  # earlier versions did not keep it
+    if state["dataset"] != data.fingerprint:
         name = state.get("dataset_name")  # older checkpoints do not know it
         what = "other data" if name is None else f"other data ({name!r}, as it was then)"
         raise UserError(
             f"the checkpoint was pre-trained on {what} than data.dataset "
             f"{data.dataset_name!r}; resume with the dataset of the run"
         )
-
-
-def check_rows(data: Owner, state: dict[str, Any]) -> None:
-    """Whether the run still says what its rows are of: another dataset would not be looked at.
-
-    Args:
-        data: of a run after its hand-over.
-        state: what :func:`~adabc_lightning.data.restoring.content` made.
-    Raises: UserError: it names files of other names.
-    """
-    theirs, ours = state.get("dataset_name", data.dataset_name), data.dataset_name
-    if _files(theirs) != _files(ours):
-        raise UserError(
-            f"the checkpoint's rows are of data.dataset {theirs!r:.300}, of {ours!r:.300} nothing "
-            "would be learnt after the hand-over; resume with the dataset of the run"
-        )
-
-
-def _files(name: str | None) -> list[str]:
-    """A file may lie elsewhere by now."""
-    return [PurePath(part).name for part in (name or "").split(" + ")]
 
 
 def check_ring(data: Owner, rings: list[dict[str, Any]]) -> None:

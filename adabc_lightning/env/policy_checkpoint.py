@@ -105,7 +105,7 @@ def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
 
 def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """What a checkpoint knows about its policy: a part of the card."""
-    data = checkpoint["ReplayDataModule"]
+    agent, data = checkpoint["agent"], checkpoint["ReplayDataModule"]
     history = checkpoint.get("callbacks", {}).get("Evaluation", {}).get("history") or [None]
     run = run_folder(path)
     config = run / "config.yaml" if run else None  # runs made in Python have none
@@ -122,10 +122,10 @@ def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         "observation_parts": data.get("observation_parts"),
         "dataset": data.get("dataset_name") or keys.get("dataset"),
         "reference": None if reference is None else asdict(reference),
-        "seed": checkpoint["agent"].get("seed"),
-        "gradient_updates": checkpoint["agent"]["gradient_updates"],
+        "seed": agent.get("seed"),
+        "gradient_updates": agent["gradient_updates"],
         "env_steps": data["collector"]["env_steps"],
-        "deployed": checkpoint["agent"].get("deployed", "actor"),
+        "deployed": agent.get("kept", agent.get("deployed", "actor")),
         "policy": _kind(checkpoint["state_dict"]),
         "evaluation": history[-1],
     }

@@ -19,6 +19,7 @@ from adabc_lightning.agent.losses import (
     gaussian_log_prob,
     minimum,
     minimum_of_group_means,
+    share_of_softmax,
     smoothed_action,
     td_target,
 )
@@ -140,6 +141,20 @@ def test_actor_loss_gradients() -> None:
     actor_loss(q_NB, q_NB.mean(0), policy_BA, torch.tensor(ACTION_BA), 2.0).backward()
     assert q_NB.grad.tolist() == [[-0.0625, -0.0625], [-0.0625, -0.0625]]  # −1 / (4 numbers · 4)
     assert policy_BA.grad.tolist() == [[1.0, 0.0], [-2.0, -1.0]]  # α · 2 · difference / 4
+
+
+def test_parts_of_a_softmax_that_lie_far_apart_have_all_or_nothing() -> None:
+    """Of four ranks, whose largest logits are 0, 1, 5,000 and −5,000."""
+    logits = [torch.tensor([0.0, shift]) for shift in (-1.0, 1.0, 5000.0, -5000.0)]
+    parts = torch.stack([torch.logsumexp(logit_B.double(), -1) for logit_B in logits])
+    given: list[Tensor] = [parts.mean()]
+    shares = []
+    sizes = (parts - parts.mean()).clamp(max=700).exp()
+    for logit_B in logits:
+        means = iter([given[0], sizes.mean()])
+        shares.append(share_of_softmax(logit_B, lambda tensors, m=means: [next(m)]))  # type: ignore[misc]
+    assert all(share.isfinite() for share in shares)
+    assert [float(share) for share in shares] == [0.0, 0.0, 4.0, 0.0]
 
 
 @steady

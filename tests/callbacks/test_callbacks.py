@@ -292,9 +292,6 @@ class Other(Callback):
     def tensors(self) -> dict[str, Any]:
         raise AssertionError
 
-    def add_to_summary(self) -> dict[str, Any]:
-        raise AssertionError
-
 
 class Mine(RunCallback):
     columns = ("mine",)
@@ -324,14 +321,15 @@ def test_hooks_are_those_of_a_run_callback_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["mine"] == 1
 
 
-def test_a_hook_that_nobody_would_call_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["on_hand_over", "check_row", "before_evaluation"])
+def test_a_hook_that_nobody_would_call_is_refused(hook: str, tmp_path: Path) -> None:
     class Duck(Callback):
-        def on_hand_over(self, data: Any, agent: Any) -> None:
-            pass
+        pass
 
+    setattr(Duck, hook, lambda self, *arguments: None)
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, module, data = tiny_run(
         tmp_path / "a", register_toy(), log, schedule=Schedule(4, 4), callbacks=[Duck()]
     )
-    with pytest.raises(UserError, match="Duck has on_hand_over, but is no RunCallback, which"):
+    with pytest.raises(UserError, match=f"Duck has {hook}, but is no RunCallback, whose"):
         trainer.fit(module, data)

@@ -116,6 +116,8 @@ def test_what_is_known_of_trials_is_saved_as_it_is() -> None:
     assert (state.returns, state.lost, state.floor, state.alpha) == ([5.0, 7.0], 0, 0.0, 0.5)
     content = state.content()
     check(SavedTrials, content)
+    older = {name: value for name, value in content.items() if name != "since"}
+    assert TrialsState.of(older).since is None  # it does not say
     assert list(content) == [
         "returns", "snapshot", "alpha", "lost", "newest", "since", "floor",
         "promotions", "holds", "retreats", "env_steps",
@@ -209,6 +211,7 @@ def test_the_best_checkpoint_is_what_trials_chose_not_what_had_luck(
     folder = tmp_path / "a" / "run" / "checkpoints"
     best, last = (torch.load(folder / name) for name in ("best.ckpt", "last.ckpt"))
     assert best["ReplayDataModule"]["collector"]["env_steps"] == 4
+    assert best["callbacks"]["Checkpointing"]["chosen"]
     incumbent = [as_deployed(each)["state_dict"]["actor.net.0.weight"] for each in (best, last)]
     assert torch.equal(*incumbent)
     newest = last["state_dict"]["actor.net.0.weight"]

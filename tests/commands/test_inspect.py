@@ -275,7 +275,7 @@ SUSPICIONS = {
         "where random actions act in the environment: units or an offset may differ",
     ),
     "worse than random": (
-        lambda: changed(rewards=lambda r: r - 4),
+        lambda: changed(rewards=lambda r: r - 4, terminals=lambda t: np.arange(len(t)) % 10 == 4),
         f"--env-id {TOY}",
         "more than the log's mean of",
     ),

@@ -232,6 +232,11 @@ def test_steps_in_trials_and_settings_of_callbacks_are_shown(
         assert [row["trial_env_steps"] for row in csv.DictReader(file)] == ["", "2000.0"]
     (panel,) = panels(find_runs([tmp_path / "out"])[0])
     assert differences(panel) == {"Trials.episodes": ["–", "7"]}
+    # Lightning's command line makes a mapping of one that is not in a list.
+    write_run(tmp_path / "one" / "a0", 0, callbacks={"class_path": "Trials"})  # type: ignore[arg-type]
+    write_run(tmp_path / "one" / "b0", 0)
+    (panel,) = panels(find_runs([tmp_path / "one"])[0])
+    assert differences(panel) == {"Trials": ["yes", "–"]}
 
 
 def test_a_method_without_alpha_has_no_curve_of_it(tmp_path: Path) -> None:

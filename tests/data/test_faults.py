@@ -11,7 +11,7 @@ from tiny import TOY_LIMIT, register_toy, tiny_run
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.data.datasets import load_dataset
-from adabc_lightning.data.faults import faults
+from adabc_lightning.data.faults import faults, in_other_units
 from adabc_lightning.run.schedule import Schedule
 
 TOY = register_toy()
@@ -156,3 +156,20 @@ def test_what_normalising_does_not_mend_is_named_as_it_was_read(tmp_path: Path, 
     said = next(line for line in capsys.readouterr().err.splitlines() if "order one" in line)
     assert re.search(r"observation_0 \(mean \S+, standard deviation \d\S+e-0[78]\) is far", said)
     assert "where networks learn: scale them in log and environment" in said
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ([0.1, 0.5, 0.9], [500.0, 2500.0, 4500.0], True),
+        ([0.1, 0.5, 0.9], [-4900.0, -4500.0, -4100.0], True),
+        ([-0.1, -0.05, -0.02], [-0.1] * 50 + [100.0], False),  # a success, seldom
+        ([-0.4, -0.1, -0.2], [-0.3] * 20 + [20.0] * 80, False),  # or most of the time
+        ([0.0] * 9 + [1.0], [0.0] * 9 + [100.0], False),
+        ([0.0, 0.0], [1.0, 1.0], False),
+        ([], [1.0], False),
+    ],
+)
+def test_units_of_rewards(one: list[float], other: list[float], differ: bool) -> None:
+    pair = np.array(one), np.array(other)
+    assert in_other_units(*pair) == in_other_units(*pair[::-1]) == differ

@@ -1,4 +1,4 @@
-"""What a run may not be given anew: its scale of scores, and the name of its data."""
+"""What a run may not be given anew: its scale of scores, and its data."""
 
 import json
 import shutil
@@ -60,14 +60,16 @@ def test_another_run_scores_a_pre_training_anew(begun: Path) -> None:
     assert summary["score"]["drawdown"] == pytest.approx(5 * summary["return"]["drawdown"])
 
 
-def test_rows_keep_the_name_of_their_data(begun: Path, tmp_path: Path) -> None:
+def test_rows_stay_those_of_their_data(begun: Path, tmp_path: Path) -> None:
     last = begun / "checkpoints" / "last.ckpt"
-    other = write_log(tmp_path / "other.hdf5", 3, 2)
-    with pytest.raises(UserError, match="nothing would be learnt after the hand-over; resume"):
-        run(begun, other, LONGER, last)
     (tmp_path / "moved").mkdir()
-    shutil.move(tmp_path / "log.hdf5", tmp_path / "moved")
-    run(begun, tmp_path / "moved" / "log.hdf5", LONGER, last)
+    other = write_log(tmp_path / "moved" / "log.hdf5", 3, 2, rows=80)
+    with pytest.raises(
+        UserError, match=r"was pre-trained on other data \('.*/log.hdf5', as it was"
+    ):
+        run(begun, other, LONGER, last)
+    shutil.move(tmp_path / "log.hdf5", tmp_path / "renamed.hdf5")
+    run(begun, tmp_path / "renamed.hdf5", LONGER, last)
 
 
 def test_pre_training_alone_needs_no_references(tmp_path: Path) -> None:
@@ -76,3 +78,6 @@ def test_pre_training_alone_needs_no_references(tmp_path: Path) -> None:
     assert summary["score"]["pretrained"] is None
     with pytest.raises(UserError, match="so the α controller cannot normalise"):
         run(tmp_path / "b", log, BEGUN, None, references=(None, None))
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"  # with references it goes on in place
+    summary = run(tmp_path / "a", log, BEGUN, last, references=(0.0, 10.0))
+    assert summary["score"]["pretrained"] == pytest.approx(summary["return"]["pretrained"] * 10)

@@ -60,9 +60,11 @@ def differences(panel: Panel) -> dict[str, list[str]]:
 
 def _of_callbacks(config: dict[str, Any]) -> dict[str, str]:
     made: dict[str, str] = {}
-    for callback in config.get("trainer", {}).get("callbacks") or []:
-        name = callback["class_path"].rpartition(".")[2]
-        made |= _flat(callback.get("init_args") or {"": "with its defaults"}, f"{name}.")
+    callbacks = config.get("trainer", {}).get("callbacks") or []
+    for callback in [callbacks] if isinstance(callbacks, dict) else callbacks:
+        if isinstance(callback, dict) and "class_path" in callback:
+            name = str(callback["class_path"]).rpartition(".")[2]
+            made |= _flat(callback.get("init_args") or {}, f"{name}.") or {name: "yes"}
     return made
 
 
