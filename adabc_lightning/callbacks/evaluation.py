@@ -237,10 +237,8 @@ class Evaluation(RunCallback):
         Where there were no references there are scores from now on.
         """
         reference = data.reference
-        known = [point for point in history if "eval/score" in point]
-        if reference is not None and all(_has_score(point, reference) for point in known):
-            pass
-        elif known and (data.env_steps or goes_on_in_place(trainer)):
+        others = [point for point in history if not _on_scale(point, reference)]
+        if others and (data.env_steps or goes_on_in_place(trainer)):
             shown = (
                 "null" if reference is None else f"{reference.minimum:g} and {reference.maximum:g}"
             )
@@ -281,6 +279,11 @@ class Evaluation(RunCallback):
             self.interrupted = cut
 
 
-def _has_score(point: dict[str, float], reference: Reference) -> bool:
+def _on_scale(point: dict[str, float], reference: Reference | None) -> bool:
+    """Whether an evaluation has no score, or the one that these references give it."""
+    if "eval/score" not in point:
+        return True
+    if reference is None:
+        return False
     expected = reference.score(point["eval/return"])
     return math.isclose(point["eval/score"], expected, rel_tol=1e-6, abs_tol=1e-6)
