@@ -153,6 +153,7 @@ METHODS = {
         batch=1024,
         actor=[256] * 4,
         decay=1e-4,
+        parts=("actor", "critics", "critics_target"),
     ),
     "iql": Method(
         2,

@@ -133,9 +133,13 @@ def test_it_stays_what_it_was(tmp_path: Path) -> None:
         trainer, module, data = tiny_run(tmp_path / "b", ENV, log, schedule=schedule)
         with pytest.raises(UserError, match=r"data.normalize_observations true, not false; resume"):
             trainer.fit(module, data, ckpt_path=tmp_path / f"cut{batches}.ckpt", weights_only=True)
+    known = log.read_bytes()
     with h5py.File(log, "r+") as file:
         file["observations"][:] *= 3
-    # Once the ring is open, the file is not looked at any more.
+    trainer, module, data = tiny_run(tmp_path / "b", ENV, log, schedule=schedule, data=ON)
+    with pytest.raises(UserError, match="was pre-trained on other data"):
+        trainer.fit(module, data, ckpt_path=tmp_path / "cut5.ckpt", weights_only=True)
+    log.write_bytes(known)
     trainer, module, data = tiny_run(tmp_path / "b", ENV, log, schedule=schedule, data=ON)
     trainer.fit(module, data, ckpt_path=tmp_path / "cut5.ckpt", weights_only=True)
     assert torch.equal(module.actor.observation_scale, scale)

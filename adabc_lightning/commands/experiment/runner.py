@@ -128,7 +128,7 @@ class _Runner:
                 log = log_path(cause)
                 say(f"failed: {job.label}{f', see {log}' if log.is_file() else ''}")
             raise SystemExit(1)
-        if not self.total:
+        if self.alone and not self.total:
             say(f"nothing is left to run; {self.out / 'results.csv'} has a row per run")
 
     def _start_what_can(self) -> None:
