@@ -93,7 +93,7 @@ class RunFolder(RunCallback):
         if data.env_steps and data.ranks.count > 1:
             rows += " of each device"
         line = (
-            f"{data.dataset_name or 'no dataset'} ({sum(map(len, data.replay.stores)):,} {rows}) → "
+            f"{data.dataset_name or 'no dataset'} ({data.replay.total:,} {rows}) → "
             f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}"
             f"{self._threads(pl_module)}; {folder}"
         )

@@ -114,8 +114,11 @@ class Guard(RunCallback):
                 f"{data.env_id} has given so far: units or an offset may differ, and Q learns from "
                 "both"
             )
-            self.warnings.append(text)
-            say(data.trainer, f"warning: {text}")
+            self._warn(data, text)
+
+    def _warn(self, data: "ReplayDataModule", text: str) -> None:
+        self.warnings.append(text)
+        say(data.trainer, f"warning: {text}")
 
     def _check_bound(
         self, data: "ReplayDataModule", agent: "OffToOnModule", values: dict[str, float]
@@ -143,8 +146,7 @@ class Guard(RunCallback):
             f" (guard.q_bound {self.q_bound:g} × max|r| / (1 − γ)){_DIVERGES}; the paper's remedy "
             "is a larger model.alpha_offline (it takes 100 instead of 0.4 on walker2d-random)"
         )
-        self.warnings.append(text)
-        say(data.trainer, f"warning: {text}")
+        self._warn(data, text)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -222,7 +224,7 @@ class Guard(RunCallback):
                 "rows": len(batch),
                 "columns": diagnostics.column_statistics(data.layout, [batch]),
             },
-            "ring": {"rows": sum(map(len, data.replay.stores)), "columns": rows},
+            "ring": {"rows": data.replay.total, "columns": rows},
         }
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -162,7 +162,7 @@ class HandoverDiagnostics(RunCallback):
     def _measure(self, data: "ReplayDataModule", agent: "OffToOnModule") -> dict[str, float]:
         replay, kept = data.replay, data.kept
         batch = None
-        if sum(map(len, replay.stores)) if kept is None else len(kept):
+        if replay.total if kept is None else len(kept):
             # A generator of its own, anew each time: no other stream moves, none has to be saved.
             generator = torch_generator(data.seed, "diagnostics")
             if kept is None:

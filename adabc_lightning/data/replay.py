@@ -136,6 +136,11 @@ class ReplayRing:
         """All that batches are drawn from, ``[T, width]`` each, views."""
         return (self.rows,)
 
+    @property
+    def total(self) -> int:
+        """Rows of all of them."""
+        return sum(map(len, self.stores))
+
     def some(self, count: int, generator: torch.Generator) -> Tensor:
         """Rows ``[count, width]`` as a batch mixes them, drawn uniformly by another generator."""
         return self.rows[sent(torch.randint(len(self), (count,), generator=generator), self.device)]

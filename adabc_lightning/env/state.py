@@ -67,29 +67,30 @@ class Bookmark:
         self._base, self._limits = base, _time_limits(env)
         self._own = _saves_itself(env)
         self._captures = not self._own and _captures(env)
+        self._holders: dict[str, Any] = {"": base}
         if self._captures:
             import mujoco
 
             self._kind, self._get = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco.mj_getState
             self._physics = np.empty(mujoco.mj_stateSize(base.model, self._kind))
-            self._holders = _holders(base)
+            self._holders = _holders(base)  # of one that saves itself nothing within it counts
             self._poses = _READ_BEFORE_STEPS if base.model.nmocap else ()
 
     def set(self) -> None:
         """Notes what a step changes; the model, which resets change, stays until the next one."""
+        if not (self._own or self._captures):
+            return
+        base, holders = self._base, self._holders
         if self._own:
-            self._attributes = {"": {k: _noted(k, v) for k, v in self._base.state_dict().items()}}
-            self._generators = {"": self._base.np_random.bit_generator.state}
-            self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
-        if self._captures:
-            base = self._base
+            self._attributes = {"": {k: _noted(k, v) for k, v in base.state_dict().items()}}
+        else:
             self._get(base.model, base.data, self._physics, self._kind)
-            self._generators = {
-                name: holder.np_random.bit_generator.state for name, holder in self._holders.items()
-            }
-            self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
-            self._attributes = {name: _copied(vars(h)) for name, h in self._holders.items()}
+            self._attributes = {name: _copied(vars(holder)) for name, holder in holders.items()}
             self._read = {name: getattr(base.data, name).copy() for name in self._poses}
+        self._generators = {
+            name: holder.np_random.bit_generator.state for name, holder in holders.items()
+        }
+        self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
 
     def state(self) -> dict[str, Any] | None:
         """What :func:`get_state` would have returned there; no reset may lie between."""
