@@ -407,7 +407,7 @@ DATA: dict[str, tuple[Any, ...]] = {
     "env_kwargs": (None, {}, {"x": 3}, {"max_episode_steps": 3}, {"id": "x"}, {"x": [[[[1]]]]}, 3),
     "reward": REWARDS,
     "reward_online": (True, True, False, 3),
-    "reward_scale": (2.0, 0.1, 1e38, 0, -1),
+    "reward_scale": (2.0, 0.1, 1e38, "return_range", 0, -1, "range"),
     "success_terminates": (True, True, False, "x"),
     "normalize_observations": (True, True, True, False, 1),
     "action_scale": SCALES,

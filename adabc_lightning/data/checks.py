@@ -1,6 +1,7 @@
 """What the data's options must be beside the limits that the constructor declares."""
 
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS
+from adabc_lightning.data.learnt import RANGE
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError, warn
@@ -9,7 +10,10 @@ from adabc_lightning.run.schedule import Schedule
 
 
 def check_without_dataset(
-    schedule: Schedule, offline_fraction: float | None, normalize_observations: bool
+    schedule: Schedule,
+    offline_fraction: float | None,
+    normalize_observations: bool,
+    scale_of_range: bool,
 ) -> None:
     """Whether a run without offline data asks for nothing that needs them.
 
@@ -24,6 +28,11 @@ def check_without_dataset(
         raise UserError(
             "data.normalize_observations is true but data.dataset is null; mean and standard "
             "deviation are those of a dataset, give one or set it to false"
+        )
+    if scale_of_range:
+        raise UserError(
+            f"data.reward_scale is {RANGE} but data.dataset is null; the range is that of the "
+            "returns of a dataset, give one or a number"
         )
     if schedule.offline_updates:
         raise UserError(

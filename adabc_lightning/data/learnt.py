@@ -4,22 +4,34 @@ Rewards are scale · r + shift, observations are normalised last. The ring has t
 so that nobody who reads it need think of it.
 """
 
+from typing import Literal
+
 from torch import Tensor
 
 from adabc_lightning.agent.normalization import Normalization
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.errors import UserError
+
+RANGE: Literal["return_range"] = "return_range"
+"""In place of a scale: the one by which the returns of a dataset's episodes span 1,000."""
 
 
 class Learnt:
     """What is done to rows, in place.
 
     Args:
-        scale, shift: of rewards.
+        scale, shift: of rewards; the scale a number or :data:`RANGE`.
         normalizes: whether observations are normalised.
     """
 
-    def __init__(self, scale: float, shift: float, normalizes: bool) -> None:
-        self.scale, self.shift, self.normalizes = scale, shift, normalizes
+    def __init__(
+        self, scale: float | Literal["return_range"], shift: float, normalizes: bool
+    ) -> None:
+        self._of_range = scale == RANGE
+        self.scale = 1.0 if scale == RANGE else scale
+        """With :data:`RANGE` that of the offline episodes, once they are known."""
+        self.shift, self.normalizes = shift, normalizes
         self.normalization: Normalization | None = None
         """That of the offline rows, once they are known; a checkpoint's stays what it is."""
 
@@ -27,11 +39,21 @@ class Learnt:
         """A reward as it is learnt from."""
         return raw * self.scale + self.shift
 
-    def offline(self, rows: Tensor, layout: Layout) -> None:
-        """All rows ``[T, width]`` of a dataset; their observations say how all are normalised."""
+    def offline(self, dataset: OfflineDataset) -> None:
+        """All rows of a dataset; they say how rewards are scaled and observations normalised.
+
+        Raises: UserError: the scale is that of its returns, which are all the same.
+        """
+        if self._of_range:
+            self.scale = scale_of_range(dataset)
         if self.normalizes:
-            self.normalization = Normalization.of_rows(rows[:, layout.columns["observation"]])
-        self.online(rows, layout)
+            observation_TO = dataset.rows[:, dataset.layout.columns["observation"]]
+            self.normalization = Normalization.of_rows(observation_TO)
+        self.online(dataset.rows, dataset.layout)
+
+    def same_as(self, other: "Learnt") -> None:
+        """Takes what another one has learnt of the same rows."""
+        self.scale, self.normalization = other.scale, other.normalization
 
     def online(self, rows: Tensor, layout: Layout) -> None:
         """Steps of fine-tuning, ``[width]`` or ``[T, width]``."""
@@ -41,3 +63,19 @@ class Learnt:
         if self.normalization is not None:
             for name in ("observation", "next_observation"):
                 self.normalization.apply(rows[..., layout.columns[name]])
+
+
+def scale_of_range(dataset: OfflineDataset) -> float:
+    """1,000 / (largest − smallest return of an episode), IQL's for locomotion (its authors' code).
+
+    Raises: UserError: they are all the same.
+    """
+    low, high = (float(end) for end in dataset.episode_return_E.aminmax())
+    if not high > low:
+        count = len(dataset.episode_return_E)
+        raise UserError(
+            f"data.reward_scale is {RANGE}, but dataset {dataset.name!r} has no range of returns: "
+            + (f"all {count} episodes earned {low:g}" if count > 1 else "it is one episode")
+            + "; give a number"
+        )
+    return 1000 / (high - low)

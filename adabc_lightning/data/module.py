@@ -20,7 +20,7 @@ from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import check_callbacks, run_callbacks
-from adabc_lightning.data.learnt import Learnt
+from adabc_lightning.data.learnt import RANGE, Learnt
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
@@ -68,7 +68,8 @@ class ReplayDataModule(Acting):
         offline_fraction: share of each batch of fine-tuning that is offline rows, exactly; the
             kept ones then lie beside the ring. None for one ring of both.
         reward_scale, reward_shift: what is learnt from is scale · r + shift, per environment step;
-            returns are reported raw.
+            returns are reported raw. ``"return_range"`` for the scale by which the returns of the
+            dataset's episodes span 1,000.
         reward: where the offline rows' rewards come from: None or ``"logged"`` for their log,
             ``"success"`` for 1 at each step that it flags so and 0 elsewhere, or a function of
             yours as ``module:name`` (:mod:`adabc_lightning.data.rewards`); before they are scaled.
@@ -112,7 +113,7 @@ class ReplayDataModule(Acting):
         exploration_noise: NonNegative = 0.1,
         frozen_actions: Literal["policy", "uniform"] = "policy",
         offline_fraction: Annotated[Real, Field(gt=0, lt=1)] | None = None,
-        reward_scale: Annotated[Real, Field(gt=0)] = 1.0,
+        reward_scale: Annotated[Real, Field(gt=0)] | Literal["return_range"] = 1.0,
         reward_shift: Real = 0.0,
         reward: str | None = None,
         reward_online: bool = False,
@@ -135,7 +136,8 @@ class ReplayDataModule(Acting):
     ) -> None:
         schedule = schedule or Schedule()
         if dataset is None:
-            check_without_dataset(schedule, offline_fraction, normalize_observations)
+            of_range = reward_scale == RANGE
+            check_without_dataset(schedule, offline_fraction, normalize_observations, of_range)
         if offline_fraction is not None:
             check_share(offline_fraction, batch_size, 1)
         given = given_reference(reference_min, reference_max)
@@ -224,27 +226,18 @@ class ReplayDataModule(Acting):
             # Found once: that takes longer than a step of some environments.
             check_callbacks(self.trainer)
             self._idlers = run_callbacks(self.trainer)
-            self._add_columns()
         self.check_devices(self.ranks.count)
         self.try_env(first=self.speaks)
+        self.dataset = self._load()
+        self._add_columns()
         rows = torch.empty(0, self.layout.width)
-        if self.dataset_name is not None:
-            self.dataset = (
-                self.shares.dataset if self.shares else self._prepared(self.loading.load(self.spec))
-            )
-            assert self.dataset is not None
-            if self.shares is not None:
-                self.learnt.normalization = self.shares.learnt.normalization
+        if self.dataset is not None:
             if self.learnt.normalization is not None and self._has_agent:
                 self.agent.actor.normalize(self.learnt.normalization)
             rows = self.dataset.rows
             if self.reference is None:
                 self.reference = self.dataset.reference
             check_capacity(self, run_callbacks(self.trainer), len(rows))
-        else:
-            self.loading.check_keys(self.spec)
-            if self.speaks:
-                self.loading.name_unused(self.online_reward is not None)
         generator = torch_generator(self.seed, "sampler", self.ranks.rank)
         if self.shares is None:
             self.replay = ReplayRing(
@@ -261,6 +254,21 @@ class ReplayDataModule(Acting):
             self.dataset = replace(self.dataset, rows=self.replay.rows)
             self.fingerprint = self.dataset.fingerprint()
         self.collector = self.make_collector()
+
+    def _load(self) -> OfflineDataset | None:
+        """The offline rows as they are learnt from; of the dataset's own columns alone."""
+        if self.shares is not None:
+            self.learnt.same_as(self.shares.learnt)
+            return self.shares.dataset
+        if self.dataset_name is None:
+            self.loading.check_keys(self.spec)
+            if self.speaks:
+                self.loading.name_unused(self.online_reward is not None)
+            return None
+        dataset = self.loading.load(self.spec)
+        self._find_faults(dataset)
+        self.learnt.offline(dataset)
+        return dataset
 
     def _add_columns(self) -> None:
         """Those that the agent's method needs beside the common ones.
@@ -284,6 +292,9 @@ class ReplayDataModule(Acting):
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
             self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
+        if self.dataset is not None and self.shares is None:
+            why = f"model.method {type(method).__name__}"
+            self.dataset = with_extras(self.dataset, self.layout.extras, why, self.unfinished)
 
     @property
     def _has_agent(self) -> bool:
@@ -338,13 +349,6 @@ class ReplayDataModule(Acting):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :func:`adabc_lightning.data.restoring.restore`."""
         restore(self, state_dict)
-
-    def _prepared(self, dataset: OfflineDataset) -> OfflineDataset:
-        """As it is learnt from, and with the columns that the method needs."""
-        self._find_faults(dataset)
-        self.learnt.offline(dataset.rows, dataset.layout)
-        why = f"model.method {type(self.agent.method).__name__}" if self.layout.extras else ""
-        return with_extras(dataset, self.layout.extras, why, self.unfinished)
 
     def _find_faults(self, dataset: OfflineDataset) -> None:
         """What in the dataset makes training wrong, of the rows as they were read.

@@ -96,8 +96,8 @@ def options(name: str) -> dict[str, Any]:
     if name == "CalQL":
         own["model"] = {"policy_delay": 1, "method": CalQL(samples=2, target_gap=0.5)}
         own["schedule"] = Schedule(6, 20, 1, 9, 3, 2)
-        own["data"] |= {"offline_fraction": 0.25, "max_episode_steps": 7, "reward_scale": 2.0,
-                        "replay_capacity": None}  # fmt: skip
+        own["data"] |= {"offline_fraction": 0.25, "max_episode_steps": 7,
+                        "reward_scale": "return_range", "replay_capacity": None}  # fmt: skip
         own["downsampling"] = {"keep": 1.0}
     return own
 

@@ -17,6 +17,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.formats.source import Reading
+from adabc_lightning.data.learnt import scale_of_range
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.schedule import Schedule
@@ -300,6 +301,47 @@ def test_what_is_learnt_from_is_scaled_after_it(online: bool, tmp_path: Path) ->
     with open(tmp_path / "metrics.csv") as file:
         returns = [row["online/episode_return"] for row in csv.DictReader(file)]
     assert float(next(filter(None, returns))) == pytest.approx(float(raw), rel=1e-4)
+
+
+def test_the_range_of_returns_scales_offline_and_online_rows_alike(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    returns = load_dataset(str(log)).episode_return_E
+    scale = 1000 / float(returns.max() - returns.min())
+    trainer, module, data = start(tmp_path, log, reward_scale="return_range", reward_shift=-1.0)
+    trainer.fit(module, data)
+    assert data.learnt.scale == pytest.approx(scale)
+    rows = data.layout.unpack(data.replay.rows)
+    is_online = rows["online"] == 1
+    assert 0 < is_online.sum() < len(is_online)
+    raw = 1 - rows["next_observation"][:, 0] ** 2  # the toy's
+    torch.testing.assert_close(rows["reward"][is_online], (scale * raw - 1)[is_online])
+    logged = load_dataset(str(log)).rows[:, data.layout.columns["reward"]]
+    kept = rows["reward"][~is_online]
+    assert all((scale * logged - 1).sub(each).abs().min() < 1e-3 for each in kept)
+
+
+def write_returns(path: Path, returns: list[float]) -> Path:
+    """A log of the toy with an episode of two steps for each return."""
+    count = len(returns)
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.zeros((2 * count, 2), np.float32)
+        file["next_observations"] = np.zeros((2 * count, 2), np.float32)
+        file["actions"] = np.zeros((2 * count, 1), np.float32)
+        file["rewards"] = np.repeat(returns, 2).astype(np.float32) / 2
+        file["terminals"] = np.tile([False, True], count)
+        file["timeouts"] = np.zeros(2 * count, bool)
+    return path
+
+
+def test_a_range_of_returns_needs_returns_that_differ(tmp_path: Path) -> None:
+    good = load_dataset(str(write_returns(tmp_path / "good.hdf5", [-30.0, 10.0, 20.0])))
+    assert scale_of_range(good) == 20.0  # 1000 / 50
+    for returns, why in (([3.0, 3.0], "all 2 episodes earned 3"), ([3.0], "it is one episode")):
+        bad = load_dataset(str(write_returns(tmp_path / "bad.hdf5", returns)))
+        with pytest.raises(UserError, match=f"has no range of returns: {why}; give a number"):
+            scale_of_range(bad)
+    with pytest.raises(UserError, match=r"return_range but data\.dataset is null"):
+        ReplayDataModule(TOY, None, Schedule(0, 6), reward_scale="return_range")
 
 
 class Armed:
