@@ -1,12 +1,14 @@
 """The argument parser of the small commands: one line about what is wrong, never usage lines."""
 
 import argparse
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from adabc_lightning.env.options import read_env_kwargs
 from adabc_lightning.errors import UserError, name_options, nearest
+from adabc_lightning.run.words import as_whole
 
 
 class _EnvKwargs(argparse.Action):
@@ -16,6 +18,32 @@ class _EnvKwargs(argparse.Action):
         self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
         setattr(namespace, self.dest, read_env_kwargs(values))
+
+
+class _Number(argparse.Action):
+    """Reads a number within limits; see :class:`_EnvKwargs` for why not by a type."""
+
+    def __init__(
+        self,
+        *args: Any,
+        read: Callable[[str], float],
+        allowed: Callable[[float], bool],
+        wanted: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._read, self._allowed, self._wanted = read, allowed, wanted
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        try:
+            value = self._read(values)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and self._allowed(value)):
+            raise UserError(f"{option} is {values:.100}; it must be {self._wanted}")
+        setattr(namespace, self.dest, value)
 
 
 class Options(argparse.ArgumentParser):
@@ -29,6 +57,30 @@ class Options(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def add_count(self, option: str, *, low: int = 1, **more: Any) -> None:
+        """An option whose value is a whole number, ``low`` or more; 1e6 is one."""
+        more |= {"read": as_whole, "allowed": lambda value: value >= low}
+        more |= {"wanted": f"a whole number, {low} or more"}
+        self.add_argument(option, action=_Number, **more)
+
+    def add_number(
+        self,
+        option: str,
+        allowed: Callable[[float], bool] = lambda value: True,
+        wanted: str = "a number",
+        **more: Any,
+    ) -> None:
+        """An option whose value is a finite number.
+
+        Args:
+            option: its name.
+            allowed: whether a value is within its limits.
+            wanted: those, as the end of a sentence.
+            more: see ``argparse.ArgumentParser.add_argument``.
+        """
+        more |= {"read": float, "allowed": allowed, "wanted": wanted}
+        self.add_argument(option, action=_Number, **more)
 
     def add_env_kwargs(self, default: str) -> None:
         """The option ``--env-kwargs``.

@@ -31,25 +31,18 @@ def parse(words: list[str]) -> Namespace:
     """
     about = "Runs episodes of a policy without noise, prints the returns, records a video."
     parser = Options("rollout", about, _EXAMPLES)
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.add_count
     add("--ckpt_path", required=True, metavar="PATH",
         help="a checkpoint, a run's folder (its best.ckpt), or one that export wrote")  # fmt: skip
     add("--video", metavar="FILE.mp4", help="record all episodes, one after the other")
-    add("--episodes", type=int, default=3, help="default: %(default)s")
-    add("--seed", type=int, help="of the start states (default: those of the run's evaluations)")
+    count("--episodes", default=3, help="default: %(default)s")
+    count("--seed", low=0, help="of the start states (default: those of the run's evaluations)")
     add("--env-id", help="Gymnasium id (default: the policy's own)")
-    add("--max-episode-steps", type=int,
+    count("--max-episode-steps",
         help="time limit in steps (default: the run's, or else the environment's)")  # fmt: skip
     parser.add_env_kwargs("those of the run")
     parser.add_observation_keys("those of the run")
     options = parser.parse_args(words)
-    for name, value, low in (
-        ("episodes", options.episodes, 1),
-        ("seed", options.seed, 0),
-        ("max-episode-steps", options.max_episode_steps, 1),
-    ):
-        if value is not None and value < low:
-            raise UserError(f"--{name} is {value}; it must be {low} or more")
     if options.video is not None and Path(options.video).suffix != ".mp4":
         raise UserError(f"--video is {options.video}; it must end in .mp4")
     return options

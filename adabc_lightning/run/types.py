@@ -5,7 +5,6 @@ constraints included, before anything is made; :func:`declared` checks what Pyth
 Either way the refusal is :func:`adabc_lightning.run.words.wrong_value`.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from adabc_lightning.run.words import wrong_value
+from adabc_lightning.run.words import as_whole, wrong_value
 
 
 def _no_flag(value: Any) -> Any:
@@ -23,14 +22,9 @@ def _no_flag(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Digits are a number, and so is 1e6, which YAML and Python read as 1000000.0; 1_000 is none.
-
-    jsonargparse may hand a command line's words on as they are.
-    """
+    """Also of a command line's words, which jsonargparse may hand on as they are."""
     if isinstance(value, str):
-        if not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?(e\+?[0-9]{1,2})?", value.lower()):
-            raise ValueError("no whole number")
-        value = int(value) if value.lstrip("+-").isdigit() else float(value)
+        return as_whole(value)
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError("no whole number")

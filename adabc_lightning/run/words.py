@@ -21,6 +21,19 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts", dict: "mapping
 _PACKAGE = "adabc_lightning."
 
 
+def as_whole(text: str) -> int:
+    """Digits, or 1e6, which YAML and Python read as 1000000.0; 1_000 is none.
+
+    Raises: ValueError: it is no whole number.
+    """
+    if not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?(e\+?[0-9]{1,2})?", text.lower()):
+        raise ValueError("no whole number")
+    number = int(text) if text.lstrip("+-").isdigit() else float(text)
+    if number != int(number):
+        raise ValueError("no whole number")
+    return int(number)
+
+
 def wrong_value(key: str, value: Any, kind: Any) -> UserError:
     """What to say about a value that an annotation does not allow.
 

@@ -156,12 +156,13 @@ def test_the_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["udpates"], "bench measures no 'udpates'; known: updates, loop, load, start, grow"),
-        (["--rounds", "0"], "--rounds is 0; it must be 1 or more"),
+        (["--rows", "1e3.5"], "--rows is 1e3.5; it must be a whole number, 1 or more"),
+        (["--rounds", "0"], "--rounds is 0; it must be a whole number, 1 or more"),
         (
             ["--processor-time"],
             "--processor-time adds up the threads' seconds; use it with --threads 1",
         ),
-        (["--threads", "0"], "--threads is 0; it must be 1 or more"),
+        (["--threads", "0"], "--threads is 0; it must be a whole number, 1 or more"),
         (["--json", "nowhere/x.json"], "--json: there is no folder nowhere"),
         (
             ["--plot", "x.svg"],

@@ -99,7 +99,7 @@ def test_the_status_is_1_where_something_is_broken(
     [
         ("--jsn", "there is no option --jsn; did you mean '--json'?"),
         ("--ckpt_path last", "there is no option --ckpt_path"),
-        ("--seconds -1", "must be between 0 and 600"),
+        ("--seconds -1", "must be a number between 0 and 600"),
         ("--data-dir nowhere", "there is no folder nowhere"),
         ("--config nosuch", "config 'nosuch' is neither in"),
     ],

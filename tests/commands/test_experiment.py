@@ -39,7 +39,7 @@ COUNTS = {
     "small --config small": (1 * 21 * 3, 1 * 5 * 3),  # `make small`
     "small_random --config small": (1 * 2 * 3, 1 * 2 * 3),
     "methods --config small": (2 * 18 * 3, 2 * 11 * 3),
-    "mid": (5 * 8 * 3, 5 * 5 * 3),
+    "mid": (5 * 9 * 3, 5 * 5 * 3),
     "falls --config small": (4 * 6 * 5, 4 * 1 * 5),
     "steady_parts --config small": (1 * 7 * 3, 1 * 2 * 3),
     "falls --config small --replicas": (4 * 6, 4 * 1),  # processes, of five seeds each
@@ -318,8 +318,8 @@ MISTAKES = [
     ("pair --out log.hdf5/sub --dry-run", "--out: log.hdf5/sub is no folder", ""),
     ("pair --tasks toy,sub/toy.yaml", "toy and sub/toy would share the folder toy", ""),
     ("beta", "no key 'model.method.beta'", "did you mean 'model.method.init_args.beta'?"),
-    ("pair --scale 0", "--scale: '0' is given; it must be a number above 0", ""),
-    ("pair --seeds 0", "--seeds: '0' is given; it must be a whole number, 1 or more", ""),
+    ("pair --scale 0", "--scale is 0; it must be a number above 0", ""),
+    ("pair --seeds 0", "--seeds is 0; it must be a whole number, 1 or more", ""),
     ("pair --sceds 1", "there is no option --sceds", "did you mean '--seeds'?"),
     ("no_seeds", "no_seeds.yaml: seeds is None", "it must be a whole number"),
     ("field", "there is no field 'variant'", "did you mean 'variants'?"),

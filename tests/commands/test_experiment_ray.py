@@ -232,7 +232,7 @@ def test_ctrl_c_and_the_other_engine(place: Path, monkeypatch: pytest.MonkeyPatc
         ("--store here", "--store: 'here' is no URL such as s3://bucket/fig2"),
         ("--store nosuch://here", "--store: nosuch://here cannot be used: Protocol not known"),
         ("--only runs --index 0", "with --engine ray leave it out"),
-        ("--gpus-per-run none", "--gpus-per-run: 'none' is given; it must be a number above 0"),
+        ("--gpus-per-run none", "--gpus-per-run is none; it must be a number above 0"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -404,7 +404,10 @@ MISTAKES = [
     ("a.hdf5 --env-id Hoper-v5", "did you mean 'Hopper-v5'?"),
     ("a.hdf5 --env-id CartPole-v1", "only a Box of one dimension"),
     ("a.hdf5 --env-id own_envs:Own-v0", "if you trust own_envs, add --allow own_envs"),
-    ("a.hdf5 --max-episode-steps 0", "--max-episode-steps is 0; it must be 1 or more"),
+    (
+        "a.hdf5 --max-episode-steps 0",
+        "--max-episode-steps is 0; it must be a whole number, 1 or more",
+    ),
     ("a.hdf5 --plot a.txt", "--plot a.txt must end in .svg, .png, .pdf"),
     ("a.hdf5 --convert a.csv", "--convert a.csv must end in .hdf5 or .h5"),
     ("a.hdf5 --convert mine/x-v0", "Minari stores an environment; give --env-id"),

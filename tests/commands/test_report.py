@@ -316,7 +316,7 @@ def test_mistakes_are_one_line(
         (["nowhere"], "there is no folder nowhere; give folders of runs"),
         (["nothing"], "there is no run in nothing; a run's folder has a metrics.csv"),
         ([str(run), "--format", "pdf"], "--format: 'pdf' is no format; known: svg, png, latex"),
-        ([str(run), "--reach", "far"], "--reach: 'far' is no score; give a number"),
+        ([str(run), "--reach", "far"], "--reach is far; it must be a number"),
         ([str(run), "--out", "a.html", "--each"], "--each is for table.md; the page has a row"),
         ([str(run), "--out", "folder.html"], "--out: folder.html is a folder; give the name of a"),
         ([str(run), "--out", "run/metrics.csv"], "--out: run/metrics.csv cannot be made"),

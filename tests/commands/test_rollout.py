@@ -110,7 +110,7 @@ def test_a_video_shows_every_episode_and_changes_none(
     ("options", "message"),
     [
         ("--video out.gif", "must end in .mp4"),
-        ("--episodes 0", "--episodes is 0; it must be 1 or more"),
+        ("--episodes 0", "--episodes is 0; it must be a whole number, 1 or more"),
         ("--env-id Hopper-v5", "observations of 3 and actions of 2 numbers"),
         ("--video out.mp4 --env-id AdabcTorn-v0", "cannot be rendered (no OpenGL here)"),
         ("--video out.mp4 --env-id AdabcUnpainted-v0", "gives no pictures"),

@@ -28,23 +28,23 @@ def parse(words: list[str]) -> Namespace:
     Raises: UserError: an option is unknown or out of its range.
     """
     parser = Options("bench", "Measures how fast this machine trains.", _EPILOG)
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.add_count
     add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all these), "
         "or grow: how the cost grows with N, batch, width and G")  # fmt: skip
-    add("--updates", type=int, default=40, help="per contestant and round (default: %(default)s)")
-    add("--rounds", type=int, default=7, help="default: %(default)s")
-    add("--steps", type=int, default=500, help="environment steps of a loop (default: %(default)s)")
-    add("--replicas", type=int, default=1, metavar="R", help="of a loop more, of R agents in one "
+    count("--updates", default=40, help="per contestant and round (default: %(default)s)")
+    count("--rounds", default=7, help="default: %(default)s")
+    count("--steps", default=500, help="environment steps of a loop (default: %(default)s)")
+    count("--replicas", default=1, metavar="R", help="of a loop more, of R agents in one "
         "process, each at its steps per second (default: none)")  # fmt: skip
-    add("--rows", type=int, default=1_000_000, help="of the datasets (default: %(default)s)")
-    add("--num-critics", type=int, default=10, metavar="N", help="default: %(default)s")
-    add("--batch-size", type=int, default=256, metavar="B", help="default: %(default)s")
-    add("--hidden", type=int, default=256, metavar="H", help="units of each of the two hidden "
+    count("--rows", default=1_000_000, help="of the datasets (default: %(default)s)")
+    count("--num-critics", default=10, metavar="N", help="default: %(default)s")
+    count("--batch-size", default=256, metavar="B", help="default: %(default)s")
+    count("--hidden", default=256, metavar="H", help="units of each of the two hidden "
         "layers (default: %(default)s)")  # fmt: skip
     add("--method", metavar="NAME", help="of updates: a packaged method's overlay, iql for "
         "method/iql, alone or, with N = 2 and where one is known, beside a baseline (default: the "
         "default method beside several)")  # fmt: skip
-    add("--threads", type=int, help="of PyTorch (default: its own choice)")
+    count("--threads", help="of PyTorch (default: its own choice)")
     add("--precision", choices=("auto", "highest", "high", "medium", "bf16"), default="auto",
         help="of float32 matrix products, torch.set_float32_matmul_precision; auto: what a run "
         "takes here, the baselines highest; bf16: auto, and the packaged updates in "
@@ -61,19 +61,12 @@ def parse(words: list[str]) -> Namespace:
     for part in options.parts:
         if part not in (*PARTS, *MORE):
             raise UserError(f"bench measures no {part!r}; known: {', '.join((*PARTS, *MORE))}")
-    sizes = "updates rounds steps replicas rows num_critics batch_size hidden"
-    for name in sizes.split():
-        if getattr(options, name) < 1:
-            value = getattr(options, name)
-            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
     if options.method is not None:
         from adabc_lightning.commands.bench.overlays import check
 
         check(options.method)
         if options.parts != ["updates"]:
             raise UserError("--method is measured by updates alone: bench updates --method NAME")
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads is {options.threads}; it must be 1 or more")
     if options.processor_time and options.threads != 1:
         raise UserError("--processor-time adds up the threads' seconds; use it with --threads 1")
     for name in ("json", "plot"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,37 +30,28 @@ def parse(words: list[str]) -> Namespace:
     Raises: UserError: an option is unknown, missing or out of its range.
     """
     parser = Options("collect", "Rolls out policies and writes a dataset with a card.", _EXAMPLES)
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.add_count
     add("--policy", action="append", required=True, metavar="P",
         help="random, a checkpoint, or a run's folder for all its kept policies in order "
         "(fit --checkpoints.keep_policies true); several contribute equal parts")  # fmt: skip
-    add("--from", dest="start", type=int, metavar="STEP",
+    count("--from", low=0, dest="start", metavar="STEP",
         help="of a run's folder: the first policy, in environment steps of that run")  # fmt: skip
-    add("--to", dest="stop", type=int, metavar="STEP", help="the last policy, inclusive")
+    count("--to", low=0, dest="stop", metavar="STEP", help="the last policy, inclusive")
     add("--out", required=True, help="FILE.hdf5 (D4RL's layout, v2) or a Minari id (NAME-v0)")
     add("--format", choices=("hdf5", "minari"), help="default: by the form of --out")
-    add("--steps", type=int, default=100_000, help="transitions in all (default: %(default)s)")
-    add("--noise", type=float,
+    count("--steps", default=100_000, help="transitions in all (default: %(default)s)")
+    parser.add_number("--noise", lambda noise: noise >= 0, "a number, 0 or more",
         help="σ of the Gaussian noise on a policy's actions, in action limits; 0 for none "
         "(default: that of training, a Gaussian policy's own σ, 0.1 for the others; random "
         "actions get none)")  # fmt: skip
     add("--env-id", help="Gymnasium id (default: that of the checkpoints)")
-    add("--max-episode-steps", type=int,
+    count("--max-episode-steps",
         help="time limit in steps (default: the run's, or else the environment's)")  # fmt: skip
     parser.add_env_kwargs("those of the run")
     parser.add_observation_keys("those of the run, or else all, by name")
-    add("--seed", type=int, default=0, help="of starts and actions (default: %(default)s)")
+    count("--seed", low=0, default=0, help="of starts and actions (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace what --out names, and start again")
-    options = parser.parse_args(words)
-    for name, value, low in (
-        ("steps", options.steps, 1),
-        ("seed", options.seed, 0),
-        ("max-episode-steps", options.max_episode_steps, 1),
-        ("noise", options.noise, 0),
-    ):
-        if value is not None and not low <= value < math.inf:  # also catches NaN
-            raise UserError(f"--{name} is {value}; it must be {low} or more")
-    return options
+    return parser.parse_args(words)
 
 
 def main(words: list[str]) -> None:

@@ -49,7 +49,8 @@ def parser() -> Options:
     add = options.add_argument
     add("--config", "-c", action="append", default=[], metavar="NAME", help="as for fit")
     add("--data-dir", type=Path, metavar="DIR", help="also list the HDF5 datasets of a folder")
-    add("--seconds", type=_seconds, default=10.0, metavar="S",
+    options.add_number("--seconds", lambda seconds: 0 <= seconds <= 600,
+        "a number between 0 and 600", default=10.0, metavar="S",
         help="about how long to measure; 0: not at all (default: %(default)g)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     return options
@@ -240,13 +241,3 @@ def _duration(
     if names:
         return f"{spoken(phases)}, {most}, and up to {spoken(beside)} of {' and '.join(names)}"
     return f"{spoken(phases)}, and {most}"
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be between 0 and 600")
-    return value

@@ -57,15 +57,16 @@ def parser() -> Options:
     add("name", metavar="NAME", help="fig1 … fig7, small, or a file")
     add("--dry-run", action="store_true", help="print the commands that would be run, and about "
         "how long they take where others of OUT have run")  # fmt: skip
-    add(
+    above_zero = lambda value: value > 0, "a number above 0"
+    options.add_number(
         "--scale",
-        type=_positive,
+        *above_zero,
         default=1.0,
         metavar="S",
         help="multiply schedule.offline_updates, online_env_steps and evaluation_every by S; "
         "nothing else is scaled: not G, the ring, the rows kept, nor the controller's gains",
     )
-    add("--seeds", type=_count, metavar="N", help="seeds 0 … N-1 (default: the experiment's)")
+    options.add_count("--seeds", metavar="N", help="seeds 0 … N-1 (default: the experiment's)")
     add("--tasks", metavar="A,B", help="these tasks (any task config) instead of its own")
     add("--variants", metavar="A,B", help="only these variants")
     add(
@@ -82,9 +83,8 @@ def parser() -> Options:
         help="take DIR/hopper_medium.hdf5 for hopper-medium, and so on, where it exists",
     )
     add("--out", type=Path, metavar="OUT", help="folder of all runs (default: runs/NAME)")
-    add(
+    options.add_count(
         "--jobs",
-        type=_count,
         metavar="J",
         help=f"runs at the same time (default: the number of cores, {cores()}; with --engine ray "
         "as many as the cluster takes)",
@@ -96,9 +96,9 @@ def parser() -> Options:
         "networks make that faster; in folders OUT/TASK/VARIANT/seeds/replica_S",
     )
     add("--only", choices=STAGES, help="only the pre-trainings, or only the runs")
-    add(
+    options.add_count(
         "--index",
-        type=_index,
+        low=0,
         metavar="I",
         help="only one of these, from 0; for array jobs, which may share OUT",
     )
@@ -109,10 +109,12 @@ def parser() -> Options:
         help="ray: of a cluster, or auto for the one that this machine belongs to (default: "
         "RAY_ADDRESS, else Ray is started here for the experiment)",
     )
-    add("--cpus-per-run", type=_positive, metavar="C", help="ray: cores of a run (default: 1)")
-    add(
+    options.add_number(
+        "--cpus-per-run", *above_zero, metavar="C", help="ray: cores of a run (default: 1)"
+    )
+    options.add_number(
         "--gpus-per-run",
-        type=_positive,
+        *above_zero,
         metavar="G",
         help="ray: GPUs of a run, 0.25 for four on each (default: none)",
     )
@@ -253,26 +255,3 @@ def describe(jobs: list[Job], ahead: list[Job]) -> str:
         f"{kinds.count('pretraining')} pre-trainings, {kinds.count('run')} runs; "
         f"{sum(len(job.records) for job in ahead)} of them left"
     )
-
-
-def _count(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, 1 or more")
-    return value
-
-
-def _index(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, 0 or more")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a number above 0")
-    return value

@@ -41,7 +41,7 @@ def parse(words: list[str]) -> Namespace:
     add("data", metavar="DATA", nargs="+",
         help="file or folder, Minari id or dataset's name; of several a card each")  # fmt: skip
     add("--env-id", help="Gymnasium id; checks that environment and data fit together")
-    add("--max-episode-steps", type=int, metavar="T",
+    parser.add_count("--max-episode-steps", metavar="T",
         help="time limit in steps (default: the environment's)")  # fmt: skip
     add("--terminals-at-limit", choices=("terminal", "timeout"), default="terminal",
         help="timeout: the data flag the time limit as a terminal")  # fmt: skip
@@ -49,23 +49,20 @@ def parse(words: list[str]) -> Namespace:
     parser.add_observation_keys("all, by name")
     add("--done-means", choices=("terminal", "timeout"), help="what an array dones flags")
     add("--success-terminates", action="store_true", help="a step flagged as success is a terminal")
-    add(
+    parser.add_number(
         "--max-time-gap",
-        type=float,
         metavar="PERIODS",
         help="steps further apart by their times are of two episodes",
     )
     add("--mask", metavar="NAME", help="one of a robomimic file's masks")
     add("--reward", metavar="REWARD", help="module:function, success or logged: data.reward of fit")
-    add("--action-scale", type=float, default=1.0, metavar="FACTOR",
+    parser.add_number("--action-scale", default=1.0, metavar="FACTOR",
         help="what logged actions are multiplied with")  # fmt: skip
     add("--plot", type=Path, metavar="FILE", help="draw the card (.svg, .png or .pdf)")
     add("--convert", type=Path, metavar="TARGET", help="write the data as FILE.hdf5, as D4RL has "
         "it (v2), or as a Minari dataset such as mine/x-v0 (with --env-id)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace what --convert names")
     options = parser.parse_args(words)
-    if options.max_episode_steps is not None and options.max_episode_steps < 1:
-        raise UserError(f"--max-episode-steps is {options.max_episode_steps}; it must be 1 or more")
     if options.env_kwargs is not None and options.env_id is None:
         raise UserError("--env-kwargs is for an environment; give --env-id, too")
     if options.plot is not None:

@@ -32,16 +32,6 @@ def _formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def _level(text: str) -> float:
-    try:
-        level = float(text)
-    except ValueError:
-        level = float("nan")
-    if not abs(level) < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is no score; give a number")
-    return level
-
-
 def parser() -> Options:
     """The command's options."""
     options = Options("report", "Page, table and learning curves of runs.", EPILOG)
@@ -60,9 +50,8 @@ def parser() -> Options:
         help="what to draw and write besides: svg, png, latex, or several with commas "
         "(default: svg into a folder, nothing beside a page)",
     )
-    add(
+    options.add_number(
         "--reach",
-        type=_level,
         metavar="SCORE",
         help="count the environment steps until this score, or return where there are no scores "
         "(default: the highest round one that half of the runs reach)",
