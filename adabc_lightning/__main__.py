@@ -89,7 +89,7 @@ def answer(arguments: list[str]) -> str | None:
         near = f"did you mean {close!r}?" if close else nearest(arguments[0], list(COMMANDS))
         raise UserError(f"{arguments[0]!r} is no command; {near}")
     if arguments[0] == "configs":
-        if arguments[1:]:
+        if arguments[1:] and arguments[1] not in ("-h", "--help"):
             raise UserError(f"configs takes no arguments, but {arguments[1]!r} is given")
         listing = packaged_configs()
         width = max(map(len, listing))

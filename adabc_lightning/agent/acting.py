@@ -11,6 +11,7 @@ from adabc_lightning.agent.live_policy import LivePolicy
 from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.parts import Parts
+from adabc_lightning.errors import UserError
 
 
 class ActingAgent(Parts):
@@ -36,8 +37,15 @@ class ActingAgent(Parts):
             observation: ``[O]`` or ``[B, O]``, any float type.
             name: of the part whose policy is meant.
         Returns: float32 ``[A]`` or ``[B, A]``, action units.
+        Raises: UserError: an observation of another shape.
         """
         observation = np.asarray(observation)
+        size = self.shape.spec.observation_size
+        if observation.ndim not in (1, 2) or observation.shape[-1] != size:
+            raise UserError(
+                f"an observation has the shape {observation.shape}; it must be [{size}], or "
+                f"[B, {size}] for a batch"
+            )
         if name == "actor" and observation.ndim == 1:
             return self._live_policy(observation)
         batch = torch.from_numpy(np.atleast_2d(observation).astype(np.float32)).to(self.device)

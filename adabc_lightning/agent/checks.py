@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from adabc_lightning.agent.contract import check_method
 from adabc_lightning.agent.method import Method, Shape
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.errors import UserError, nearest
@@ -59,6 +60,7 @@ def chosen_method(
     """
     if method is None:
         return TD3BC(target_noise, target_noise_clip, normalizer)
+    check_method(method)
     if (target_noise, target_noise_clip, normalizer) != (0.2, 0.5, "policy"):
         raise UserError(
             "model.target_noise, model.target_noise_clip and model.normalizer are for the "

@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.acting import ActingAgent
+from adabc_lightning.agent.contract import check_draws
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engines import Eager, Engine, Work
 from adabc_lightning.agent.method import Method, Shape
@@ -132,6 +133,7 @@ class Learning(ActingAgent):
             self.online,
         )
         drawn = self.method.draw(random, self.shape)
+        check_draws(drawn, updates, self.method)
         return {name: sent(numbers, self.device) for name, numbers in drawn.items()}
 
     def _update_options(self) -> UpdateOptions:

@@ -87,7 +87,7 @@ class Method(ABC):
     """One method of offline-to-online learning; stateless but for its constants."""
 
     dials: Sequence[str] = ()
-    """Which dials it reads; ``"alpha"`` is the one that the controller turns."""
+    """Which dials it reads beside those of :meth:`turn`: ``"alpha"``, the controller's, or none."""
 
     stacks = False
     """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""

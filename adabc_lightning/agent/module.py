@@ -192,6 +192,7 @@ class OffToOnModule(Learning):
             self._ranks = self.trainer.datamodule.ranks  # type: ignore[attr-defined]
             self.check_devices(self._ranks.count)
         if stage == "fit":
+            self._check_spec(self.trainer.datamodule.spec)  # type: ignore[attr-defined]
             schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
             preparation = self.method.preparation
             if preparation and preparation >= schedule.offline_updates:
@@ -203,6 +204,15 @@ class OffToOnModule(Learning):
         if self.trainer.precision != "32-true":
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
+            )
+
+    def _check_spec(self, spec: EnvironmentSpec) -> None:
+        """Raises: UserError: it is of another environment than the module was made for."""
+        ours = (self.spec.observation_size, self.spec.action_low, self.spec.action_high)
+        if ours != (spec.observation_size, spec.action_low, spec.action_high):
+            raise UserError(
+                f"this module was made for {self.spec.env_id!r} and the data module for "
+                f"{spec.env_id!r}; make the module with the data module's spec"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from adabc_lightning.agent.contract import check_parts
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, add_to
@@ -37,7 +38,9 @@ class Parts(LightningModule):
         self._counts: dict[str, int] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
-            for name, part in method.parts(shape).items():
+            parts = method.parts(shape)
+            check_parts(parts, method)
+            for name, part in parts.items():
                 self.add_part(name, part)
         self.of_method = tuple(self.trained)
 

@@ -44,6 +44,8 @@ class AlphaController(RunCallback):
     Raises: UserError: a value outside its range, or an environment without reference returns.
     """
 
+    records = True
+
     def __init__(
         self,
         kp: NonNegative = 3e-5,

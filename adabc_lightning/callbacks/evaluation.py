@@ -98,6 +98,8 @@ class Evaluation(RunCallback):
     of_all: ClassVar[float] = 0.0
     """Seconds of all evaluations in this process: of replicas each waits for the others'."""
 
+    records = True
+
     def __init__(self, episodes: Positive = 10) -> None:
         if episodes > _MOST:
             raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")

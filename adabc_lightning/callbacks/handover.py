@@ -100,6 +100,8 @@ class HandoverDiagnostics(RunCallback):
     Raises: UserError: a value outside its range.
     """
 
+    records = True
+
     def __init__(
         self,
         rows: Annotated[Positive, Field(le=1_000_000)] = 1024,

@@ -89,6 +89,8 @@ class Metrics(RunCallback):
     Raises: UserError: a value outside its range.
     """
 
+    writes_rows = True
+
     def __init__(self, every: Positive = 500) -> None:
         self.every = every
         self.pending: dict[str, float] = {}
@@ -96,6 +98,7 @@ class Metrics(RunCallback):
         self._last_progress = 0
         self._episodes = 0
         self._shown: tuple[int, set[str]] = (-1, set())  # step and names that the loggers have
+        self._homeless: set[str] = set()  # names without a column that a warning has said
         self._file = MetricsFile()
         self._lock = FolderLock("a run", "default_root_dir")
 
@@ -194,6 +197,12 @@ class Metrics(RunCallback):
             **values,
         }
         self._file.append(row)
+        for name in sorted(row.keys() - set(self._file.columns) - self._homeless):
+            self._homeless.add(name)
+            rank_zero_warn(
+                f"{name} is measured, but no column of metrics.csv; it goes to the loggers alone. "
+                "Name it in metrics of the method or in columns of the RunCallback"
+            )
         counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
         self._log(trainer, trainer.loggers, {**values, **counters}, updates + env_steps)
 

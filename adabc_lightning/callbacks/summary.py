@@ -15,6 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import run_callbacks
 from adabc_lightning.data.trainer import data_of
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -141,7 +142,13 @@ class Summary(Callback):
             "warnings": _warnings(trainer),
         }
         for callback in run_callbacks(trainer):
-            summary |= callback.add_to_summary()
+            own = callback.add_to_summary()
+            if taken := sorted(own.keys() & summary.keys()):
+                raise UserError(
+                    f"{type(callback).__name__}.add_to_summary has {taken[0]}, which summary.json "
+                    "has of its own or from another callback; give it another name"
+                )
+            summary |= _plain(own, type(callback).__name__)
         self._points = len(evaluation.history)
         path = Path(trainer.default_root_dir) / "summary.json"
         replace_text(path, json.dumps(summary, indent=2) + "\n")
@@ -157,6 +164,24 @@ class Summary(Callback):
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
         self.commands = [*state_dict.get("commands", []), *self.commands]
+
+
+def _plain(added: dict[str, Any], whose: str) -> Any:
+    """What a callback adds, as JSON has it: NumPy's and PyTorch's numbers as plain ones, null for
+    what is not finite.
+
+    Raises: UserError: something is neither a number nor a text, or a list or mapping of them.
+    """
+
+    def number(value: Any) -> Any:
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise UserError(
+            f"{whose}.add_to_summary has a {type(value).__name__}; it must be plain numbers and "
+            "texts, and lists and mappings of them"
+        )
+
+    return json.loads(json.dumps(added, default=number), parse_constant=lambda name: None)
 
 
 def _warnings(trainer: Trainer) -> list[str]:

@@ -1,5 +1,6 @@
 """What files and options make: module, data module, callbacks and Trainer, by LightningCLI."""
 
+import re
 from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.quiet import muted
 from adabc_lightning.commands.replicating import replicate
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.errors import UserError, warn
+from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run
 from adabc_lightning.run.allowed import allowed_packages
@@ -51,6 +52,11 @@ from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.threads import Neighbours, Threads, settle
 from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.yaml_core import load_yaml
+
+_REFUSED = re.compile(
+    r"Problem with given class_path '([\w.]+)':\n(.+?)(?:\n {0,2}- |\nGiven|\Z)", re.S
+)
+"""What jsonargparse says of a class whose constructor fails, amid the other types of the key."""
 
 
 class CommandLine(LightningCLI):
@@ -190,6 +196,7 @@ class CommandLine(LightningCLI):
         if options.precision not in (None, 32, "32", "32-true"):  # Lightning renames some on CPUs
             raise UserError(f"trainer.precision is {options.precision}; only 32-true is supported")
         if self.dry:  # the plan is that of all devices together, which need not start
+            options.logger = False  # some make their folder as soon as they are made
             self.planned_devices = _count_devices(options)
             options.devices, options.num_nodes, options.strategy = 1, 1, "auto"
         self.follows = follows(options.devices, options.num_nodes)
@@ -245,9 +252,11 @@ class CommandLine(LightningCLI):
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
                 cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from None
+            if cause is not None:
+                raise cause from None
+            if refused := _REFUSED.search(str(error)):  # by a class of the user's choice
+                raise UserError(f"{refused[1]}: {one_line(refused[2])}") from error
+            raise
 
     def _replicate(self) -> None:
         """Puts several agents in the place of one."""

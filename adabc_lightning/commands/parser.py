@@ -113,6 +113,12 @@ class Parser(LightningArgumentParser):
         for refused in self._refused:
             if " ".join(str(refused).split()) in text:
                 raise refused
+        required = r'Parser key "([\w.]+)".*- the following arguments are required: (\S+) - '
+        if missing := re.match(required, text):
+            name = missing[2].rstrip(",").removeprefix("--")
+            raise UserError(
+                f"{missing[1]} needs {missing[1]}.init_args.{name}, which has no default"
+            )
         wrong = re.match(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)', text)
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")

@@ -50,6 +50,11 @@ class Acting(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
+        if not isinstance(env_id, str):
+            raise UserError(
+                f"data.env_id is a {type(env_id).__name__}; it must be the id of a registered "
+                "environment (gymnasium.register), of which a run makes several"
+            )
         if frozen_actions == "uniform" and env_id.startswith(PREFIX):
             raise UserError(
                 f"data.frozen_actions is uniform, but data.env_id is {env_id!r}, a log whose robot "

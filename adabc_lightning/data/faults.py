@@ -32,6 +32,7 @@ def faults(
     """
     return [
         *_no_ends(dataset),
+        *_inverted(dataset),
         *_limits_as_terminals(dataset, limit),
         *_too_long(dataset, limit),
         *_torn(dataset),
@@ -72,6 +73,21 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
         f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
         "log where episodes end in timeout, or a number of each in episode; without either they "
         f"end at the environment's time limit ({key_of('max_episode_steps')})"
+    ]
+
+
+def _inverted(dataset: OfflineDataset) -> list[str]:
+    """Terminals behind which the log simply goes on, as where masks, 1 − done, were logged."""
+    ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
+    if dataset.success_T is not None:  # a log may go on behind a success that ends an episode
+        ended_T &= ~dataset.success_T.numpy()
+    if ended_T.sum() < max(FEW, 0.5 * len(ended_T)):
+        return []
+    goes_on = int((ended_T[:-1] & ~dataset.torn_T).sum())
+    where = f", and {goes_on:,} of the next begin where they ended" if goes_on else ""
+    return [
+        f"{int(ended_T.sum()):,} of {len(ended_T):,} rows are terminals{where}: probably inverted "
+        "(masks, 1 − done), unless one decision is all of an episode"
     ]
 
 

@@ -23,6 +23,11 @@ class RunCallback(Callback):
     columns: Sequence[str] = ()
     """What it measures and hands to :func:`adabc_lightning.callbacks.metrics.record`: columns of
     ``metrics.csv`` beside those that every run has."""
+    records: ClassVar[bool] = False
+    """Whether what it records belongs into the row of the same update or step; it must then stand
+    before the callback that writes the rows."""
+    writes_rows: ClassVar[bool] = False
+    """Whether it writes the rows of ``metrics.csv``."""
     chooses_rows: ClassVar[bool] = False
     """Whether it sets ``data.kept`` at the hand-over; its :meth:`on_hand_over` then comes before
     those of the others, who make something of what is kept."""
@@ -87,10 +92,20 @@ def run_callbacks(trainer: Any) -> list[RunCallback]:
 
 
 def check_callbacks(trainer: Any) -> None:
-    """Whether none has a hook that nobody would call.
+    """Whether none has a hook that nobody would call, and what is measured comes before its row.
 
-    Raises: UserError: one that is no :class:`RunCallback` has.
+    Raises: UserError: one that is no :class:`RunCallback` has, or they are in another order.
     """
+    writer = None
+    for own in run_callbacks(trainer):
+        if own.writes_rows:
+            writer = own
+        elif own.records and writer is not None:
+            late, writes = type(own).__name__, type(writer).__name__
+            raise UserError(
+                f"the callback {late} comes after {writes}, and what it measures would be in the "
+                f"row of a later step; give {late} before {writes}"
+            )
     for callback in callbacks_of(trainer):
         named = [name for name in _OURS_ALONE if hasattr(callback, name)]
         if named and not isinstance(callback, RunCallback):

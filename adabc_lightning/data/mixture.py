@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import torch
@@ -40,7 +41,9 @@ class Part:
     action_scale: float | None = None
 
 
-def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Part]:
+def parts_of(
+    dataset: str | PathLike[str] | Sequence[str | PathLike[str] | Mapping[str, Any]] | None,
+) -> list[Part]:
     """The value of ``data.dataset`` as a list.
 
     Raises: UserError: an entry is neither a name nor a mapping of :class:`Part`, or its values
@@ -51,8 +54,8 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
     if not dataset or (isinstance(dataset, str) and not dataset.strip()):
         kind = "text" if isinstance(dataset, str) else "list"
         raise UserError(f"data.dataset is an empty {kind}; give a dataset, or null for none")
-    if isinstance(dataset, str):
-        return [Part(dataset)]
+    if isinstance(dataset, str | PathLike):
+        return [Part(str(dataset))]
     parts = [_part(entry) for entry in dataset]
     given = [part.weight for part in parts if part.weight is not None]
     if given and len(given) < len(parts) and sum(given) >= 1:
@@ -63,8 +66,8 @@ def parts_of(dataset: str | Sequence[str | Mapping[str, Any]] | None) -> list[Pa
     return parts
 
 
-def _part(entry: str | Mapping[str, Any]) -> Part:
-    if isinstance(entry, str):
+def _part(entry: str | PathLike[str] | Mapping[str, Any]) -> Part:
+    if isinstance(entry, str | PathLike):
         entry = {"path": entry}
     if not isinstance(entry, Mapping):
         raise UserError(f"data.dataset has the entry {entry!r}; it must be a name or a mapping")
@@ -72,6 +75,7 @@ def _part(entry: str | Mapping[str, Any]) -> Part:
         if key not in _KEYS:
             raise UserError(f"an entry of data.dataset has the key {key!r}; {nearest(key, _KEYS)}")
     path, weight, chosen, reward, scale = (entry.get(key) for key in _KEYS)
+    path = str(path) if isinstance(path, PathLike) else path
     if not isinstance(path, str) or not path.strip():
         raise UserError("an entry of data.dataset has no path; give a file or a dataset's name")
     for name, number in (("weight", weight), ("action_scale", scale)):

@@ -24,7 +24,8 @@ class Replicas:
     Args:
         parts: module, data module and callbacks of each single run, of the same configuration but
             for the seed.
-    Raises: UserError: fewer than one, two of one seed, or a log for an environment.
+    Raises: UserError: fewer than one, two of one seed, of different networks or methods, or a log
+        for an environment.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Replicas:
                 f"two replicas have the seeds {twice[0]} (module) and {twice[1]} (data module) and "
                 "would be the same run twice; give each of them a seed of its own"
             )
+        for module, _, _ in parts[1:]:
+            _check_alike(parts[0][0], module)
         group = Group([Replica(index, *part) for index, part in enumerate(parts)])
         self.replicas = group.replicas
         first = self.replicas[0].datamodule
@@ -51,3 +54,18 @@ class Replicas:
         self.module = ReplicasModule(group)
         self.data = ReplicasData(group)
         self.callback = ReplicasCallback(group)
+
+
+def _check_alike(first: OffToOnModule, other: OffToOnModule) -> None:
+    """Raises: UserError: their updates cannot be made in one."""
+    for what, had, has in (
+        ("sizes of networks", first.shape, other.shape),
+        ("a model.method", type(first.method), type(other.method)),
+        ("a model.policy_delay", first.policy_delay, other.policy_delay),
+        ("a model.gamma", first.gamma, other.gamma),
+    ):
+        if had != has:
+            raise UserError(
+                f"two replicas differ in more than their seeds: seed {other.seed} has {what} that "
+                f"seed {first.seed} has not; make all of them from one configuration"
+            )

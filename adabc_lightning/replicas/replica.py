@@ -56,6 +56,7 @@ class Replica:
         self._trainer = trainer
         self.default_root_dir = str(Path(trainer.default_root_dir) / f"replica_{self.index}")
         self.lightning_module.trainer = self  # type: ignore[assignment]
+        self.lightning_module.log = _refuse_log  # type: ignore[method-assign]
         self.datamodule.trainer = self  # type: ignore[assignment]
 
     @property
@@ -158,6 +159,17 @@ class Replica:
             )
         else:
             self._trainer.save_checkpoint(path, weights_only=weights_only)
+
+
+def _refuse_log(name: str, *args: Any, **kwargs: Any) -> None:
+    """In place of ``LightningModule.log``: Lightning's loop is that of all replicas together.
+
+    Raises: UserError: always.
+    """
+    raise UserError(
+        f"a callback logs {name!r} by pl_module.log, which model.replicas has no place for; give "
+        "it to adabc_lightning.callbacks.metrics.record, in a column of a RunCallback"
+    )
 
 
 class _Prefixed(Logger):

@@ -6,6 +6,7 @@ Source: YAML 1.2.2, 10.3.2, https://yaml.org/spec/1.2.2/#1032-tag-resolution
 """
 
 import re
+from enum import Enum
 from typing import Any
 
 import yaml
@@ -54,6 +55,10 @@ def _whole(pattern: re.Pattern[str]) -> re.Pattern[str]:
 for _name, (_pattern, _first) in _PLAIN.items():
     for _class in (Loader, _Dumper):
         _class.add_implicit_resolver(_TAG + _name, _whole(_pattern), _first)
+
+
+# A choice of another library's, such as the default of a callback's argument.
+_Dumper.add_multi_representer(Enum, lambda dumper, choice: dumper.represent_data(choice.value))
 
 
 def _integer(loader: Any, node: yaml.ScalarNode) -> int:

@@ -7,19 +7,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
-from adabc_lightning.callbacks import Downsampling, Evaluation, Metrics, RunCallback, Summary
+from adabc_lightning.callbacks import (
+    AlphaController,
+    Downsampling,
+    Evaluation,
+    HandoverDiagnostics,
+    Metrics,
+    RunCallback,
+    Summary,
+)
 from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS, record
 from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.schedule import Schedule
+from adabc_lightning.run.trainer import callbacks_of
 
 
 @pytest.fixture(scope="module")
@@ -307,18 +317,62 @@ class Mine(RunCallback):
         return {"mine": self.handed_over}
 
 
+class Undeclared(RunCallback):
+    def on_hand_over(self, data: Any, agent: Any) -> None:
+        record(data.trainer, {"nowhere": 1.0})
+
+    def add_to_summary(self) -> dict[str, Any]:
+        return {"numbers": [np.float32(0.5), torch.tensor(2), float("nan")]}
+
+
 def test_hooks_are_those_of_a_run_callback_alone(tmp_path: Path) -> None:
     log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(4, 4, 1, 2, 2)
-    callbacks: list[Callback] = [Other(), Mine()]
+    callbacks: list[Callback] = [Other(), Mine(), Undeclared()]
     trainer, module, data = tiny_run(
         tmp_path / "a", register_toy(), log, schedule=schedule, callbacks=callbacks
     )
-    trainer.fit(module, data)
+    with pytest.warns(UserWarning, match="nowhere is measured, but no column of met") as caught:
+        trainer.fit(module, data)
+    assert len([each for each in caught if "nowhere" in str(each.message)]) == 1
     head, *rows = (tmp_path / "a" / "metrics.csv").read_text().splitlines()
     assert head.endswith(",mine")
     assert "other" not in head
     assert sum(row.endswith(",7.0") for row in rows) == 1
-    assert json.loads((tmp_path / "a" / "summary.json").read_text())["mine"] == 1
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["mine"] == 1
+    assert summary["numbers"] == [0.5, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ({"finished": 1}, "Adds.add_to_summary has finished, which summary.json has of its own"),
+        ({"mine": object()}, "Adds.add_to_summary has a object; it must be plain numbers"),
+    ],
+)
+def test_a_summary_is_not_overwritten(added: dict[str, Any], said: str, tmp_path: Path) -> None:
+    class Adds(RunCallback):
+        def add_to_summary(self) -> dict[str, Any]:
+            return added
+
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "a", register_toy(), log, schedule=Schedule(4, 4, 1, 2, 2), callbacks=[Adds()]
+    )
+    with pytest.raises(UserError, match=said):
+        trainer.fit(module, data)
+
+
+@pytest.mark.parametrize("late", [AlphaController, Evaluation, HandoverDiagnostics])
+def test_what_is_measured_comes_before_its_row(late: type, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = tiny_run(
+        tmp_path / "a", register_toy(), log, schedule=Schedule(4, 4, 1, 2, 2)
+    )
+    callbacks = callbacks_of(trainer)
+    callbacks.sort(key=lambda callback: isinstance(callback, late))
+    with pytest.raises(UserError, match=f"{late.__name__} comes after Metrics, and what it"):
+        trainer.fit(module, data)
 
 
 @pytest.mark.parametrize("hook", ["on_hand_over", "check_row", "before_evaluation"])

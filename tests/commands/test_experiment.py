@@ -185,7 +185,7 @@ def test_scale_overlays_and_own_data(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     Path("own.yaml").write_text(
         "seeds: 1\ntasks: [toy]\nvariants:\n"
-        "  mine: {method: mine, options: {alpha.kp: 3}, options_for: {t*: {alpha.kd: 5}}}\n"
+        "  mine: {method: mine, options: {alpha.kp: 3}, options_for: {'x*, t*': {alpha.kd: 5}}}\n"
         "  none: {method: mine, options: {data.dataset: null, schedule.offline_updates: 0}}\n"
         "  other: {method: mine, options: {data.dataset: other.hdf5}}\n"
     )
@@ -328,6 +328,8 @@ MISTAKES = [
     ("lost", "config 'nowhere.yaml' is neither in", ""),
     ("foreign", "environment 'lift:Lift-v0' names lift", "add --allow lift"),
     ("nested", "write alpha with a dot, alpha.initial", ""),
+    ("seed", "seed_everything is each run's own, from seeds; leave it out", ""),
+    ("root", "trainer.default_root_dir is each run's own, below --out; leave it out", ""),
     ("twins", "'A b' has the folder name of another variant", ""),
 ]
 FILES = {
@@ -338,6 +340,9 @@ FILES = {
     "foreign.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {data.env_id: "
     "'lift:Lift-v0'}}}}",
     "nested.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {alpha: {initial: 1}}}}}",
+    "seed.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {seed_everything: 7}}}}",
+    "root.yaml": "{seeds: 1, tasks: [toy], variants: "
+    "{a: {options: {trainer.default_root_dir: x}}}}",
     "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
     "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
@@ -358,6 +363,32 @@ def test_a_mistake_is_one_line(
     assert what in printed.err
     assert hint in printed.err
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("task", ["pen-expert", "door-expert", "hammer-expert", "relocate-expert"])
+def test_methods_has_every_adroit_tasks_own_values(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the overlays NAME_adroit, and as many frozen steps as an episode can have."""
+    line = f"methods --config small_adroit --tasks {task} --seeds 1 --variants"
+    for variant in ("IQL", "CQL", "Cal-QL", "SPOT", "ReBRAC", "RLPD", "WSRL"):
+        *_, run = dry_run(capsys, f"{line} {variant}")
+        found = config_of(run)
+        name = variant.lower().replace("-", "_")
+        overlay = REPOSITORY / "configs/method" / f"{name}_adroit.yaml"
+        wanted = yaml.safe_load(overlay.read_text(encoding="utf-8"))["model"]["method"]["init_args"]
+        if variant == "ReBRAC":  # β₁ by dataset, as the overlay says
+            weights = {"pen": 0.01, "door": 0.05, "hammer": 0.01, "relocate": 0.05}
+            wanted["actor_weight"] = weights[task.removesuffix("-expert")]
+        for key, value in wanted.items():
+            if key not in ("vae_width", "vae_updates"):  # sizes, which are small ones
+                assert found["model"]["method"]["init_args"][key] == value, (variant, key)
+        assert found["data"].get("reward_scale", 1.0) == 1.0
+    assert config_of(run)["schedule"]["frozen_env_steps"] == 300
+    *_, run = dry_run(capsys, f"{line} Cal-QL")
+    assert config_of(run)["schedule"]["frozen_env_steps"] == (
+        100 if task.startswith("pen") else 200
+    )
 
 
 def test_slugs() -> None:

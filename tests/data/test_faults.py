@@ -12,6 +12,7 @@ from tiny import TOY_LIMIT, register_toy, tiny_run
 from adabc_lightning.__main__ import main
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.faults import faults, in_other_units
+from adabc_lightning.data.formats.source import Reading
 from adabc_lightning.run.schedule import Schedule
 
 TOY = register_toy()
@@ -58,6 +59,34 @@ def test_terminals_at_one_length_are_time_limits(
     found = faults(load_dataset(log(tmp_path / "a.npz", lengths, terminal)), limit)
     at_one = [sentence for sentence in found if "terminals are at step" in sentence]
     assert [said in sentence for sentence in at_one] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda end_T: ~end_T, "60 of 80 rows are terminals, and 60 of the next begin where they"),
+        (lambda end_T: end_T | True, "80 of 80 rows are terminals, and 79 of the next begin"),
+        (lambda end_T: end_T, None),
+        (lambda end_T: end_T & False, None),
+    ],
+)
+def test_inverted_terminals_are_named(change, said, tmp_path: Path) -> None:
+    path = log(tmp_path / "a.npz", [4] * 20, {4})
+    arrays = dict(np.load(path))
+    arrays["terminals"] = change(arrays["terminals"])
+    np.savez(path, **arrays)
+    found = [one for one in faults(load_dataset(path), 10) if "inverted" in one]
+    assert [said in one for one in found] == [True] * (said is not None)
+
+
+def test_steps_behind_a_success_are_no_fault(tmp_path: Path) -> None:
+    path = log(tmp_path / "a.npz", [8] * 10, set())
+    arrays = dict(np.load(path))
+    arrays["success"] = np.tile(np.arange(8) > 2, 10)
+    np.savez(path, **arrays)
+    for ends in (False, True):
+        dataset = load_dataset(path, reading=Reading(success_terminates=ends))
+        assert not [one for one in faults(dataset, 10) if "inverted" in one]
 
 
 CASES = {

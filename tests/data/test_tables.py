@@ -132,6 +132,8 @@ MISTAKES = {
     "flag": (CSV.replace("true", "maybe"), "line 3, column terminated"),
     "flag 2": (CSV.replace("true", "2"), "'terminals' must be 0 or 1, but line 3 is 2"),
     "ragged": (CSV.replace("12,0.5,1,0,b", "12,0.5"), "line 6 has 2 values"),
+    "wider": (CSV.replace("12,0.5,1,0,b", "12,0.5,1,0,b,3"), "line 6 has 6 values, the first"),
+    "decimal commas": (CSV.replace("12,0.5", "12,0,5"), "a row is broken, or decimal commas"),
     "nan": (CSV.replace("12,", "nan,"), "'observations' must be finite in float32, but line 6 is"),
     "no rows": (CSV.splitlines()[0] + "\n", "log.csv has no rows"),
     "nothing": ("", "log.csv is empty"),

@@ -490,3 +490,30 @@ def test_command_line(
     )
     assert status == 2
     assert "several replicas" in error
+
+
+def test_replicas_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    for model, what in (({"num_critics": 4}, "sizes of networks"), ({"gamma": 0.5}, "a model.gam")):
+        parts = []
+        for seed, options in enumerate(({}, model)):
+            _, module, data = tiny_run(
+                tmp_path, register_toy(), log, schedule=SCHEDULE, seed=seed, model=options
+            )
+            parts.append((module, data, []))
+        with pytest.raises(UserError, match=f"seed 1 has {what}"):
+            Replicas(parts)
+
+
+class Logs(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *rest: Any) -> None:
+        pl_module.log("mine", 1.0)
+
+
+def test_what_lightning_logs_is_refused_with_replicas(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, group = group_of(tmp_path, log)
+    for replica in group.replicas:
+        replica.callbacks.insert(0, Logs())
+    with pytest.raises(UserError, match=r"a callback logs 'mine' by pl_module\.log, which"):
+        trainer.fit(group.module, group.data)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from tensordict import TensorDict
 
+from adabc_lightning.agent.contract import check_metrics
 from adabc_lightning.agent.engines.engine import AddMetrics, Work
 from adabc_lightning.agent.products import products_in
 from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
@@ -44,6 +45,9 @@ class Eager:
                 since = slice(before[-1] + 1 if before else 0, g + 1)
                 draws = {name: drawn[since] for name, drawn in work.draws.items()}
                 arguments = work.state, work.batch[since], draws, work.dials, work.options
+            check_metrics(metrics, work.batch.batch_size[1:-1], work.method)
             if moves:
-                metrics = metrics | delayed(*arguments)
+                more = delayed(*arguments)
+                check_metrics(more, work.batch.batch_size[1:-1], work.method)
+                metrics = metrics | more
             add(metrics, 1)

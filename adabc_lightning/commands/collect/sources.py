@@ -10,6 +10,7 @@ from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.observations import Parts, as_parts
 from adabc_lightning.env.policy import check_parts
 from adabc_lightning.env.policy_checkpoint import read_policy, stored_policy
+from adabc_lightning.env.policy_export import CARD
 from adabc_lightning.errors import UserError
 
 RANDOM = "random"
@@ -59,6 +60,11 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
         files = [path]
     else:
         kept = sorted((path / "checkpoints" / "policies").glob("[0-9]*.ckpt"))
+        if not kept and (path / CARD).is_file():
+            raise UserError(
+                f"{name} is a policy that export wrote, which knows no noise of training; name "
+                "the checkpoint that it was made from"
+            )
         if not kept:
             raise UserError(
                 f"{name} keeps no policies; name one of its checkpoints, or make a run with "

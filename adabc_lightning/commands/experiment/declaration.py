@@ -11,6 +11,12 @@ from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.config_files import load, packaged_folder
 
 FIELDS = ("seeds", "tasks", "options", "variants")
+OWN_KEYS = {
+    "seed_everything": "from seeds",
+    "trainer.default_root_dir": "below --out",
+    "ckpt_path": "that of its pre-training",
+}
+"""What no variant may set, and where it is from."""
 VARIANT_FIELDS = ("method", "options", "options_for")
 # Keys of Lightning's Trainer and of a class that a variant names; only ``fit`` knows which exist.
 OPEN_KEYS = ("trainer.", "model.method.class_path", "model.method.init_args.")
@@ -29,7 +35,8 @@ class Variant:
         name: as in tables and legends.
         method: name of a config in ``configs/method``; None for the task's own.
         options: values by their dotted keys, which win over every config file.
-        options_for: more of them for the tasks that match a pattern (``hopper-*``).
+        options_for: more of them for the tasks that match a pattern (``hopper-*``), or one of
+            several with commas.
     """
 
     name: str
@@ -40,8 +47,8 @@ class Variant:
     def options_of(self, task: str) -> dict[str, Any]:
         """All options for one task."""
         options = dict(self.options)
-        for pattern, more in self.options_for.items():
-            if fnmatchcase(task, pattern):
+        for patterns, more in self.options_for.items():
+            if any(fnmatchcase(task, pattern.strip()) for pattern in patterns.split(",")):
                 options |= more
         return options
 
@@ -151,6 +158,8 @@ def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str,
     if not isinstance(content, dict):
         raise UserError(f"{where} must map keys such as alpha.initial to values")
     for key in content:
+        if key in OWN_KEYS:
+            raise UserError(f"{where}: {key} is each run's own, {OWN_KEYS[key]}; leave it out")
         if key not in known_keys and not str(key).startswith(OPEN_KEYS):
             if str(key).startswith("model.method."):
                 meant = f"model.method.init_args.{str(key).removeprefix('model.method.')}"

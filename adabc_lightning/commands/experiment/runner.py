@@ -128,8 +128,9 @@ class _Runner:
                 log = log_path(cause)
                 say(f"failed: {job.label}{f', see {log}' if log.is_file() else ''}")
             raise SystemExit(1)
-        if self.alone and not self.total:
-            say(f"nothing is left to run; {self.out / 'results.csv'} has a row per run")
+        if not self.total:
+            table = f"; {self.out / 'results.csv'} has a row per run" if self.alone else ""
+            say(f"nothing is left to run{table}")
 
     def _start_what_can(self) -> None:
         for job in list(self.waiting):

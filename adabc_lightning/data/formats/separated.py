@@ -48,7 +48,7 @@ def csv_source(path: Path, line: str, reading: Reading) -> Source:
             return _located(message, names, lambda row: place(start + row))
 
         with opened(path) as file:
-            lines = lines_of(file, path)
+            lines = _no_wider(lines_of(file, path), path, delimiter, len(names))
             next(lines)
             while True:
                 values = _rows(path, lines, delimiter, indices, converters, most, located)
@@ -59,6 +59,23 @@ def csv_source(path: Path, line: str, reading: Reading) -> Source:
 
     columns = dict.fromkeys(names, Column())
     return table_source(str(path), columns, names, read, reading, place=place)
+
+
+def _no_wider(lines: Iterator[str], path: Path, delimiter: str, width: int) -> Iterator[str]:
+    """All lines; NumPy sees to those that have too few values, but not to those with too many.
+
+    Raises: UserError: one has more than the first has names, and not only an empty one.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.count(delimiter) >= width:
+            values = next(csv.reader([line], delimiter=delimiter))
+            if len(values) > width and any(values[width:]) and line.count('"') % 2 == 0:
+                decimal = ", or decimal commas" if delimiter == "," else ""
+                raise UserError(
+                    f"{path}: line {number} has {len(values)} values, the first line names "
+                    f"{width} columns; a row is broken{decimal}"
+                )
+        yield line
 
 
 def _rows(
