@@ -70,18 +70,19 @@ def check_draws(draws: Mapping[str, Tensor], updates: int, method: Method) -> No
             )
 
 
-def check_metrics(metrics: Any, shape: Sequence[int], method: Method) -> None:
+def check_metrics(metrics: Any, shape: Sequence[int], method: Method, step: str) -> None:
     """Whether they are scalars.
 
     Args:
         metrics: what its steps have returned.
         shape: of a scalar: ``[]``, or ``[R]`` of replicas in one.
         method: whose they are.
+        step: the name of the one of its functions that made them.
     Raises: UserError: they are not.
     """
     if not isinstance(metrics, Mapping):
         raise UserError(
-            f"update() of {_named(method)} returns a {type(metrics).__name__}; it must return its "
+            f"{step}() of {_named(method)} returns a {type(metrics).__name__}; it must return its "
             "metrics, scalars by name"
         )
     for name, value in metrics.items():

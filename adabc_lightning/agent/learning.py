@@ -42,7 +42,7 @@ class Learning(ActingAgent):
     ) -> None:
         super().__init__(method, shape, seed)
         self.automatic_optimization = False
-        self.policy_delay, self._constants = policy_delay, constants
+        self.policy_delay, self.constants = policy_delay, constants
         free_A = self.actor.action_low < self.actor.action_high
         self._fixed_count = int((~free_A).sum())
         self._free_actions: Tensor | None
@@ -140,7 +140,7 @@ class Learning(ActingAgent):
         options = self._options
         if options is None or options.online != self.online:
             options = self._options = UpdateOptions(
-                **self._constants,
+                **self.constants,
                 action_low=self.actor.action_low,
                 action_high=self.actor.action_high,
                 free_actions=self._free_actions,

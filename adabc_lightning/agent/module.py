@@ -211,8 +211,8 @@ class OffToOnModule(Learning):
         ours = (self.spec.observation_size, self.spec.action_low, self.spec.action_high)
         if ours != (spec.observation_size, spec.action_low, spec.action_high):
             raise UserError(
-                f"this module was made for {self.spec.env_id!r} and the data module for "
-                f"{spec.env_id!r}; make the module with the data module's spec"
+                f"this module was made for {_sizes(self.spec)} and the data module for "
+                f"{_sizes(spec)}; make the module with the data module's spec"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -314,3 +314,8 @@ class OffToOnModule(Learning):
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
         self._turn()
+
+
+def _sizes(spec: EnvironmentSpec) -> str:
+    bounds = f"from {list(spec.action_low)} to {list(spec.action_high)}"
+    return f"{spec.env_id!r}, observations of {spec.observation_size} and actions {bounds:.100}"

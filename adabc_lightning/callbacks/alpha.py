@@ -44,7 +44,7 @@ class AlphaController(RunCallback):
     Raises: UserError: a value outside its range, or an environment without reference returns.
     """
 
-    records = True
+    before_rows = True
 
     def __init__(
         self,

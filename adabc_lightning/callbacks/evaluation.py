@@ -98,7 +98,7 @@ class Evaluation(RunCallback):
     of_all: ClassVar[float] = 0.0
     """Seconds of all evaluations in this process: of replicas each waits for the others'."""
 
-    records = True
+    before_rows = True
 
     def __init__(self, episodes: Positive = 10) -> None:
         if episodes > _MOST:

@@ -100,7 +100,7 @@ class HandoverDiagnostics(RunCallback):
     Raises: UserError: a value outside its range.
     """
 
-    records = True
+    before_rows = True
 
     def __init__(
         self,

@@ -200,8 +200,8 @@ class Metrics(RunCallback):
         for name in sorted(row.keys() - set(self._file.columns) - self._homeless):
             self._homeless.add(name)
             rank_zero_warn(
-                f"{name} is measured, but no column of metrics.csv; it goes to the loggers alone. "
-                "Name it in metrics of the method or in columns of the RunCallback"
+                f"{name} is measured, but no column of metrics.csv: metrics of a method or columns "
+                "of a RunCallback say so before the file begins; only loggers get it"
             )
         counters = {"gradient_updates": float(updates), "env_steps": float(env_steps)}
         self._log(trainer, trainer.loggers, {**values, **counters}, updates + env_steps)

@@ -181,7 +181,11 @@ def _plain(added: dict[str, Any], whose: str) -> Any:
             "texts, and lists and mappings of them"
         )
 
-    return json.loads(json.dumps(added, default=number), parse_constant=lambda name: None)
+    try:
+        text = json.dumps(added, default=number)
+    except TypeError as error:  # a key
+        raise UserError(f"{whose}.add_to_summary: {error}") from error
+    return json.loads(text, parse_constant=lambda name: None)
 
 
 def _warnings(trainer: Trainer) -> list[str]:

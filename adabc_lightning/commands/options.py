@@ -39,9 +39,10 @@ class _Number(argparse.Action):
     ) -> None:
         try:
             value = self._read(values)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and self._allowed(value)):
+            allowed = "_" not in values and math.isfinite(value) and self._allowed(value)
+        except (ValueError, OverflowError):
+            allowed = False
+        if not allowed:
             raise UserError(f"{option} is {values:.100}; it must be {self._wanted}")
         setattr(namespace, self.dest, value)
 

@@ -34,8 +34,8 @@ class Planned(Exception):
 class Preview(Callback):
     """Plans at the last moment before a run would touch the disk.
 
-    By then Lightning has made everything, every part has checked what it was given, and a
-    checkpoint is restored. It must be the first of the callbacks.
+    By then Lightning has made everything, every part but the loggers has checked what it was given,
+    and a checkpoint is restored. It must be the first of the callbacks.
 
     Args:
         callbacks: the run's.

@@ -77,11 +77,11 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
 
 
 def _inverted(dataset: OfflineDataset) -> list[str]:
-    """Terminals behind which the log simply goes on, as where masks, 1 − done, were logged."""
+    """More terminals than other rows, as where masks, 1 − done, were logged."""
     ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
     if dataset.success_T is not None:  # a log may go on behind a success that ends an episode
         ended_T &= ~dataset.success_T.numpy()
-    if ended_T.sum() < max(FEW, 0.5 * len(ended_T)):
+    if ended_T.sum() < FEW or ended_T.sum() <= 0.5 * len(ended_T):
         return []
     goes_on = int((ended_T[:-1] & ~dataset.torn_T).sum())
     where = f", and {goes_on:,} of the next begin where they ended" if goes_on else ""

@@ -23,9 +23,9 @@ class RunCallback(Callback):
     columns: Sequence[str] = ()
     """What it measures and hands to :func:`adabc_lightning.callbacks.metrics.record`: columns of
     ``metrics.csv`` beside those that every run has."""
-    records: ClassVar[bool] = False
-    """Whether what it records belongs into the row of the same update or step; it must then stand
-    before the callback that writes the rows."""
+    before_rows: ClassVar[bool] = False
+    """Whether what it measures belongs into the row of the same update or step: it is then refused
+    behind the callback that writes the rows."""
     writes_rows: ClassVar[bool] = False
     """Whether it writes the rows of ``metrics.csv``."""
     chooses_rows: ClassVar[bool] = False
@@ -100,7 +100,7 @@ def check_callbacks(trainer: Any) -> None:
     for own in run_callbacks(trainer):
         if own.writes_rows:
             writer = own
-        elif own.records and writer is not None:
+        elif own.before_rows and writer is not None:
             late, writes = type(own).__name__, type(writer).__name__
             raise UserError(
                 f"the callback {late} comes after {writes}, and what it measures would be in the "

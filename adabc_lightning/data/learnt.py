@@ -28,7 +28,7 @@ class Learnt:
     def __init__(
         self, scale: float | Literal["return_range"], shift: float, normalizes: bool
     ) -> None:
-        self._of_range = scale == RANGE
+        self.of_range = scale == RANGE
         self.scale = 1.0 if scale == RANGE else scale
         """With :data:`RANGE` that of the offline episodes, once they are known."""
         self.shift, self.normalizes = shift, normalizes
@@ -44,7 +44,7 @@ class Learnt:
 
         Raises: UserError: the scale is that of its returns, which are all the same.
         """
-        if self._of_range:
+        if self.of_range:
             self.scale = scale_of_range(dataset)
         if self.normalizes:
             observation_TO = dataset.rows[:, dataset.layout.columns["observation"]]
@@ -71,7 +71,7 @@ def scale_of_range(dataset: OfflineDataset) -> float:
     Raises: UserError: they are all the same.
     """
     low, high = (float(end) for end in dataset.episode_return_E.aminmax())
-    if not high > low:
+    if not high - low > 1e-6 * max(abs(low), abs(high)):  # of equal rewards, in another order
         count = len(dataset.episode_return_E)
         raise UserError(
             f"data.reward_scale is {RANGE}, but dataset {dataset.name!r} has no range of returns: "

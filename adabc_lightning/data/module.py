@@ -69,7 +69,7 @@ class ReplayDataModule(Acting):
             kept ones then lie beside the ring. None for one ring of both.
         reward_scale, reward_shift: what is learnt from is scale · r + shift, per environment step;
             returns are reported raw. ``"return_range"`` for the scale by which the returns of the
-            dataset's episodes span 1,000.
+            episodes that are used, of all datasets, span 1,000.
         reward: where the offline rows' rewards come from: None or ``"logged"`` for their log,
             ``"success"`` for 1 at each step that it flags so and 0 elsewhere, or a function of
             yours as ``module:name`` (:mod:`adabc_lightning.data.rewards`); before they are scaled.
@@ -226,10 +226,11 @@ class ReplayDataModule(Acting):
             # Found once: that takes longer than a step of some environments.
             check_callbacks(self.trainer)
             self._idlers = run_callbacks(self.trainer)
+            self._add_columns()
         self.check_devices(self.ranks.count)
         self.try_env(first=self.speaks)
         self.dataset = self._load()
-        self._add_columns()
+        self._fill_columns()
         rows = torch.empty(0, self.layout.width)
         if self.dataset is not None:
             if self.learnt.normalization is not None and self._has_agent:
@@ -273,7 +274,7 @@ class ReplayDataModule(Acting):
     def _add_columns(self) -> None:
         """Those that the agent's method needs beside the common ones.
 
-        Raises: UserError: there is no such column.
+        Raises: UserError: there is no such column, or none in time.
         """
         if not self._has_agent:
             return
@@ -286,14 +287,18 @@ class ReplayDataModule(Acting):
                 )
         self.layout = replace(self.layout, extras=tuple(method.columns))
         if "mc_return" in self.layout.extras:
+            limit, schedule = self.spec.max_episode_steps, self.schedule
+            check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
+
+    def _fill_columns(self) -> None:
+        """Of the offline rows, once it is known how rewards are scaled."""
+        if "mc_return" in self.layout.extras:
             failure = self.failure_reward
             if failure is not None:
                 failure = self.learnt.reward(failure)
-            limit, schedule = self.spec.max_episode_steps, self.schedule
-            check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
             self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
-        if self.dataset is not None and self.shares is None:
-            why = f"model.method {type(method).__name__}"
+        if self.dataset is not None and self.shares is None and self.layout.extras:
+            why = f"model.method {type(self.agent.method).__name__}"
             self.dataset = with_extras(self.dataset, self.layout.extras, why, self.unfinished)
 
     @property

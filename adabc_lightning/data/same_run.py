@@ -46,6 +46,12 @@ def check_rewards(data: Owner, state: dict[str, Any]) -> None:
     Raises: UserError: they were scaled otherwise, or have other names.
     """
     scaled, here = state.get("reward", [1.0, 0.0]), [data.learnt.scale, data.learnt.shift]
+    if data.learnt.of_range and scaled[0] != here[0] and scaled[1] == here[1]:
+        raise UserError(
+            f"the checkpoint's rewards are scaled by {scaled[0]:g}, data.reward_scale return_range "
+            f"makes it {here[0]:g} here: the dataset is another one, or that was a number then; "
+            "resume with those of the run"
+        )
     if scaled != here:  # 0.1.0 had no others than 1 and 0
         raise UserError(
             f"the checkpoint was trained with data.reward_scale and data.reward_shift {scaled}, "

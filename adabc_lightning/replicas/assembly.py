@@ -1,8 +1,11 @@
 """What one ``Trainer.fit`` takes to train R agents."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from lightning import Callback
+from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.module import ReplayDataModule
@@ -58,14 +61,22 @@ class Replicas:
 
 def _check_alike(first: OffToOnModule, other: OffToOnModule) -> None:
     """Raises: UserError: their updates cannot be made in one."""
-    for what, had, has in (
-        ("sizes of networks", first.shape, other.shape),
-        ("a model.method", type(first.method), type(other.method)),
-        ("a model.policy_delay", first.policy_delay, other.policy_delay),
-        ("a model.gamma", first.gamma, other.gamma),
-    ):
-        if had != has:
+    had, has = _made_of(first), _made_of(other)
+    for name in sorted(had.keys() | has.keys()):
+        one, two = had.get(name), has.get(name)
+        if not isinstance(one, Tensor | np.ndarray) and one != two:
             raise UserError(
-                f"two replicas differ in more than their seeds: seed {other.seed} has {what} that "
-                f"seed {first.seed} has not; make all of them from one configuration"
+                f"{name} is {one!s:.100} in the replica of seed {first.seed} and {two!s:.100} in "
+                f"that of seed {other.seed}; make all of them from one configuration"
             )
+
+
+def _made_of(module: OffToOnModule) -> dict[str, Any]:
+    """What its updates depend on, by name."""
+    return {
+        "model.method": type(module.method).__name__,
+        **{f"model.method.{name}": value for name, value in vars(module.method).items()},
+        **{f"model.{name}": value for name, value in vars(module.shape).items()},
+        **{f"model.{name}": value for name, value in module.constants.items()},
+        "model.policy_delay": module.policy_delay,
+    }

@@ -39,6 +39,11 @@ class Delayed(TD3BC):
         return {**super().delayed(*arguments), "my/x": torch.ones(1, requires_grad=True).sum()}
 
 
+class Late(TD3BC):
+    def delayed(self, *arguments: Any) -> Any:
+        super().delayed(*arguments)
+
+
 class Few(TD3BC):
     def draw(self, random: Any, shape: Any) -> Any:
         return {**super().draw(random, shape), "mine": torch.zeros(3)}
@@ -80,6 +85,7 @@ MADE = [
     (Vector(), r"the metric my/x of model.method Vector is of the shape \[8\]; it must be"),
     (Nothing(), r"update\(\) of model.method Nothing returns a NoneType; it must return its"),
     (Delayed(), "the metric my/x of model.method Delayed is with a gradient; it must be"),
+    (Late(), r"delayed\(\) of model.method Late returns a NoneType; it must return its"),
     (Few(), r"the draws mine of model.method Few have the shape \[3\]; they must begin with the 2"),
 ]
 
@@ -108,7 +114,9 @@ def test_a_module_of_another_environment_is_refused(tmp_path: Path) -> None:
     trainer, _, data = tiny_run(tmp_path / "a", TOY, log, schedule=SCHEDULE)
     other = ReplayDataModule("InvertedPendulum-v5", None, Schedule(0, 4)).spec
     module = OffToOnModule(other, num_critics=2, hidden_sizes=(4,))
-    with pytest.raises(UserError, match="made for 'InvertedPendulum-v5' and the data module for"):
+    with pytest.raises(
+        UserError, match="made for 'InvertedPendulum-v5', observations of 4 and actions from"
+    ):
         trainer.fit(module, data)
 
 

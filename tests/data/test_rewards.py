@@ -336,12 +336,41 @@ def write_returns(path: Path, returns: list[float]) -> Path:
 def test_a_range_of_returns_needs_returns_that_differ(tmp_path: Path) -> None:
     good = load_dataset(str(write_returns(tmp_path / "good.hdf5", [-30.0, 10.0, 20.0])))
     assert scale_of_range(good) == 20.0  # 1000 / 50
-    for returns, why in (([3.0, 3.0], "all 2 episodes earned 3"), ([3.0], "it is one episode")):
+    for returns, why in (
+        ([3.0, 3.0], "all 2 episodes earned 3"),
+        ([3.0, 3.0 + 5e-7], "all 2 episodes earned 3"),  # rounding
+        ([3.0], "it is one episode"),
+    ):
         bad = load_dataset(str(write_returns(tmp_path / "bad.hdf5", returns)))
         with pytest.raises(UserError, match=f"has no range of returns: {why}; give a number"):
             scale_of_range(bad)
     with pytest.raises(UserError, match=r"return_range but data\.dataset is null"):
         ReplayDataModule(TOY, None, Schedule(0, 6), reward_scale="return_range")
+
+
+def test_a_run_with_another_range_of_returns_is_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, data = start(tmp_path / "a", log, reward_scale="return_range")
+    trainer.fit(module, data)
+    other = write_log(tmp_path / "other.hdf5", 3, 2)
+    with h5py.File(other, "r+") as file:
+        file["rewards"][:] *= 2
+    checkpoint = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    trainer, module, data = start(tmp_path / "b", other, reward_scale="return_range")
+    with pytest.raises(UserError, match="the dataset is another one, or that was a number then"):
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+
+
+def test_one_that_shares_the_rows_has_their_scale(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    first, other = (
+        ReplayDataModule(TOY, str(log), SCHEDULE, seed=seed, reward_scale="return_range")
+        for seed in (0, 1)
+    )
+    other.shares = first
+    for data in (first, other):
+        data.setup("fit")
+    assert first.learnt.scale == other.learnt.scale != 1.0
 
 
 class Armed:

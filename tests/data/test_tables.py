@@ -143,6 +143,16 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("note", ['"x\nfoo, bar, baz\nend"', '"a, b"', " ", f'"{"a, " * 60_000}"'])
+def test_texts_beside_the_numbers_are_no_surplus(note: str, tmp_path: Path) -> None:
+    head, *rows = CSV.splitlines()
+    text = "\n".join([f"{head},note", *(f"{row},{note}" for row in rows)])
+    (tmp_path / "noted.csv").write_text(text + "\n")
+    (tmp_path / "plain.csv").write_text(CSV)
+    noted, plain = (load_dataset(str(tmp_path / f"{name}.csv")) for name in ("noted", "plain"))
+    assert torch.equal(noted.rows, plain.rows)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("content", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_broken_csv_is_one_sentence(tmp_path: Path, content, message: str) -> None:

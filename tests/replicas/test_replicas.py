@@ -494,14 +494,20 @@ def test_command_line(
 
 def test_replicas_of_other_sizes_are_refused(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.hdf5", 3, 2)
-    for model, what in (({"num_critics": 4}, "sizes of networks"), ({"gamma": 0.5}, "a model.gam")):
+    for model, what in (
+        ({"num_critics": 4}, "model.num_critics is 3"),
+        ({"gamma": 0.5}, "model.gamma is 0.99"),
+        ({"tau": 0.5}, "model.tau is 0.005"),
+        ({"learning_rate": 0.5}, "model.learning_rate is 0.0003"),
+        ({"target_noise": 0.9}, "model.method.target_noise is 0.2"),
+    ):
         parts = []
         for seed, options in enumerate(({}, model)):
             _, module, data = tiny_run(
                 tmp_path, register_toy(), log, schedule=SCHEDULE, seed=seed, model=options
             )
             parts.append((module, data, []))
-        with pytest.raises(UserError, match=f"seed 1 has {what}"):
+        with pytest.raises(UserError, match=f"{what} in the replica of seed 0 and "):
             Replicas(parts)
 
 

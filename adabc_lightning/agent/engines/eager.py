@@ -45,9 +45,10 @@ class Eager:
                 since = slice(before[-1] + 1 if before else 0, g + 1)
                 draws = {name: drawn[since] for name, drawn in work.draws.items()}
                 arguments = work.state, work.batch[since], draws, work.dials, work.options
-            check_metrics(metrics, work.batch.batch_size[1:-1], work.method)
+            step = "prepare" if moves is None else "update"
+            check_metrics(metrics, work.batch.batch_size[1:-1], work.method, step)
             if moves:
                 more = delayed(*arguments)
-                check_metrics(more, work.batch.batch_size[1:-1], work.method)
+                check_metrics(more, work.batch.batch_size[1:-1], work.method, "delayed")
                 metrics = metrics | more
             add(metrics, 1)

@@ -64,17 +64,23 @@ def csv_source(path: Path, line: str, reading: Reading) -> Source:
 def _no_wider(lines: Iterator[str], path: Path, delimiter: str, width: int) -> Iterator[str]:
     """All lines; NumPy sees to those that have too few values, but not to those with too many.
 
-    Raises: UserError: one has more than the first has names, and not only an empty one.
+    Raises: UserError: one has more than the first has names, and not only blank ones.
     """
+    within = False  # a quoted text that spans lines
     for number, line in enumerate(lines, 1):
-        if line.count(delimiter) >= width:
-            values = next(csv.reader([line], delimiter=delimiter))
-            if len(values) > width and any(values[width:]) and line.count('"') % 2 == 0:
+        odd = '"' in line and line.count('"') % 2 == 1
+        if not (within or odd) and line.count(delimiter) >= width:
+            try:
+                values = next(csv.reader([line], delimiter=delimiter))
+            except csv.Error:  # a text that is longer than its limit
+                values = []
+            if any(value.strip() for value in values[width:]):
                 decimal = ", or decimal commas" if delimiter == "," else ""
                 raise UserError(
                     f"{path}: line {number} has {len(values)} values, the first line names "
                     f"{width} columns; a row is broken{decimal}"
                 )
+        within ^= odd
         yield line
 
 
