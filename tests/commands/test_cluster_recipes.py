@@ -85,7 +85,7 @@ def test_an_array(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(Path("o/results.csv").read_text().splitlines()) == 3
     assert not Path("requeued").exists()
     again = task(0, "pair", "runs", "--out", "o", STATUS="143")
-    assert (again.returncode, again.stderr) == (143, "")
+    assert (again.returncode, again.stderr) == (143, "nothing is left to run\n")
     assert Path("requeued").read_text() == "requeue 7_0\n"
 
 
