@@ -54,7 +54,8 @@ from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.yaml_core import load_yaml
 
 _REFUSED = re.compile(
-    r"Problem with given class_path '([\w.]+)':\n(.+?)(?:\n {0,2}- |\nGiven|\Z)", re.S
+    r"Errors:\n  - (?:Problem with given class_path '[\w.]+':\n)?(.+?)\n  - .*?Given value: (.+)",
+    re.S,
 )
 """What jsonargparse says of a class whose constructor fails, amid the other types of the key."""
 
@@ -255,7 +256,8 @@ class CommandLine(LightningCLI):
             if cause is not None:
                 raise cause from None
             if refused := _REFUSED.search(str(error)):  # by a class of the user's choice
-                raise UserError(f"{refused[1]}: {one_line(refused[2])}") from error
+                names = re.findall(r"\(class_path='([\w.]+)'", refused[2])
+                raise UserError(f"{' or '.join(names)}: {one_line(refused[1])}") from error
             raise
 
     def _replicate(self) -> None:

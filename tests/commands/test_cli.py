@@ -322,6 +322,7 @@ assert not heavy, heavy
 # Words after a tiny fit (or a whole command line, where they start with a command), and what the
 # one line must say. Files that a case needs stand beside it.
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+OTHERS = "lightning.pytorch.callbacks"
 MISTAKES = [
     # keys
     ("--model.gama 0.9", "there is no key 'model.gama'; did you mean 'model.gamma'?"),
@@ -482,6 +483,12 @@ MISTAKES = [
     ("--trainer.precision 16-true", "trainer.precision is 16-true; only 32-true is supported"),
     ("--trainer.gradient_clip_val 1", "gradient clipping is not supported"),
     # commands
+    (f"--trainer.callbacks+ {OTHERS}.EarlyStopping", "needs trainer.callbacks.init_args.monitor"),
+    (
+        f"--trainer.callbacks+ {OTHERS}.EarlyStopping --trainer.callbacks.monitor a "
+        "--trainer.callbacks.mode up",
+        f"error: {OTHERS}.EarlyStopping: `mode` can be min, max, got up",
+    ),
     ("configs hopper", "configs takes no arguments, but 'hopper' is given"),
 ]
 FILES = {
@@ -668,3 +675,16 @@ def test_another_broken_pipe_is_no_reader_s(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fit_alone_asks_for_a_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit"]) == 2
     assert capsys.readouterr().err.startswith("error: fit needs a config, such as --config hopper")
+
+
+def test_a_dry_run_makes_no_logger_and_names_a_callback_of_choices(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"--trainer.callbacks+ {OTHERS}.Timer --trainer.logger lightning.pytorch.loggers."
+    logger = f"{words}CSVLogger --trainer.logger.save_dir logs --dry-run"
+    assert main(["fit", "--config", "hopper", "--config", "quick", *logger.split()]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_configs_answers_help(capsys) -> None:
+    assert main(["configs", "--help"]) == 0
+    assert "hopper.yaml" in capsys.readouterr().out

@@ -512,3 +512,9 @@ def test_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f"pendulum-{kind}.hdf5"
         for kind in ("random", "medium", "medium-replay", "medium-expert", "expert")
     }
+
+
+def test_an_exported_policy_is_named_as_one(tmp_path: Path, capsys) -> None:
+    (tmp_path / "policy.json").write_text("{}")
+    assert main(["collect", "--policy", str(tmp_path), "--out", str(tmp_path / "a.hdf5")]) == 2
+    assert "is a policy that export wrote, which knows no noise" in capsys.readouterr().err
