@@ -157,7 +157,7 @@ def test_the_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     [
         (["udpates"], "bench measures no 'udpates'; known: updates, loop, load, start, grow"),
         (["--rows", "1e3.5"], "--rows is 1e3.5; it must be a whole number, 1 or more"),
-        (["--rows", "9" * 400], "it must be a whole number, 1 or more"),
+        (["--rows", "9" * 400], f"--rows is {'9' * 100}; it must be a whole number, 1 or more"),
         (["--rounds", "0"], "--rounds is 0; it must be a whole number, 1 or more"),
         (
             ["--processor-time"],
