@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from adabc_lightning.agent.losses import td_target
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.networks import policy, q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import smoothed, step_critics
 
 
@@ -32,7 +32,7 @@ class CautiousTD3BC(TD3BC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards it."""

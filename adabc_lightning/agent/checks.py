@@ -74,8 +74,8 @@ def check_delay(policy_delay: int, method: Method) -> None:
 
     Raises: UserError: it does not.
     """
-    moves, phases = method.moves, (False, True)
-    differs = any(moves(1, 2, 2, online) != moves(1, 2, 1, online) for online in phases)
+    after, phases = method.delayed_after, (False, True)
+    differs = any(after(1, 2, 2, online) != after(1, 2, 1, online) for online in phases)
     delays = differs and type(method).delayed is not Method.delayed
     if policy_delay != 1 and not delays:
         raise UserError(

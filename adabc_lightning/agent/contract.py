@@ -13,9 +13,9 @@ from adabc_lightning.errors import UserError
 
 
 def check_method(method: Any) -> None:
-    """Whether it is one, and sets the dials that it reads.
+    """Whether it is one.
 
-    Raises: UserError: it is none, or does not.
+    Raises: UserError: it is none.
     """
     if not isinstance(method, Method):
         what = method.__name__ if isinstance(method, type) else repr(method)
@@ -23,12 +23,6 @@ def check_method(method: Any) -> None:
             f"model.method is {what:.100}; it must be an instance of a subclass of "
             "adabc_lightning.agent.method.Method"
         )
-    for name in method.dials:
-        if name != "alpha" and name not in method.turn(None):
-            raise UserError(
-                f"{_named(method)} has the dial {name}, which turn() does not set; it must set "
-                "all but alpha"
-            )
 
 
 def check_parts(parts: Mapping[str, Trained], method: Method) -> None:

@@ -17,7 +17,7 @@ from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.networks import Actor
 
 
-class Form(NamedTuple):
+class GaussianOptions(NamedTuple):
     """What a squashed Gaussian is beside its weights."""
 
     log_std_range: tuple[float, float] = (-20.0, 2.0)
@@ -36,7 +36,7 @@ class SquashedActor(Actor):
     Args:
         observation_size, action_low, action_high, hidden_sizes, initialise: see
             :class:`~adabc_lightning.agent.networks.Actor`.
-        form: what it is beside its weights.
+        gaussian: what it is beside its weights.
     """
 
     log_std_range: Tensor
@@ -48,22 +48,24 @@ class SquashedActor(Actor):
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
         initialise: Initialisation | None = None,
-        form: Form = Form(),  # noqa: B008  nothing changes it
+        gaussian: GaussianOptions = GaussianOptions(),  # noqa: B008  nothing changes it
     ) -> None:
         super().__init__(
-            observation_size, action_low, action_high, hidden_sizes, None, initialise, form.norm
+            observation_size, action_low, action_high, hidden_sizes, None, initialise, gaussian.norm
         )
-        self.form = form
+        self.gaussian = gaussian
         self.log_std_head = nn.Linear(hidden_sizes[-1], len(action_low))
         if initialise is not None:
             initialise(nn.Sequential(self.log_std_head))
-        nn.init.constant_(self.log_std_head.bias, 0.0 if form.scalars else form.log_std_start)
+        nn.init.constant_(
+            self.log_std_head.bias, 0.0 if gaussian.scalars else gaussian.log_std_start
+        )
         self.scalars = nn.ParameterList()
-        if form.scalars:
-            numbers = 1.0, form.log_std_start
+        if gaussian.scalars:
+            numbers = 1.0, gaussian.log_std_start
             self.scalars.extend(nn.Parameter(torch.tensor([number])) for number in numbers)
         # With the weights, so that whoever reads them knows what they stand for.
-        self.register_buffer("log_std_range", torch.tensor(form.log_std_range))
+        self.register_buffer("log_std_range", torch.tensor(gaussian.log_std_range))
 
     @property
     def weights(self) -> Weights:
@@ -71,21 +73,23 @@ class SquashedActor(Actor):
         return (*super().weights, *self.log_std_head.parameters(), *self.scalars)
 
 
-def mean_and_log_std(observation_BO: Tensor, weights: Weights, form: Form) -> tuple[Tensor, Tensor]:
-    """μ(s) and log σ(s), before the tanh, of a :class:`SquashedActor`'s weights and form.
+def mean_and_log_std(
+    observation_BO: Tensor, weights: Weights, gaussian: GaussianOptions
+) -> tuple[Tensor, Tensor]:
+    """μ(s) and log σ(s), before the tanh, of a :class:`SquashedActor`'s weights and options.
 
     Returns: ``[B, A]`` each.
     """
-    if form.scalars:
+    if gaussian.scalars:
         *layers, factor, offset = weights
     else:
         layers = list(weights)
     *trunk, weight, bias, std_weight, std_bias = layers
     both = torch.cat([weight, std_weight], -2), torch.cat([bias, std_bias], -1)  # one product
-    mean_BA, log_std_BA = mlp(observation_BO, (*trunk, *both), form.norm).chunk(2, -1)
-    if form.scalars:
+    mean_BA, log_std_BA = mlp(observation_BO, (*trunk, *both), gaussian.norm).chunk(2, -1)
+    if gaussian.scalars:
         log_std_BA = log_std_BA * factor.unsqueeze(-1) + offset.unsqueeze(-1)
-    return mean_BA, log_std_BA.clamp(*form.log_std_range)
+    return mean_BA, log_std_BA.clamp(*gaussian.log_std_range)
 
 
 def sample(

@@ -12,7 +12,7 @@ from adabc_lightning.agent.contract import check_draws
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engines import Eager, Engine, Work
 from adabc_lightning.agent.method import Method, Shape
-from adabc_lightning.agent.state import AgentState, Dials, Draws, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, UpdateOptions
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.transfer import sent
@@ -24,7 +24,7 @@ class Learning(ActingAgent):
     Args:
         method, shape, seed: see :class:`~adabc_lightning.agent.parts.Parts`.
         policy_delay: see :class:`~adabc_lightning.agent.module.OffToOnModule`.
-        alpha: what the dial of that name stands at.
+        alpha: what that coefficient is at first.
         constants: those of :class:`~adabc_lightning.agent.state.UpdateOptions` that a run's config
             says, by name.
     """
@@ -48,7 +48,7 @@ class Learning(ActingAgent):
         self._free_actions: Tensor | None
         self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
         self.register_buffer("alpha", torch.tensor(float(alpha)))
-        for name, value in method.turn(None).items():
+        for name, value in method.coefficients_at(None).items():
             self.register_buffer(name, torch.tensor(float(value)))
         self.online = False
         self.gradient_updates = self.online_updates = 0
@@ -74,7 +74,7 @@ class Learning(ActingAgent):
             self._state = self.agent_state()
         work = self.work(batch, self._state)
         self._engine(work, self.add_metrics)
-        self.count(len(work.moves))
+        self.count(len(work.delayed_after))
         if self.device.type == "cuda":
             self.draw_ahead(*batch.batch_size)
 
@@ -88,9 +88,9 @@ class Learning(ActingAgent):
             state,
             batch,
             self._drawn(num_updates, batch_size),
-            self.dials,
+            self.coefficients,
             self._update_options(),
-            self._moves(num_updates),
+            self._delayed_after(num_updates),
         )
 
     def draw_ahead(self, updates: int, batch_size: int) -> None:
@@ -150,40 +150,42 @@ class Learning(ActingAgent):
             )
         return options
 
-    def _moves(self, count: int) -> tuple[bool | None, ...]:
-        """What follows each of the next updates; see :attr:`Work.moves`."""
+    def _delayed_after(self, count: int) -> tuple[bool | None, ...]:
+        """What follows each of the next updates; see :attr:`Work.delayed_after`."""
         done, method = self.gradient_updates, self.method
         steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
         each = count // steps
-        moves = tuple(
-            move
+        follows = tuple(
+            answer
             for first in range(done + 1, done + 1 + count, each)
-            for move in method.moves(first, each, self.policy_delay, self.online)
+            for answer in method.delayed_after(first, each, self.policy_delay, self.online)
         )
         preparing = 0 if self.online else min(count, max(0, method.preparation - done))
-        return (None,) * preparing + moves[preparing:]
+        return (None,) * preparing + follows[preparing:]
 
     def count(self, updates: int) -> None:
         """Takes note of updates that were made."""
         self.gradient_updates += updates
         if self.online:
             self.online_updates += updates
-        self._turn()
+        self._set_coefficients()
 
     def hand_over(self) -> None:
         """From now on it learns from its environment as well."""
         self.online = True
-        self._turn()
+        self._set_coefficients()
 
-    def _turn(self) -> None:
-        """Sets the method's own dials to where they stand at this point of the run."""
-        for name, value in self.method.turn(self.online_updates if self.online else None).items():
+    def _set_coefficients(self) -> None:
+        """Sets the method's own coefficients to what they are at this point of the run."""
+        for name, value in self.method.coefficients_at(
+            self.online_updates if self.online else None
+        ).items():
             self.get_buffer(name).fill_(value)
 
     @property
-    def dials(self) -> Dials:
+    def coefficients(self) -> Coefficients:
         """The live scalars that updates read."""
-        return {name: getattr(self, name) for name in ("alpha", *self.method.turn(None))}
+        return {name: getattr(self, name) for name in ("alpha", *self.method.coefficients_at(None))}
 
     @property
     def running_engine(self) -> Engine:

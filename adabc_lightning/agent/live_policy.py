@@ -80,7 +80,7 @@ class LivePolicy:
             tuple(layers), None, head or None, tuple(norms), normalization=normalization
         )
         if head:
-            policy = replace(policy, log_std_range=actor.form.log_std_range)  # type: ignore[union-attr,arg-type]
+            policy = replace(policy, log_std_range=actor.gaussian.log_std_range)  # type: ignore[union-attr,arg-type]
         low, high = actor.action_low.cpu().numpy(), actor.action_high.cpu().numpy()
         self._policy = NumpyPolicy(policy, low, high, copy=False)
 

@@ -17,7 +17,7 @@ from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value
 from adabc_lightning.agent.norm import Norm
 from adabc_lightning.agent.spec import EnvironmentSpec
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ class Trained:
 class Method(ABC):
     """One method of offline-to-online learning; stateless but for its constants."""
 
-    dials: Sequence[str] = ()
-    """Which dials it reads beside those of :meth:`turn`: ``"alpha"``, the controller's, or none."""
+    uses_alpha = False
+    """Whether it reads the coefficient ``"alpha"``, the weight of behaviour cloning that
+    :class:`~adabc_lightning.callbacks.AlphaController` steers."""
 
     stacks = False
     """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
@@ -122,7 +123,7 @@ class Method(ABC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """The gradient steps of every update, in the paper's order.
@@ -131,7 +132,7 @@ class Method(ABC):
             state: written in place.
             batch: ``[B]`` transitions.
             draws: of this update.
-            dials: read, never written.
+            coefficients: read, never written.
             options: constants.
         Returns: scalars by name, without gradient.
         """
@@ -141,7 +142,7 @@ class Method(ABC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """The steps of an update of the :attr:`preparation`; as :meth:`update`."""
@@ -152,13 +153,15 @@ class Method(ABC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
-        """The steps that follow the updates that :meth:`moves` says; as :meth:`update`."""
+        """The steps that follow the updates that :meth:`delayed_after` says; as :meth:`update`."""
         return {}
 
-    def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
+    def delayed_after(
+        self, first: int, count: int, policy_delay: int, online: bool
+    ) -> tuple[bool, ...]:
         """Which updates the delayed steps follow.
 
         Args:
@@ -170,8 +173,8 @@ class Method(ABC):
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 
-    def turn(self, online_updates: int | None) -> dict[str, float]:
-        """What its own dials, all but ``"alpha"``, stand at before a training step.
+    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
+        """Its own coefficients, all but ``"alpha"``, as they are in the next training step.
 
         Args:
             online_updates: gradient updates made since the hand-over; None before it.

@@ -298,7 +298,7 @@ class OffToOnModule(Learning):
             )
 
     def on_train_start(self) -> None:
-        """Engine and dials; and the α asked for, whatever a pre-training's held."""
+        """Engine and coefficients; and the α asked for, whatever a pre-training's held."""
         data: Timeline = self.trainer.datamodule  # type: ignore[attr-defined]
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
@@ -313,7 +313,7 @@ class OffToOnModule(Learning):
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
-        self._turn()
+        self._set_coefficients()
 
 
 def _sizes(spec: EnvironmentSpec) -> str:

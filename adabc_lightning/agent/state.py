@@ -18,8 +18,8 @@ from adabc_lightning.agent.norm import Norm
 Draws = dict[str, Tensor]
 """The named random numbers of one update, or ``[G, …]`` those of G, on the agent's device."""
 
-Dials = dict[str, Tensor]
-"""Named scalars that somebody else turns while a run goes on, such as α."""
+Coefficients = dict[str, Tensor]
+"""Named scalars that weigh terms of losses and change while a run goes on, such as α."""
 
 Metrics = dict[str, Tensor]
 """Name → scalar, without gradient."""

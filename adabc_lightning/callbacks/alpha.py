@@ -172,4 +172,4 @@ class AlphaController(RunCallback):
 
 def _has_alpha(agent: "OffToOnModule") -> bool:
     """Whether the agent's method reads what is controlled here."""
-    return "alpha" in agent.method.dials
+    return agent.method.uses_alpha

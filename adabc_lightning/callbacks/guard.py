@@ -261,7 +261,7 @@ def _remedy(data: "ReplayDataModule", agent: "OffToOnModule", rows: dict[str, An
     broken = [name for name, column in rows.items() if column["non_finite"]]
     if broken:
         return f"; the rows themselves are not finite in {', '.join(broken)}, correct the data"
-    if "alpha" not in agent.method.dials:
+    if not agent.method.uses_alpha:
         return "; a smaller model.learning_rate or data.reward_scale may help"
     stay = "alpha.initial (up to alpha.ceiling)" if data.env_steps else "model.alpha_offline"
     return f"; a larger {stay} or a smaller model.learning_rate may help"

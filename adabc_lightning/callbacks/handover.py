@@ -187,7 +187,7 @@ class HandoverDiagnostics(RunCallback):
 
     def _warn(self, trainer: Trainer, agent: "OffToOnModule", text: str) -> None:
         # Of methods without α nothing is known.
-        off = self.distance_ratio is None or "alpha" not in agent.method.dials
+        off = self.distance_ratio is None or not agent.method.uses_alpha
         if off or self.warnings:
             return
         self.warnings.append(text)

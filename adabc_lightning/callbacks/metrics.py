@@ -182,7 +182,7 @@ class Metrics(RunCallback):
             **self.pending,
             "online/episodes": float(self._episodes),
         }
-        if "alpha" in pl_module.method.dials:
+        if pl_module.method.uses_alpha:
             values["control/alpha"] = pl_module.alpha.item()
         self.pending = {}
         for callback in run_callbacks(trainer):

@@ -85,7 +85,7 @@ class Progress(ProgressBar):
                     parts.append(f"score {latest['eval/score']:.1f}")
                 if "eval/return" in latest:
                     parts.append(f"return {latest['eval/return']:.1f}")
-                if "alpha" in pl_module.method.dials:
+                if pl_module.method.uses_alpha:
                     parts.append(f"alpha {pl_module.alpha.item():.3f}")
                 parts += [*trials(latest), *self._left(done, total)]
                 print("  ".join(parts), file=sys.stderr, flush=True)
@@ -100,7 +100,7 @@ class Progress(ProgressBar):
             score = latest.get("eval/score", latest.get("eval/return"))
             shown = "–" if score is None else f"{score:.1f}"
             parts = [f"score {shown}", *trials(latest)]
-            if "alpha" in pl_module.method.dials:
+            if pl_module.method.uses_alpha:
                 parts.insert(1, f"α {pl_module.alpha.item():.3f}")
             self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)

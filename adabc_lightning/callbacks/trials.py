@@ -275,7 +275,7 @@ class Trials(RunCallback):
 
 def _controller(trainer: Trainer, agent: "OffToOnModule") -> AlphaController | None:
     """That of the run; None where the agent's method has no α."""
-    return find(trainer, AlphaController) if "alpha" in agent.method.dials else None
+    return find(trainer, AlphaController) if agent.method.uses_alpha else None
 
 
 def _retreat(env_steps: int, said: Verdict, alpha: float | None) -> str:

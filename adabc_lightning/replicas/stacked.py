@@ -38,8 +38,10 @@ class Stacked:
             for name, part in self._state.items():
                 if part.adam is not None:
                     module.share_steps(name, part.adam.steps)
-        names = modules[0].dials
-        self._dials = {name: stack([module.dials[name] for module in modules]) for name in names}
+        names = modules[0].coefficients
+        self._coefficients = {
+            name: stack([module.coefficients[name] for module in modules]) for name in names
+        }
         self._sums = {
             name: stack([module.sums[name] for module in modules]) for name in modules[0].sums
         }
@@ -56,11 +58,11 @@ class Stacked:
         stacked = works[0]._replace(
             batch=torch.stack([work.batch for work in works], 1),
             draws=draws,
-            dials=self._dials,
+            coefficients=self._coefficients,
         )
         self.engine(stacked, self._add)
         for module, work in zip(self._modules, works, strict=True):
-            module.count(len(work.moves))
+            module.count(len(work.delayed_after))
             if module.device.type == "cuda":
                 module.draw_ahead(*work.batch.batch_size)
 

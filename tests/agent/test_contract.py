@@ -65,18 +65,10 @@ class Headless(TD3BC):
         return {"actor": parts["actor"]}
 
 
-class Dials(TD3BC):
-    dials = ("alpha", "beta")
-
-
 STATED = [
     (Plain(), "the part mine of model.method Plain is a Linear without weights; it must have"),
     (Network(), "the part mine of model.method Network is a Linear; it must be"),
     (Headless(), "model.method Headless has no part critics"),
-    (
-        Dials(),
-        r"model.method Dials has the dial beta, which turn\(\) does not set; it must",
-    ),
     (TD3BC, "model.method is TD3BC; it must be an instance of a subclass of"),
     ("mine.Method", "model.method is 'mine.Method'; it must be an instance"),
 ]

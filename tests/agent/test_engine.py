@@ -146,16 +146,16 @@ def still(*_: Any) -> Any:
     return {}
 
 
-def other_actor(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+def other_actor(state: Any, batch: Any, draws: Any, coefficients: Any, options: Any) -> Any:
     """The delayed steps, with gradients that a tenth of the batch does not enter."""
-    return TD3BC().delayed(state, batch[1:], draws, dials, options)
+    return TD3BC().delayed(state, batch[1:], draws, coefficients, options)
 
 
-def other_rewards(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+def other_rewards(state: Any, batch: Any, draws: Any, coefficients: Any, options: Any) -> Any:
     """Rewards that are larger by a hundredth: an error that no rounding explains."""
     batch = batch.clone()
     batch["reward"] = batch["reward"] * 1.01
-    return TD3BC().update(state, batch, draws, dials, options)
+    return TD3BC().update(state, batch, draws, coefficients, options)
 
 
 def without_targets(state: Any, *rest: Any) -> Any:
@@ -213,10 +213,10 @@ def test_one_that_rounds_otherwise_is_believed_for_what_rounding_does(
     assert engine.name == believed
 
 
-def summed_otherwise(state: Any, batch: Any, draws: Any, dials: Any, options: Any) -> Any:
+def summed_otherwise(state: Any, batch: Any, draws: Any, coefficients: Any, options: Any) -> Any:
     order = torch.arange(7, -1, -1)
     draws = {**draws, "target_noise": draws["target_noise"][order]}
-    return TD3BC().update(state, batch[order], draws, dials, options)
+    return TD3BC().update(state, batch[order], draws, coefficients, options)
 
 
 def test_one_that_rounds_otherwise_is_believed() -> None:
@@ -319,7 +319,7 @@ class Replayed:
         self.run = run
 
     def replay(self, work: Any, add: Any) -> None:
-        self.run.make(work, range(len(work.moves)), add)
+        self.run.make(work, range(len(work.delayed_after)), add)
 
 
 class OfPlainOnes(Replayed):
@@ -402,9 +402,12 @@ def test_nothing_in_an_update_needs_the_host(method: Method | None, online: bool
     layout, made = Layout(5, 2, tuple(agent.method.columns)), []
     work = agent.work(layout.unpack(torch.zeros(5, 8, layout.width)).double(), agent.agent_state())
     draws = {k: v.double() if v.is_floating_point() else v for k, v in work.draws.items()}
-    for moves in (work.moves, (None,) * 5):  # and what prepares
+    for follows in (work.delayed_after, (None,) * 5):  # and what prepares
         with Capturable():
-            Eager()(work._replace(moves=moves, draws=draws), lambda *metric: made.append(metric))
+            Eager()(
+                work._replace(delayed_after=follows, draws=draws),
+                lambda *metric: made.append(metric),
+            )
     assert made
     with pytest.raises(AssertionError, match="_local_scalar_dense"), Capturable():
         float(draws["subset"][0, 0])

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adabc_lightning.agent.gaussian import Form, SquashedActor, mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import (
+    GaussianOptions,
+    SquashedActor,
+    mean_and_log_std,
+    sample,
+    scaled,
+)
 from adabc_lightning.agent.methods import SAC
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.numpy_policy import NumpyPolicy, StoredPolicy
@@ -88,16 +94,16 @@ def test_temperature_rises_below_its_target() -> None:
 
 
 FORMS = [
-    Form(log_std_start=-0.5),
-    Form((-0.6, -0.4), -0.5, scalars=True),
-    Form((math.log(1e-5), math.log(10)), -0.5, norm="before"),
+    GaussianOptions(log_std_start=-0.5),
+    GaussianOptions((-0.6, -0.4), -0.5, scalars=True),
+    GaussianOptions((math.log(1e-5), math.log(10)), -0.5, norm="before"),
 ]
 
 
 @pytest.fixture(params=FORMS)
 def actor(request: pytest.FixtureRequest) -> SquashedActor:
     torch.manual_seed(0)
-    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=request.param)
+    actor = SquashedActor(3, LOW, HIGH, (8, 6), gaussian=request.param)
     with torch.no_grad():
         for parameter in (p for p in actor.parameters() if p.dim() == 1):
             parameter += 0.1 * torch.randn_like(parameter)  # no scale is 1, no shift 0
@@ -106,31 +112,33 @@ def actor(request: pytest.FixtureRequest) -> SquashedActor:
 
 def test_without_noise_it_is_the_tanh_of_its_mean_in_action_units(actor: SquashedActor) -> None:
     observation = torch.randn(5, 3)
-    mean, log_std = mean_and_log_std(observation, actor.weights, actor.form)
+    mean, log_std = mean_and_log_std(observation, actor.weights, actor.gaussian)
     expected = scaled(mean.tanh(), actor.action_low, actor.action_high)
     torch.testing.assert_close(actor(observation), expected)
-    low, high = actor.form.log_std_range
+    low, high = actor.gaussian.log_std_range
     assert ((low <= log_std) & (log_std <= high)).all()
     assert actor.log_std_range.tolist() == pytest.approx([low, high])
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_log_sigma_starts_where_it_is_told(form: Form) -> None:
-    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=form)
+@pytest.mark.parametrize("gaussian", FORMS)
+def test_log_sigma_starts_where_it_is_told(gaussian: GaussianOptions) -> None:
+    actor = SquashedActor(3, LOW, HIGH, (8, 6), gaussian=gaussian)
     with torch.no_grad():
         actor.log_std_head.weight.zero_()
-    _, log_std = mean_and_log_std(torch.randn(5, 3), actor.weights, form)
+    _, log_std = mean_and_log_std(torch.randn(5, 3), actor.weights, gaussian)
     torch.testing.assert_close(log_std, torch.full((5, 2), -0.5))
 
 
 def test_learnt_scalars_stretch_and_shift_log_sigma() -> None:
-    actor = SquashedActor(3, LOW, HIGH, (8, 6), form=Form((-9, 9), -1.0, scalars=True))
+    actor = SquashedActor(
+        3, LOW, HIGH, (8, 6), gaussian=GaussianOptions((-9, 9), -1.0, scalars=True)
+    )
     observation = torch.randn(5, 3)
-    _, before = mean_and_log_std(observation, actor.weights, actor.form)
+    _, before = mean_and_log_std(observation, actor.weights, actor.gaussian)
     with torch.no_grad():
         actor.scalars[0] += 1
         actor.scalars[1] += 0.25
-    mean, after = mean_and_log_std(observation, actor.weights, actor.form)
+    mean, after = mean_and_log_std(observation, actor.weights, actor.gaussian)
     torch.testing.assert_close(after, 2 * (before + 1) - 0.75)
     torch.testing.assert_close(actor(observation), scaled(mean.tanh(), *(
         actor.action_low, actor.action_high)))  # fmt: skip
@@ -140,7 +148,7 @@ def test_learnt_scalars_stretch_and_shift_log_sigma() -> None:
 def explored(actor: SquashedActor, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """The action of a draw, by PyTorch."""
     observation_BO = torch.from_numpy(observation.astype(np.float32)[None])
-    mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor.weights, actor.form)
+    mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor.weights, actor.gaussian)
     noise_BA = torch.from_numpy(noise.astype(np.float32)[None])
     unit_BA, _ = sample(mean_BA, log_std_BA, noise_BA)
     return scaled(unit_BA, actor.action_low, actor.action_high)[0].numpy()

@@ -78,13 +78,13 @@ def test_the_weights_turn_at_the_hand_over_and_then_decay_to_the_floor() -> None
         (500, 0.2, 0.0),
         (10**7, 0.2, 0.0),
     ):
-        turned = method.turn(updates)
+        turned = method.coefficients_at(updates)
         assert turned == {"actor_weight": pytest.approx(actor), "critic_weight": critic}
-    assert ReBRAC(0.4, 1.0).turn(10**7)["actor_weight"] == 0.4
+    assert ReBRAC(0.4, 1.0).coefficients_at(10**7)["actor_weight"] == 0.4
     module = rebrac()
-    assert module.dials["critic_weight"] == BETA_2
+    assert module.coefficients["critic_weight"] == BETA_2
     module.hand_over()  # already the first update of fine-tuning has the other one
-    assert module.dials["critic_weight"] == BETA_2_ONLINE
+    assert module.coefficients["critic_weight"] == BETA_2_ONLINE
 
 
 def test_a_row_whose_next_action_is_unknown_has_no_penalty() -> None:
@@ -92,7 +92,7 @@ def test_a_row_whose_next_action_is_unknown_has_no_penalty() -> None:
     for weight in (0.0, 0.5):
         module = rebrac()
         module.method.critic_weight = weight
-        module._turn()
+        module._set_coefficients()
         batch = batch_of(torch.Generator().manual_seed(3))
         batch["next_action_known"].zero_()
         module.training_step(torch.stack([batch]), 0)

@@ -109,18 +109,18 @@ def test_the_weight_cools_linearly_to_its_floor_after_the_hand_over() -> None:
     method = SPOT(weight=0.5, weight_end=0.2, cooling_updates=1000)
     steps = {None: 0.5, 0: 0.5, 1: 0.4995, 500: 0.25, 799: 0.1005, 800: 0.1, 10**7: 0.1}
     for updates, weight in steps.items():
-        assert method.turn(updates)["support_weight"] == pytest.approx(weight)
-    assert SPOT(weight=0.5, weight_end=1.0).turn(10**7) == {"support_weight": 0.5}
+        assert method.coefficients_at(updates)["support_weight"] == pytest.approx(weight)
+    assert SPOT(weight=0.5, weight_end=1.0).coefficients_at(10**7) == {"support_weight": 0.5}
     module = spot(vae_updates=0)
     batches = torch.Generator().manual_seed(1)
 
     def step(updates: int) -> float:
         module.training_step(torch.stack([random_batch(batches) for _ in range(updates)]), 0)
-        return module.dials["support_weight"].item()
+        return module.coefficients["support_weight"].item()
 
     assert step(6) == WEIGHT
     module.hand_over()
-    assert module.dials["support_weight"] == WEIGHT
+    assert module.coefficients["support_weight"] == WEIGHT
     assert step(10) == pytest.approx(WEIGHT * 0.75)
     assert step(30) == pytest.approx(WEIGHT * END)
 

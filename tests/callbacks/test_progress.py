@@ -27,7 +27,9 @@ def test_the_time_left_goes_by_what_this_process_made_of_the_phase(
     said = []
     for seconds, updates in ((100.0, 420), (130.0, 500), (330.0, 1000)):  # resumed at 400
         monkeypatch.setattr(progress.time, "monotonic", lambda seconds=seconds: seconds)
-        agent: Any = SimpleNamespace(gradient_updates=updates, method=SimpleNamespace(dials=()))
+        agent: Any = SimpleNamespace(
+            gradient_updates=updates, method=SimpleNamespace(uses_alpha=False)
+        )
         line.on_train_batch_end(trainer, agent, None, None, 0)
         said.append(capsys.readouterr().err)
     assert said == [

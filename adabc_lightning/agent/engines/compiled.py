@@ -44,10 +44,10 @@ class Compiled(Eager):
 
     def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`; the first call of each phase compiles."""
-        kinds = {(moves, work.options.online) for moves in work.moves}
+        kinds = {(follows, work.options.online) for follows in work.delayed_after}
         if self.name == "compiled" and not self._tried.issuperset(kinds):
             start = time.perf_counter()
-            which = sorted(work.moves.index(moves) for moves, _ in kinds - self._tried)
+            which = sorted(work.delayed_after.index(follows) for follows, _ in kinds - self._tried)
             # The very slices of the batch that follow: others would be compiled for, too.
             if wrong := prove(lambda: self.make(work, which, ignore), work, which):
                 rank_zero_warn(f"the update is not compiled: {wrong}")

@@ -19,8 +19,8 @@ class CudaGraph:
     """G updates as one CUDA graph: the host launches one thing, and waits for nothing.
 
     A graph is captured for each pattern of updates that move the actor and each batch shape;
-    the batch and the draws are copied into its own tensors, dials are read where they live. What
-    it does is compared with the plain code before it is believed.
+    the batch and the draws are copied into its own tensors, coefficients are read where they live.
+    What it does is compared with the plain code before it is believed.
     """
 
     name = "cuda_graph"
@@ -32,7 +32,7 @@ class CudaGraph:
 
     def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`; the first call captures."""
-        key = work.moves, work.options.online, tuple(work.batch.batch_size)
+        key = work.delayed_after, work.options.online, tuple(work.batch.batch_size)
         while self.name != "eager" and key not in self._graphs:
             self._capture(work, key)
         if self.name == "eager":
@@ -52,7 +52,7 @@ class CudaGraph:
 
         start = time.perf_counter()
         # Without CUDA, or of a method that waits for the host, there is none.
-        if wrong := prove(capture, work, range(len(work.moves))):
+        if wrong := prove(capture, work, range(len(work.delayed_after))):
             wrong = wrong if torch.cuda.is_available() else "there is no GPU here; they are plain"
             rank_zero_warn(f"no CUDA graph of the {self._of}updates: {wrong}")
             self._graphs.pop(key, None)
@@ -94,11 +94,11 @@ class _Captured:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(self._WARM_UP):
-                run.make(work, range(len(work.moves)), ignore)
+                run.make(work, range(len(work.delayed_after)), ignore)
         torch.cuda.current_stream().wait_stream(stream)
         each: list[Metrics] = []
         with torch.cuda.graph(self._graph):
-            run.make(work, range(len(work.moves)), lambda metrics, _: each.append(metrics))
+            run.make(work, range(len(work.delayed_after)), lambda metrics, _: each.append(metrics))
             self._sums = summed(each)
 
     def replay(self, work: Work, add: AddMetrics) -> None:

@@ -7,9 +7,9 @@ from tensordict import TensorDict
 from adabc_lightning.agent.contract import check_metrics
 from adabc_lightning.agent.engines.engine import AddMetrics, Work
 from adabc_lightning.agent.products import products_in
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 
-Step = Callable[[AgentState, TensorDict, Draws, Dials, UpdateOptions], Metrics]
+Step = Callable[[AgentState, TensorDict, Draws, Coefficients, UpdateOptions], Metrics]
 """A method's :meth:`~adabc_lightning.agent.method.Method.update`, ``delayed`` or ``prepare``."""
 
 
@@ -25,7 +25,7 @@ class Eager:
 
     def __call__(self, work: Work, add: AddMetrics) -> None:
         """See :class:`Engine`."""
-        self.make(work, range(len(work.moves)), add)
+        self.make(work, range(len(work.delayed_after)), add)
 
     def make(self, work: Work, which: Iterable[int], add: AddMetrics) -> None:
         """Some of the G updates of ``work``."""
@@ -37,17 +37,17 @@ class Eager:
         batches = work.batch.unbind(0)  # in half the time of one by one
         for g in which:
             draws = {name: drawn[g] for name, drawn in work.draws.items()}
-            arguments = work.state, batches[g], draws, work.dials, work.options
-            moves = work.moves[g]
-            metrics = prepare(*arguments) if moves is None else update(*arguments)
-            if moves and work.method.gathers:
-                before = [i for i in range(g) if work.moves[i]]
+            arguments = work.state, batches[g], draws, work.coefficients, work.options
+            follows = work.delayed_after[g]
+            metrics = prepare(*arguments) if follows is None else update(*arguments)
+            if follows and work.method.gathers:
+                before = [i for i in range(g) if work.delayed_after[i]]
                 since = slice(before[-1] + 1 if before else 0, g + 1)
                 draws = {name: drawn[since] for name, drawn in work.draws.items()}
-                arguments = work.state, work.batch[since], draws, work.dials, work.options
-            step = "prepare" if moves is None else "update"
+                arguments = work.state, work.batch[since], draws, work.coefficients, work.options
+            step = "prepare" if follows is None else "update"
             check_metrics(metrics, work.batch.batch_size[1:-1], work.method, step)
-            if moves:
+            if follows:
                 more = delayed(*arguments)
                 check_metrics(more, work.batch.batch_size[1:-1], work.method, "delayed")
                 metrics = metrics | more

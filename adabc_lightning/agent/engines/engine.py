@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from tensordict import TensorDict
 
 from adabc_lightning.agent.method import Method
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 
 AddMetrics = Callable[[Metrics, int], None]
 """Takes metrics' sums over some updates, and their number."""
@@ -26,10 +26,10 @@ class Work(NamedTuple):
     """``[G, B]`` transitions."""
     draws: Draws
     """Of G updates, on the agent's device."""
-    dials: Dials
+    coefficients: Coefficients
     """Read anew by each update."""
     options: UpdateOptions
-    moves: tuple[bool | None, ...]
+    delayed_after: tuple[bool | None, ...]
     """For each of the G updates whether the delayed steps follow; None for one that prepares."""
 
 

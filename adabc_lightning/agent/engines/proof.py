@@ -79,7 +79,7 @@ def in_float64(work: Work) -> Work:
         state=state,
         batch=work.batch.apply(double),
         draws={name: double(drawn) for name, drawn in work.draws.items()},
-        dials={name: double(dial) for name, dial in work.dials.items()},
+        coefficients={name: double(scalar) for name, scalar in work.coefficients.items()},
         options=replace(
             options,
             action_low=double(options.action_low),

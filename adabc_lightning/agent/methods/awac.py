@@ -14,7 +14,7 @@ from adabc_lightning.agent.losses import (
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import policy, q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import ensemble_target, gradient_step, polyak_update, step_critics
 from adabc_lightning.run.types import AboveZero, declared
 
@@ -73,7 +73,7 @@ class AWAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards the shared target, of a sample of the current policy."""
@@ -90,7 +90,7 @@ class AWAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the actor towards the data's actions, weighted by their advantage; the target."""

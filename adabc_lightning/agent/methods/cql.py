@@ -10,13 +10,13 @@ from torch import Tensor
 
 from adabc_lightning.agent.conservative import calibrated, conservative_gap, sampled_values
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.gaussian import Form, mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import GaussianOptions, mean_and_log_std, sample, scaled
 from adabc_lightning.agent.initialisation import Initialisation, orthogonal_small_end
 from adabc_lightning.agent.losses import critic_loss
 from adabc_lightning.agent.method import Shape, Trained
 from adabc_lightning.agent.methods.sac import SAC
 from adabc_lightning.agent.networks import q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.temperature import LogScalar
 from adabc_lightning.agent.update import gradient_step, members, polyak_update
 from adabc_lightning.errors import UserError
@@ -53,7 +53,7 @@ class CQL(SAC):
     stacks = True
     metrics = (*SAC.metrics, "loss/conservative", "q/conservative_gap")
     initialise: Initialisation = staticmethod(orthogonal_small_end)
-    form = Form(log_std_start=-1.0, scalars=True)
+    gaussian = GaussianOptions(log_std_start=-1.0, scalars=True)
 
     def __init__(
         self,
@@ -111,7 +111,9 @@ class CQL(SAC):
             draws["heads"] = self.some(random, self.heads, shape.num_critics)
         return draws
 
-    def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
+    def delayed_after(
+        self, first: int, count: int, policy_delay: int, online: bool
+    ) -> tuple[bool, ...]:
         """None: every step is in every update."""
         return (False,) * count
 
@@ -120,10 +122,10 @@ class CQL(SAC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
-        """Nothing; see :meth:`moves`."""
+        """Nothing; see :meth:`delayed_after`."""
         return {}
 
     def update(
@@ -131,7 +133,7 @@ class CQL(SAC):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves actor, temperature, critics and, if any, multiplier; each from the same weights."""
@@ -155,7 +157,7 @@ class CQL(SAC):
         """The critics' target ``[B]``; with ``max_target_backup`` that of the best action."""
         critics, next_BO = state["critics"], batch["next_observation"]
         assert critics.target is not None
-        mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights, self.form)
+        mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights, self.gaussian)
         unit_BKA, log_prob_BK = sample(
             mean_BA.unsqueeze(-2),
             log_std_BA.unsqueeze(-2),
@@ -183,7 +185,7 @@ class CQL(SAC):
         flat_BK = torch.full_like(uniform_BKA[..., 0], -math.log(2) * options.free_count)
         densities = [flat_BK]
         for name, noise in (("observation", "current_noise"), ("next_observation", "next_noise")):
-            mean_BA, log_std_BA = mean_and_log_std(batch[name], actor, self.form)
+            mean_BA, log_std_BA = mean_and_log_std(batch[name], actor, self.gaussian)
             unit_BKA, log_prob_BK = sample(
                 mean_BA.unsqueeze(-2),
                 log_std_BA.unsqueeze(-2),

@@ -14,7 +14,14 @@ from adabc_lightning.agent.losses import behavior_cloning, gaussian_log_prob, td
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
 from adabc_lightning.agent.networks import q_values, state_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.state import (
+    AgentState,
+    Coefficients,
+    Draws,
+    Metrics,
+    Part,
+    UpdateOptions,
+)
 from adabc_lightning.agent.update import gradient_step, members, polyak_update, step_critics
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.types import AboveZero, Real, Share, declared
@@ -84,7 +91,7 @@ class IQL(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the value, the actor, every critic, and the critics' targets."""

@@ -9,7 +9,7 @@ from adabc_lightning.agent.initialisation import uniform_end
 from adabc_lightning.agent.losses import behavior_cloning, minimum, td_target
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
     frozen,
     gradient_step,
@@ -79,7 +79,7 @@ class ReBRAC(Method):
             "subset": random.subset(shape.subset_size, shape.num_critics),
         }
 
-    def turn(self, online_updates: int | None) -> dict[str, float]:
+    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
         """β₁ and β₂; t updates after the hand-over β₁ · max(floor, 1 − t/T)."""
         if online_updates is None:
             return {"actor_weight": self.actor_weight, "critic_weight": self.critic_weight}
@@ -94,7 +94,7 @@ class ReBRAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards the shared target, less β₂ times the distance of a′."""
@@ -109,7 +109,9 @@ class ReBRAC(Method):
             )
             limit_A = options.limit_A
             distance_B = squared_distance(next_action_BA / limit_A, batch["next_action"] / limit_A)
-            weight = dials["critic_weight"].unsqueeze(-1)  # of each replica, where there are some
+            weight = coefficients["critic_weight"].unsqueeze(
+                -1
+            )  # of each replica, where there are some
             penalty_B = weight * batch["next_action_known"] * distance_B
             drawn = members(critics.target, draws["subset"])
             norm = options.critic_norm
@@ -128,7 +130,7 @@ class ReBRAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """The targets take a step, the actor's towards the actor as it is; then moves the actor."""
@@ -142,7 +144,9 @@ class ReBRAC(Method):
         q_B = minimum(q_values(observation_BO, policy_action_BA, weights, options.critic_norm))
         limit_A = options.limit_A
         distance_B = squared_distance(policy_action_BA / limit_A, action_BA / limit_A)
-        loss = penalised_actor_loss(q_B, mean_size(q_B, options), distance_B, dials["actor_weight"])
+        loss = penalised_actor_loss(
+            q_B, mean_size(q_B, options), distance_B, coefficients["actor_weight"]
+        )
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(

@@ -29,8 +29,10 @@ class RLPD(SAC):
     ) -> None:
         super().__init__(actor_learning_rate, entropy_per_action, backup_entropy, actor_value)
 
-    def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
+    def delayed_after(
+        self, first: int, count: int, policy_delay: int, online: bool
+    ) -> tuple[bool, ...]:
         """After the last update of an environment step; before the hand-over as any method."""
         if not online:
-            return super().moves(first, count, policy_delay, online)
+            return super().delayed_after(first, count, policy_delay, online)
         return (*[False] * (count - 1), True) if count else ()

@@ -8,12 +8,25 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.gaussian import Form, SquashedActor, mean_and_log_std, sample, scaled
+from adabc_lightning.agent.gaussian import (
+    GaussianOptions,
+    SquashedActor,
+    mean_and_log_std,
+    sample,
+    scaled,
+)
 from adabc_lightning.agent.initialisation import Initialisation, xavier
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, Part, UpdateOptions
+from adabc_lightning.agent.state import (
+    AgentState,
+    Coefficients,
+    Draws,
+    Metrics,
+    Part,
+    UpdateOptions,
+)
 from adabc_lightning.agent.temperature import LogScalar, SoftplusScalar, temperature_loss
 from adabc_lightning.agent.update import (
     ensemble_target,
@@ -45,7 +58,7 @@ class SAC(Method):
     stacks = True
     metrics: Sequence[str] = ("temperature/value", "temperature/entropy")
     initialise: Initialisation = staticmethod(xavier)
-    form = Form()
+    gaussian = GaussianOptions()
     """Of the policy."""
     entropy_weight: type[LogScalar] | type[SoftplusScalar] = LogScalar
 
@@ -69,7 +82,7 @@ class SAC(Method):
             spec.action_high,
             shape.actor_hidden_sizes,
             self.initialise,
-            self.form,
+            self.gaussian,
         )
         critics = Trained(shape.critics(self.initialise), shape.learning_rate, target=True)
         return {
@@ -94,7 +107,7 @@ class SAC(Method):
         self, actor: Weights, observation_BO: Tensor, noise_BA: Tensor, options: UpdateOptions
     ) -> tuple[Tensor, Tensor]:
         """One action of the policy for each observation, ``[B, A]``, and its log π, ``[B]``."""
-        mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor, self.form)
+        mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor, self.gaussian)
         unit_BA, log_prob_B = sample(mean_BA, log_std_BA, noise_BA, options.free_actions)
         return scaled(unit_BA, options.action_low, options.action_high), log_prob_B
 
@@ -103,7 +116,7 @@ class SAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards the shared target, then the targets."""
@@ -138,7 +151,7 @@ class SAC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the actor up the critics' value and its entropy, then the temperature."""

@@ -11,7 +11,7 @@ from adabc_lightning.agent.losses import behavior_cloning
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.mlp import Weights, dropped_mlp, mlp
 from adabc_lightning.agent.networks import q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
     ensemble_target,
     first_member,
@@ -116,7 +116,7 @@ class SPOT(Method):
             draws["target_kept"] = random.kept(self.dropout, units)
         return draws
 
-    def turn(self, online_updates: int | None) -> dict[str, float]:
+    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
         """λ_t = λ · max(floor, 1 − t/T), t updates after the hand-over; before it λ."""
         left = 1 - (online_updates or 0) / self.cooling_updates
         return {"support_weight": self.weight * max(self.weight_end, left)}
@@ -142,7 +142,7 @@ class SPOT(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the VAE towards the data's actions."""
@@ -159,7 +159,7 @@ class SPOT(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards the shared target, with a smoothed target action."""
@@ -180,7 +180,7 @@ class SPOT(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the actor towards value and support, then both targets."""
@@ -199,7 +199,7 @@ class SPOT(Method):
             self.vae_beta,
         )
         loss = penalised_actor_loss(
-            q_B, mean_size(q_B, options), penalty_B, dials["support_weight"]
+            q_B, mean_size(q_B, options), penalty_B, coefficients["support_weight"]
         )
         metrics = {
             "loss/actor": loss.detach(),

@@ -7,7 +7,7 @@ from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.losses import actor_loss, behavior_cloning
 from adabc_lightning.agent.method import Method, Shape, Trained
 from adabc_lightning.agent.networks import policy, q_values
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.update import (
     ensemble_target,
     frozen,
@@ -29,7 +29,7 @@ class TD3BC(Method):
     Raises: UserError: a value outside its range.
     """
 
-    dials = ("alpha",)
+    uses_alpha = True
     stacks = True
 
     def __init__(
@@ -68,7 +68,7 @@ class TD3BC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves every critic towards the shared target of Eq. 3, with a smoothed target action."""
@@ -86,7 +86,7 @@ class TD3BC(Method):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """Moves the actor down Eq. 4 (Eq. 1 with an ensemble), then both targets."""
@@ -105,7 +105,9 @@ class TD3BC(Method):
             (mean,) = options.average([normalizer_q_B.abs().mean()])
             normalizer_q_B = mean.expand_as(normalizer_q_B)
         free_A = options.free_actions
-        loss = actor_loss(q_NB, normalizer_q_B, policy_action_BA, action_BA, dials["alpha"], free_A)
+        loss = actor_loss(
+            q_NB, normalizer_q_B, policy_action_BA, action_BA, coefficients["alpha"], free_A
+        )
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA, free_A),

@@ -7,12 +7,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.gaussian import Form
+from adabc_lightning.agent.gaussian import GaussianOptions
 from adabc_lightning.agent.initialisation import Initialisation, orthogonal_small_hidden
 from adabc_lightning.agent.method import Shape
 from adabc_lightning.agent.methods.cql import CQL
 from adabc_lightning.agent.methods.sac import SAC
-from adabc_lightning.agent.state import AgentState, Dials, Draws, Metrics, UpdateOptions
+from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics, UpdateOptions
 from adabc_lightning.agent.temperature import SoftplusScalar
 from adabc_lightning.agent.update import as_one
 from adabc_lightning.run.types import Positive, declared
@@ -35,7 +35,7 @@ class WSRL(CQL):
     stacks = True
     gathers = True
     initialise: Initialisation = staticmethod(orthogonal_small_hidden)
-    form = Form((math.log(1e-5), math.log(10.0)), norm="before")
+    gaussian = GaussianOptions((math.log(1e-5), math.log(10.0)), norm="before")
     entropy_weight = SoftplusScalar
 
     def __init__(
@@ -51,10 +51,12 @@ class WSRL(CQL):
         """CQL's random numbers, then SAC's."""
         return SAC.draw(self, random, shape) if random.online else super().draw(random, shape)
 
-    def moves(self, first: int, count: int, policy_delay: int, online: bool) -> tuple[bool, ...]:
+    def delayed_after(
+        self, first: int, count: int, policy_delay: int, online: bool
+    ) -> tuple[bool, ...]:
         """After the last update of an environment step."""
         if not online:
-            return super().moves(first, count, policy_delay, online)
+            return super().delayed_after(first, count, policy_delay, online)
         return (*[False] * (count - 1), True) if count else ()
 
     def entropy_scale(self, raw: Tensor) -> Tensor:
@@ -66,19 +68,19 @@ class WSRL(CQL):
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """All steps of CQL, then the critics' of SAC."""
         method = SAC if options.online else CQL
-        return method.update(self, state, batch, draws, dials, options)
+        return method.update(self, state, batch, draws, coefficients, options)
 
     def delayed(
         self,
         state: AgentState,
         batch: TensorDict,
         draws: Draws,
-        dials: Dials,
+        coefficients: Coefficients,
         options: UpdateOptions,
     ) -> Metrics:
         """SAC's steps of actor and temperature, on the rows of G updates."""
@@ -86,4 +88,4 @@ class WSRL(CQL):
         observation_BO = as_one(batch["observation"], dims)
         rows = TensorDict({"observation": observation_BO}, observation_BO.shape[:-1])
         noise_BA = as_one(draws["policy_noise"], dims)
-        return SAC.delayed(self, state, rows, {"policy_noise": noise_BA}, dials, options)
+        return SAC.delayed(self, state, rows, {"policy_noise": noise_BA}, coefficients, options)

@@ -43,7 +43,7 @@ class _Timed:
         return self._seconds + sum(a.elapsed_time(b) for a, b in self._events) / 1000
 
     def __call__(self, work: Work, add: AddMetrics) -> None:
-        self.updates += len(work.moves)
+        self.updates += len(work.delayed_after)
         if self._device.type == "cuda":
             pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
             pair[0].record()
