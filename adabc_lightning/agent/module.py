@@ -4,7 +4,7 @@ Its networks are :mod:`~adabc_lightning.agent.parts`, its policy is
 :mod:`~adabc_lightning.agent.acting`, its training step :mod:`~adabc_lightning.agent.learning`.
 """
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -160,6 +160,18 @@ class OffToOnModule(Learning):
         self._engine_made = False
         self._engine_before: dict[str, Any] | None = None
         """Name, device, threads and products of the updates, or of those before a checkpoint."""
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        """Lightning's way to a module, which a checkpoint has no arguments for.
+
+        Raises: UserError: always; it names the two ways there are.
+        """
+        raise UserError(
+            f"a checkpoint of a run, {str(checkpoint_path):.200}, holds weights and no arguments of "
+            "OffToOnModule; adabc_lightning.load_policy(path) makes its policy, and a module made "
+            "anew goes on from it by trainer.fit(..., ckpt_path=path, weights_only=True)"
+        )
 
     def check_devices(self, count: int) -> None:
         """Raises: UserError: the engine does not run on so many devices."""

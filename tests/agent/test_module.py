@@ -179,3 +179,8 @@ def test_the_seed_is_lightning_s_where_none_is_given(monkeypatch: pytest.MonkeyP
 def test_one_size_is_no_list_of_them() -> None:
     with pytest.raises(UserError, match=r"model\.hidden_sizes is 32; it must be a list of whole"):
         OffToOnModule(SPEC, hidden_sizes=32)  # type: ignore[arg-type]
+
+
+def test_lightning_s_way_to_a_module_names_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"last\.ckpt, holds weights and no .*load_policy\(path\)"):
+        OffToOnModule.load_from_checkpoint("runs/last.ckpt")
