@@ -168,9 +168,9 @@ class OffToOnModule(Learning):
         Raises: UserError: always; it names the two ways there are.
         """
         raise UserError(
-            f"a checkpoint of a run, {str(checkpoint_path):.200}, holds weights and no arguments of "
-            "OffToOnModule; adabc_lightning.load_policy(path) makes its policy, and a module made "
-            "anew goes on from it by trainer.fit(..., ckpt_path=path, weights_only=True)"
+            f"a run's checkpoint, {checkpoint_path!s:.200}, holds weights and no arguments of "
+            "OffToOnModule; adabc_lightning.load_policy(path) makes its policy, and a module "
+            "made anew goes on from it by trainer.fit(..., ckpt_path=path, weights_only=True)"
         )
 
     def check_devices(self, count: int) -> None:
