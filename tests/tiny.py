@@ -21,9 +21,9 @@ from adabc_lightning.callbacks import (
     Metrics,
     Summary,
 )
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.make import make_env
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.schedule import Schedule
 
 TOY_LIMIT = 5

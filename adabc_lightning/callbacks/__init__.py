@@ -12,9 +12,11 @@ from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
 from adabc_lightning.callbacks.trials import Trials
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 
 __all__ = [
     "AlphaController",
+    "AtomicCheckpointIO",
     "BalancedReplay",
     "Checkpointing",
     "Downsampling",

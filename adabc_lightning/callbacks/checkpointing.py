@@ -5,76 +5,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from adabc_lightning.callbacks.best import Best, has_best
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
-from adabc_lightning.run.atomic import replacing
-from adabc_lightning.run.checkpoint_files import (
-    BEST,
-    FOLDER,
-    LAST,
-    PRETRAINED,
-    keep_previous,
-    load_whole,
-)
+from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, PRETRAINED
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.folder import words_to_go_on
-from adabc_lightning.run.ranks import digest
-from adabc_lightning.run.saved import Number, Saved, Text, absent
 from adabc_lightning.run.stopping import Stop
-from adabc_lightning.run.trainer import callbacks_of, find
+from adabc_lightning.run.trainer import callbacks_of
 
 if TYPE_CHECKING:
     from adabc_lightning.agent.module import OffToOnModule
     from adabc_lightning.data.module import ReplayDataModule
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes into the target folder, syncs, then renames; what was ``last.ckpt`` stays.
-
-    Lightning's own writes to $TMPDIR and moves: across file systems that move is a copy, and
-    a kill in the middle left an empty file.
-    """
-
-    loaded = False
-    """Whether a checkpoint was read."""
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """A checkpoint's content, on the CPU; other objects only where they are asked for.
-
-        Raises: UserError: there is none, it is damaged, or it holds other objects.
-        """
-        self.loaded = True
-        if weights_only is False:
-            return super().load_checkpoint(path, map_location, weights_only)
-        return load_whole(Path(path))
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Saves all or nothing.
-
-        Raises: NotWritten: the disk is full or the like; the old file stays.
-        """
-        target = Path(path)
-        with replacing(target) as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            if target.name == LAST:
-                keep_previous(target)
-
-
-class SavedCheckpointing(Saved):
-    """See :meth:`Checkpointing.state_dict`."""
-
-    best_return: Number | None
-    chosen: Text = absent()  # where no trials choose
 
 
 class Checkpointing(RunCallback, Checkpoint):
@@ -83,7 +29,7 @@ class Checkpointing(RunCallback, Checkpoint):
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
     checkpoint it starts from included. Where trials choose what is deployed, it is the newest that
-    they have chosen: an evaluation was luck where a trial was not won. Keyed on the schedule,
+    they have chosen. Keyed on the schedule,
     because Lightning's ``ModelCheckpoint`` counts optimiser steps. SIGTERM and SIGINT save after
     the batch at hand and exit with 143 and 130; Lightning's own handlers would exit having saved
     nothing (:class:`~adabc_lightning.run.stopping.Stop`).
@@ -102,9 +48,7 @@ class Checkpointing(RunCallback, Checkpoint):
 
     def __init__(self, keep_policies: bool = False) -> None:
         self.keep_policies = keep_policies
-        self.best_return: float | None = None
-        self._chosen = ""
-        """Digest of the policy of ``best.ckpt``, where trials have chosen it."""
+        self._best = Best()
         self._as_evaluated = True
         self._stop = Stop()
 
@@ -119,9 +63,9 @@ class Checkpointing(RunCallback, Checkpoint):
         """
         if self.listens:
             self._stop.listen()
-        if not _has_best(trainer):  # in a new folder, where what was best elsewhere is not
-            self.best_return, self._chosen = None, ""
-            if self._as_evaluated and self._improved(trainer, pl_module):
+        if not has_best(trainer):
+            self._best.forget()
+            if self._as_evaluated and self._best.improved(trainer, pl_module):
                 path = Path(trainer.default_root_dir) / FOLDER / BEST
                 trainer.save_checkpoint(path, weights_only=False)
         for callback in callbacks_of(trainer):
@@ -172,7 +116,7 @@ class Checkpointing(RunCallback, Checkpoint):
         # written once more.
         if self.keep_policies and trainer.is_global_zero:
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
-        names = [BEST] if self._improved(trainer, pl_module) else []
+        names = [BEST] if self._best.improved(trainer, pl_module) else []
         if env_steps == 0 and updates == data.schedule.offline_updates:
             names.append(PRETRAINED)
         for name in (*names, LAST):
@@ -229,42 +173,13 @@ class Checkpointing(RunCallback, Checkpoint):
             saved = "saved" if (folder / FOLDER / LAST).exists() else "nothing to save yet"
             print(f"stopped by {by}, {saved}; go on with {words_to_go_on(folder)}", file=sys.stderr)
 
-    def _improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
-        """Whether the agent as it is was evaluated, and is what ``best.ckpt`` has to hold now."""
-        data = data_of(trainer)
-        evaluation = find(trainer, Evaluation)
-        history = evaluation.history if evaluation else []
-        if not history:
-            return False
-        made = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
-        if not made.items() <= history[-1].items():
-            return False
-        newest = history[-1]["eval/return"]
-        if agent.deployed != "actor":
-            before, self._chosen = self._chosen, digest(agent.policy.state_dict())
-            self.best_return = newest
-            return self._chosen != before
-        if self.best_return is None or newest > self.best_return:
-            self.best_return = newest
-            return True
-        return False
-
     def state_dict(self) -> dict[str, Any]:
-        """The best return so far, and what policy trials have chosen, if they have."""
-        chosen = {"chosen": self._chosen} if self._chosen else {}
-        return {"best_return": self.best_return, **chosen}
+        """What is the best."""
+        return self._best.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.best_return = state_dict["best_return"]
-        self._chosen = state_dict.get("chosen", "")
-
-
-def _has_best(trainer: Trainer) -> bool:
-    """Whether there is a best checkpoint, for any of the ranks."""
-    data = data_of(trainer)
-    best = Path(trainer.default_root_dir) / FOLDER / BEST
-    return any(data.ranks.gather(best.exists()))
+        self._best.load_state_dict(state_dict)
 
 
 def _evaluates(trainer: Trainer) -> bool:

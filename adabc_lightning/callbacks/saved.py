@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from adabc_lightning.agent.saved import SavedAgent
 from adabc_lightning.callbacks.alpha import SavedAlpha
 from adabc_lightning.callbacks.balanced import SavedBalancedReplay
-from adabc_lightning.callbacks.checkpointing import SavedCheckpointing
+from adabc_lightning.callbacks.best import SavedCheckpointing
 from adabc_lightning.callbacks.evaluation import SavedEvaluation
 from adabc_lightning.callbacks.guard import SavedGuard
 from adabc_lightning.callbacks.handover import SavedDiagnostics

@@ -25,7 +25,6 @@ from adabc_lightning.callbacks import (
     Progress,
     Summary,
 )
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.folder import RunFolder
 from adabc_lightning.commands.method_keys import (
     check_keys,
@@ -42,6 +41,7 @@ from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run
 from adabc_lightning.run.allowed import allowed_packages
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.config_files import load, references_only
 from adabc_lightning.run.folder import checkpoint_to_resume, commands_of, fresh_folder, goes_on
 from adabc_lightning.run.lock import FolderLock

@@ -23,11 +23,11 @@ from adabc_lightning.callbacks import (
     RunCallback,
     Summary,
 )
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.callbacks.metrics import COLUMNS, record
 from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import NotWritten
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.trainer import callbacks_of
 

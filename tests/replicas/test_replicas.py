@@ -30,12 +30,12 @@ from adabc_lightning.callbacks import (
     places,
     summary,
 )
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.env import make
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import EnvironmentFailure, NotFinite, UserError
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import read_run
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.loggers import TensorBoard
 from adabc_lightning.run.schedule import Schedule
 

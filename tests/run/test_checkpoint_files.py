@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from adabc_lightning.callbacks.checkpointing import AtomicCheckpointIO
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.checkpoint_files import Damaged, is_whole, newest
+from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.folder import checkpoint_to_resume, how_to_go_on
 
 GENERATOR = torch.zeros(8, dtype=torch.uint8)
