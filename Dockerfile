@@ -1,6 +1,6 @@
 # The same steps as `make venv`, in an image: docker build -t adabc_lightning .
-#   docker run --rm -v "$PWD/runs:/runs" adabc_lightning fit --config hopper.yaml \
-#       --trainer.default_root_dir /runs/hopper
+#   docker run --rm -v "$PWD/runs:/work/runs" adabc_lightning fit --config hopper.yaml
+# Runs go to /work/runs, and outlive the container where that is mounted.
 FROM python:3.11-slim
 
 # MuJoCo needs no display to simulate; EGL is there for rendering.
@@ -16,7 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
 COPY experiments experiments
 COPY adabc_lightning adabc_lightning
-RUN pip install --no-cache-dir -c constraints.txt '.[tensorboard,adroit,report]'
+RUN pip install --no-cache-dir -c constraints.txt '.[tensorboard,adroit,report,export,tables]'
 
 WORKDIR /work
 ENTRYPOINT ["python", "-m", "adabc_lightning"]

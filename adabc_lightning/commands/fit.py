@@ -68,7 +68,7 @@ def _fit(line: CommandLine) -> None:
     try:
         start(line)
     except NotWritten as error:
-        raise UserError(f"{error}; {how_to_go_on(line.folder)}") from error
+        raise UserError(f"{error}; {how_to_go_on(line.folder, line.run_folder.begun)}") from error
     if line.trainer.is_global_zero:
         runs: list[Any] = [line.trainer] if line.replicas is None else line.replicas.replicas
         histories = [evaluation.history for run in runs if (evaluation := find(run, Evaluation))]

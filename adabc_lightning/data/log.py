@@ -12,11 +12,11 @@ from torch import Tensor
 from adabc_lightning.data.collector import Episode, Explore
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.exchange import Exchange, LoggedEpisode
+from adabc_lightning.env.exchange import Exchange, LoggedEpisode, digest
 from adabc_lightning.env.saved import Steps
 from adabc_lightning.errors import EnvironmentFailure, UserError, printable
 from adabc_lightning.run.lock import FolderLock
-from adabc_lightning.run.saved import Count
+from adabc_lightning.run.saved import Count, Text, absent
 
 POLL = 0.05  # seconds between two looks into the folder
 PATIENCE = 10.0  # seconds until a line says what is waited for
@@ -27,6 +27,8 @@ class SavedLogCollector(Steps):
 
     episodes: Count
     step: Count
+    digest: Text = absent()
+    """Of the newest episode that was begun; absent in checkpoints of earlier versions."""
 
 
 class LogCollector:
@@ -69,6 +71,14 @@ class LogCollector:
         self._episode: LoggedEpisode | None = None
         self._next = 0  # step of the episode at hand
         self._published = False
+        self._digest = ""
+        """Of the newest episode that was begun."""
+
+    def go_on(self) -> None:
+        """An earlier run may have said to who acts that training is over."""
+        before = self.exchange.read_policy()
+        if before is not None and before.finished:
+            self.exchange.write_policy(before._replace(finished=False))
 
     def step(self, explore: Explore) -> Tensor:
         """The log's next step; ``finished_episode`` is set when it is an episode's last.
@@ -83,7 +93,10 @@ class LogCollector:
             self._publish(self.episodes)
             self._published = True
         try:
-            episode = self._episode = self._episode or self._wait()
+            if self._episode is None:
+                self._episode = self._wait()
+                self._digest = digest(self._episode)
+            episode = self._episode
             row = self._row(episode)
         except UserError as error:
             failure = EnvironmentFailure(f"{error} (environment step {self.env_steps + 1:,})")
@@ -137,21 +150,30 @@ class LogCollector:
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the log the run is; the log itself stays in its files."""
-        return {"env_steps": self.env_steps, "episodes": self.episodes, "step": self._next}
+        counters = {"env_steps": self.env_steps, "episodes": self.episodes, "step": self._next}
+        return {**counters, **({"digest": self._digest} if self._digest else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """The inverse of :meth:`state_dict`.
 
-        Raises: UserError: the episode at hand is no longer there, or another one.
+        Raises: UserError: the newest episode that was begun is no longer there, or another one.
         Returns: True: the log goes on exactly where the run was.
         """
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
         self._next = state["step"]
-        if self._next:
-            self._episode = self.exchange.read_episode(self.episodes, self.space)
-            if self._next >= len(self._episode.rewards):
+        begun = self.episodes + (self._next > 0)
+        if (there := self.exchange.episode_count()) < begun:
+            raise UserError(
+                f"the checkpoint has learnt from {begun} episodes, {self.exchange.folder} has "
+                f"{there}; go on with the folder of the run"
+            )
+        if begun:
+            newest = self.exchange.read_episode(begun - 1, self.space)
+            self._digest = state.get("digest") or digest(newest)
+            if self._digest != digest(newest) or self._next >= len(newest.rewards):
                 raise UserError(
-                    f"{self.exchange.episode_path(self.episodes)} has {len(self._episode.rewards)} "
-                    f"steps, the checkpoint is at step {self._next}; it is another episode"
+                    f"{self.exchange.episode_path(begun - 1)} is another episode than the "
+                    "checkpoint has learnt from; go on with the folder of the run"
                 )
+            self._episode = newest if self._next else None
         return True

@@ -4,6 +4,7 @@ from typing import Any
 
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.owner import Owner
+from adabc_lightning.env.exchange import PREFIX
 from adabc_lightning.env.observations import as_parts, described
 from adabc_lightning.errors import UserError, one_line
 
@@ -17,7 +18,9 @@ def check_environment(data: Owner, state: dict[str, Any]) -> None:
     Raises: UserError: in another one, made in another way, or other parts of observations were
         seen.
     """
-    if state["env_id"] != data.env_id:
+    # A log's folder may have been moved: its episodes say whether it is the run's.
+    logs = all(each.startswith(PREFIX) for each in (data.env_id, state["env_id"]))
+    if state["env_id"] != data.env_id and not logs:
         raise UserError(
             f"the checkpoint was trained in {state['env_id']!r:.100}, data.env_id is "
             f"{data.env_id!r}; resume in the environment of the run"

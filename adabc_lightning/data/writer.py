@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -120,7 +121,8 @@ class PartialFile:
 
     def close(self, delete: bool = False) -> None:
         """Lets go of the file, which is no longer needed where ``delete`` says so."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk has not taken was said when it was added
+            self._file.close()
         if delete:
             self.path.unlink(missing_ok=True)
 
@@ -180,13 +182,18 @@ def parts_entry(parts: Parts | None) -> dict[str, str]:
 
 def write_columns(target: Path, columns: Mapping[str, np.ndarray], card: dict) -> None:
     """The same from columns ``[T]`` or ``[T, N]`` by D4RL's names; errors as above."""
-    with replacing(target) as whole, h5py.File(whole, "w") as file:
+    # In memory first: where a disk is full, HDF5 tries again at the process's end, and crashes it.
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
         for key, column in columns.items():
             # Level 1: floats of a simulator hardly get smaller with more.
             file.create_dataset(
                 key, data=column, compression="gzip", compression_opts=1, shuffle=True
             )
         file.attrs.update(card)
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(target) as whole:
+        whole.write(image)
 
 
 def write_minari(
@@ -222,6 +229,7 @@ def write_minari(
             )
         )
     temporary = get_dataset_path() / f".{name.replace('/', '-')}.tmp"
+    _check_space(target, buffers)
     before = os.environ.get("MINARI_DATASETS_PATH")
     try:
         with writing(target), warnings.catch_warnings():
@@ -242,6 +250,30 @@ def write_minari(
         else:
             os.environ["MINARI_DATASETS_PATH"] = before
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_space(target: Path, buffers: Iterable[Any]) -> None:
+    """Before Minari writes: HDF5 crashes the process on a full disk.
+
+    Raises: UserError: there is less space than the arrays have bytes.
+    """
+    arrays = (getattr(buffer, name) for buffer in buffers for name in ("observations", "actions"))
+    needed = sum(np.asarray(part).nbytes for array in arrays for part in _leaves(array))
+    place = next(path for path in target.absolute().parents if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"{target} cannot be written: it needs {needed / 1e6:,.1f} MB, and "
+            f"{free / 1e6:,.1f} MB are free"
+        )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    else:
+        yield value
 
 
 def _infos(episode: Rollout) -> dict[str, Any]:

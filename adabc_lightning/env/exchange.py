@@ -5,6 +5,7 @@ the actor's episodes in order, ``policy/newest.npz`` is the trainer's newest pol
 there whole or not at all. Nothing here imports PyTorch.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -132,11 +133,23 @@ class Exchange:
         """How many there are, up to the first that is missing."""
         return next(index for index in count() if not self.episode_path(index).exists())
 
+    def check_whole(self) -> None:
+        """Raises: UserError: an episode is missing, and later ones are there."""
+        next_one = self.episode_path(self.episode_count())
+        later = [path for path in self.episodes_folder.glob("*.npz") if path.name > next_one.name]
+        if later:
+            raise UserError(
+                f"{next_one} is missing, and {len(later)} later ones are there; put it back, or "
+                "choose a new folder"
+            )
+
     def write_episode(self, index: int, episode: LoggedEpisode) -> None:
         """Adds one.
 
-        Raises: UserError: it cannot be written.
+        Raises: UserError: it is there, or cannot be written.
         """
+        if self.episode_path(index).exists():
+            raise UserError(f"{self.episode_path(index)} is there already; nothing replaces it")
         with replacing(self.episode_path(index)) as file:
             np.savez(file, **episode._asdict())
 
@@ -186,6 +199,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except Exception as error:  # zipfile, zlib and NumPy raise all kinds
         raise UserError(f"{path} is damaged: {reason(error)}") from error
+
+
+def digest(episode: LoggedEpisode) -> str:
+    """What an episode is known by, whatever file it is in."""
+    arrays = episode.observations, episode.actions, episode.rewards
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def check_space(space: Space, where: str) -> None:

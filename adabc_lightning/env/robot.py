@@ -81,7 +81,8 @@ class Robot:
         action_low, action_high: bounds of the actions ``[A]``, action units.
         max_episode_steps: time limit in steps, None for none; who acts has to keep to it.
         seed: of the exploration noise.
-    Raises: UserError: the folder is of another task, or in use, or cannot be written.
+    Raises: UserError: the folder is of another task, or in use, or cannot be written, or an
+        episode in it is missing.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Robot:
         self._lock.take(self.exchange.episodes_folder)
         try:
             self.exchange.write_space(self.space)
+            self.exchange.check_whole()
         except BaseException:
             self.close()
             raise
@@ -121,13 +123,20 @@ class Robot:
                 the trainer learns, with a policy that is a little older.
             timeout: seconds to wait, None for ever.
         Returns: the newest policy, or None when training is over.
-        Raises: TimeoutError: there is none yet. UserError: the file is damaged.
+        Raises: TimeoutError: there is none yet. UserError: the file is damaged, or the policy has
+            learnt from episodes that are not in the folder.
         """
         start = time.monotonic()
         while True:
             publication = self.exchange.read_policy()
             if publication is not None and publication.finished:
                 return None
+            if publication is not None and publication.episodes > self.episodes:
+                raise UserError(
+                    f"the policy in {self.exchange.folder} has learnt from {publication.episodes} "
+                    f"episodes, and {self.episodes} are there; put the others back, or choose a "
+                    "new folder and start a new run"
+                )
             if publication is not None and self.episodes - publication.episodes <= lag:
                 generator = np.random.default_rng([self.seed, self.episodes])
                 return RobotPolicy(publication, self.space, generator)

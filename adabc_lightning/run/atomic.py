@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and one sentence when the disk does not take them."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +14,23 @@ class NotWritten(UserError):
     """A file could not be written: the disk is full, a quota is used up, a folder is read-only."""
 
 
+def refuse_url(path: Path) -> None:
+    """A folder ``s3:`` would be made, and the machine's disk be taken for a bucket.
+
+    Raises: UserError: the path was a URL, before it was a path.
+    """
+    scheme = path.parts[0] if path.parts else ""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", scheme) and not Path(scheme).exists():
+        raise UserError(f"{path} is a URL; it must be a file or folder of this machine")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns what the system says about a file into one sentence.
 
-    Raises: NotWritten: the system refused.
+    Raises: NotWritten: the system refused. UserError: the path was a URL.
     """
+    refuse_url(path)
     try:
         yield
     except UserError:

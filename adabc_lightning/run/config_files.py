@@ -170,29 +170,35 @@ def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
 def run_config(command: str, options: list[str]) -> list[Path]:
     """``config.yaml`` of the run that ``--ckpt_path`` belongs to, for want of a ``--config``.
 
-    Raises: UserError: ``validate`` has no checkpoint, or one without a config.
+    Raises: UserError: ``validate`` has no checkpoint, or there is no run that it belongs to.
     """
     checkpoint = last_value(options, "--ckpt_path")
+    if not checkpoint:
+        if command == "validate":
+            raise UserError("validate needs --ckpt_path, a checkpoint of a run")
+        return []
     if command == "fit" and checkpoint == "last":
         folder = last_value(options, "--trainer.default_root_dir")
         config = Path(folder, "config.yaml") if folder else None
-    else:
-        path = Path(checkpoint or "")
-        run = path if path.is_dir() else path.parent.parent
-        config = run / "config.yaml" if checkpoint else None
-    if command == "fit" and checkpoint == "last" and config and not _is_file(config):
-        raise UserError(
-            f"there is no run in {config.parent} to go on with; give its folder, or --config NAME "
-            "to start one"
-        )
-    if command == "validate":
-        if not checkpoint or config is None:
-            raise UserError("validate needs --ckpt_path, a checkpoint of a run")
-        if not Path(checkpoint).is_dir() and not _is_file(Path(checkpoint)):
-            raise UserError(f"there is no checkpoint {checkpoint}")
-        if not _is_file(config):
-            raise UserError(f"{checkpoint} lies in no run's folder; give --config NAME as well")
-    return [config.resolve()] if config is not None and _is_file(config) else []
+        if config and not _is_file(config):
+            raise UserError(
+                f"there is no run in {config.parent} to go on with; give its folder, or --config "
+                "NAME to start one"
+            )
+        return [config.resolve()] if config else []
+    path = Path(checkpoint)
+    if not path.is_dir() and not _is_file(path):
+        hint = "; validate takes the run's folder" if checkpoint == "last" else ""
+        raise UserError(f"there is no checkpoint {checkpoint}{hint}")
+    # The file may be a link to where its run is, and the folder of checkpoints one to elsewhere.
+    places = [path] if path.is_dir() else [path.parent.parent, path.resolve().parent.parent]
+    for config in (place / "config.yaml" for place in places):
+        if _is_file(config):
+            return [config.resolve()]
+    raise UserError(
+        f"{checkpoint} lies in no run's folder, whose config would be taken; give --config NAME "
+        "as well"
+    )
 
 
 def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:

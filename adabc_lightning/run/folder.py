@@ -12,7 +12,7 @@ from typing import Any
 
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.allowed import allowing
-from adabc_lightning.run.atomic import remove_strays
+from adabc_lightning.run.atomic import refuse_url, remove_strays
 from adabc_lightning.run.checkpoint_files import (
     FOLDER,
     LAST,
@@ -78,6 +78,7 @@ def checkpoint_to_resume(
 
 def _check_place(folder: Path) -> None:
     """Raises: UserError: it is no folder, cannot be made or cannot be written."""
+    refuse_url(folder)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return
@@ -99,7 +100,8 @@ def goes_on(folder: Path, ckpt_path: str | None) -> bool:
 def goes_on_in_place(trainer: Any) -> bool:
     """Whether a trainer goes on from a checkpoint of its own folder; not another run from it."""
     folder, path = getattr(trainer, "run_folder", trainer.default_root_dir), trainer.ckpt_path
-    return path is not None and Path(path).resolve().is_relative_to(Path(folder).resolve())
+    places = Path(folder).resolve(), Path(folder, FOLDER).resolve()  # which may be a link
+    return path is not None and any(map(Path(path).resolve().is_relative_to, places))
 
 
 def refuse_a_second_run(folder: Path) -> None:
@@ -146,8 +148,18 @@ def _started_from(folder: Path) -> str | None:
     return path if path and not goes_on(folder, path) else None
 
 
-def how_to_go_on(folder: Path) -> str:
-    """The rest of a sentence about a run that ended early: what is left, and what to do."""
+def how_to_go_on(folder: Path, begun: bool = False) -> str:
+    """The rest of a sentence about a run that ended early: what is left, and what to do.
+
+    Args:
+        folder: the run's.
+        begun: whether it had been made.
+    """
+    if begun and not folder.exists():
+        return (
+            "the folder is no longer there; if it was moved, go on where it is now, by "
+            "--trainer.default_root_dir and --ckpt_path last"
+        )
     found = newest(folder)
     whole = next(filter(is_whole, found), None)
     if whole is not None:

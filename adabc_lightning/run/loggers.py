@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # the end (what is not uploaded stays in the run's folder, for `wandb sync`).
 START_SECONDS, FINISH_SECONDS = 10, 60
 WANDB_ID = Path("wandb", "run-id")  # in the run's folder
+_PROJECT = "adabc_lightning"
 
 
 @declared("logging")
@@ -34,8 +35,9 @@ class Logging:
     Args:
         wandb: ``"auto"`` is online when logged in, else offline; the environment variable
             ``WANDB_MODE`` wins over auto.
-        wandb_project: project of the run.
-        wandb_name: name of the run; None for the folder's name.
+        wandb_project: project of the run; None for the environment variable ``WANDB_PROJECT``, or
+            ``adabc_lightning``.
+        wandb_name: name of the run; None for ``WANDB_NAME``, or the folder's name.
         wandb_artifacts: whether Weights & Biases also gets the best checkpoint and the dataset's
             card, at the end.
         tensorboard: whether to write TensorBoard files (``pip install
@@ -44,7 +46,7 @@ class Logging:
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    wandb_project: str = "adabc_lightning"
+    wandb_project: str | None = None
     wandb_name: str | None = None
     wandb_artifacts: bool = True
     tensorboard: bool = False
@@ -146,10 +148,10 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
 
         def start(mode: str) -> Logger:
             run = wandb.init(
-                id=_run_id(folder / WANDB_ID),
+                id=_run_id(folder),
                 resume="allow" if mode == "online" else None,  # offline, the id is enough
-                project=options.wandb_project,
-                name=options.wandb_name or folder.name,
+                project=options.wandb_project or os.environ.get("WANDB_PROJECT", _PROJECT),
+                name=options.wandb_name or os.environ.get("WANDB_NAME", folder.name),
                 dir=folder.absolute(),  # its service may have begun in another working directory
                 mode=mode,  # type: ignore[arg-type]
                 settings=_settings(),
@@ -168,14 +170,31 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
         return []
 
 
-def _run_id(path: Path) -> str:
-    """The id of the folder's run at Weights & Biases, a new one where there is none."""
-    known = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    if re.fullmatch(r"[a-z0-9]{1,64}", known):
-        return known
-    fresh = secrets.token_hex(4)
-    replace_text(path, f"{fresh}\n")
-    return fresh
+def _run_id(folder: Path) -> str:
+    """The id of the folder's run at Weights & Biases, a new one where there is none.
+
+    The folder is named beside it: a copy beside what it was copied from is another run.
+    """
+    path, here = folder / WANDB_ID, str(folder.resolve())
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    known, there = [*lines, "", ""][:2]
+    copied = there not in ("", here) and _is_another(Path(there) / WANDB_ID, path)
+    if not re.fullmatch(r"[a-z0-9]{1,64}", known):
+        known = secrets.token_hex(4)
+    elif copied:
+        _say(f"{folder} is a copy of {there}: Weights & Biases has it as a run of its own")
+        known = secrets.token_hex(4)
+    if lines != [known, here]:
+        replace_text(path, f"{known}\n{here}\n")
+    return known
+
+
+def _is_another(file: Path, path: Path) -> bool:
+    """Whether there is such a file, and not the same one under another name."""
+    try:
+        return not file.samefile(path)
+    except OSError:
+        return False
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,7 @@
 """Process-wide settings that cost nothing and buy speed; call before PyTorch does any work."""
 
 import ctypes
+import logging
 import os
 import sys
 import warnings
@@ -19,6 +20,8 @@ def tune() -> None:
     * Adam's second moments of dead units become denormal, which is slow on CPUs; flushing
       must be set before PyTorch starts its worker threads, later it reaches one thread only.
     """
+    # Where HOME cannot be written, it says so in lines of its own before every command.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # NumPy acts on one observation, or a few: threads cost more than they bring.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spin_less()

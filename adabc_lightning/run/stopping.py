@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do: they end a command, or ask a run to end. No PyTorch."""
+"""What SIGINT, SIGTERM and SIGUSR1 do: they end a command, or ask a run to end. No PyTorch."""
 
 import os
 import signal
@@ -7,11 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""The last is what Slurm sends before its time limit, if asked to (``--signal=USR1@90``)."""
 AT_ONCE_SECONDS = 1.0
 """A second signal means "now" from so long after the first on."""
+AFTER_IMPORT_SECONDS = 0.05
+"""Until one is looked at again that came while a module was imported."""
 
 
 def speaks() -> bool:
@@ -26,19 +30,40 @@ class Stopped(SystemExit):
     """Ends this process for a signal; any other ``SystemExit`` is of somebody else's code."""
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: many catch whatever comes, and go on without a part."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _again(number: int) -> None:
+    """Sends a signal to this process once more, a little later, whoever takes it then."""
+    timer = threading.Timer(AFTER_IMPORT_SECONDS, signal.raise_signal, [number])
+    timer.daemon = True
+    timer.start()
+
+
 @contextmanager
 def stopping(account: Callable[[], str] = str) -> Iterator[None]:
     """SIGINT and SIGTERM exit with 130 and 143 after ``stopped by SIGTERM`` and an account.
+
+    One that comes while a module is imported waits for the end of that.
 
     Args:
         account: the rest of the sentence, what became of the work; asked when the signal comes.
     """
     over = False
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         if over:  # given back late, by a Stop that had taken it: no command is left to end
             signal.signal(number, before[number])
             signal.raise_signal(number)
+            return
+        if _importing(frame):
+            _again(number)
             return
         if speaks():
             below_a_bar = "\n" if sys.stderr.isatty() else ""
@@ -63,7 +88,7 @@ def stopping(account: Callable[[], str] = str) -> Iterator[None]:
 
 
 class Stop:
-    """SIGINT and SIGTERM as a wish: whoever can stop without a loss looks for it, and ends.
+    """The signals as a wish: whoever can stop without a loss looks for it, and ends.
 
     A second signal does not wait, if it comes a second after the first or later: supervisors signal
     a process and its group in one go.

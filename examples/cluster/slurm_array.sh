@@ -28,7 +28,7 @@ export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 srun "${PYTHON:-python}" -m adabc_lightning experiment "$experiment" \
     --only "$stage" --index "$SLURM_ARRAY_TASK_ID" "$@"
 status=$?
-if [ "$status" -eq 143 ]; then # SIGTERM: the time is over
+if [ "$status" -eq 143 ] || [ "$status" -eq 138 ]; then # SIGTERM, SIGUSR1: the time is over
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 fi
 exit "$status"

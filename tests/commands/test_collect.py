@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import h5py
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from paths import REPOSITORY
+from test_interruption import files_of
 from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
@@ -463,20 +465,29 @@ def test_an_environment_that_fails_is_one_line(capsys: pytest.CaptureFixture[str
     assert "gave the reward nan, which is not a finite float32 in step 1" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_one_line(
+@pytest.mark.parametrize(("size", "where"), [(600, ".a.hdf5.part"), (3_000, "a.hdf5")])
+def test_a_full_disk_is_one_line(size: int, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """While episodes come, and at the end."""
+    words = shlex.split("collect --policy random --env-id AdabcFragile-v0 --steps 50 --out a.hdf5")
+    with files_of(size):
+        assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f"error: {where} cannot be written: File too large\n")
+    assert said.count("error") == 1
+    assert os.listdir() == [".a.hdf5.part"]  # nothing is lost
+    assert main(words) == 0
+    assert "going on at " in capsys.readouterr().err
+    assert load_dataset("a.hdf5").rows.shape[0] == 50
+
+
+def test_minari_is_not_begun_where_it_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    words = shlex.split("collect --policy random --env-id AdabcFragile-v0 --steps 50 --out a.hdf5")
-    with monkeypatch.context() as patch:
-        patch.setattr(h5py, "File", full)
-        assert main(words) == 2
-    assert "a.hdf5 cannot be written: No space left on device\n" in capsys.readouterr().err
-    assert ".a.hdf5.part" in os.listdir()  # nothing is lost
-    assert main(words) == 0
-    assert capsys.readouterr().err == "going on at 50 of 50 transitions\n"
+    free = SimpleNamespace(free=100)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: free)
+    words = shlex.split("collect --policy random --env-id AdabcFragile-v0 --steps 50 --out a-v0")
+    assert main(words) == 2
+    assert "cannot be written: it needs 0.0 MB, and 0.0 MB are free" in capsys.readouterr().err
 
 
 def test_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -314,7 +314,7 @@ def test_mistakes_are_one_line(
     Path("folder.html").mkdir()
     for words, message in (
         (["nowhere"], "there is no folder nowhere; give folders of runs"),
-        (["nothing"], "there is no run in nothing; a run's folder has a metrics.csv"),
+        (["nothing"], "there is no run of fit in nothing, which would have a config.yaml and"),
         ([str(run), "--format", "pdf"], "--format: 'pdf' is no format; known: svg, png, latex"),
         ([str(run), "--reach", "far"], "--reach is far; it must be a number"),
         ([str(run), "--out", "a.html", "--each"], "--each is for table.md; the page has a row"),

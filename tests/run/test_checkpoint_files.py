@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run.checkpoint_files import Damaged, is_whole, newest
 from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
-from adabc_lightning.run.folder import checkpoint_to_resume, how_to_go_on
+from adabc_lightning.run.folder import checkpoint_to_resume, goes_on_in_place, how_to_go_on
 
 GENERATOR = torch.zeros(8, dtype=torch.uint8)
 CONTENT: dict[str, Any] = {  # of a run that has done nothing yet
@@ -120,6 +121,7 @@ def test_where_nothing_was_saved_the_advice_is_what_works(tmp_path: Path) -> Non
     """``last`` alone takes its config from the folder; before that is there, it is refused."""
     nothing, folder = "nothing was saved before; once it can be, ", tmp_path / "a run"
     assert how_to_go_on(folder) == f"{nothing}the same command starts anew"
+    assert "if it was moved, go on where it is now, by --tra" in how_to_go_on(folder, begun=True)
     folder.mkdir()
     assert how_to_go_on(folder) == f"{nothing}the same command starts anew"
     (folder / "config.yaml").touch()
@@ -177,3 +179,18 @@ def test_killed_between_the_two_names(tmp_path: Path, monkeypatch: pytest.Monkey
     save(tmp_path, 3)
     assert values(tmp_path) == [3, 2]
     assert sorted(os.listdir(last.parent)) == ["last.ckpt", "previous.ckpt"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_whether_a_run_goes_on_in_its_folder(linked: bool, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "scratch"
+    folder.mkdir()
+    if linked:
+        elsewhere.mkdir()
+        (folder / "checkpoints").symlink_to(elsewhere)
+    last = folder / "checkpoints" / "last.ckpt"
+    own = SimpleNamespace(default_root_dir=str(folder), ckpt_path=str(last))
+    assert goes_on_in_place(own)
+    other = SimpleNamespace(default_root_dir=str(tmp_path / "new"), ckpt_path=str(last))
+    assert not goes_on_in_place(other)
+    assert not goes_on_in_place(SimpleNamespace(default_root_dir=str(folder), ckpt_path=None))

@@ -178,19 +178,39 @@ def test_a_checkpoint_brings_the_config_of_its_run() -> None:
     assert names(given) == ["base.yaml"]
 
 
+def test_a_checkpoint_behind_a_link_brings_it_too() -> None:
+    config, checkpoint = write("run/config.yaml"), write("scratch/checkpoints/best.ckpt")
+    Path("run", "checkpoints").symlink_to(checkpoint.parent)  # they are large
+    assert resolve("fit", ["--ckpt_path", "run/checkpoints/best.ckpt"])[0] == [config]
+    direct = write("other/config.yaml"), write("other/checkpoints/best.ckpt")
+    Path("link.ckpt").symlink_to(direct[1])
+    for command in ("fit", "validate"):
+        assert resolve(command, ["--ckpt_path", "link.ckpt"])[0] == [direct[0]]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--ckpt_path", "last"], "there is no checkpoint last; validate takes the run's folder"),
         ([], "validate needs --ckpt_path, a checkpoint of a run"),
         (["--ckpt_path"], "validate needs --ckpt_path, a checkpoint of a run"),
         (["--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (["--ckpt_path", "lone.ckpt"], "lone.ckpt lies in no run's folder; give --config NAME"),
+        (["--ckpt_path", "lone.ckpt"], "lone.ckpt lies in no run's folder, whose config"),
     ],
 )
 def test_validate_without_a_run(words: list[str], message: str) -> None:
     write("lone.ckpt")
     with pytest.raises(UserError, match=message):
         resolve("validate", words)
+
+
+def test_fit_does_not_take_the_defaults_for_a_lone_checkpoint() -> None:
+    write("lone.ckpt")
+    for more in ([], ["--trainer.default_root_dir", "new"]):
+        with pytest.raises(UserError, match=r"lone\.ckpt lies in no run's folder, whose config"):
+            resolve("fit", ["--ckpt_path", "lone.ckpt", *more])
+    files = resolve("fit", ["--ckpt_path", "lone.ckpt", "--config", "base"])[0]
+    assert names(files) == ["base.yaml"]
 
 
 def test_nearest() -> None:

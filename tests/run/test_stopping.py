@@ -1,8 +1,10 @@
 """Signals where nothing else listens: while libraries are imported, before the first update."""
 
+import importlib
 import os
 import shlex
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,49 @@ def test_whoever_catches_a_run_s_end_has_the_signals_again(monkeypatch: pytest.M
     stop.release()
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGTERM) is not stop._heard
+
+
+def test_a_signal_within_an_import_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Many modules catch whatever comes up while they try an optional import."""
+    (tmp_path / "signalled_at_import.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.2)\n"
+        "except BaseException:\n"
+        "    raise SystemExit('it came within the import')\n"
+        "whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        with stopping.stopping(lambda: ", as asked"):
+            assert importlib.import_module("signalled_at_import").whole
+            time.sleep(5)
+
+    with pytest.raises(stopping.Stopped) as stopped:
+        work()
+    assert stopped.value.code == 143
+    assert capfd.readouterr().err == "stopped by SIGTERM, as asked\n"
+
+
+def test_what_slurm_sends_saves_and_does_not_requeue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"JOB_ID": "7", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_NAME", "adabc")
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    folder, log = tmp_path / "run", write_log(tmp_path / "log.hdf5", 4, 1)
+    words = ["--data.dataset", str(log), "--trainer.default_root_dir", str(folder)]
+    with monkeypatch.context() as patch:
+        signalled = lambda *given: os.kill(os.getpid(), signal.SIGUSR1)  # noqa: E731
+        patch.setattr(Metrics, "on_train_batch_end", signalled)
+        with pytest.raises(SystemExit) as stopped:
+            __main__.main([*RUN, *words])
+    assert stopped.value.code == 138
+    assert "stopped by SIGUSR1, saved; go on with" in capfd.readouterr().err
+    assert not list(folder.glob("**/hpc_ckpt*"))  # Lightning's
+    assert __main__.main([*RUN, *words, "--ckpt_path", "last"]) == 0

@@ -12,6 +12,7 @@ from adabc_lightning.agent.engines import NAMED
 from adabc_lightning.commands.bench import loop
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged, in_turn, replicas
+from adabc_lightning.commands.figures import save
 
 AXES: dict[str, tuple[int, ...]] = {
     "num_critics": (2, 5, 10, 20),
@@ -107,8 +108,6 @@ def draw(growth: Growth, title: str, path: Path) -> None:
     mpl.use("Agg")  # needs no display
     import matplotlib.pyplot as plt
 
-    from adabc_lightning.run.atomic import replacing
-
     with mpl.rc_context({"svg.hashsalt": "adabc_lightning", "font.size": 8, "axes.titlesize": 8}):
         columns = len(growth)
         figure, axes = plt.subplots(1, columns, figsize=(2.8 * columns, 2.8), layout="constrained")
@@ -124,8 +123,5 @@ def draw(growth: Growth, title: str, path: Path) -> None:
             axis.set(xlabel=label, ylabel=unit, xlim=(0, None), ylim=(0, None), xticks=x)
             axis.tick_params(axis="x", rotation=90)
             axis.grid(alpha=0.3)
-        with replacing(path) as file:
-            kind = path.suffix.removeprefix(".")
-            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            figure.savefig(file, format=kind, metadata=metadata)
+        save(figure, path)
         plt.close(figure)

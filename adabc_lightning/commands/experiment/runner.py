@@ -23,7 +23,7 @@ from adabc_lightning.commands.experiment.results import load_json, write_results
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 POLL_SECONDS = 0.1
 
 

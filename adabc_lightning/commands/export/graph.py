@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,8 @@ def run(
                 answer = program(tensors[INPUT] if parts is None else tensors)
             action_BA: np.ndarray = answer.numpy()
             return action_BA
+        # It would keep what it measures of a program in HOME, and send it.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime
         except ImportError as error:

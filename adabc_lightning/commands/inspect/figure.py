@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from adabc_lightning.commands.figures import save
 from adabc_lightning.commands.inspect.card import CELLS, plane
 from adabc_lightning.data.offline import OfflineDataset
 
@@ -27,8 +28,6 @@ def draw(dataset: OfflineDataset, card: dict[str, Any], limit: int | None, path:
         path: ``.svg``, ``.png`` or ``.pdf``.
     Raises: UserError: it cannot be written.
     """
-    from adabc_lightning.run.atomic import replacing
-
     rows, columns = dataset.rows.numpy(), dataset.layout.columns
     returns, lengths = dataset.episode_return_E.numpy(), dataset.episode_length_E.numpy()
     with mpl.rc_context(STYLE):
@@ -59,10 +58,7 @@ def draw(dataset: OfflineDataset, card: dict[str, Any], limit: int | None, path:
             title=f"observations: {100 * card['coverage']:.0f} % of the cells",
             xlabel="first component", ylabel="second component",
         )  # fmt: skip
-        with replacing(path) as file:
-            kind = path.suffix.removeprefix(".")
-            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            figure.savefig(file, format=kind, metadata=metadata)
+        save(figure, path)
         plt.close(figure)
 
 

@@ -9,7 +9,7 @@ from adabc_lightning.commands.options import Options
 from adabc_lightning.commands.report.panels import mixed_sources, panels
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.errors import UserError, nearest, one_line, printable
-from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.atomic import refuse_url, replace_text
 
 FORMATS = ("svg", "png", "latex")
 EPILOG = """\
@@ -89,6 +89,7 @@ def main(words: list[str]) -> None:
     folder = out.parent if page else out
     if page and out.is_dir():
         raise UserError(f"--out: {out} is a folder; give the name of a file for the page")
+    refuse_url(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

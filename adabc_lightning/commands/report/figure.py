@@ -7,6 +7,7 @@ from textwrap import fill
 import matplotlib as mpl
 import numpy as np
 
+from adabc_lightning.commands.figures import save
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.runs import Run
 
@@ -67,7 +68,7 @@ def draw(panels: list[Panel], path: Path) -> None:
         loc="outside lower center",
         ncols=min(fitting, len(labels)),
     )
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    save(figure, path)
     plt.close(figure)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adabc_lightning.commands.figures import save
 from adabc_lightning.commands.report.across import Comparison, Interval, improvement
 from adabc_lightning.commands.report.figure import plt, style_of
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
@@ -38,7 +39,7 @@ def draw_profiles(comparisons: list[Comparison], path: Path) -> None:
         better.axvline(0.5, color="black", linewidth=1)
         better.set_xlim(0, 1)
         better.set_xlabel(f"P(better than {comparison.first})")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    save(figure, path)
     plt.close(figure)
 
 

@@ -146,7 +146,10 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
             if (folder / "metrics.csv").is_file() and not (folder / "replica_0").is_dir()
         ]
         if not found:
-            raise UserError(f"there is no run in {path}; a run's folder has a metrics.csv")
+            raise UserError(
+                f"there is no run of fit in {path}, which would have a config.yaml and a "
+                "metrics.csv"
+            )
         for folder in found:
             try:
                 run = _read(folder)

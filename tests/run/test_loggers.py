@@ -1,0 +1,63 @@
+"""What Weights & Biases is asked for, without it."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import wandb
+
+from adabc_lightning.run.loggers import WANDB_ID, Logging, make_loggers
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of each ``wandb.init``."""
+    given: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> Any:
+        given.append(options)
+        return SimpleNamespace(define_metric=lambda *args, **options: None)
+
+    monkeypatch.setattr(wandb, "setup", lambda settings: None)
+    monkeypatch.setattr(wandb, "init", init)
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return given
+
+
+def test_the_environment_counts_where_the_config_says_nothing(
+    asked: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(**options: Any) -> tuple[str, str]:
+        make_loggers(Logging(wandb="offline", **options), tmp_path / "run")
+        return asked[-1]["project"], asked[-1]["name"]
+
+    assert start() == ("adabc_lightning", "run")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_NAME", "first")
+    assert start() == ("theirs", "first")
+    assert start(wandb_project="mine", wandb_name="second") == ("mine", "second")
+
+
+def test_a_copy_of_a_run_is_another_run(
+    asked: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(name: str) -> str:
+        make_loggers(Logging(wandb="offline"), tmp_path / name)
+        return str(asked[-1]["id"])
+
+    first = start("run")
+    assert start("run") == first
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert start("moved") == first
+    assert capsys.readouterr().err == ""
+    shutil.copytree(tmp_path / "moved", tmp_path / "copy")
+    copied = start("copy")
+    assert copied != first
+    assert "copy is a copy of " in capsys.readouterr().err
+    assert (start("moved"), start("copy")) == (first, copied)
+    known = tmp_path / "moved" / WANDB_ID  # as earlier versions wrote it
+    known.write_text(f"{first}\n")
+    assert start("moved") == first
