@@ -58,6 +58,8 @@ class Options(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        # argparse takes -1e3 for an option.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
     def add_count(self, option: str, *, low: int = 1, **more: Any) -> None:
         """An option whose value is a whole number, ``low`` or more; 1e6 is one."""

@@ -317,6 +317,7 @@ def test_mistakes_are_one_line(
         (["nothing"], "there is no run of fit in nothing, which would have a config.yaml and"),
         ([str(run), "--format", "pdf"], "--format: 'pdf' is no format; known: svg, png, latex"),
         ([str(run), "--reach", "far"], "--reach is far; it must be a number"),
+        ([str(run), "--reach", "-1e999"], "--reach is -1e999; it must be a number"),
         ([str(run), "--out", "a.html", "--each"], "--each is for table.md; the page has a row"),
         ([str(run), "--out", "folder.html"], "--out: folder.html is a folder; give the name of a"),
         ([str(run), "--out", "run/metrics.csv"], "--out: run/metrics.csv cannot be made"),
