@@ -154,7 +154,14 @@ def test_one_line_and_nothing_written(
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     evil = tmp_path / "last.ckpt"
     torch.save(changed(content, place, value), evil)
-    out = ["--ckpt_path", str(evil), "--trainer.default_root_dir", str(tmp_path / "out")]
+    out = [
+        "--config",
+        "base",
+        "--ckpt_path",
+        str(evil),
+        "--trainer.default_root_dir",
+        str(tmp_path / "out"),
+    ]
     assert main([*words, *out]) == 2
     said = capfd.readouterr().err
     assert message in said
