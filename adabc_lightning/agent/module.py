@@ -55,9 +55,6 @@ class Timeline(Protocol):
     def env_steps(self) -> int:
         """Made so far, in fine-tuning."""
 
-    def begin(self) -> None:
-        """At the start of training."""
-
     def check_environment(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another environment, before its sizes are looked at."""
 
@@ -315,7 +312,6 @@ class OffToOnModule(Learning):
     def on_train_start(self) -> None:
         """Engine and coefficients; and the α asked for, whatever a pre-training's held."""
         data: Timeline = self.trainer.datamodule  # type: ignore[attr-defined]
-        data.begin()
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine

@@ -29,10 +29,10 @@ class Checkpointing(RunCallback, Checkpoint):
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
     checkpoint it starts from included. Where trials choose what is deployed, it is the newest that
-    they have chosen. Keyed on the schedule,
-    because Lightning's ``ModelCheckpoint`` counts optimiser steps. SIGTERM, SIGINT and
-    SIGUSR1 save after the batch at hand and exit with 143, 130 and 138; Lightning's own handlers
-    would exit having saved nothing (:class:`~adabc_lightning.run.stopping.Stop`).
+    they have chosen: an evaluation was luck where a trial was not won. Keyed on the schedule,
+    because Lightning's ``ModelCheckpoint`` counts optimiser steps. SIGTERM, SIGINT and SIGUSR1 save
+    after the batch at hand and exit with 128 + their number; Lightning's own handlers would exit
+    having saved nothing (:class:`~adabc_lightning.run.stopping.Stop`).
 
     Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
     run makes that evaluation first. Several devices or replicas make the evaluation at hand first.

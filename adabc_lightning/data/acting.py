@@ -161,12 +161,6 @@ class Acting(LightningDataModule):
             self.online_reward,
         )
 
-    def begin(self) -> None:
-        """At the start of training: who acts for a log is told so, where a run had ended it."""
-        over = self.schedule.finished(self.agent.gradient_updates, self.env_steps)
-        if isinstance(self.collector, LogCollector) and not over:
-            self.collector.go_on()
-
     def idle(self) -> None:
         """While a run waits for an environment, or for a log: each callback may end it."""
         for callback in self._idlers:

@@ -74,12 +74,6 @@ class LogCollector:
         self._digest = ""
         """Of the newest episode that was begun."""
 
-    def go_on(self) -> None:
-        """An earlier run may have said to who acts that training is over."""
-        before = self.exchange.read_policy()
-        if before is not None and before.finished:
-            self.exchange.write_policy(before._replace(finished=False))
-
     def step(self, explore: Explore) -> Tensor:
         """The log's next step; ``finished_episode`` is set when it is an episode's last.
 
@@ -93,15 +87,14 @@ class LogCollector:
             self._publish(self.episodes)
             self._published = True
         try:
-            if self._episode is None:
-                self._episode = self._wait()
-                self._digest = digest(self._episode)
-            episode = self._episode
+            episode = self._episode or self._wait()
             row = self._row(episode)
         except UserError as error:
             failure = EnvironmentFailure(f"{error} (environment step {self.env_steps + 1:,})")
             failure.undone = True
             raise failure from error
+        if not self._next:
+            self._episode, self._digest = episode, digest(episode)
         self.env_steps += 1
         self._next += 1
         self.continues = self._next > 1

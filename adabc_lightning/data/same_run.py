@@ -18,9 +18,9 @@ def check_environment(data: Owner, state: dict[str, Any]) -> None:
     Raises: UserError: in another one, made in another way, or other parts of observations were
         seen.
     """
-    # A log's folder may have been moved: its episodes say whether it is the run's.
+    # A log's folder may have been moved: its episodes, once there are any, say whose it is.
     logs = all(each.startswith(PREFIX) for each in (data.env_id, state["env_id"]))
-    if state["env_id"] != data.env_id and not logs:
+    if state["env_id"] != data.env_id and not (logs and state["collector"].get("digest")):
         raise UserError(
             f"the checkpoint was trained in {state['env_id']!r:.100}, data.env_id is "
             f"{data.env_id!r}; resume in the environment of the run"

@@ -6,7 +6,7 @@ import shutil
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,7 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replacing, writing
 from adabc_lightning.run.lock import hold
 
+_EXTRA, _BLOCK = 16_384, 1 << 20  # bytes that HDF5 adds to an episode; written at once
 _RECORD = struct.Struct("<IIQ??I")  # part, steps, reset seed, terminated, truncated, CRC-32
 
 
@@ -183,7 +184,7 @@ def parts_entry(parts: Parts | None) -> dict[str, str]:
 def write_columns(target: Path, columns: Mapping[str, np.ndarray], card: dict) -> None:
     """The same from columns ``[T]`` or ``[T, N]`` by D4RL's names; errors as above."""
     # In memory first: where a disk is full, HDF5 tries again at the process's end, and crashes it.
-    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+    with h5py.File(str(target), "w", driver="core", backing_store=False) as file:
         for key, column in columns.items():
             # Level 1: floats of a simulator hardly get smaller with more.
             file.create_dataset(
@@ -252,20 +253,23 @@ def write_minari(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_space(target: Path, buffers: Iterable[Any]) -> None:
-    """Before Minari writes: HDF5 crashes the process on a full disk.
+def _check_space(target: Path, buffers: Sequence[Any]) -> None:
+    """Before Minari writes: where it is refused the space, HDF5 crashes the process.
 
-    Raises: UserError: there is less space than the arrays have bytes.
+    Raises: NotWritten: a file as long as the arrays and what HDF5 adds cannot be written.
     """
-    arrays = (getattr(buffer, name) for buffer in buffers for name in ("observations", "actions"))
-    needed = sum(np.asarray(part).nbytes for array in arrays for part in _leaves(array))
-    place = next(path for path in target.absolute().parents if path.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise UserError(
-            f"{target} cannot be written: it needs {needed / 1e6:,.1f} MB, and "
-            f"{free / 1e6:,.1f} MB are free"
-        )
+    names = "observations", "actions", "rewards", "terminations", "truncations", "infos"
+    parts = (part for each in buffers for name in names for part in _leaves(getattr(each, name)))
+    needed = sum(np.asarray(part).nbytes for part in parts) + _EXTRA * (1 + len(buffers))
+    trial = target.with_name(f".{target.name}.space")
+    try:
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with trial.open("wb") as file:
+                for start in range(0, needed, _BLOCK):
+                    file.write(bytes(min(_BLOCK, needed - start)))
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -168,7 +168,7 @@ class Robot:
                 f"episode {self.episodes} has {len(episode.rewards)} steps, max_episode_steps is "
                 f"{limit}"
             )
-        self.exchange.write_episode(self.episodes, episode)
+        self.exchange.write_episode(self.episodes, episode, self.space)
         self.episodes += 1
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Where ``--config NAME`` is found, and what a config file inherits. Imports no PyTorch."""
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,13 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         hint = "; validate takes the run's folder" if checkpoint == "last" else ""
         raise UserError(f"there is no checkpoint {checkpoint}{hint}")
     # The file may be a link to where its run is, and the folder of checkpoints one to elsewhere.
-    places = [path] if path.is_dir() else [path.parent.parent, path.resolve().parent.parent]
+    names = [Path(os.path.abspath(path)), path.resolve()]
+    deep = 2 if path.parent.name == "policies" else 1  # those that a run keeps
+    places = (
+        [path]
+        if path.is_dir()
+        else [name.parents[min(deep, len(name.parents) - 1)] for name in names]
+    )
     for config in (place / "config.yaml" for place in places):
         if _is_file(config):
             return [config.resolve()]

@@ -100,8 +100,10 @@ def goes_on(folder: Path, ckpt_path: str | None) -> bool:
 def goes_on_in_place(trainer: Any) -> bool:
     """Whether a trainer goes on from a checkpoint of its own folder; not another run from it."""
     folder, path = getattr(trainer, "run_folder", trainer.default_root_dir), trainer.ckpt_path
+    if path is None or goes_on(Path(folder), str(path)):
+        return path is not None
     places = Path(folder).resolve(), Path(folder, FOLDER).resolve()  # which may be a link
-    return path is not None and any(map(Path(path).resolve().is_relative_to, places))
+    return any(map(Path(path).resolve().is_relative_to, places))
 
 
 def refuse_a_second_run(folder: Path) -> None:

@@ -146,12 +146,14 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
                 _say("Weights & Biases goes on offline: not logged in, which `wandb login` changes")
             mode = "offline"
 
+        run_id, project = _run_of(folder, options.wandb_project)
+
         def start(mode: str) -> Logger:
             run = wandb.init(
-                id=_run_id(folder),
+                id=run_id,
                 resume="allow" if mode == "online" else None,  # offline, the id is enough
-                project=options.wandb_project or os.environ.get("WANDB_PROJECT", _PROJECT),
-                name=options.wandb_name or os.environ.get("WANDB_NAME", folder.name),
+                project=project,
+                name=options.wandb_name or os.environ.get("WANDB_NAME") or folder.name,
                 dir=folder.absolute(),  # its service may have begun in another working directory
                 mode=mode,  # type: ignore[arg-type]
                 settings=_settings(),
@@ -170,31 +172,35 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
         return []
 
 
-def _run_id(folder: Path) -> str:
-    """The id of the folder's run at Weights & Biases, a new one where there is none.
+def _run_of(folder: Path, project: str | None) -> tuple[str, str]:
+    """Id and project of the folder's run at Weights & Biases, new ones where there are none.
 
-    The folder is named beside it: a copy beside what it was copied from is another run.
+    The folder is named beside them: a copy beside what it was copied from is another run.
+
+    Args:
+        folder: the run's.
+        project: what the config says; None for that of the run, or the environment's.
     """
     path, here = folder / WANDB_ID, str(folder.resolve())
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    known, there = [*lines, "", ""][:2]
-    copied = there not in ("", here) and _is_another(Path(there) / WANDB_ID, path)
+    known, there, before = _lines(path)
     if not re.fullmatch(r"[a-z0-9]{1,64}", known):
-        known = secrets.token_hex(4)
-    elif copied:
-        _say(f"{folder} is a copy of {there}: Weights & Biases has it as a run of its own")
-        known = secrets.token_hex(4)
-    if lines != [known, here]:
-        replace_text(path, f"{known}\n{here}\n")
-    return known
+        known, before = secrets.token_hex(4), ""
+    elif there not in ("", here):
+        other = Path(there) / WANDB_ID
+        if _lines(other)[0] == known and not other.samefile(path):
+            _say(f"{folder} is a copy of {there}: Weights & Biases has it as a run of its own")
+            known = secrets.token_hex(4)
+    project = project or before or os.environ.get("WANDB_PROJECT") or _PROJECT
+    if _lines(path) != (known, here, project):
+        replace_text(path, f"{known}\n{here}\n{project}\n")
+    return known, project
 
 
-def _is_another(file: Path, path: Path) -> bool:
-    """Whether there is such a file, and not the same one under another name."""
-    try:
-        return not file.samefile(path)
-    except OSError:
-        return False
+def _lines(path: Path) -> tuple[str, str, str]:
+    """What a file says of a run: id, folder and project, empty where it does not."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    first, second, third = [*lines, "", "", ""][:3]
+    return first, second, third
 
 
 def _say(text: str) -> None:

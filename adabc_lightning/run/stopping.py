@@ -30,41 +30,74 @@ class Stopped(SystemExit):
     """Ends this process for a signal; any other ``SystemExit`` is of somebody else's code."""
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: many catch whatever comes, and go on without a part."""
-    while frame is not None:
+def _importing(frame: FrameType | None, outermost: FrameType) -> bool:
+    """Whether a module is being imported: many catch whatever comes, and go on without a part.
+
+    Args:
+        frame: what runs.
+        outermost: below it nothing is looked at: it may itself be a part of an import.
+    """
+    while frame is not None and frame is not outermost:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back
     return False
 
 
-def _again(number: int) -> None:
-    """Sends a signal to this process once more, a little later, whoever takes it then."""
-    timer = threading.Timer(AFTER_IMPORT_SECONDS, signal.raise_signal, [number])
-    timer.daemon = True
-    timer.start()
+class _Deferred:
+    """A signal that came within an import: it is sent again until that is over."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._sent = self._over = False
+        self._timer: threading.Timer | None = None
+
+    def waits(self, number: int) -> bool:
+        """Whether a signal has to wait: not where it is another, a second after the first."""
+        again, self._sent = self._sent, False
+        now = time.monotonic()
+        self._first = now if self._first is None else self._first
+        if not again and now - self._first >= AT_ONCE_SECONDS:
+            return False
+        if again or self._timer is None:
+            self._timer = threading.Timer(AFTER_IMPORT_SECONDS, self._send, [number])
+            self._timer.daemon = True
+            self._timer.start()
+        return True
+
+    def cancel(self) -> None:
+        """Sends nothing any more."""
+        self._over = True
+
+    def _send(self, number: int) -> None:
+        if not self._over:
+            self._sent = True
+            # To the main thread, so that it ends what waits there.
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 @contextmanager
 def stopping(account: Callable[[], str] = str) -> Iterator[None]:
-    """SIGINT and SIGTERM exit with 130 and 143 after ``stopped by SIGTERM`` and an account.
+    """A signal exits with 128 + its number after ``stopped by SIGTERM`` and an account.
 
-    One that comes while a module is imported waits for the end of that.
+    One that comes while a module is imported waits for the end of that, unless another comes a
+    second later.
 
     Args:
         account: the rest of the sentence, what became of the work; asked when the signal comes.
     """
     over = False
+    deferred = _Deferred()
+    outermost = sys._getframe(2)  # who enters; contextlib is in between
 
     def stop(number: int, frame: FrameType | None) -> None:
         if over:  # given back late, by a Stop that had taken it: no command is left to end
             signal.signal(number, before[number])
             signal.raise_signal(number)
             return
-        if _importing(frame):
-            _again(number)
+        if _importing(frame, outermost) and deferred.waits(number):
             return
+        deferred.cancel()
         if speaks():
             below_a_bar = "\n" if sys.stderr.isatty() else ""
             said = f"{below_a_bar}stopped by {signal.Signals(number).name}{account()}\n"

@@ -641,7 +641,7 @@ def test_a_run_that_goes_on_is_one_run_at_every_logger(run: Path) -> None:
     assert [event.step for event in events.Scalars("diagnostics/q_gap")] == [10, 20, 50]
     ids = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
     assert len(list((folder / "wandb").glob("offline-run-*"))) == 2
-    assert [*ids, str(folder.resolve())] == known.read_text().splitlines()
+    assert [*ids, str(folder.resolve()), "adabc_lightning"] == known.read_text().splitlines()
     assert not result.stderr.count("\n") > 1
 
 

@@ -151,6 +151,25 @@ def test_a_function_of_rewards_is_given_the_log_s_steps(robot: Robot) -> None:
     collector.close()
 
 
+def test_an_episode_that_fails_at_its_first_step_is_not_begun(robot: Robot) -> None:
+    for start in (-9, 2):  # the second is `brittle` from its start
+        observations = np.full((3, 1), start) * [1, 0, 0]
+        robot.tell(observations, np.zeros((2, 2)), np.zeros(2), False)
+    reward, nothing = Reward(f"{__name__}:brittle"), lambda *_: None
+    collector = LogCollector(robot.exchange, Layout(3, 2), nothing, nothing, reward=reward)
+    for _ in range(2):
+        collector.step(nothing)
+    before = collector.state_dict()
+    with pytest.raises(EnvironmentFailure, match="environment step 3"):
+        collector.step(nothing)
+    assert collector.state_dict() == before
+    collector.close()
+    again = LogCollector(robot.exchange, Layout(3, 2), nothing, nothing)
+    assert again.load_state_dict(before)
+    again.step(nothing)
+    again.close()
+
+
 def test_the_robot_acts_as_the_agent_does(robot: Robot, tmp_path: Path) -> None:
     _, module, _, _ = fit_beside(robot, tmp_path)
     publication = robot.exchange.read_policy()
@@ -443,28 +462,39 @@ def test_a_policy_that_knows_more_than_the_folder(robot: Robot) -> None:
         robot.ask(timeout=0)
 
 
-def test_a_finished_run_is_prolonged_and_its_folder_moved(robot: Robot, tmp_path: Path) -> None:
-    """Who acts may be there before who learns, and is not sent away."""
+def test_a_run_goes_on_where_its_folder_was_moved_to(robot: Robot, tmp_path: Path) -> None:
     fit_beside(robot, tmp_path)
-    assert robot.ask(timeout=0) is None
     robot.close()
     (tmp_path / "exchange").rename(tmp_path / "moved")
+    longer = Schedule(4, 23, 2, evaluation_every=6)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with Robot(tmp_path / "moved", 3, LOW, HIGH, TOY_LIMIT) as again:
-        trainer, module, data = tiny_run(
-            tmp_path / "run",
-            f"log:{tmp_path / 'moved'}",
-            tmp_path / "log.hdf5",
-            schedule=Schedule(4, 23, 2, evaluation_every=6),
-        )
-        told = []
-
-        def idle() -> None:  # waits for an episode
-            told.append(again.ask(lag=1, timeout=0))
-            tell_some(again, 1)
-
-        data.idle = idle  # type: ignore[method-assign]
-        last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+        tell_some(again, 1)
+        env_id, log = f"log:{tmp_path / 'moved'}", tmp_path / "log.hdf5"
+        trainer, module, data = tiny_run(tmp_path / "run", env_id, log, schedule=longer)
         trainer.fit(module, data, ckpt_path=last, weights_only=True)
-        assert all(told)
         assert data.env_steps == 23
-        assert again.ask(timeout=0) is None
+        content = torch.load(last, weights_only=True)
+        del content["ReplayDataModule"]["collector"]["digest"]  # as earlier versions have it
+        torch.save(content, tmp_path / "older.ckpt")
+        env_id = f"log:{tmp_path / '.' / 'moved' / '..' / 'moved'}"
+        trainer, module, data = tiny_run(tmp_path / "new", env_id, log, schedule=longer)
+        with pytest.raises(UserError, match="was trained in 'log:"):
+            trainer.fit(module, data, ckpt_path=tmp_path / "older.ckpt", weights_only=True)
+
+
+def test_what_came_after_an_episode_was_written_costs_nothing(robot: Robot) -> None:
+    told = {
+        "observations": np.zeros((3, 3)),
+        "actions": np.zeros((2, 2)),
+        "rewards": np.zeros(2),
+    }
+    robot.tell(**told, terminated=False)
+    robot.episodes = 0  # a Ctrl-C before it was counted
+    robot.tell(**told, terminated=False)
+    assert robot.episodes == 1
+    robot.episodes = 0
+    with pytest.raises(UserError, match="is there already"):
+        robot.tell(**told, terminated=True)
+    (robot.exchange.episodes_folder / "backup.npz").touch()
+    robot.exchange.check_whole()

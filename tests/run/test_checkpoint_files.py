@@ -185,12 +185,18 @@ def test_killed_between_the_two_names(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_whether_a_run_goes_on_in_its_folder(linked: bool, tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "run", tmp_path / "scratch"
     folder.mkdir()
+    elsewhere.mkdir()
     if linked:
-        elsewhere.mkdir()
         (folder / "checkpoints").symlink_to(elsewhere)
+    else:
+        (folder / "checkpoints").mkdir()
     last = folder / "checkpoints" / "last.ckpt"
     own = SimpleNamespace(default_root_dir=str(folder), ckpt_path=str(last))
     assert goes_on_in_place(own)
+    (tmp_path / "far.ckpt").touch()
+    last.symlink_to(tmp_path / "far.ckpt")
+    assert goes_on_in_place(own)
+    last.unlink()
     other = SimpleNamespace(default_root_dir=str(tmp_path / "new"), ckpt_path=str(last))
     assert not goes_on_in_place(other)
     assert not goes_on_in_place(SimpleNamespace(default_root_dir=str(folder), ckpt_path=None))

@@ -1,6 +1,7 @@
 """Finding, inheriting and stacking config files."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,9 @@ def test_a_checkpoint_behind_a_link_brings_it_too() -> None:
     assert resolve("fit", ["--ckpt_path", "run/checkpoints/best.ckpt"])[0] == [config]
     direct = write("other/config.yaml"), write("other/checkpoints/best.ckpt")
     Path("link.ckpt").symlink_to(direct[1])
+    write("run/checkpoints/policies/000000004.ckpt")
+    kept = "run/checkpoints/policies/000000004.ckpt"
+    assert resolve("validate", ["--ckpt_path", kept])[0] == [config]
     for command in ("fit", "validate"):
         assert resolve(command, ["--ckpt_path", "link.ckpt"])[0] == [direct[0]]
 
@@ -205,7 +209,14 @@ def test_validate_without_a_run(words: list[str], message: str) -> None:
 
 
 def test_fit_does_not_take_the_defaults_for_a_lone_checkpoint() -> None:
-    write("lone.ckpt")
+    checkpoint = write("lone.ckpt")
+    write("config.yaml")  # of nothing that it belongs to
+    Path("below").mkdir()
+    os.chdir("below")
+    for name in ("../lone.ckpt", str(checkpoint)):
+        with pytest.raises(UserError, match=r"lone\.ckpt lies in no run's folder, whose config"):
+            resolve("fit", ["--ckpt_path", name])
+    os.chdir("..")
     for more in ([], ["--trainer.default_root_dir", "new"]):
         with pytest.raises(UserError, match=r"lone\.ckpt lies in no run's folder, whose config"):
             resolve("fit", ["--ckpt_path", "lone.ckpt", *more])

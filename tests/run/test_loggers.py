@@ -35,9 +35,13 @@ def test_the_environment_counts_where_the_config_says_nothing(
         return asked[-1]["project"], asked[-1]["name"]
 
     assert start() == ("adabc_lightning", "run")
+    shutil.rmtree(tmp_path / "run")
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_NAME", "first")
     assert start() == ("theirs", "first")
+    monkeypatch.delenv("WANDB_PROJECT")  # of a run that goes on, started by a scheduler
+    monkeypatch.setenv("WANDB_NAME", "")
+    assert start() == ("theirs", "run")
     assert start(wandb_project="mine", wandb_name="second") == ("mine", "second")
 
 
@@ -58,6 +62,10 @@ def test_a_copy_of_a_run_is_another_run(
     assert copied != first
     assert "copy is a copy of " in capsys.readouterr().err
     assert (start("moved"), start("copy")) == (first, copied)
+    (tmp_path / "copy").rename(tmp_path / "aside")
+    another = start("copy")  # where another run was
+    assert start("aside") == copied != another
+    assert capsys.readouterr().err == ""
     known = tmp_path / "moved" / WANDB_ID  # as earlier versions wrote it
     known.write_text(f"{first}\n")
     assert start("moved") == first

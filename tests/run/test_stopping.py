@@ -136,12 +136,46 @@ def test_a_signal_within_an_import_waits_for_its_end(
     def work() -> None:
         with stopping.stopping(lambda: ", as asked"):
             assert importlib.import_module("signalled_at_import").whole
-            time.sleep(5)
+            time.sleep(60)  # which the signal ends
 
+    start = time.monotonic()
     with pytest.raises(stopping.Stopped) as stopped:
         work()
+    assert time.monotonic() - start < 30
     assert stopped.value.code == 143
     assert capfd.readouterr().err == "stopped by SIGTERM, as asked\n"
+
+
+def test_a_second_signal_ends_an_import_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And who is imported itself can be stopped."""
+    (tmp_path / "hangs_at_import.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(0.3)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(60)\n"
+    )
+    (tmp_path / "launches_at_import.py").write_text(
+        "import os, signal\n"
+        "from adabc_lightning.run.stopping import stopping\n"
+        "with stopping():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    raise AssertionError('it was not stopped')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(stopping, "AT_ONCE_SECONDS", 0.2)
+
+    def work(name: str) -> None:
+        with stopping.stopping():
+            importlib.import_module(name)
+
+    for name in ("hangs_at_import", "launches_at_import"):
+        with pytest.raises(stopping.Stopped) as stopped:
+            work(name)
+        assert stopped.value.code == 130
+        assert capfd.readouterr().err == "stopped by SIGINT\n"
 
 
 def test_what_slurm_sends_saves_and_does_not_requeue(
@@ -158,7 +192,7 @@ def test_what_slurm_sends_saves_and_does_not_requeue(
         patch.setattr(Metrics, "on_train_batch_end", signalled)
         with pytest.raises(SystemExit) as stopped:
             __main__.main([*RUN, *words])
-    assert stopped.value.code == 138
+    assert stopped.value.code == 128 + signal.SIGUSR1
     assert "stopped by SIGUSR1, saved; go on with" in capfd.readouterr().err
     assert not list(folder.glob("**/hpc_ckpt*"))  # Lightning's
     assert __main__.main([*RUN, *words, "--ckpt_path", "last"]) == 0

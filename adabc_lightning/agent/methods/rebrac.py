@@ -109,9 +109,8 @@ class ReBRAC(Method):
             )
             limit_A = options.limit_A
             distance_B = squared_distance(next_action_BA / limit_A, batch["next_action"] / limit_A)
-            weight = coefficients["critic_weight"].unsqueeze(
-                -1
-            )  # of each replica, where there are some
+            # Of each replica, where there are some.
+            weight = coefficients["critic_weight"].unsqueeze(-1)
             penalty_B = weight * batch["next_action_known"] * distance_B
             drawn = members(critics.target, draws["subset"])
             norm = options.critic_norm
