@@ -89,7 +89,7 @@ MOMENTS = {
     "checkpoint": ("torch:save", "before amid after"),
     "sync": ("os:fsync", "before after"),
     "rename": ("os:replace", "before after"),
-    "previous": ("adabc_lightning.callbacks.checkpointing:keep_previous", "before after"),
+    "previous": ("adabc_lightning.run.checkpoint_io:keep_previous", "before after"),
     "end": ("adabc_lightning.callbacks:Summary.on_fit_end", "before after"),
 }
 CLOCK = "clock"

@@ -71,7 +71,7 @@ def test_the_dockerfile_s_steps(tmp_path: Path) -> None:
             assert image.path("constraints.txt").is_file()
             words = f"python -m pip install -q --no-deps --no-build-isolation --target {site} ."
         step(image, name, words)
-    assert installed == ["torch", "'.[tensorboard,adroit,report]'"]
+    assert installed == ["torch", "'.[tensorboard,adroit,report,export,tables]'"]
     assert image.workdir == "/work"
     image.environment["PYTHONPATH"] = str(site)
     assert "usage: python -m adabc_lightning" in container(image)
