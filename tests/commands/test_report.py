@@ -483,7 +483,7 @@ def test_control_characters_are_escaped(tmp_path: Path, capsys: pytest.CaptureFi
         assert r"Hop\x1b[2J\u202e\x9b-v5" in text
 
 
-def test_over_all_tasks(tmp_path: Path) -> None:
+def test_over_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rliable import metrics
 
     (group,) = comparisons(panels(find_runs([experiment(tmp_path / "out")])[0]))
@@ -504,6 +504,19 @@ def test_over_all_tasks(tmp_path: Path) -> None:
     assert "P(better than adaptive)" in Path("out/across.svg").read_text()
     main(["report", "out", "--out", "page.html", "--format", "png"])
     assert Path("page-across.png").stat().st_size > 0
+    # Folders in another order for one task, and another variant before the others.
+    out = tmp_path / "out"
+    folders = [out / "hopper-random" / "scratch", out / "hopper-medium", out / "hopper-random"]
+    (turned,) = comparisons(panels(find_runs(folders)[0]))
+    for variant, scores in turned.scores.items():
+        np.testing.assert_array_equal(scores[:, ::-1], group.scores[variant])
+    main(["report", "out", "--first", "fixed", "--format", "svg"])
+    assert "| variant | runs per task | IQM | P(fixed is better) |" in capsys.readouterr().out
+    assert "P(better than fixed)" in Path("out/across.svg").read_text()
+    assert main(["report", "out", "--first", "fixt"]) == 2
+    assert "--first is 'fixt', no variant of these runs; did you mean 'fixed'?" in (
+        capsys.readouterr().err
+    )
     # Other seeds on one task: nothing to average over.
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")

@@ -47,25 +47,27 @@ def comparisons(panels: list[Panel]) -> list[Comparison]:
     twice = max(tasks.values(), default=0) > 1
     groups: dict[tuple, list[Panel]] = {}
     for panel in panels:
-        seeds = tuple(tuple(run.summary["seed"] for run in curve.runs) for curve in panel.curves)
-        labels = tuple(curve.label for curve in panel.curves)
+        # In any order: runs of several folders come in another one for each task.
+        compared = frozenset(
+            (curve.label, tuple(run.summary["seed"] for run in curve.runs))
+            for curve in panel.curves
+        )
         known = all(None not in values_of(c, panel.unit, "online_mean") for c in panel.curves)
         if panel.unit == "score" and known:
             protocol = panel.protocol if twice else None
-            key = (benchmark_kind(panel.dataset), labels, seeds, protocol)
+            key = (benchmark_kind(panel.dataset), compared, protocol)
             groups.setdefault(key, []).append(panel)
-    return [
-        Comparison(
-            kind,
-            {
-                label: np.array([values_of(p.curves[i], "score", "online_mean") for p in group]).T
-                for i, label in enumerate(labels)
-            },
-            {label: sum(p.curves[i].unfinished for p in group) for i, label in enumerate(labels)},
-        )
-        for (kind, labels, *_), group in groups.items()
-        if len(group) > 1
-    ]
+    return [_compared(kind, group) for (kind, *_), group in groups.items() if len(group) > 1]
+
+
+def _compared(kind: str, group: list[Panel]) -> Comparison:
+    """Panels with the same variants, which come in the order of the first one's."""
+    scores, unfinished = {}, {}
+    for label in [curve.label for curve in group[0].curves]:
+        curves = [next(c for c in panel.curves if c.label == label) for panel in group]
+        scores[label] = np.array([values_of(c, "score", "online_mean") for c in curves]).T
+        unfinished[label] = sum(curve.unfinished for curve in curves)
+    return Comparison(kind, scores, unfinished)
 
 
 def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.commands.report.panels import mixed_sources, panels
+from adabc_lightning.commands.report.panels import mixed_sources, panels, put_first
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.errors import UserError, nearest, one_line, printable
 from adabc_lightning.run.atomic import refuse_url, replace_text
@@ -56,6 +56,12 @@ def parser() -> Options:
         help="count the environment steps until this score, or return where there are no scores "
         "(default: the highest round one that half of the runs reach)",
     )
+    add(
+        "--first",
+        metavar="VARIANT",
+        help="the row and curve before all others, which they are compared with over all tasks "
+        "(default: the first in the order of folders)",
+    )
     add("--each", action="store_true", help="a row for each run in table.md, too")
     return options
 
@@ -84,6 +90,8 @@ def main(words: list[str]) -> None:
     for clause in left_out:
         print(one_line(f"left out, {clause}"), file=sys.stderr)
     sorted_runs = panels(runs)
+    if options.first is not None:
+        put_first(sorted_runs, options.first)
     for line in mixed_sources(sorted_runs):
         print(one_line(line), file=sys.stderr)
     folder = out.parent if page else out

@@ -10,7 +10,7 @@ from typing import Any
 from adabc_lightning.commands.report.runs import Run
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.packaged import packaged_datasets
-from adabc_lightning.errors import UserError, printable
+from adabc_lightning.errors import UserError, nearest, printable
 
 
 @dataclass
@@ -120,6 +120,20 @@ def panels(runs: list[Run]) -> list[Panel]:
                     folder = curve.runs[0].folder
                     curve.label = printable(f"{name} ({folder if full else folder.parent})")
     return list(made.values())
+
+
+def put_first(panels: list[Panel], label: str) -> None:
+    """Puts a variant before the others, wherever it is.
+
+    Raises: UserError: it is nowhere.
+    """
+    known = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
+    if label not in known:
+        raise UserError(
+            f"--first is {label!r:.100}, no variant of these runs; {nearest(label, known)}"
+        )
+    for panel in panels:
+        panel.curves.sort(key=lambda curve: curve.label != label)
 
 
 def mixed_sources(panels: list[Panel]) -> list[str]:
