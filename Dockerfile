@@ -1,6 +1,7 @@
 # The same steps as `make venv`, in an image: docker build -t adabc_lightning .
-#   docker run --rm -v "$PWD/runs:/work/runs" adabc_lightning fit --config hopper.yaml
-# Runs go to /work/runs, and outlive the container where that is mounted.
+#   docker run --rm -v "$PWD/runs:/runs" adabc_lightning fit --config hopper.yaml \
+#       --trainer.default_root_dir /runs/hopper
+# What is written elsewhere ends with the container.
 FROM python:3.11-slim
 
 # MuJoCo needs no display to simulate; EGL is there for rendering.

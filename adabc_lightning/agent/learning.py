@@ -177,9 +177,8 @@ class Learning(ActingAgent):
 
     def _set_coefficients(self) -> None:
         """Sets the method's own coefficients to what they are at this point of the run."""
-        for name, value in self.method.coefficients_at(
-            self.online_updates if self.online else None
-        ).items():
+        online_updates = self.online_updates if self.online else None
+        for name, value in self.method.coefficients_at(online_updates).items():
             self.get_buffer(name).fill_(value)
 
     @property

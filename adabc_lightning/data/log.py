@@ -162,8 +162,9 @@ class LogCollector:
             )
         if begun:
             newest = self.exchange.read_episode(begun - 1, self.space)
-            self._digest = state.get("digest") or digest(newest)
-            if self._digest != digest(newest) or self._next >= len(newest.rewards):
+            self._digest = digest(newest)
+            other = state.get("digest", self._digest) != self._digest
+            if other or self._next >= len(newest.rewards):
                 raise UserError(
                     f"{self.exchange.episode_path(begun - 1)} is another episode than the "
                     "checkpoint has learnt from; go on with the folder of the run"

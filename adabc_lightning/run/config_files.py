@@ -193,12 +193,7 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         raise UserError(f"there is no checkpoint {checkpoint}{hint}")
     # The file may be a link to where its run is, and the folder of checkpoints one to elsewhere.
     names = [Path(os.path.abspath(path)), path.resolve()]
-    deep = 2 if path.parent.name == "policies" else 1  # those that a run keeps
-    places = (
-        [path]
-        if path.is_dir()
-        else [name.parents[min(deep, len(name.parents) - 1)] for name in names]
-    )
+    places = [path] if path.is_dir() else [_run_of(name) for name in names]
     for config in (place / "config.yaml" for place in places):
         if _is_file(config):
             return [config.resolve()]
@@ -206,6 +201,12 @@ def run_config(command: str, options: list[str]) -> list[Path]:
         f"{checkpoint} lies in no run's folder, whose config would be taken; give --config NAME "
         "as well"
     )
+
+
+def _run_of(checkpoint: Path) -> Path:
+    """Where the run of a checkpoint, or of a policy that it keeps, would lie."""
+    folder = checkpoint.parent
+    return (folder.parent if folder.name == "policies" else folder).parent
 
 
 def merged(files: list[Path], options: Mapping[str, Any]) -> dict[str, Any]:

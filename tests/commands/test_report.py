@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from paths import REPOSITORY
+from test_interruption import files_of
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
@@ -504,6 +505,11 @@ def test_over_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "P(better than adaptive)" in Path("out/across.svg").read_text()
     main(["report", "out", "--out", "page.html", "--format", "png"])
     assert Path("page-across.png").stat().st_size > 0
+    Path("out/curves.svg").unlink()
+    with files_of(20_000):
+        assert main(["report", "out", "--format", "svg"]) == 2
+    assert "curves.svg cannot be written: File too large\n" in capsys.readouterr().err
+    assert not list(Path("out").glob("*curves*"))
     # Folders in another order for one task, and another variant before the others.
     out = tmp_path / "out"
     folders = [out / "hopper-random" / "scratch", out / "hopper-medium", out / "hopper-random"]

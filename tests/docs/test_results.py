@@ -19,6 +19,7 @@ from paths import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.glob("results*.md"))
 TABLE = re.compile(r"<!-- (variants|seeds|tasks(?: \w+)?): (.+?) -->\n\n((?:\|.*\n)+)")
+RECORD = "experiment.json"
 NOT_MEASURED_BY_METRICS = ("minutes", "G", "updates")
 
 
@@ -196,3 +197,21 @@ def test_how_many_of_steady_s_runs_fell() -> None:
     assert said in (DOCS / "your_own.md").read_text()
     said = "five fell by more than half a point (0.5 to 16)"
     assert said in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_interquartile_means_over_the_five_data_sets() -> None:
+    """The mean of the middle half of all runs, as rliable has it."""
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    folders = next(where for kind, where, _ in TABLE.findall(text) if kind == "tasks").split()
+    scores: dict[str, list[float]] = {}
+    for record in sorted(path for each in folders for path in (DOCS / each).rglob(RECORD)):
+        run = json.loads(record.read_text(encoding="utf-8"))
+        scores.setdefault(run["variant"], []).append(value(record.parent, "mean"))
+    said = text.partition("**Over the five data sets**")[2].partition("\n")[0]
+    for name, number in {
+        "Steady": "38.2", "REDQ+AdaptiveBC": "35.5", "TD3+AdaptiveBC": "34.6",
+        "minimum of 10": "34.0", "fixed alpha": "20.2", "IQL": "17.3", "RLPD": "17.3",
+    }.items():  # fmt: skip
+        assert len(scores[name]) == 15
+        assert shown([float(np.mean(sorted(scores[name])[3:-3]))], error=False) == number
+        assert number in said
