@@ -48,10 +48,12 @@ class Learning(ActingAgent):
         self._free_actions: Tensor | None
         self.register_buffer("_free_actions", None if free_A.all() else free_A, persistent=False)
         self.register_buffer("alpha", torch.tensor(float(alpha)))
-        for name, value in method.coefficients_at(None).items():
+        first = method.coefficients_at(None, 0)
+        for name, value in first.items():
             self.register_buffer(name, torch.tensor(float(value)))
+        self._coefficient_names = ("alpha", *first)
         self.online = False
-        self.gradient_updates = self.online_updates = 0
+        self.gradient_updates = self.online_updates = self.planned_updates = 0
         self.generator = torch_generator(seed, "updates")
         # What for: G, B, and whether online; the generator's state before; the draws.
         self._ahead: tuple[tuple[int, int, bool], Tensor, Draws] | None = None
@@ -178,13 +180,14 @@ class Learning(ActingAgent):
     def _set_coefficients(self) -> None:
         """Sets the method's own coefficients to what they are at this point of the run."""
         online_updates = self.online_updates if self.online else None
-        for name, value in self.method.coefficients_at(online_updates).items():
+        now = self.method.coefficients_at(online_updates, self.planned_updates)
+        for name, value in now.items():
             self.get_buffer(name).fill_(value)
 
     @property
     def coefficients(self) -> Coefficients:
         """The live scalars that updates read."""
-        return {name: getattr(self, name) for name in ("alpha", *self.method.coefficients_at(None))}
+        return {name: getattr(self, name) for name in self._coefficient_names}
 
     @property
     def running_engine(self) -> Engine:

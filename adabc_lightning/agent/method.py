@@ -173,11 +173,12 @@ class Method(ABC):
         """
         return tuple(number % policy_delay == 0 for number in range(first, first + count))
 
-    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
+    def coefficients_at(self, online_updates: int | None, planned: int) -> dict[str, float]:
         """Its own coefficients, all but ``"alpha"``, as they are in the next training step.
 
         Args:
             online_updates: gradient updates made since the hand-over; None before it.
+            planned: those of the whole of fine-tuning, by the schedule; 0 until a fit begins.
         """
         return {}
 

@@ -325,6 +325,7 @@ class OffToOnModule(Learning):
         self.online = data.env_steps > 0
         if not self.online:
             self.alpha.fill_(self.alpha_offline)
+        self.planned_updates = data.schedule.online_updates
         self._set_coefficients()
 
 

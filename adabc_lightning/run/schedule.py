@@ -100,7 +100,12 @@ class Schedule:
         return chunks + max(0, self.online_env_steps - env_steps) // devices
 
     @property
+    def online_updates(self) -> int:
+        """Gradient updates of fine-tuning."""
+        learning = max(0, self.online_env_steps - self.frozen_env_steps)
+        return learning * self.updates_per_env_step
+
+    @property
     def total_updates(self) -> int:
         """Gradient updates of both phases."""
-        learning = max(0, self.online_env_steps - self.frozen_env_steps)
-        return self.offline_updates + learning * self.updates_per_env_step
+        return self.offline_updates + self.online_updates

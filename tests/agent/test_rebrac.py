@@ -78,9 +78,13 @@ def test_the_weights_turn_at_the_hand_over_and_then_decay_to_the_floor() -> None
         (500, 0.2, 0.0),
         (10**7, 0.2, 0.0),
     ):
-        turned = method.coefficients_at(updates)
+        turned = method.coefficients_at(updates, 7)
         assert turned == {"actor_weight": pytest.approx(actor), "critic_weight": critic}
-    assert ReBRAC(0.4, 1.0).coefficients_at(10**7)["actor_weight"] == 0.4
+    assert ReBRAC(0.4, 1.0).coefficients_at(10**7, 10**7)["actor_weight"] == 0.4
+    whole = ReBRAC(0.4, 0.5)  # over all of fine-tuning
+    for updates, actor in ((250, 0.3), (499, 0.2004), (500, 0.2), (1000, 0.2)):
+        assert whole.coefficients_at(updates, 1000)["actor_weight"] == pytest.approx(actor)
+    assert whole.coefficients_at(0, 0)["actor_weight"] == 0.4  # a run without fine-tuning
     module = rebrac()
     assert module.coefficients["critic_weight"] == BETA_2
     module.hand_over()  # already the first update of fine-tuning has the other one

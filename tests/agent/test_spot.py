@@ -109,8 +109,10 @@ def test_the_weight_cools_linearly_to_its_floor_after_the_hand_over() -> None:
     method = SPOT(weight=0.5, weight_end=0.2, cooling_updates=1000)
     steps = {None: 0.5, 0: 0.5, 1: 0.4995, 500: 0.25, 799: 0.1005, 800: 0.1, 10**7: 0.1}
     for updates, weight in steps.items():
-        assert method.coefficients_at(updates)["support_weight"] == pytest.approx(weight)
-    assert SPOT(weight=0.5, weight_end=1.0).coefficients_at(10**7) == {"support_weight": 0.5}
+        assert method.coefficients_at(updates, 7)["support_weight"] == pytest.approx(weight)
+        whole = SPOT(weight=0.5, weight_end=0.2)  # over all of fine-tuning
+        assert whole.coefficients_at(updates, 1000)["support_weight"] == pytest.approx(weight)
+    assert SPOT(weight=0.5, weight_end=1.0).coefficients_at(10, 10) == {"support_weight": 0.5}
     module = spot(vae_updates=0)
     batches = torch.Generator().manual_seed(1)
 

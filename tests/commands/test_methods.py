@@ -91,7 +91,7 @@ IQL_PARTS = ("actor", "critics", "critics_target", "value")
 SPOT = {
     "weight": 0.1,
     "weight_end": 0.2,
-    "cooling_updates": 1_000_000,
+    "cooling_updates": None,
     "vae_updates": 100_000,
     "vae_learning_rate": 1e-3,
     "vae_beta": 0.5,
@@ -108,7 +108,7 @@ SPOT_WORDS = ("--model.method.vae_updates", "1", "--model.method.vae_width", "8"
 REBRAC = {
     "actor_weight": 0.05,
     "actor_weight_end": 0.5,
-    "decay_updates": 1_000_000,
+    "decay_updates": None,
     "critic_weight": 0.5,
     "critic_weight_online": 0.0,
     "target_noise": 0.2,

@@ -430,3 +430,14 @@ def test_an_environment_without_capturable_state_says_so(tmp_path: Path) -> None
     with pytest.warns(UserWarning, match="resumes inexactly"):
         second[0].fit(second[1], second[2], ckpt_path=tmp_path / "cut4.ckpt", weights_only=True)
     assert second[2].env_steps == 8
+
+
+def test_a_weight_cools_over_all_of_fine_tuning_and_no_longer(tmp_path: Path) -> None:
+    method = SPOT(vae_updates=9, vae_width=8, weight=1.0, weight_end=0.0)
+    options = {"data": EVERY_ROW, "model": {"num_critics": 2, "method": method}}
+    log = write_log(tmp_path / "log.hdf5", 4, 1)
+    trainer, module, data = tiny_run(tmp_path, ENV, log, schedule=SCHEDULE, **options)
+    trainer.fit(module, data)
+    assert module.online_updates == SCHEDULE.online_updates == 80
+    assert module.coefficients["support_weight"] == 0.0
+    assert method.coefficients_at(79, module.planned_updates)["support_weight"] > 0

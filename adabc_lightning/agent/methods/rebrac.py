@@ -36,7 +36,7 @@ class ReBRAC(Method):
         actor_weight: β₁.
         actor_weight_end: floor of its decay in fine-tuning, a share of β₁; 1 for a β₁ that stays.
         decay_updates: gradient updates of fine-tuning after which a decay without a floor would
-            end at 0.
+            end at 0; None for all that the schedule has.
         critic_weight: β₂ in pre-training, units of Q.
         critic_weight_online: β₂ in fine-tuning.
         target_noise, target_noise_clip: σ_policy and its clip, in action limits.
@@ -50,7 +50,7 @@ class ReBRAC(Method):
         self,
         actor_weight: NonNegative = 0.01,
         actor_weight_end: Fraction = 0.5,
-        decay_updates: Positive = 1_000_000,
+        decay_updates: Positive | None = None,
         critic_weight: NonNegative = 0.01,
         critic_weight_online: NonNegative = 0.0,
         target_noise: NonNegative = 0.2,
@@ -79,11 +79,12 @@ class ReBRAC(Method):
             "subset": random.subset(shape.subset_size, shape.num_critics),
         }
 
-    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
+    def coefficients_at(self, online_updates: int | None, planned: int) -> dict[str, float]:
         """β₁ and β₂; t updates after the hand-over β₁ · max(floor, 1 − t/T)."""
         if online_updates is None:
             return {"actor_weight": self.actor_weight, "critic_weight": self.critic_weight}
-        left = max(self.actor_weight_end, 1 - online_updates / self.decay_updates)
+        over = self.decay_updates or max(1, planned)
+        left = max(self.actor_weight_end, 1 - online_updates / over)
         return {
             "actor_weight": self.actor_weight * left,
             "critic_weight": self.critic_weight_online,

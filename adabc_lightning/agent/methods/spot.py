@@ -46,7 +46,7 @@ class SPOT(Method):
         weight: λ.
         weight_end: floor of the cooling, a share of λ; 1 for a λ that stays.
         cooling_updates: gradient updates of fine-tuning after which a cooling without a floor
-            would end at 0.
+            would end at 0; None for all that the schedule has.
         vae_updates: so many first updates of pre-training are the VAE's; each with a batch of
             ``data.batch_size``.
         vae_learning_rate: of its Adam.
@@ -67,7 +67,7 @@ class SPOT(Method):
         self,
         weight: NonNegative = 0.1,
         weight_end: Fraction = 0.2,
-        cooling_updates: Positive = 1_000_000,
+        cooling_updates: Positive | None = None,
         vae_updates: Count = 100_000,
         vae_learning_rate: NonNegative = 1e-3,
         vae_beta: NonNegative = 0.5,
@@ -116,9 +116,9 @@ class SPOT(Method):
             draws["target_kept"] = random.kept(self.dropout, units)
         return draws
 
-    def coefficients_at(self, online_updates: int | None) -> dict[str, float]:
+    def coefficients_at(self, online_updates: int | None, planned: int) -> dict[str, float]:
         """λ_t = λ · max(floor, 1 − t/T), t updates after the hand-over; before it λ."""
-        left = 1 - (online_updates or 0) / self.cooling_updates
+        left = 1 - (online_updates or 0) / (self.cooling_updates or max(1, planned))
         return {"support_weight": self.weight * max(self.weight_end, left)}
 
     def _act(
