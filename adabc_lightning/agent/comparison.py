@@ -6,6 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+_ROUNDING = 1e-12
+"""Of the largest return: differences of means that are rounding and no difference."""
+
 
 class Verdict(NamedTuple):
     """What a trial of some policies says of the incumbent."""
@@ -25,7 +28,8 @@ def verdict(
     """Compares the best of some policies with the incumbent.
 
     With d̄ its mean difference to the incumbent and s the standard error, the trial is won where
-    d̄ ≥ z·s, else lost where d̄ ≤ −z·s.
+    d̄ ≥ z·s, and lost where d̄ < −z·s. Both are compared up to rounding: where returns are 0 or 1
+    and one episode alone differs, d̄ is ±s whatever E is, and its last bit must not decide.
 
     Args:
         tried: name → raw returns, from the first of the same starts on; of equally good ones the
@@ -37,10 +41,12 @@ def verdict(
     candidate = max(tried, key=lambda name: sum(tried[name][:count]))
     ours, theirs = tried[candidate][:count], incumbent[:count]
     gain, error = improvement(ours, theirs)
+    margin = confidence * error
+    rounding = _ROUNDING * float(np.abs([*ours, *theirs]).max())
     trial: Literal["won", "lost", "neither"] = "neither"
-    if gain >= confidence * error:
+    if gain >= margin - rounding:
         trial = "won"
-    elif gain <= -confidence * error:
+    elif gain < -margin - rounding:
         trial = "lost"
     return Verdict(candidate, float(np.mean(ours)), float(np.mean(theirs)), trial)
 

@@ -12,6 +12,7 @@ from adabc_lightning.callbacks.best import Best, has_best
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
+from adabc_lightning.env.scores import saved_reference
 from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, PRETRAINED
 from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.folder import words_to_go_on
@@ -202,6 +203,7 @@ def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule")
             "max_episode_steps": data.max_episode_steps,
             "env_kwargs": data.env_kwargs,
             "observation_parts": data.spec.observation_parts,
+            "reference": saved_reference(data.reference),
             "collector": {"env_steps": data.env_steps},
         },
         "state_dict": actor,

@@ -1,6 +1,7 @@
 """Deploys what has proved itself: a trial before every evaluation, and the way back."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,10 +44,14 @@ class Trials(RunCallback):
 
     * d̄ ≥ z·s: the candidate becomes the incumbent, a snapshot of the learner is taken, and α
       follows Eq. 2;
-    * d̄ ≤ −z·s: α rises above what it was at the last promotion, and may not fall until the next;
+    * d̄ < −z·s: α rises above what it was at the last promotion, and may not fall until the next;
       after several such trials in a row the learner goes back to the snapshot: weights, targets
       and Adam's moments. What it has experienced stays in the ring;
     * else nothing changes.
+
+    The incumbent's returns stay those of the trial that it won: where an episode from the same
+    start is another one each time (a robot, an environment with a generator of its own), its luck
+    stays with it, and more episodes are the remedy.
 
     The learner acts in training; what is evaluated, kept and exported is the incumbent. Trials are
     interaction with the environment beside training and evaluation: ``trial/env_steps`` counts it.
@@ -127,7 +132,8 @@ class Trials(RunCallback):
         self._average.load_state_dict(agent.actor.state_dict())
         returns, steps = self._try(data, agent, "actor")
         alpha = agent.alpha_offline  # whatever fine-tuning starts from
-        self._state = TrialsState(returns, self._deploy(agent, "actor"), alpha, env_steps=steps)
+        taken = self._deploy(agent, "actor")
+        self._state = TrialsState(returns, taken, alpha, starts=_starts(data), env_steps=steps)
 
     def on_train_batch_start(
         self,
@@ -153,15 +159,19 @@ class Trials(RunCallback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._state.newest):
             return
+        if self._state.starts and self._state.starts != _starts(data):  # resumed with others
+            self._state = replace(self._state, returns=[])
+            returns, steps = self._try(data, agent, "incumbent")
+            self._state = self._state.again(returns, _starts(data), steps)
         tried = {name: self._try(data, agent, name) for name in TRIED[self.tried]}
-        returns = {name: found for name, (found, _) in tried.items()}
+        found = {name: returns for name, (returns, _) in tried.items()}
         # A resumed run may have another E than the incumbent's.
-        said = verdict(returns, self._state.returns, self.confidence)
+        said = verdict(found, self._state.returns, self.confidence)
         made = sum(steps for _, steps in tried.values())
         self._state = self._state.tried(data.env_steps, made)
         controller = _controller(trainer, agent)
         if said.trial == "won":
-            self._promote(agent, said.candidate, returns[said.candidate])
+            self._promote(agent, said.candidate, found[said.candidate])
             if controller:
                 controller.let_go()
         elif said.trial == "lost":
@@ -271,6 +281,11 @@ class Trials(RunCallback):
         """The same where a run ends in an error: Lightning has no teardown then."""
         if isinstance(exception, Exception):
             self._places.close()
+
+
+def _starts(data: "ReplayDataModule") -> list[int]:
+    """See :class:`TrialsState`."""
+    return [data.seed, data.spec.max_episode_steps or 0]
 
 
 def _controller(trainer: Trainer, agent: "OffToOnModule") -> AlphaController | None:

@@ -25,6 +25,7 @@ class SavedTrials(Saved):
     env_steps: Count
     floor: Number = absent()  # in checkpoints of earlier versions
     since: Count | None = absent()  # likewise
+    starts: Listing[Count] = absent()  # likewise
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrialsState:
 
     Args:
         returns: raw, the incumbent's.
+        starts: what the starts that they are from follow from: the seed, and the time limit in
+            steps, 0 for none; empty where an older checkpoint does not say.
         snapshot: of the learner at the last promotion, ``[P]``; None before the hand-over.
         alpha: at the last promotion.
         lost: trials in a row.
@@ -50,6 +53,7 @@ class TrialsState:
     newest: int = 0
     since: int | None = 0
     floor: float = 0.0
+    starts: list[int] = field(default_factory=list)
     promotions: int = 0
     holds: int = 0
     retreats: int = 0
@@ -59,6 +63,11 @@ class TrialsState:
     def counts(self) -> dict[str, int]:
         """By their names in :data:`COUNTS`."""
         return {name: getattr(self, name) for name in COUNTS}
+
+    def again(self, returns: list[float], starts: list[int], steps: int) -> "TrialsState":
+        """After the incumbent's own episodes from other starts, and their environment steps."""
+        made = self.env_steps + steps
+        return replace(self, returns=returns, starts=starts, env_steps=made)
 
     def tried(self, newest: int, steps: int) -> "TrialsState":
         """After a trial's episodes: environment steps of training before it, and its own."""

@@ -17,7 +17,7 @@ from adabc_lightning.agent.bounds import inward
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.saved import Steps, saved_environment
-from adabc_lightning.env.state import Bookmark, get_state, set_state
+from adabc_lightning.env.state import Bookmark, set_state
 from adabc_lightning.env.stepping import CheckedEnv, check_action
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.saved import Count, Number, NumpyGenerator, one_of, tensor
@@ -109,7 +109,8 @@ class Collector:
             return self._step(explore)
         except EnvironmentFailure as failure:
             if not resets:
-                before = {**self.state_dict(), "env": self._bookmark.state(), "noise": noise_state}
+                stood = self._bookmark.state()
+                before = {**self.state_dict(), "env": stood, "noise": noise_state}
             self._before, failure.undone = before, True
             failure.add(f" (environment step {self.env_steps + 1:,} of the run)")
             raise
@@ -164,7 +165,7 @@ class Collector:
             "observation": None if observation is None else torch.tensor(observation),
             "return": self._return,
             "steps": self._steps,
-            "env": get_state(self.env) if self.env_steps else None,
+            "env": self._bookmark.now() if self.env_steps else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:

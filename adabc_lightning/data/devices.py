@@ -29,6 +29,7 @@ def check_even(
         counts |= {
             "schedule.online_env_steps": schedule.online_env_steps,
             "schedule.evaluation_every": schedule.evaluation_every,
+            "schedule.frozen_env_steps": schedule.frozen_env_steps,
             "the checkpoint's count of environment steps": env_steps,
         }
     for name, value in counts.items():

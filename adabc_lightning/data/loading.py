@@ -101,6 +101,14 @@ class Loading:
             verb = "has" if len(keys) == 1 else "have"
             warn(f"{', '.join(keys)} {verb} no effect: data.dataset is null")
 
+    def name_idle_weights(self) -> None:
+        """Says, where there is no pre-training, that weights of datasets are its batches' alone."""
+        if any(part.weight is not None for part in self.parts):
+            warn(
+                "the weights in data.dataset have no effect: they are shares of the batches of "
+                "pre-training, and schedule.offline_updates is 0"
+            )
+
     def sampler(self, dataset: OfflineDataset | None) -> UniformSampler:
         """What draws batches from these rows."""
         if dataset is None or not dataset.sources:

@@ -267,6 +267,8 @@ class ReplayDataModule(Acting):
                 self.loading.name_unused(self.online_reward is not None)
             return None
         dataset = self.loading.load(self.spec)
+        if self.speaks and not self.schedule.offline_updates:
+            self.loading.name_idle_weights()
         self._find_faults(dataset)
         self.learnt.offline(dataset)
         return dataset

@@ -16,6 +16,7 @@ from adabc_lightning.data.returns import Unfinished
 from adabc_lightning.data.rewards import Reward
 from adabc_lightning.data.samplers import Sampler
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 
@@ -29,6 +30,7 @@ class Owner(Protocol):
     max_episode_steps: int | None
     env_kwargs: dict[str, Any]
     spec: EnvironmentSpec
+    reference: Reference | None
     dataset: OfflineDataset | None
     dataset_name: str | None
     fingerprint: str | None

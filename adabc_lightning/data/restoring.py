@@ -16,6 +16,7 @@ from adabc_lightning.data.same_run import (
     rewards_of,
 )
 from adabc_lightning.data.shards import merged
+from adabc_lightning.env.scores import saved_reference
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.ranks import digest
@@ -45,6 +46,7 @@ def content(data: Owner) -> dict[str, Any]:
         "max_episode_steps": data.max_episode_steps,
         "env_kwargs": data.env_kwargs,
         "observation_parts": data.spec.observation_parts,
+        "reference": saved_reference(data.reference),
         "reward": [data.learnt.scale, data.learnt.shift],
         "rewards": rewards_of(data),
         "dataset": data.fingerprint,

@@ -112,7 +112,9 @@ def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     keys = load(config).get("data", {}) if config and config.is_file() else {}
     low, high = keys.get("reference_min"), keys.get("reference_max")
     reference = reference_for(data["env_id"])
-    if low is not None and high is not None:
+    if "reference" in data:  # not in checkpoints of 0.1.0
+        reference = Reference(*data["reference"]) if data["reference"] else None
+    elif low is not None and high is not None:
         reference = Reference(low, high)
     return {
         "checkpoint": str(path),

@@ -32,7 +32,7 @@ _attribute = PlainValidator(_is_attribute)
 
 
 class SavedEnvironment(Saved):
-    """As :func:`adabc_lightning.env.state.get_state` makes it."""
+    """As :class:`adabc_lightning.env.state.Bookmark` makes it."""
 
     physics: Annotated[Tensor, tensor(1, torch.float64)]
     model: Named[Annotated[Tensor, tensor(None, *FLOATS)]]
@@ -48,6 +48,7 @@ class SavedOwnState(Saved):
     """As above, of an environment that has ``state_dict`` and ``load_state_dict``."""
 
     own: Named[Annotated[Any, _attribute]]
+    attributes: Named[Annotated[Any, _attribute]] = absent()  # of wrappers, where they have some
     generator: NumpyGenerator
     elapsed_steps: Listing[Count]
 
@@ -78,6 +79,7 @@ class Origin(Saved):
     max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
     env_kwargs: Annotated[Any, _env_kwargs] = absent()  # not in those
     observation_parts: Annotated[Any, _parts] | None = absent()
+    reference: Listing[Number] | None = absent()
     collector: Steps
 
 

@@ -24,6 +24,11 @@ class Reference:
         return 100.0 * self.fraction(episode_return)
 
 
+def saved_reference(reference: Reference | None) -> list[float] | None:
+    """What a checkpoint holds of the returns that a run counts as 0 and 100."""
+    return None if reference is None else [reference.minimum, reference.maximum]
+
+
 REFERENCES = {
     "hopper": Reference(-20.272305, 3234.3),
     "halfcheetah": Reference(-280.178953, 12135.0),

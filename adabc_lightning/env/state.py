@@ -5,7 +5,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from adabc_lightning.env.contents import contents
+from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.errors import UserError, reason
 
 # What resets change in MuJoCo's model, beside the simulator's state.
@@ -15,6 +18,8 @@ _READ_BEFORE_STEPS = ("xpos", "xquat")
 # Franka's kitchen keeps the tasks that are left in a set, which is not captured.
 _UNCAPTURED = ("tasks_to_complete",)
 _LARGEST = 10_000  # numbers; what is larger is a constant (a map), and would be copied every step
+# Wrappers without a state of their own, but for the time limit's steps.
+_STATELESS = (OrderEnforcing, PassiveEnvChecker, TimeLimit, FlatObservation)
 
 _NUMBERS = frozenset([bool, int, float, *(np.dtype(code).type for code in "?bhilqBHILQefd")])
 
@@ -34,32 +39,23 @@ def _captures(env: gymnasium.Env) -> bool:
     return is_mujoco(env) and not any(hasattr(env.unwrapped, name) for name in _UNCAPTURED)
 
 
-def get_state(env: gymnasium.Env) -> dict[str, Any] | None:
-    """The full state of an environment, as plain containers and tensors.
-
-    Of one that has ``state_dict`` and ``load_state_dict``: what they give and take (names →
-    numbers, booleans and arrays), the steps that count towards the time limit and its generator
-    (``np_random``). Else MuJoCo's integration state (positions and velocities alone differed on
-    Walker2d in 6 of 10 seeds), what resets of some environments change beside it in the model
-    (Adroit's targets), the numbers and small arrays that the environment keeps as attributes
-    (Fetch's goal, lengths of pens), also those of an environment within it (PointMaze's), the steps
-    that count towards the time limit and the generators.
-
-    Returns: the state, or None where it cannot be captured.
-    Raises: UserError: its own ``state_dict`` gives something else.
-    """
-    if not (_saves_itself(env) or _captures(env)):
-        return None
-    bookmark = Bookmark(env)
-    bookmark.set()
-    return bookmark.state()
-
-
 class Bookmark:
     """Where an environment stood, cheap enough (some 6 µs) to be set before every step.
 
+    The full state as plain containers and tensors. Of an environment that has ``state_dict`` and
+    ``load_state_dict``: what they give and take (names → numbers, booleans and arrays), the steps
+    that count towards the time limit and its generator (``np_random``). Else MuJoCo's integration
+    state (positions and velocities alone differed on Walker2d in 6 of 10 seeds), what resets of
+    some environments change beside it in the model (Adroit's targets), the numbers and small arrays
+    that the environment keeps as attributes (Fetch's goal, lengths of pens), also those of an
+    environment within it (PointMaze's), the steps that count towards the time limit and the
+    generators. Of either kind the numbers and small arrays of the wrappers around it.
+
+    What MuJoCo's environments, and wrappers, keep in lists, deques, dicts and objects is not
+    captured: where it is no longer as it was when this was made, there is no state.
+
     Args:
-        env: the environment; what :func:`get_state` cannot capture has no state here either.
+        env: not yet reset.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
@@ -67,6 +63,7 @@ class Bookmark:
         self._base, self._limits = base, _time_limits(env)
         self._own = _saves_itself(env)
         self._captures = not self._own and _captures(env)
+        self._wrappers = _wrappers(env)
         self._holders: dict[str, Any] = {"": base}
         if self._captures:
             import mujoco
@@ -75,6 +72,16 @@ class Bookmark:
             self._physics = np.empty(mujoco.mj_stateSize(base.model, self._kind))
             self._holders = _holders(base)  # of one that saves itself nothing within it counts
             self._poses = _READ_BEFORE_STEPS if base.model.nmocap else ()
+        self._keepers = [*self._wrappers.values(), *(() if self._own else self._holders.values())]
+        self._constant = contents(self._keepers)
+
+    def now(self) -> dict[str, Any] | None:
+        """The state as it is, or None where it cannot be captured.
+
+        Raises: UserError: its own ``state_dict`` gives something else than numbers.
+        """
+        self.set()
+        return self.state()
 
     def set(self) -> None:
         """Notes what a step changes; the model, which resets change, stays until the next one."""
@@ -90,33 +97,30 @@ class Bookmark:
         self._generators = {
             name: holder.np_random.bit_generator.state for name, holder in holders.items()
         }
+        self._around = {name: _copied(vars(wrapper)) for name, wrapper in self._wrappers.items()}
         self._elapsed = [wrapper._elapsed_steps for wrapper in self._limits]
 
     def state(self) -> dict[str, Any] | None:
-        """What :func:`get_state` would have returned there; no reset may lie between."""
+        """What :meth:`now` would have returned there; no reset may lie between."""
         import torch
 
+        if not (self._own or self._captures) or contents(self._keepers) != self._constant:
+            return None
+        around = _numbers_of(self._around)
         if self._own:
-            return {
+            state = {
                 "own": {name: _plain(value) for name, value in self._attributes[""].items()},
                 "generator": self._generators[""],
                 "elapsed_steps": self._elapsed,
             }
-        if not self._captures:
-            return None
+            return {**state, "attributes": around} if around else state
         inner = dict(self._generators)
         state = {
             "physics": torch.from_numpy(self._physics.copy()),
             "model": {
                 name: torch.tensor(getattr(self._base.model, name)) for name in _MOVED_BY_RESETS
             },
-            "attributes": {
-                f"{holder}.{name}" if holder else name: _plain(value)
-                for holder, attributes in self._attributes.items()
-                for name, value in attributes.items()
-                if isinstance(value, np.ndarray) or type(value) in _NUMBERS
-                if name != "_np_random_seed"
-            },
+            "attributes": {**_numbers_of(self._attributes), **around},
             "generator": inner.pop(""),
             "elapsed_steps": self._elapsed,
         }
@@ -128,7 +132,7 @@ class Bookmark:
 
 
 def set_state(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    """Puts a state of :func:`get_state` back into an environment of the same id.
+    """Puts a state of :class:`Bookmark` back into an environment of the same id.
 
     Raises: UserError: the state is of another environment, or of one without (or with) a time
         limit.
@@ -155,6 +159,7 @@ def _put_back(env: gymnasium.Env, state: dict[str, Any]) -> None:
         base: Any = env.unwrapped
         base.load_state_dict({k: v.numpy().copy() if hasattr(v, "numpy") else v for k, v in own})
         base.np_random.bit_generator.state = state["generator"]
+        _put_attributes(_wrappers(env), state.get("attributes", {}))
         _put_elapsed(env, state["elapsed_steps"])
         return
     _put_back_mujoco(env, state)
@@ -181,7 +186,8 @@ def _put_back_mujoco(env: gymnasium.Env, state: dict[str, Any]) -> None:
             getattr(base.data, name)[:] = state["poses"][name].numpy()
     holders = _holders(base)
     # "measured": what checkpoints of 0.1.0 have of the attributes.
-    _put_attributes(holders, {**state.get("measured", {}), **state.get("attributes", {})})
+    attributes = {**state.get("measured", {}), **state.get("attributes", {})}
+    _put_attributes({**holders, **_wrappers(env)}, attributes)
     for name, generator in {"": state["generator"], **state.get("generators", {})}.items():
         if name in holders:
             holders[name].np_random.bit_generator.state = generator
@@ -238,6 +244,30 @@ def _holders(base: Any) -> dict[str, Any]:
     return {"": base, **inner}
 
 
+def _wrappers(env: gymnasium.Env) -> dict[str, gymnasium.Wrapper]:
+    """Those that may have a state, by their place, counted from the environment outwards."""
+    around: list[gymnasium.Wrapper] = []
+    while isinstance(env, gymnasium.Wrapper):
+        around.append(env)
+        env = env.env
+    return {
+        f"<wrapper {place}>": wrapper
+        for place, wrapper in enumerate(reversed(around))
+        if type(wrapper) not in _STATELESS
+    }
+
+
+def _numbers_of(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Those of some holders, as a checkpoint has them: ``holder.name`` → number or array."""
+    return {
+        f"{holder}.{name}" if holder else name: _plain(value)
+        for holder, each in attributes.items()
+        for name, value in each.items()
+        if isinstance(value, np.ndarray) or type(value) in _NUMBERS
+        if name != "_np_random_seed"
+    }
+
+
 def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """All of them, arrays as copies; those that are no state as None."""
     kept = dict(attributes)
@@ -264,10 +294,10 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _time_limits(env: gymnasium.Env) -> list[gymnasium.wrappers.TimeLimit]:
+def _time_limits(env: gymnasium.Env) -> list[TimeLimit]:
     limits = []
     while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, gymnasium.wrappers.TimeLimit):
+        if isinstance(env, TimeLimit):
             limits.append(env)
         env = env.env
     return limits

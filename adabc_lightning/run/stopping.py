@@ -166,7 +166,18 @@ class Stop:
             raise Stopped(128 + number)  # with what the disk has
 
     def _give_back(self) -> None:
-        for number, handler in self._before.items():
+        for number in SIGNALS:  # also those that somebody has put back since the last time
             if signal.getsignal(number) == self._heard:
-                signal.signal(number, handler)
-        self._before = {}
+                signal.signal(number, self._earlier(number))
+
+    def _earlier(self, number: int) -> Any:
+        """Who had a signal before this and other runs that are over; else the system's default."""
+        handler, seen = self._before.get(number), [self]
+        while isinstance(run := getattr(handler, "__self__", None), Stop) and run._ended:
+            if run in seen:
+                handler = None
+                break
+            seen.append(run)
+            handler = run._before.get(number)
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        return default if handler is None else handler

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import Callback, Trainer
-from tiny import register_toy, tiny_run, write_log
+from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.comparison import improvement
 from adabc_lightning.agent.module import OffToOnModule
@@ -119,7 +119,7 @@ def test_what_is_known_of_trials_is_saved_as_it_is() -> None:
     older = {name: value for name, value in content.items() if name != "since"}
     assert TrialsState.of(older).since is None  # it does not say
     assert list(content) == [
-        "returns", "snapshot", "alpha", "lost", "newest", "since", "floor",
+        "returns", "snapshot", "alpha", "lost", "newest", "since", "floor", "starts",
         "promotions", "holds", "retreats", "env_steps",
     ]  # fmt: skip
     assert content.keys() == SavedTrials.model_fields.keys()
@@ -332,6 +332,45 @@ def test_a_resumed_run_may_have_another_number_of_episodes(
     last = folder / "checkpoints" / "last.ckpt"
     trainer.fit(module, data, ckpt_path=last, weights_only=True)
     assert trials.counts["promotions"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+@pytest.mark.parametrize(
+    ("other", "again"), [({}, False), ({"seed": 1}, True), ({"limit": 3}, True)], ids=str
+)
+def test_from_other_starts_the_incumbent_is_tried_again_before_anything_is_compared(
+    other: dict[str, int], again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns of other starts, or of shorter episodes, would lose every trial."""
+    worth = [100.0]
+
+    def scripted(
+        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
+        return [worth[0]] * episodes, [5] * episodes
+
+    monkeypatch.setattr(Places, "run", scripted)
+    run(tmp_path / "a", Trials(2, steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
+    worth[0] = 1.0  # of any policy, from here on
+    trials, folder = Trials(2, steps=1), tmp_path / "a" / "run"
+    longer = Schedule(4, 6, 2, evaluation_every=2)
+    limit = {"max_episode_steps": other["limit"]} if "limit" in other else {}
+    trainer, module, data = tiny_run(
+        *(folder, register_toy(), tmp_path / "a" / "log.hdf5"),
+        schedule=longer,
+        callbacks=[trials],
+        seed=other.get("seed", 0),
+        data=limit,
+    )
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    before = saved["callbacks"]["Trials"]
+    assert before["starts"] == [0, TOY_LIMIT]
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    made = trials.counts["env_steps"] - before["env_steps"]
+    assert made == (3 if again else 2) * 2 * 5
+    assert trials.counts["promotions"] - before["promotions"] == again
+    assert trials.counts["holds"] == (not again)
 
 
 def test_what_is_switched_off_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,9 @@ def test_a_run_on_several_datasets(tmp_path: Path, capfd) -> None:
     words += [f"[{poor}, {{path: {good}, weight: 0.5}}]", "--alpha.kp", "0", "--alpha.kd", "0"]
     assert main(words) == 0, capfd.readouterr().err
     assert f"{poor} + {good}" in capfd.readouterr().out
+    data = ReplayDataModule(TOY, entries, Schedule(0, 1, 1), batch_size=8)
+    data.setup("fit")
+    assert "warning: the weights in data.dataset have no effect: they" in capfd.readouterr().err
 
 
 def test_kept_of_each_by_hand() -> None:

@@ -1,19 +1,28 @@
 """Environments: spaces, exact state, evaluation."""
 
 import sys
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import (
+    FlattenObservation,
+    FrameStackObservation,
+    NormalizeObservation,
+    StickyAction,
+    TimeAwareObservation,
+)
 from test_resume import Cut, assert_equal, everything, leave
 from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.make import episode_limit, evaluate, make_env
 from adabc_lightning.env.saved import saved_environment
-from adabc_lightning.env.state import get_state, set_state
+from adabc_lightning.env.state import Bookmark, set_state
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import check
 from adabc_lightning.run.schedule import Schedule
@@ -33,13 +42,14 @@ def test_a_restored_environment_goes_on_exactly(env_id: str) -> None:
     if env_id in ADROIT or env_id in GOALS:
         pytest.importorskip("gymnasium_robotics")
     original, restored = (make_env(env_id, kwargs=GOALS.get(env_id)) for _ in range(2))
+    bookmark = Bookmark(original)
     rng = np.random.default_rng(0)
     shape = original.action_space.shape
     for seed in range(5):
         original.reset(seed=seed)
         for _ in range(7):
             original.step(rng.uniform(-1, 1, shape))
-        state = get_state(original)
+        state = bookmark.now()
         assert state is not None
         set_state(restored, state)
         for _ in range(60):  # across the end of an episode, too
@@ -53,12 +63,89 @@ def test_a_restored_environment_goes_on_exactly(env_id: str) -> None:
     restored.close()
 
 
+class Delayed(gymnasium.ActionWrapper):
+    """Each action comes a step later, and the first one is 0."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.weights = [1.0, 0.5]  # a list that stays as it is
+        self.waiting, self.count = np.zeros(3), 0
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        now, self.waiting, self.count = self.waiting, action * self.weights[0], self.count + 1
+        return now * (1 + self.count % 2)
+
+
+class Queued(gymnasium.ActionWrapper):
+    """The same from a queue."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.queue = deque([np.zeros(3)])
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        self.queue.append(action)
+        return self.queue.popleft()
+
+
+def hopper(*wrappers: Callable[[gymnasium.Env], gymnasium.Env]) -> gymnasium.Env:
+    env = gymnasium.make("Hopper-v5", disable_env_checker=True)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    return env
+
+
+def sticky(env: gymnasium.Env) -> gymnasium.Env:
+    return StickyAction(env, 0.5)
+
+
+@pytest.mark.parametrize(
+    "wrappers", [(), (Delayed,), (sticky,), (TimeAwareObservation, Delayed)], ids=str
+)
+def test_numbers_and_arrays_of_wrappers_are_part_of_the_state(wrappers: Any) -> None:
+    original, restored = hopper(*wrappers), hopper(*wrappers)
+    bookmark, rng = Bookmark(original), np.random.default_rng(0)
+    original.reset(seed=1)
+    for _ in range(5):
+        original.step(rng.uniform(-1, 1, 3))
+    state = bookmark.now()
+    assert state is not None
+    check(saved_environment(state), state)
+    set_state(restored, state)
+    for _ in range(40):  # across the end of an episode, too
+        action = rng.uniform(-1, 1, 3)
+        a, b = original.step(action), restored.step(action)
+        assert np.array_equal(a[0], b[0])
+        assert a[1:4] == b[1:4]
+        if a[2]:
+            assert np.array_equal(original.reset()[0], restored.reset()[0])
+
+
+def test_a_state_in_containers_of_a_wrapper_or_of_a_simulator_is_none() -> None:
+    def stacked(env: gymnasium.Env) -> gymnasium.Env:
+        return FlattenObservation(FrameStackObservation(env, 4))
+
+    for wrapper in (Queued, stacked, NormalizeObservation):
+        env = hopper(wrapper)
+        bookmark = Bookmark(env)
+        env.reset(seed=0)
+        env.step(np.ones(3))
+        assert bookmark.now() is None, wrapper
+    env = hopper()
+    env.unwrapped.past = deque(maxlen=3)  # type: ignore[attr-defined]
+    bookmark = Bookmark(env)
+    env.reset(seed=0)
+    assert bookmark.now() is not None
+    env.unwrapped.past.append(1.0)  # type: ignore[attr-defined]
+    assert bookmark.now() is None
+
+
 def test_the_time_limit_counts_on_after_a_restore() -> None:
     env = gymnasium.make("Hopper-v5", max_episode_steps=10)
     env.reset(seed=0)
     for _ in range(6):
         env.step(np.zeros(3))
-    state = get_state(env)
+    state = Bookmark(env).now()
     assert state is not None
     set_state(env, state)
     ended = [env.step(np.zeros(3))[3] for _ in range(4)]
@@ -78,7 +165,7 @@ def test_a_time_limit_of_one_s_own_replaces_the_environment_s() -> None:
 def test_a_state_without_a_time_limit_is_not_put_into_an_environment_with_one() -> None:
     unlimited, limited = make_env("Hopper-v5", -1), make_env("Hopper-v5")
     unlimited.reset(seed=0)
-    state = get_state(unlimited)
+    state = Bookmark(unlimited).now()
     assert state is not None
     with pytest.raises(UserError, match=r"has 0 time limits, this one 1; resume with the data.max"):
         set_state(limited, state)
@@ -99,7 +186,7 @@ def test_an_environment_of_another_package_says_what_to_install(
 
 
 def test_other_environments_have_no_capturable_state() -> None:
-    assert get_state(make_env(register_toy())) is None
+    assert Bookmark(make_env(register_toy())).now() is None
 
 
 def test_evaluation_depends_on_policy_and_seed_alone() -> None:
@@ -203,7 +290,7 @@ def test_an_environment_that_saves_itself_goes_on_exactly(saves: str) -> None:
     original.reset(seed=3)
     for _ in range(2):
         original.step(rng.uniform(-1, 1, 2))
-    state = get_state(original)
+    state = Bookmark(original).now()
     check(saved_environment(state), state)
     for _ in range(2):  # what is noted is a copy
         original.step(rng.uniform(-1, 1, 2))
@@ -232,13 +319,25 @@ def test_a_state_of_anything_but_numbers_is_refused(saves: str, wrong: Any) -> N
     env.reset(seed=0)
     env.unwrapped.wrong = wrong  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"state_dict has 'log', .* names to numbers and NumPy"):
-        get_state(env)
+        Bookmark(env).now()
+
+
+def test_numbers_of_a_wrapper_around_it_are_part_of_the_state(saves: str) -> None:
+    original, restored = (TimeAwareObservation(make_env(saves)) for _ in range(2))
+    bookmark = Bookmark(original)
+    original.reset(seed=3)
+    original.step(np.zeros(2))
+    state = bookmark.now()
+    check(saved_environment(state), state)
+    set_state(restored, state)  # type: ignore[arg-type]
+    a, b = original.step(np.ones(2)), restored.step(np.ones(2))
+    assert np.array_equal(a[0], b[0])
 
 
 def test_a_state_is_for_an_environment_that_saves_itself_alone(saves: str) -> None:
     own, other = make_env(saves), make_env("Hopper-v5")
     own.reset(seed=0), other.reset(seed=0)
-    for env, state in ((other, get_state(own)), (own, get_state(other))):
+    for env, state in ((other, Bookmark(own).now()), (own, Bookmark(other).now())):
         with pytest.raises(UserError, match="had its own state_dict and load_state_dict, or this"):
             set_state(env, state)  # type: ignore[arg-type]
 

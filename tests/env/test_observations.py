@@ -24,7 +24,7 @@ from adabc_lightning.env.make import make_env
 from adabc_lightning.env.observations import Misfit, choose, column_names, flatten, is_parts
 from adabc_lightning.env.policy import Policy
 from adabc_lightning.env.robot import Robot
-from adabc_lightning.env.state import get_state, set_state
+from adabc_lightning.env.state import Bookmark, set_state
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.errors import EnvironmentFailure, UserError
 from adabc_lightning.run.schedule import Schedule
@@ -179,7 +179,7 @@ def test_the_goal_is_part_of_the_state(tmp_path: Path) -> None:
     original.reset(seed=3)
     for _ in range(5):
         original.step(np.ones(1, np.float32))
-    state = get_state(original)
+    state = Bookmark(original).now()
     assert state is not None
     assert state["attributes"]["pushes"] == 5
     set_state(restored, state)

@@ -422,6 +422,11 @@ def test_who_follows_is_told_by_the_environment() -> None:
             "schedule.evaluation_every is 10, for all devices together; on 4 devices it must be a "
             "multiple of 4",
         ),
+        (
+            "--trainer.devices 4 --schedule.frozen_env_steps 6",
+            "schedule.frozen_env_steps is 6, for all devices together; on 4 devices it must be a "
+            "multiple of 4",
+        ),
         ("--trainer.devices 2 --trainer.strategy ddp_spawn", "on 2 devices set it to ddp"),
         ("--trainer.devices 3 --dry-run", "data.batch_size is 8, for all devices together"),
     ],

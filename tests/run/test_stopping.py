@@ -118,6 +118,26 @@ def test_whoever_catches_a_run_s_end_has_the_signals_again(monkeypatch: pytest.M
     assert signal.getsignal(signal.SIGTERM) is not stop._heard
 
 
+def test_runs_that_are_over_do_not_pass_a_signal_round_and_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lightning puts back what it found, which may be the handler of a run that has ended."""
+    before = signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(stopping, "AT_ONCE_SECONDS", 0.0)
+    one, other = Stop(), Stop()
+    for stop in (one, other, one):  # each finds the other's
+        stop.listen()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit):
+            stop.end(signal.SIGINT)
+    for handler in (one._heard, other._heard):
+        signal.signal(signal.SIGINT, handler)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_signal_within_an_import_waits_for_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,8 +42,8 @@ def parse(words: list[str]) -> Namespace:
     count("--steps", default=100_000, help="transitions in all (default: %(default)s)")
     parser.add_number("--noise", lambda noise: noise >= 0, "a number, 0 or more",
         help="σ of the Gaussian noise on a policy's actions, in action limits; 0 for none "
-        "(default: that of training, a Gaussian policy's own σ, 0.1 for the others; random "
-        "actions get none)")  # fmt: skip
+        "(default: a Gaussian policy's own σ, for the others that of data.exploration_noise's "
+        "default, 0.1; random actions get none)")  # fmt: skip
     add("--env-id", help="Gymnasium id (default: that of the checkpoints)")
     count("--max-episode-steps",
         help="time limit in steps (default: the run's, or else the environment's)")  # fmt: skip

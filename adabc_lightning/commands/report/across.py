@@ -8,9 +8,12 @@ import numpy as np
 from adabc_lightning.commands.report.markdown import line_of
 from adabc_lightning.commands.report.panels import Panel, benchmark_kind
 from adabc_lightning.commands.report.shown import counted, number
-from adabc_lightning.commands.report.table import REPETITIONS, interquartile_mean, values_of
-
-Interval = tuple[float, float, float]  # value, lower and upper bound
+from adabc_lightning.commands.report.table import (
+    REPETITIONS,
+    Interval,
+    interquartile_mean,
+    values_of,
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,11 @@ def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
         x, y = x[..., :, None, :], y[..., None, :, :]
         return ((x > y) + 0.5 * (x == y)).mean((-3, -2, -1))
 
+    value = float(probability(first_RT, other_RT))
+    if len(first_RT) == len(other_RT) == 1:
+        return value, None, None
     low, high = np.percentile(probability(drawn(first_RT), drawn(other_RT)), (2.5, 97.5))
-    return float(probability(first_RT, other_RT)), float(low), float(high)
+    return value, float(low), float(high)
 
 
 def to_lines(comparison: Comparison) -> list[str]:
@@ -128,6 +134,6 @@ def between(panel: Panel) -> list[list[Interval | None]]:
 
 
 def interval_text(values: Interval, digits: int) -> str:
-    """Value and bounds, rounded."""
+    """Value and bounds, rounded; of one run the value alone."""
     value, low, high = (number(value, digits) for value in values)
-    return f"{value} [{low}, {high}]"
+    return value if values[1] is None else f"{value} [{low}, {high}]"

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from adabc_lightning.commands.figures import save
-from adabc_lightning.commands.report.across import Comparison, Interval, improvement
+from adabc_lightning.commands.report.across import Comparison, improvement
 from adabc_lightning.commands.report.figure import plt, style_of
-from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
+from adabc_lightning.commands.report.table import Interval, bootstrapped, interquartile_mean
 
 THRESHOLDS = 101  # of a profile
 
@@ -49,7 +49,8 @@ def _bars(axis: plt.Axes, labels: list[str], intervals: list[Interval | None]) -
         if interval is not None:
             color, _, marker = style_of(place)
             value, low, high = interval
-            axis.plot((low, high), (place, place), color=color, linewidth=3, alpha=0.5)
+            if low is not None and high is not None:
+                axis.plot((low, high), (place, place), color=color, linewidth=3, alpha=0.5)
             axis.plot(value, place, color=color, marker=marker, markersize=5)
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)

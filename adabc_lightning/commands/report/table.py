@@ -47,7 +47,11 @@ def values_of(curve: Curve, unit: str, field: str) -> list[float | None]:
     return [run.summary[unit].get(field) for run in curve.runs]
 
 
-def interquartile_mean(values: list[float] | np.ndarray) -> tuple[float, float, float]:
+Interval = tuple[float, float | None, float | None]
+"""A value and the bounds of its interval; one run says nothing of them."""
+
+
+def interquartile_mean(values: list[float] | np.ndarray) -> Interval:
     """Interquartile mean and the bounds of its 95 % interval.
 
     Args:
@@ -59,6 +63,8 @@ def interquartile_mean(values: list[float] | np.ndarray) -> tuple[float, float, 
     points, low, high = bootstrapped(
         scores.reshape(len(scores), -1), lambda drawn: np.array([metrics.aggregate_iqm(drawn)])
     )
+    if len(scores) == 1:
+        return float(points[0]), None, None
     return float(points[0]), float(low[0]), float(high[0])
 
 
