@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ConfiguredRun": "adabc_lightning.commands.configured",
     "OffToOnModule": "adabc_lightning.agent.module",
     "Replicas": "adabc_lightning.replicas",
     "ReplayDataModule": "adabc_lightning.data.module",

@@ -69,16 +69,19 @@ def chosen_method(
     return method
 
 
-def check_delay(policy_delay: int, method: Method) -> None:
-    """Whether ``model.policy_delay`` changes anything, if it is not 1.
+def chosen_delay(policy_delay: int | None, method: Method) -> int:
+    """``model.policy_delay`` as given; None for 2, or for 1 where it changes nothing.
 
-    Raises: UserError: it does not.
+    Raises: UserError: another one than 1 is given, and changes nothing.
     """
     after, phases = method.delayed_after, (False, True)
     differs = any(after(1, 2, 2, online) != after(1, 2, 1, online) for online in phases)
     delays = differs and type(method).delayed is not Method.delayed
+    if policy_delay is None:
+        return 2 if delays else 1
     if policy_delay != 1 and not delays:
         raise UserError(
             f"model.policy_delay is {policy_delay}, but of model.method {type(method).__name__} "
             "no step waits for it; set it to 1"
         )
+    return policy_delay

@@ -13,9 +13,9 @@ from pydantic import Field
 from adabc_lightning.agent import float32, products
 from adabc_lightning.agent.checks import (
     check_choice,
-    check_delay,
     check_ensemble,
     check_shape,
+    chosen_delay,
     chosen_method,
 )
 from adabc_lightning.agent.engines import NAMED, make_engine
@@ -74,7 +74,8 @@ class OffToOnModule(Learning):
         gamma: discount per environment step.
         tau: step of the target networks towards their sources.
         policy_delay: critic updates per update of the actor and of both targets. The authors'
-            code has 2; Algorithm 1 as printed, 1.
+            code has 2; Algorithm 1 as printed, 1. None for 2, or 1 where no step of the method
+            waits for it.
         learning_rate: of both Adams.
         actor_weight_decay: of the actor's Adam, apart from its gradient (AdamW).
         target_noise, target_noise_clip, normalizer: see
@@ -111,7 +112,7 @@ class OffToOnModule(Learning):
         alpha_offline: NonNegative = 0.4,
         gamma: Fraction = 0.99,
         tau: Fraction = 0.005,
-        policy_delay: Positive = 2,
+        policy_delay: Positive | None = None,
         learning_rate: NonNegative = 3e-4,
         actor_weight_decay: NonNegative = 0.0,
         target_noise: float = 0.2,
@@ -142,7 +143,7 @@ class OffToOnModule(Learning):
         check_choice("precision", precision, products.TYPES)
         check_ensemble(shape, replicas)
         method = chosen_method(method, target_noise, target_noise_clip, normalizer)
-        check_delay(policy_delay, method)
+        policy_delay = chosen_delay(policy_delay, method)
         check_target_rule(target_rule, subset_size, num_critics)
         constants = {
             "gamma": gamma,
@@ -205,6 +206,11 @@ class OffToOnModule(Learning):
             self.check_devices(self._ranks.count)
         if stage == "fit":
             self._check_spec(self.trainer.datamodule.spec)  # type: ignore[attr-defined]
+            if self.seed != (other := self.trainer.datamodule.seed):  # type: ignore[attr-defined]
+                rank_zero_warn(
+                    f"the module's seed is {self.seed} and the data module's {other}; a run of one "
+                    "seed has it in both"
+                )
             schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
             preparation = self.method.preparation
             if preparation and preparation >= schedule.offline_updates:

@@ -53,7 +53,7 @@ def fit(line: CommandLine) -> None:
         print(printable(plan_text(plan(line), str(line.folder)), keep="\n"))
         return
     with lasting("stdout"), outliving_the_terminal(), stopping(partial(_account, line)):
-        _fit(line)
+        train(line)
 
 
 def _account(line: CommandLine) -> str:
@@ -64,7 +64,8 @@ def _account(line: CommandLine) -> str:
     return f", {state}; go on with {words_to_go_on(line.folder)}"
 
 
-def _fit(line: CommandLine) -> None:
+def train(line: CommandLine) -> None:
+    """Trains, says how the run ended and writes its page."""
     try:
         start(line)
     except NotWritten as error:

@@ -34,6 +34,9 @@ class RunCallback(Callback):
     locks_folder: ClassVar[bool] = False
     """Whether it sees to it that one run at a time is at work in the folder."""
 
+    has_trained = False
+    """Whether a fit has begun with it: its state is that run's."""
+
     def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
         """Called once, between the last offline update and the first environment step."""
 
@@ -91,13 +94,25 @@ def run_callbacks(trainer: Any) -> list[RunCallback]:
     return [each for each in callbacks_of(trainer) if isinstance(each, RunCallback)]
 
 
+def take_note(trainer: Any) -> None:
+    """Training begins: from now on its callbacks are of this run."""
+    for own in run_callbacks(trainer):
+        own.has_trained = True
+
+
 def check_callbacks(trainer: Any) -> None:
     """Whether none has a hook that nobody would call, and what is measured comes before its row.
 
-    Raises: UserError: one that is no :class:`RunCallback` has, or they are in another order.
+    Raises: UserError: one that is no :class:`RunCallback` has, they are in another order, or one
+        has been in an earlier fit.
     """
     writer = None
     for own in run_callbacks(trainer):
+        if own.has_trained:
+            raise UserError(
+                f"the callback {type(own).__name__} has been in an earlier fit, whose numbers it "
+                "would mix with this one's; make the callbacks anew for each fit"
+            )
         if own.writes_rows:
             writer = own
         elif own.before_rows and writer is not None:

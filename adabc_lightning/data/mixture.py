@@ -46,11 +46,19 @@ def parts_of(
 ) -> list[Part]:
     """The value of ``data.dataset`` as a list.
 
-    Raises: UserError: an entry is neither a name nor a mapping of :class:`Part`, or its values
-        are out of range.
+    Raises: UserError: it is no name or list, an entry is neither a name nor a mapping of
+        :class:`Part`, or its values are out of range.
     """
     if dataset is None:
         return []
+    if not isinstance(dataset, PathLike | Sequence):
+        kind = type(dataset).__name__
+        raise UserError(
+            f"data.dataset is a {kind} in memory, but rows are read from files: "
+            "numpy.savez('log.npz', observations=…, actions=…, rewards=…, next_observations=…, "
+            "terminals=…, timeouts=…) writes one (docs/data_formats.md); or give its name, a path "
+            "or a list of them"
+        )
     if not dataset or (isinstance(dataset, str) and not dataset.strip()):
         kind = "text" if isinstance(dataset, str) else "list"
         raise UserError(f"data.dataset is an empty {kind}; give a dataset, or null for none")

@@ -19,7 +19,7 @@ from adabc_lightning.data.checks import (
 from adabc_lightning.data.devices import check_even
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
-from adabc_lightning.data.hooks import check_callbacks, run_callbacks
+from adabc_lightning.data.hooks import check_callbacks, run_callbacks, take_note
 from adabc_lightning.data.learnt import RANGE, Learnt
 from adabc_lightning.data.loading import Loading, with_extras
 from adabc_lightning.data.mixture import parts_of
@@ -316,6 +316,7 @@ class ReplayDataModule(Acting):
         self._faults = []
         if self.speaks:
             warn_if_frozen(self.schedule, self.env_steps)
+        take_note(self.trainer)
         return ExperienceStream(self)
 
     def transfer_batch_to_device(

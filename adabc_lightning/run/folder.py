@@ -176,11 +176,15 @@ def how_to_go_on(folder: Path, begun: bool = False) -> str:
 
 
 def words_to_go_on(folder: Path | str) -> str:
-    """What is typed after ``fit`` to go on with a run of this process, as it stands.
+    """What is typed after ``fit``, or called in Python, to go on with a run of this process.
 
     Args:
-        folder: the run's; its ``config.yaml`` has all but the packages that were allowed.
+        folder: the run's; its ``config.yaml`` has all but the packages that were allowed. One that
+            was made of parts in Python has none.
     """
+    if not Path(folder, "config.yaml").is_file():
+        last = str(Path(folder, FOLDER, LAST))
+        return f"parts made anew and trainer.fit(…, ckpt_path={last!r}, weights_only=True)"
     words = ["--trainer.default_root_dir", str(folder), "--ckpt_path", "last", *allowing()]
     return shlex.join(words)
 

@@ -8,7 +8,7 @@ import torch
 from agreement import HIGH, LOW, Alone, B, assert_same, fields_of, moved, random_batch
 from plain_iql import PlainIQL
 
-from adabc_lightning.agent.methods import IQL
+from adabc_lightning.agent.methods import IQL, ReBRAC
 from adabc_lightning.errors import UserError
 
 # So much tau and lr that errors would show, and weights that reach their largest.
@@ -133,3 +133,5 @@ def test_constants_out_of_range_are_refused(options: dict[str, Any], message: st
 def test_a_delay_that_nothing_waits_for_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.policy_delay is 2, but of .* IQL "):
         iql(policy_delay=2)
+    assert iql(policy_delay=None).policy_delay == 1  # of itself it is what the method can have
+    assert Alone(ReBRAC(), policy_delay=None).policy_delay == 2

@@ -178,7 +178,8 @@ def test_an_environment_that_fails_ends_the_run_with_what_was_before(
     step = 11 if kind == "reset" else STEP  # its first reset after the 7th step
     said = str(failure.value)
     assert f"environment step {step} of the run" in said
-    assert f"go on with --trainer.default_root_dir {folder} --ckpt_path last" in said
+    last = str(folder / "checkpoints" / "last.ckpt")  # it was made of parts
+    assert f"go on with parts made anew and trainer.fit(…, ckpt_path={last!r}" in said
     assert "\n" not in said
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["ReplayDataModule"]["collector"]["env_steps"] == step - 1

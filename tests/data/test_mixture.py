@@ -176,6 +176,7 @@ def test_a_hand_over_says_what_it_keeps_of_each(tmp_path: Path, capsys) -> None:
     ("entries", "sentence"),
     [
         ([], "data.dataset is an empty list"),
+        ({"observations": [[0.0]]}, "data.dataset is a dict in memory, but rows are read from fi"),
         ("", "data.dataset is an empty text; give a dataset, or null for none"),
         ([""], "has no path; give a file or a dataset's name"),
         ([{"weight": 1}], "has no path; give a file or a dataset's name"),

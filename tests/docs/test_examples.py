@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from paths import REPOSITORY
 
+from adabc_lightning import load_policy
 from adabc_lightning.data.datasets import load_dataset
 
 GUIDE = (REPOSITORY / "docs" / "your_own.md").read_text(encoding="utf-8")
@@ -135,17 +136,18 @@ def smaller(code: str) -> str:
 
 
 def test_the_python_api(examples: Path) -> None:
-    """Ten lines, and the same as in docs/python_api.md."""
+    """The same as in docs/python_api.md."""
     run("python point_mass_log.py")
     script = Path("python_api.py")
     code = script.read_text(encoding="utf-8")
     text = (REPOSITORY / "docs" / "python_api.md").read_text(encoding="utf-8")
-    shown, several = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    _, shown, several = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert shown in code
     several = several.replace("range(5)", "range(2)")
     Path("several.py").write_text(smaller(several) + "print(len(policies))\n", encoding="utf-8")
     assert run("python several.py").splitlines()[-1] == "2"
     assert Path("runs/five_in_python/replica_1/metrics.csv").exists()
+    assert load_policy("runs/five_in_python/replica_1").card["reference"]["maximum"] == 100.0
     script.write_text(smaller(code), encoding="utf-8")
     said = run("python python_api.py")
     steps = [line.split()[:2] for line in said.splitlines() if re.match(r"\d", line)]

@@ -13,7 +13,9 @@ from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.methods import AWAC, IQL, SPOT, ReBRAC
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import BalancedReplay, Trials
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
 
@@ -418,6 +420,26 @@ def test_a_second_fit_of_the_same_module_is_refused(tmp_path: Path) -> None:
     again = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)[0]
     with pytest.raises(UserError, match="trained by an earlier fit"):
         again.fit(module, data)
+    _, module, data = tiny_run(tmp_path / "c", register_toy(), log, schedule=schedule)
+    again.callbacks[:] = trainer.callbacks  # another run's history would stand before its own
+    with pytest.raises(UserError, match=r"Downsampling has been in an earlier fit.* anew for each"):
+        again.fit(module, data)
+
+
+@pytest.mark.parametrize(("own", "others"), [(3, None), (None, 3)])
+def test_a_seed_that_only_one_part_has_is_named(
+    own: int | None, others: int | None, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2)
+    trainer, module, _ = tiny_run(tmp_path / "a", register_toy(), log, schedule=Schedule(2, 0, 1))
+    data = ReplayDataModule(
+        register_toy(), str(log), Schedule(2, 0, 1), batch_size=8, seed=others,
+        reference_min=0.0, reference_max=10.0,
+    )  # fmt: skip
+    module = OffToOnModule(data.spec, num_critics=2, hidden_sizes=(8, 8), seed=own)
+    said = f"the module's seed is {own or 0} and the data module's {others or 0}; a run of one seed"
+    with pytest.warns(UserWarning, match=said):
+        trainer.fit(module, data)
 
 
 def test_an_environment_without_capturable_state_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What ``fit`` makes of configs and keys, for Python."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
+
+from adabc_lightning.callbacks import Evaluation
+from adabc_lightning.commands.command_line import CommandLine
+from adabc_lightning.commands.fit import train
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.allowed import take_allowed
+from adabc_lightning.run.config_files import resolve
+from adabc_lightning.run.lock import FolderLock
+from adabc_lightning.run.trainer import find
+
+
+class ConfiguredRun:
+    """A run as ``fit --config NAME … --KEY VALUE …`` makes it, whose parts can be looked at first.
+
+    A method is its config: ``ConfiguredRun("hopper", "method/rlpd")`` has RLPD's critics, batches
+    and updates per step, where ``OffToOnModule(method=RLPD())`` has its losses alone. The run's
+    folder is one that ``report``, ``validate``, ``export`` and ``fit`` know.
+
+    Args:
+        configs: names of packaged configs, or paths; later ones win.
+        keys: dotted key → value, which win over the configs, as options do.
+        allow: packages that a config may import, see ``--allow``.
+    Raises: UserError: anything wrong with them.
+    """
+
+    def __init__(
+        self,
+        *configs: str | PathLike[str],
+        keys: Mapping[str, Any] | None = None,
+        allow: Sequence[str] = (),
+    ) -> None:
+        if not configs:
+            raise UserError("a run needs a config, such as 'hopper'")
+        words = [f"--config={config}" for config in configs]
+        words += [f"--{key}={_text(value)}" for key, value in (keys or {}).items()]
+        words = take_allowed([*words, *(f"--allow={package}" for package in allow)])
+        self._lock = FolderLock("a run", "trainer.default_root_dir")
+        with warnings.catch_warnings():
+            # Lightning 2.6 still uses what jsonargparse 4.49 deprecates, and would have no words.
+            warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.cli")
+            self._line = CommandLine("fit", *resolve("fit", words), self._lock)
+
+    @property
+    def agent(self) -> LightningModule:
+        """The :class:`~adabc_lightning.OffToOnModule`; of several replicas, what stands for all."""
+        return self._line.model
+
+    @property
+    def data(self) -> LightningDataModule:
+        """The :class:`~adabc_lightning.ReplayDataModule`; of several replicas, likewise."""
+        return self._line.datamodule
+
+    @property
+    def trainer(self) -> Trainer:
+        """Lightning's, with all callbacks; one more of your own goes to ``trainer.callbacks``."""
+        return self._line.trainer
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return self._line.folder
+
+    def fit(self) -> list[dict[str, Any]]:
+        """Trains, once; a folder that holds the run already goes on with ``ckpt_path`` ``last``.
+
+        Returns: the evaluations, as :attr:`adabc_lightning.callbacks.Evaluation.history`; none of
+            several replicas, which have one each.
+        Raises: UserError, NotWritten: as the command.
+        """
+        with self._lock:
+            train(self._line)
+        evaluation = find(self.trainer, Evaluation)
+        return [] if evaluation is None else evaluation.history
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,96 @@
+"""A run of Python's from configs is the command's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Callback
+from tiny import register_toy, write_log
+
+from adabc_lightning import ConfiguredRun, load_policy
+from adabc_lightning.__main__ import main
+from adabc_lightning.agent.methods import RLPD
+from adabc_lightning.errors import UserError
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Of a tiny run."""
+    monkeypatch.chdir(tmp_path)
+    return {
+        "data.env_id": register_toy(),
+        "data.dataset": str(write_log(tmp_path / "log.hdf5", 3, 2)),
+        "data.batch_size": 8,
+        "data.reference_min": 0,
+        "data.reference_max": 10,
+        "model.num_critics": 2,
+        "model.hidden_sizes": [8, 8],
+        "schedule.offline_updates": 6,
+        "schedule.online_env_steps": 6,
+        "schedule.evaluation_every": 3,
+        "evaluation.episodes": 1,
+        "seed_everything": 3,
+        "trainer.enable_progress_bar": False,
+        "trainer.default_root_dir": "python",
+    }
+
+
+def test_it_writes_what_the_command_writes(keys: dict[str, Any], tmp_path: Path) -> None:
+    run = ConfiguredRun("quick", keys=keys)
+    assert run.agent.num_critics == 2
+    assert (run.data.seed, run.agent.seed, run.folder) == (3, 3, Path("python"))
+    history = run.fit()
+    assert (history[0]["gradient_updates"], history[0]["env_steps"]) == (3, 0)
+    assert history[-1]["env_steps"] == 6
+    others = keys | {"trainer.default_root_dir": "command"}
+    words = [f"--{key}={value}" for key, value in others.items()]
+    assert main(["fit", "--config", "quick", *words]) == 0
+    for name in ("metrics.csv", "config.yaml"):
+        python, command = (tmp_path / place / name for place in ("python", "command"))
+        assert python.read_text().replace("python", "command") == command.read_text()
+    assert load_policy("python").card["seed"] == 3
+    assert main(["report", "python", "command", "--out", "page.html"]) == 2  # one run twice
+    assert main(["report", "python", "--out", "page.html"]) == 0
+    assert main(["validate", "--ckpt_path", "python"]) == 0
+
+
+def test_a_method_is_its_config(keys: dict[str, Any]) -> None:
+    keys |= {"schedule.offline_updates": 0, "schedule.frozen_env_steps": 2}
+    del keys["model.num_critics"]
+    run = ConfiguredRun("quick", "method/rlpd", keys=keys)
+    assert isinstance(run.agent.method, RLPD)
+    assert (run.agent.num_critics, run.agent.shape.critic_norm) == (10, "before")
+    assert (run.data.offline_fraction, run.data.schedule.updates_per_env_step) == (0.5, 20)
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_callbacks_may_be_added_and_a_run_goes_on(keys: dict[str, Any]) -> None:
+    class Count(Callback):
+        batches = 0
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.batches += 1
+
+    count = Count()
+    run = ConfiguredRun("quick", keys=keys)
+    run.trainer.callbacks.append(count)  # type: ignore[attr-defined]
+    run.fit()
+    assert count.batches > 6
+    longer = keys | {"schedule.online_env_steps": 9}
+    with pytest.raises(UserError, match=r"python already holds a run; go on with it by"):
+        ConfiguredRun("quick", keys=longer)
+    history = ConfiguredRun("quick", keys=longer | {"ckpt_path": "last"}).fit()
+    assert [each["env_steps"] for each in history[-2:]] == [6, 9]
+
+
+def test_mistakes_are_sentences(keys: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"a run needs a config, such as 'hopper'"):
+        ConfiguredRun()
+    with pytest.raises(UserError, match=r"there is no key 'model.gama'; did you mean"):
+        ConfiguredRun("quick", keys={"model.gama": 1})
+    with pytest.raises(UserError, match=r"config 'quik' is neither"):
+        ConfiguredRun("quik")
+    with pytest.raises(UserError, match=r"other_package.*--allow other_package"):
+        ConfiguredRun("quick", keys=keys | {"data.env_id": "other_package:Name-v0"})
+    with pytest.raises(UserError, match=r"'no package' is no package to allow"):
+        ConfiguredRun("quick", keys=keys, allow=["no package"])
