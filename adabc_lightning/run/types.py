@@ -7,7 +7,7 @@ Either way the refusal is :func:`adabc_lightning.run.words.wrong_value`.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from inspect import signature
+from inspect import Signature, signature
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -51,6 +51,27 @@ Sizes = Annotated[Sequence[Positive], Field(min_length=1)]
 Class = TypeVar("Class", bound=type)
 
 
+class _Shown:
+    """The signature of a class as ``help`` shows it: plain types, which take a word each.
+
+    Args:
+        owner: the class; others that inherit its constructor show the same.
+        init: its constructor.
+    """
+
+    def __init__(self, owner: type, init: Callable[..., None]) -> None:
+        plain, (_, *parameters) = get_type_hints(init), signature(init).parameters.values()
+        self._owner = owner
+        self._signature = Signature(
+            [each.replace(annotation=plain.get(each.name, each.annotation)) for each in parameters]
+        )
+
+    def __get__(self, instance: Any, owner: type) -> Signature:
+        if owner.__init__ is not self._owner.__init__:  # type: ignore[misc]
+            raise AttributeError("a constructor of its own has another signature")
+        return self._signature
+
+
 def declared(key: str) -> Callable[[Class], Class]:
     """Decorates a class: its constructor checks the arguments that are declared.
 
@@ -82,6 +103,7 @@ def declared(key: str) -> Callable[[Class], Class]:
             init(*given.args, **given.kwargs)
 
         owner.__init__ = checked  # type: ignore[misc]
+        owner.__signature__ = _Shown(owner, init)  # type: ignore[attr-defined]
         owner.declared_key = key  # type: ignore[attr-defined]
         return owner
 

@@ -100,7 +100,9 @@ def sticky(env: gymnasium.Env) -> gymnasium.Env:
 
 
 @pytest.mark.parametrize(
-    "wrappers", [(), (Delayed,), (sticky,), (TimeAwareObservation, Delayed)], ids=str
+    "wrappers",
+    [(), (Delayed,), (sticky,), (TimeAwareObservation, Delayed)],
+    ids=["none", "delayed", "sticky", "two"],
 )
 def test_numbers_and_arrays_of_wrappers_are_part_of_the_state(wrappers: Any) -> None:
     original, restored = hopper(*wrappers), hopper(*wrappers)

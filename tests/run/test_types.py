@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
 from pydantic import Field
 
+from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.commands.parser import Parser
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.types import (
     Count,
     Fraction,
@@ -135,3 +139,19 @@ def test_types_with_limits_in_words() -> None:
     assert in_words(Positive | None) == "a whole number, 1 or more, or null"
     assert in_words(Fraction) == "a number between 0 and 1"
     assert in_words(Real) == "a number"
+
+
+def test_help_shows_plain_types_of_whoever_has_the_constructor() -> None:
+    class Heir(Schedule):
+        """With the same constructor."""
+
+    class Other(OffToOnModule):
+        def __init__(self, spec: EnvironmentSpec, width: int) -> None:
+            """Its own."""
+
+    shown = str(signature(OffToOnModule))
+    assert "gamma: float = 0.99, tau: float = 0.005, policy_delay: Optional[int] = None" in shown
+    assert "Annotated" not in shown
+    assert "self" not in signature(OffToOnModule).parameters
+    assert signature(Heir) == signature(Schedule)
+    assert list(signature(Other).parameters) == ["spec", "width"]
