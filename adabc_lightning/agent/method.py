@@ -91,7 +91,8 @@ class Method(ABC):
     :class:`~adabc_lightning.callbacks.AlphaController` steers."""
 
     stacks = False
-    """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``."""
+    """Whether its equations keep replicas apart that are stacked in front, ``[R, …]``. Each class
+    says it of itself: one that derives from it may have equations of its own."""
 
     metrics: Sequence[str] = ()
     """What its updates measure beside the columns that metrics.csv has for all."""

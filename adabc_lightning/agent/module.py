@@ -76,7 +76,7 @@ class OffToOnModule(Learning):
         policy_delay: critic updates per update of the actor and of both targets. The authors'
             code has 2; Algorithm 1 as printed, 1. None for 2, or 1 where no step of the method
             waits for it.
-        learning_rate: of both Adams.
+        learning_rate: of every Adam that the method gives no rate of its own.
         actor_weight_decay: of the actor's Adam, apart from its gradient (AdamW).
         target_noise, target_noise_clip, normalizer: see
             :class:`~adabc_lightning.agent.methods.TD3BC`.

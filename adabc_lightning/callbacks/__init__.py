@@ -1,4 +1,4 @@
-"""When to trim, adapt, evaluate, record and save. Sampling and gradients are not theirs."""
+"""When to trim, adapt, evaluate, record and save; the agent's gradients are not theirs."""
 
 from adabc_lightning.callbacks.alpha import AlphaController
 from adabc_lightning.callbacks.balanced import BalancedReplay

@@ -41,7 +41,7 @@ class Guard(RunCallback):
     """Looks for NaN and infinities at every row of the metrics and before every checkpoint.
 
     Losses and Q values are looked at as the means that the row holds, before it is written;
-    weights, targets, both Adams and α with them. Actions, observations and rewards are checked
+    weights, targets, every Adam and α with them. Actions, observations and rewards are checked
     where they arise (:mod:`adabc_lightning.env.stepping`). What ends the run, here or there, gets
     the rest of its sentence from this callback, and ``diagnostics.json``; after a step that the
     environment failed in, ``last.ckpt`` is the state from before it.

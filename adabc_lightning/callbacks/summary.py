@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from adabc_lightning.callbacks.evaluation import Evaluation
-from adabc_lightning.data.hooks import run_callbacks
+from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
@@ -63,7 +63,7 @@ class SavedSummary(Saved):
     commands: Listing[Text] = absent()  # in checkpoints of earlier versions
 
 
-class Summary(Callback):
+class Summary(RunCallback):
     """Times both phases and writes ``summary.json`` after each evaluation and at the end.
 
     Args:

@@ -13,6 +13,7 @@ COMMON = 0.1  # share of all episodes
 LARGE, SMALL = 100.0, 1e-3  # standard deviations of an observation that networks hardly learn from
 OFFSET = 100.0  # standard deviations, that a mean lies away from 0
 OTHER_REWARDS = 30.0  # ratio of nearly all rewards of a log and of an environment
+ENOUGH_REWARDS = 20  # of each, to say that one has two values and the other has not
 NAMED = 3  # columns in a sentence
 
 
@@ -45,7 +46,8 @@ def in_other_units(one_T: np.ndarray, other_S: np.ndarray) -> bool:
 
     Nearly all of one, nine in ten, are :data:`OTHER_REWARDS` times as large as nearly all of the
     other. The largest say nothing: a success may bring a hundred times what a step costs, and
-    random actions never see it. Nor do zeros.
+    random actions never see it. Nor do zeros. Or one has two values at most (successes, flagged by
+    0 and 1), and nine in ten of the other are neither.
     """
     if not len(one_T) or not len(other_S):
         return False
@@ -53,8 +55,19 @@ def in_other_units(one_T: np.ndarray, other_S: np.ndarray) -> bool:
         np.quantile(np.abs(rewards), (0.1, 0.9)) for rewards in (one_T, other_S)
     )
     return bool(
-        one_low > OTHER_REWARDS * other_high > 0 or other_low > OTHER_REWARDS * one_high > 0
+        one_low > OTHER_REWARDS * other_high > 0
+        or other_low > OTHER_REWARDS * one_high > 0
+        or _flagged(one_T, other_S)
+        or _flagged(other_S, one_T)
     )
+
+
+def _flagged(one_T: np.ndarray, other_S: np.ndarray) -> bool:
+    """Whether the first has two values at most and the second hardly ever one of them."""
+    values = np.unique(one_T)
+    enough = min(len(one_T), len(other_S)) >= ENOUGH_REWARDS
+    dense = len(np.unique(other_S)) > 2 and np.isin(other_S, values).mean() < 0.1
+    return enough and len(values) <= 2 and bool(dense)
 
 
 def terminal_episodes(dataset: OfflineDataset) -> np.ndarray:

@@ -49,14 +49,14 @@ class Learnt:
         if self.normalizes:
             observation_TO = dataset.rows[:, dataset.layout.columns["observation"]]
             self.normalization = Normalization.of_rows(observation_TO)
-        self.online(dataset.rows, dataset.layout)
+        self.apply(dataset.rows, dataset.layout)
 
     def same_as(self, other: "Learnt") -> None:
         """Takes what another one has learnt of the same rows."""
         self.scale, self.normalization = other.scale, other.normalization
 
-    def online(self, rows: Tensor, layout: Layout) -> None:
-        """Steps of fine-tuning, ``[width]`` or ``[T, width]``."""
+    def apply(self, rows: Tensor, layout: Layout) -> None:
+        """Scales and normalises rows in place, ``[width]`` or ``[T, width]``, of either phase."""
         if (self.scale, self.shift) != (1.0, 0.0):
             rows[..., layout.columns["reward"]] *= self.scale
             rows[..., layout.columns["reward"]] += self.shift

@@ -338,7 +338,7 @@ class ReplayDataModule(Acting):
 
     def keep(self, row: Tensor) -> None:
         """Adds a row ``[width]`` to the ring; where returns are wanted, when its episode ends."""
-        self.learnt.online(row, self.layout)
+        self.learnt.apply(row, self.layout)
         if self.unfinished is None:
             self.replay.add(row, self.collector.continues)
             return

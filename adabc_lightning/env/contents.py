@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from logging import Logger
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -13,8 +14,10 @@ _DEPTH = 4
 """So far within each other; what is deeper is taken for a constant."""
 _CONSTANT = (
     *(gymnasium.Env, gymnasium.Space, EnvSpec, np.random.Generator),
-    *(type, FunctionType, MethodType, ModuleType),
+    *(type, FunctionType, MethodType, ModuleType, Logger),
 )
+LARGEST = 10_000
+"""Numbers of an array, or items of a container: what has more is a constant (a map)."""
 _SIMPLE = (str, bytes, int, float, np.generic, type(None))
 
 
@@ -41,9 +44,12 @@ def _plain(value: Any, depth: int) -> Any:
     if depth == 0 or isinstance(value, _CONSTANT):
         return None
     if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str, value.tobytes()
+        small = value.size <= LARGEST
+        return (value.shape, value.dtype.str, value.tobytes()) if small else value.shape
     if isinstance(value, _SIMPLE):
         return repr(value)  # NaN equals itself then
+    if isinstance(value, (dict, set, frozenset, list, tuple, deque)) and len(value) > LARGEST:
+        return len(value)
     if isinstance(value, dict):
         return {repr(key): _plain(each, depth - 1) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):

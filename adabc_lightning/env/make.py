@@ -1,4 +1,4 @@
-"""Gymnasium environments: their spaces, their full state, evaluation episodes."""
+"""Gymnasium environments: made from an id, tried out, and whole episodes without noise in them."""
 
 import io
 import warnings

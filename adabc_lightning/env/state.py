@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from adabc_lightning.env.contents import contents
+from adabc_lightning.env.contents import LARGEST, contents
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.errors import UserError, reason
 
@@ -17,7 +17,6 @@ _MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
 _READ_BEFORE_STEPS = ("xpos", "xquat")
 # Franka's kitchen keeps the tasks that are left in a set, which is not captured.
 _UNCAPTURED = ("tasks_to_complete",)
-_LARGEST = 10_000  # numbers; what is larger is a constant (a map), and would be copied every step
 # Wrappers without a state of their own, but for the time limit's steps.
 _STATELESS = (OrderEnforcing, PassiveEnvChecker, TimeLimit, FlatObservation)
 
@@ -279,7 +278,7 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_own_array(value: Any) -> bool:
     """Whether it is a small array of numbers that is no view of the simulator's own memory."""
-    if type(value) is not np.ndarray or value.dtype.kind not in "fiub" or value.size > _LARGEST:
+    if type(value) is not np.ndarray or value.dtype.kind not in "fiub" or value.size > LARGEST:
         return False
     while isinstance(value.base, np.ndarray):
         value = value.base

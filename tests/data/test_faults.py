@@ -197,6 +197,14 @@ def test_what_normalising_does_not_mend_is_named_as_it_was_read(tmp_path: Path, 
         ([0.0] * 9 + [1.0], [0.0] * 9 + [100.0], False),
         ([0.0, 0.0], [1.0, 1.0], False),
         ([], [1.0], False),
+        (
+            [0.0] * 25 + [1.0],
+            list(np.linspace(2, 6, 30)),
+            True,
+        ),  # successes, and what steps are worth
+        ([0.0] * 25 + [1.0], [0.0] * 5 + list(np.linspace(2, 6, 30)), False),
+        ([0.0] * 25 + [1.0], [-1.0] * 30, False),  # a step's cost, where nothing has succeeded
+        ([0.0] * 5 + [1.0], list(np.linspace(2, 6, 30)), False),  # too few to say
     ],
 )
 def test_units_of_rewards(one: list[float], other: list[float], differ: bool) -> None:

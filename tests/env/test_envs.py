@@ -1,5 +1,6 @@
 """Environments: spaces, exact state, evaluation."""
 
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from test_resume import Cut, assert_equal, everything, leave
 from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.env.contents import contents
 from adabc_lightning.env.make import episode_limit, evaluate, make_env
 from adabc_lightning.env.saved import saved_environment
 from adabc_lightning.env.state import Bookmark, set_state
@@ -357,3 +359,33 @@ def test_a_run_in_it_resumes_bit_for_bit(saves: str, tmp_path: Path) -> None:
         trainer, module, data = tiny_run(folder, saves, log, schedule=schedule)
         trainer.fit(module, data, ckpt_path=tmp_path / f"cut{batches}.ckpt", weights_only=True)
         assert_equal(everything(trainer), expected)
+
+
+def test_what_a_container_says_of_itself() -> None:
+    class Statistics:
+        def __init__(self) -> None:
+            self.mean, self.count = np.zeros(2), 0
+
+    class Holder:
+        def __init__(self) -> None:
+            self.number, self.array = 1, np.zeros(3)
+            self.queue, self.nested = deque([1.0]), {"a": [1, {"b": np.zeros(2)}]}
+            self.statistics, self.log = Statistics(), logging.getLogger("any")
+            self.map, self.space = [0] * 10_001, gymnasium.spaces.Discrete(2)
+
+    holder = Holder()
+    before = contents([holder])
+    holder.number, holder.array = 2, np.ones(3)  # part of a state by themselves
+    holder.map[0], holder.space = 1, gymnasium.spaces.Discrete(3)  # constants
+    logging.getLogger("another")
+    assert contents([holder]) == before
+    for change in (
+        lambda: holder.queue.append(2.0),
+        lambda: holder.nested["a"][1]["b"].__setitem__(0, 1.0),  # type: ignore[index, call-overload]
+        lambda: setattr(holder.statistics, "count", 1),
+        lambda: holder.statistics.mean.__setitem__(0, np.nan),
+    ):
+        now = contents([holder])
+        change()
+        assert contents([holder]) != now
+        assert contents([holder]) == contents([holder])

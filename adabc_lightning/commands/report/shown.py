@@ -153,9 +153,9 @@ def counted(runs: int, unfinished: int) -> str:
 
 
 def _iqm_text(row: Numbers) -> str:
-    """With its interval where there is more than one seed."""
+    """With its interval where more than one seed is known."""
     interval = f" [{number(row['iqm_low'])}, {number(row['iqm_high'])}]"
-    return number(row["iqm"]) + (interval if row["iqm"] is not None and row["seeds"] != 1 else "")
+    return number(row["iqm"]) + (interval if row["iqm_low"] is not None else "")
 
 
 def reach_heading(row: Numbers) -> str:
