@@ -6,7 +6,7 @@ from lightning import Trainer
 
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import close
@@ -26,7 +26,7 @@ class SavedAlpha(Saved):
 
     alpha: Number
     return_average: Number | None
-    floor: Number = absent()  # which Trials keeps now
+    floor: Number = absent()  # not in checkpoints of 0.1.0
 
 
 @declared("alpha")
@@ -65,7 +65,7 @@ class AlphaController(RunCallback):
         self.alpha = self._start
         self.return_average: float | None = 0.0
         self.floor = 0.0
-        """Below it Eq. 2 does not let α fall; who holds it puts it here again in a resumed run."""
+        """Below it Eq. 2 does not let α fall; 0 unless somebody holds α."""
 
     @property
     def _start(self) -> float:
@@ -110,6 +110,15 @@ class AlphaController(RunCallback):
                 returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
                 close(env)
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
+
+    def on_train_start(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+    ) -> None:
+        """α is held on in a run that goes on; where nobody would let it go, it is let go here."""
+        held = any(callback.holds_alpha for callback in run_callbacks(trainer))
+        self.floor = min(self.floor, self.ceiling) if held else 0.0  # another ceiling, perhaps
 
     def hold(self, alpha: float, agent: "OffToOnModule") -> None:
         """Sets α, below which Eq. 2 may not let it fall until :meth:`let_go`."""
@@ -162,12 +171,14 @@ class AlphaController(RunCallback):
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """α in double precision, and R_avg."""
-        return {"alpha": self.alpha, "return_average": self.return_average}
+        """α in double precision, what it is held above, and R_avg."""
+        kept = {"alpha": self.alpha, "return_average": self.return_average}
+        return {**kept, "floor": self.floor} if self.floor else kept
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
+        self.floor = state_dict.get("floor", 0.0)
 
 
 def _has_alpha(agent: "OffToOnModule") -> bool:

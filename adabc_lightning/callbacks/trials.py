@@ -70,6 +70,7 @@ class Trials(RunCallback):
     Raises: UserError: a value outside its range.
     """
 
+    holds_alpha = True
     columns = ("trial/candidate", "trial/incumbent", *(f"trial/{name}" for name in COUNTS))
 
     def __init__(
@@ -117,15 +118,6 @@ class Trials(RunCallback):
             network = copy.deepcopy(pl_module.actor).requires_grad_(False)
             pl_module.add_part(name, Trained(network, None))
             setattr(self, f"_{name}", network)
-
-    def on_train_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-    ) -> None:
-        """α is held on in a run that goes on; in one without trials nobody would let it go."""
-        if controller := _controller(trainer, pl_module):  # its ceiling may be lower now
-            controller.floor = min(self._state.floor, controller.ceiling)
 
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """The pre-trained policy is the first incumbent."""
@@ -207,13 +199,11 @@ class Trials(RunCallback):
 
     def _hold(self, controller: AlphaController | None, agent: "OffToOnModule") -> None:
         """α is held above what it was."""
-        floor = self._state.floor
         if controller and self.alpha_rise is not None:
             # The first counts from pre-training's α, which may be above the ceiling.
             least = min(max(self._state.alpha, controller.alpha), controller.ceiling)
-            floor = least + self.alpha_rise * (controller.ceiling - least)
-            controller.hold(floor, agent)
-        self._state = self._state.held(floor)
+            controller.hold(least + self.alpha_rise * (controller.ceiling - least), agent)
+        self._state = self._state.held()
 
     def _retreat(self, agent: "OffToOnModule") -> None:
         """The learner goes back to the snapshot."""

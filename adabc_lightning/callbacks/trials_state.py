@@ -23,8 +23,7 @@ class SavedTrials(Saved):
     holds: Count
     retreats: Count
     env_steps: Count
-    floor: Number = absent()  # in checkpoints of earlier versions
-    since: Count | None = absent()  # likewise
+    since: Count | None = absent()  # in checkpoints of earlier versions
     starts: Listing[Count] = absent()  # likewise
 
 
@@ -42,7 +41,6 @@ class TrialsState:
         newest: environment steps of training before the newest trial.
         since: those before the last promotion; 0 for the pre-trained policy, None where an older
             checkpoint does not say.
-        floor: below which α is not let since the last promotion; 0 for none.
         promotions, holds, retreats, env_steps: see :data:`COUNTS`.
     """
 
@@ -52,7 +50,6 @@ class TrialsState:
     lost: int = 0
     newest: int = 0
     since: int | None = 0
-    floor: float = 0.0
     starts: list[int] = field(default_factory=list)
     promotions: int = 0
     holds: int = 0
@@ -77,11 +74,11 @@ class TrialsState:
         """After a trial that was won, with the candidate's returns and a snapshot ``[P]``."""
         new = replace(self, returns=returns, snapshot=snapshot, alpha=alpha)
         promotions = self.promotions + 1
-        return replace(new, since=self.newest, lost=0, floor=0.0, promotions=promotions)
+        return replace(new, since=self.newest, lost=0, promotions=promotions)
 
-    def held(self, floor: float) -> "TrialsState":
+    def held(self) -> "TrialsState":
         """After a trial that was lost."""
-        return replace(self, floor=floor, lost=self.lost + 1, holds=self.holds + 1)
+        return replace(self, lost=self.lost + 1, holds=self.holds + 1)
 
     def retreated(self) -> "TrialsState":
         """After the learner went back."""

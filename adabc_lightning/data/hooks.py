@@ -31,6 +31,8 @@ class RunCallback(Callback):
     chooses_rows: ClassVar[bool] = False
     """Whether it sets ``data.kept`` at the hand-over; its :meth:`on_hand_over` then comes before
     those of the others, who make something of what is kept."""
+    holds_alpha: ClassVar[bool] = False
+    """Whether it may hold α above what Eq. 2 makes of it, and lets it go again."""
     locks_folder: ClassVar[bool] = False
     """Whether it sees to it that one run at a time is at work in the folder."""
 

@@ -109,22 +109,22 @@ def test_a_policy_that_is_better_everywhere_by_the_same_is_so_surely(
 
 def test_what_is_known_of_trials_is_saved_as_it_is() -> None:
     state = TrialsState([2.0, 4.0], torch.zeros(3), 0.4, env_steps=10)
-    state = state.tried(5, 20).held(0.6).tried(10, 20).held(0.7).retreated()
+    state = state.tried(5, 20).held().tried(10, 20).held().retreated()
     assert state.counts == {"promotions": 0, "holds": 2, "retreats": 1, "env_steps": 50}
-    assert (state.newest, state.lost, state.floor, state.alpha) == (10, 0, 0.7, 0.4)
-    state = state.held(0.7).promoted([5.0, 7.0], torch.ones(3), 0.5)
-    assert (state.returns, state.lost, state.floor, state.alpha) == ([5.0, 7.0], 0, 0.0, 0.5)
+    assert (state.newest, state.lost, state.alpha) == (10, 0, 0.4)
+    state = state.held().promoted([5.0, 7.0], torch.ones(3), 0.5)
+    assert (state.returns, state.lost, state.alpha) == ([5.0, 7.0], 0, 0.5)
     content = state.content()
     check(SavedTrials, content)
     older = {name: value for name, value in content.items() if name != "since"}
     assert TrialsState.of(older).since is None  # it does not say
     assert list(content) == [
-        "returns", "snapshot", "alpha", "lost", "newest", "since", "floor", "starts",
+        "returns", "snapshot", "alpha", "lost", "newest", "since", "starts",
         "promotions", "holds", "retreats", "env_steps",
     ]  # fmt: skip
     assert content.keys() == SavedTrials.model_fields.keys()
     assert TrialsState.of({**content, "of a later version": 1}).content() == content
-    del content["floor"]  # as in earlier versions
+    del content["starts"]  # as in earlier versions
     assert TrialsState.of(content) == state
     assert TrialsState().content() == {}
 
