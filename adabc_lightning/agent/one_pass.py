@@ -49,8 +49,11 @@ def check_length(name: str, value: Any) -> None:
 def check_trainer(trainer: Trainer) -> None:
     """Whether a Trainer does what it says.
 
-    Raises: UserError: it has another length, or a callback that would wait for ever.
+    Raises: UserError: it has ended a fit, it has another length, or a callback that would wait for
+        ever.
     """
+    if trainer.fit_loop.epoch_progress.current.completed:  # and would end the next at once
+        raise UserError("this Trainer has ended an earlier fit; make a new one for each fit")
     for name in LENGTHS:
         check_length(name, getattr(trainer, name))
     for callback in callbacks_of(trainer):

@@ -170,6 +170,15 @@ class AlphaController(RunCallback):
             values["control/return_average"] = self.return_average
         return values
 
+    def on_load_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: "OffToOnModule",  # type: ignore[override]
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """In checkpoints of earlier versions ``Trials`` has what α is held above."""
+        self.floor = checkpoint["callbacks"].get("Trials", {}).get("floor", 0.0)
+
     def state_dict(self) -> dict[str, Any]:
         """α in double precision, what it is held above, and R_avg."""
         kept = {"alpha": self.alpha, "return_average": self.return_average}
@@ -178,7 +187,7 @@ class AlphaController(RunCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
-        self.floor = state_dict.get("floor", 0.0)
+        self.floor = state_dict.get("floor", self.floor)
 
 
 def _has_alpha(agent: "OffToOnModule") -> bool:

@@ -163,7 +163,7 @@ class Trials(RunCallback):
         self._state = self._state.tried(data.env_steps, made)
         controller = _controller(trainer, agent)
         if said.trial == "won":
-            self._promote(agent, said.candidate, found[said.candidate])
+            self._promote(data, agent, said.candidate, found[said.candidate])
             if controller:
                 controller.let_go()
         elif said.trial == "lost":
@@ -192,10 +192,12 @@ class Trials(RunCallback):
             steps += sum(lengths)
         return returns, steps
 
-    def _promote(self, agent: "OffToOnModule", name: str, returns: list[float]) -> None:
+    def _promote(
+        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str, returns: list[float]
+    ) -> None:
         """The candidate becomes the incumbent."""
         taken = self._deploy(agent, name)
-        self._state = self._state.promoted(returns, taken, agent.alpha.item())
+        self._state = self._state.promoted(returns, _starts(data), taken, agent.alpha.item())
 
     def _hold(self, controller: AlphaController | None, agent: "OffToOnModule") -> None:
         """α is held above what it was."""

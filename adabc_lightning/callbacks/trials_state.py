@@ -25,6 +25,7 @@ class SavedTrials(Saved):
     env_steps: Count
     since: Count | None = absent()  # in checkpoints of earlier versions
     starts: Listing[Count] = absent()  # likewise
+    floor: Number = absent()  # only there: AlphaController has it now
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class TrialsState:
         """After a trial's episodes: environment steps of training before it, and its own."""
         return replace(self, newest=newest, env_steps=self.env_steps + steps)
 
-    def promoted(self, returns: list[float], snapshot: Tensor, alpha: float) -> "TrialsState":
+    def promoted(
+        self, returns: list[float], starts: list[int], snapshot: Tensor, alpha: float
+    ) -> "TrialsState":
         """After a trial that was won, with the candidate's returns and a snapshot ``[P]``."""
-        new = replace(self, returns=returns, snapshot=snapshot, alpha=alpha)
+        new = replace(self, returns=returns, starts=starts, snapshot=snapshot, alpha=alpha)
         promotions = self.promotions + 1
         return replace(new, since=self.newest, lost=0, promotions=promotions)
 

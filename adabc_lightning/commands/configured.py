@@ -1,12 +1,14 @@
 """What ``fit`` makes of configs and keys, for Python."""
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import LightningDataModule, LightningModule, Trainer
 
 from adabc_lightning.callbacks import Evaluation
@@ -29,7 +31,8 @@ class ConfiguredRun:
     Args:
         configs: names of packaged configs, or paths; later ones win.
         keys: dotted key → value, which win over the configs, as options do.
-        allow: packages that a config may import, see ``--allow``.
+        allow: packages that configs may import, see ``--allow``; like the restriction to packages
+            that are trusted, which jsonargparse then has, it holds for the rest of the process.
     Raises: UserError: anything wrong with them.
     """
 
@@ -41,11 +44,14 @@ class ConfiguredRun:
     ) -> None:
         if not configs:
             raise UserError("a run needs a config, such as 'hopper'")
-        words = [f"--config={config}" for config in configs]
-        words += [f"--{key}={_text(value)}" for key, value in (keys or {}).items()]
+        if isinstance(allow, str):
+            raise UserError(f"allow is {allow!r}; give a list of packages, [{allow!r}]")
+        words = [f"--config={os.fspath(config)}" for config in configs]
+        words += [f"--{key}={_text(key, value)}" for key, value in (keys or {}).items()]
         words = take_allowed([*words, *(f"--allow={package}" for package in allow)])
-        self._lock = FolderLock("a run", "trainer.default_root_dir")
-        with warnings.catch_warnings():
+        self._lock, self._fitted = FolderLock("a run", "trainer.default_root_dir"), False
+        # Others may use the folder until training begins.
+        with self._lock, warnings.catch_warnings():
             # Lightning 2.6 still uses what jsonargparse 4.49 deprecates, and would have no words.
             warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.cli")
             self._line = CommandLine("fit", *resolve("fit", words), self._lock)
@@ -75,13 +81,29 @@ class ConfiguredRun:
 
         Returns: the evaluations, as :attr:`adabc_lightning.callbacks.Evaluation.history`; none of
             several replicas, which have one each.
-        Raises: UserError, NotWritten: as the command.
+        Raises: UserError, NotWritten: as the command; or it has trained already.
         """
+        if self._fitted:
+            raise UserError(
+                "this run has trained; another ConfiguredRun of the same folder with ckpt_path "
+                "'last' goes on with it"
+            )
+        self._fitted = True
         with self._lock:
             train(self._line)
         evaluation = find(self.trainer, Evaluation)
         return [] if evaluation is None else evaluation.history
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _text(key: str, value: Any) -> str:
+    """A value as a command line has it."""
+
+    def plain(other: Any) -> Any:
+        if isinstance(other, PathLike):
+            return os.fspath(other)
+        if isinstance(other, np.generic | np.ndarray):
+            return other.tolist()
+        raise UserError(f"{key} is a {type(other).__name__}; a config has numbers, texts and lists")
+
+    value = plain(value) if isinstance(value, PathLike | np.generic | np.ndarray) else value
+    return value if isinstance(value, str) else json.dumps(value, default=plain)

@@ -51,6 +51,7 @@ def in_other_units(one_T: np.ndarray, other_S: np.ndarray) -> bool:
     """
     if not len(one_T) or not len(other_S):
         return False
+    one_T, other_S = one_T.astype(np.float32), other_S.astype(np.float32)
     (one_low, one_high), (other_low, other_high) = (
         np.quantile(np.abs(rewards), (0.1, 0.9)) for rewards in (one_T, other_S)
     )

@@ -1,6 +1,7 @@
 """What a callback of a run may do beside Lightning's hooks."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from lightning import Callback, Trainer
@@ -36,8 +37,8 @@ class RunCallback(Callback):
     locks_folder: ClassVar[bool] = False
     """Whether it sees to it that one run at a time is at work in the folder."""
 
-    has_trained = False
-    """Whether a fit has begun with it: its state is that run's."""
+    trained: Callable[[], OffToOnModule | None] | None = None
+    """A weak reference to the module that a fit has begun with: its state is of that run."""
 
     def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
         """Called once, between the last offline update and the first environment step."""
@@ -99,7 +100,12 @@ def run_callbacks(trainer: Any) -> list[RunCallback]:
 def take_note(trainer: Any) -> None:
     """Training begins: from now on its callbacks are of this run."""
     for own in run_callbacks(trainer):
-        own.has_trained = True
+        own.trained = weakref.ref(trainer.lightning_module)
+
+
+def _has_learnt(agent: OffToOnModule | None) -> bool:
+    """Whether it has made an update; one that is no more had the time to."""
+    return agent is None or agent.gradient_updates > 0
 
 
 def check_callbacks(trainer: Any) -> None:
@@ -110,7 +116,7 @@ def check_callbacks(trainer: Any) -> None:
     """
     writer = None
     for own in run_callbacks(trainer):
-        if own.has_trained:
+        if own.trained is not None and _has_learnt(own.trained()):
             raise UserError(
                 f"the callback {type(own).__name__} has been in an earlier fit, whose numbers it "
                 "would mix with this one's; make the callbacks anew for each fit"

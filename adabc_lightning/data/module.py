@@ -221,6 +221,11 @@ class ReplayDataModule(Acting):
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
         if stage != "fit":
             return
+        if self.batches:
+            raise UserError(
+                "this data module has been in an earlier fit; make a new one, as of the module, "
+                "the callbacks and the Trainer"
+            )
         if self.trainer is not None:
             self.ranks = Ranks.join(self.trainer)
             # Found once: that takes longer than a step of some environments.

@@ -5,7 +5,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers import (
+    HumanRendering,
+    OrderEnforcing,
+    PassiveEnvChecker,
+    RecordEpisodeStatistics,
+    RecordVideo,
+    RenderCollection,
+    TimeLimit,
+)
 
 from adabc_lightning.env.contents import LARGEST, contents
 from adabc_lightning.env.flat import FlatObservation
@@ -17,8 +25,11 @@ _MOVED_BY_RESETS = ("body_pos", "body_quat", "site_pos", "site_quat")
 _READ_BEFORE_STEPS = ("xpos", "xquat")
 # Franka's kitchen keeps the tasks that are left in a set, which is not captured.
 _UNCAPTURED = ("tasks_to_complete",)
-# Wrappers without a state of their own, but for the time limit's steps.
-_STATELESS = (OrderEnforcing, PassiveEnvChecker, TimeLimit, FlatObservation)
+# Wrappers without a state that steps depend on, but for the time limit's count.
+_STATELESS = (
+    *(OrderEnforcing, PassiveEnvChecker, TimeLimit, FlatObservation),
+    *(HumanRendering, RecordEpisodeStatistics, RecordVideo, RenderCollection),
+)
 
 _NUMBERS = frozenset([bool, int, float, *(np.dtype(code).type for code in "?bhilqBHILQefd")])
 
@@ -50,8 +61,8 @@ class Bookmark:
     environment within it (PointMaze's), the steps that count towards the time limit and the
     generators. Of either kind the numbers and small arrays of the wrappers around it.
 
-    What MuJoCo's environments, and wrappers, keep in lists, deques, dicts and objects is not
-    captured: where it is no longer as it was when this was made, there is no state.
+    What MuJoCo's environments, and wrappers, keep in lists, deques, dicts, texts, generators and
+    objects is not captured: where it is no longer as it was when this was made, there is no state.
 
     Args:
         env: not yet reset.
@@ -72,7 +83,8 @@ class Bookmark:
             self._holders = _holders(base)  # of one that saves itself nothing within it counts
             self._poses = _READ_BEFORE_STEPS if base.model.nmocap else ()
         self._keepers = [*self._wrappers.values(), *(() if self._own else self._holders.values())]
-        self._constant = contents(self._keepers)
+        some = self._own or self._captures
+        self._constant = contents(self._keepers) if some else None
 
     def now(self) -> dict[str, Any] | None:
         """The state as it is, or None where it cannot be captured.
@@ -103,7 +115,7 @@ class Bookmark:
         """What :meth:`now` would have returned there; no reset may lie between."""
         import torch
 
-        if not (self._own or self._captures) or contents(self._keepers) != self._constant:
+        if self._constant is None or contents(self._keepers) != self._constant:
             return None
         around = _numbers_of(self._around)
         if self._own:

@@ -50,9 +50,15 @@ def take_allowed(words: list[str]) -> list[str]:
         package = value if has_value else next(remaining, "")
         if not package or package.startswith("--"):
             raise UserError("--allow needs the name of a package that configs may import")
-        os.environ[VARIABLE] = f"{os.environ.get(VARIABLE, '')},{package}".strip(",")
         _of_the_line.append(package)
-    allowed_packages()
+    before = os.environ.get(VARIABLE, "")
+    if _of_the_line:
+        os.environ[VARIABLE] = ",".join([before, *_of_the_line]).strip(",")
+    try:
+        allowed_packages()
+    except UserError:
+        os.environ[VARIABLE] = before  # what is refused stays with nobody
+        raise
     return rest
 
 

@@ -67,7 +67,7 @@ class _Shown:
         )
 
     def __get__(self, instance: Any, owner: type) -> Signature:
-        if owner.__init__ is not self._owner.__init__:  # type: ignore[misc]
+        if instance is not None or owner.__init__ is not self._owner.__init__:  # type: ignore[misc]
             raise AttributeError("a constructor of its own has another signature")
         return self._signature
 

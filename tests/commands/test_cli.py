@@ -269,6 +269,8 @@ def resolved(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 def test_base_yaml_is_the_code_s_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     defaults = resolved(capsys)
+    assert defaults["model"]["policy_delay"] is None  # in code: what the method can have
+    defaults["model"]["policy_delay"] = 2  # the default method's
     assert resolved(capsys, "--config", "base") == defaults
     base = yaml.safe_load((packaged_folder() / "base.yaml").read_text(encoding="utf-8"))
     elsewhere = {"trainer", "ckpt_path"}  # Lightning's own

@@ -176,12 +176,18 @@ def test_every_command_of_readme_and_use_runs(
 
 
 def test_the_readme_s_python_example_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    configured, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    tiny = dict(zip(*[iter(word.removeprefix("--") for word in TINY)] * 2, strict=True))
+    source = configured.replace("keys={", f"keys={tiny!r} | {{")
+    assert source != configured
+    namespace: dict = {}
+    exec(compile(source, "README.md", "exec"), namespace)
+    assert namespace["policy"].card["env_id"] == "Hopper-v5"
+    assert Path("runs/mine/report.html").exists()
     small = "Schedule(4, 3, 1, evaluation_every=2)"
     source = block.replace("Schedule(20_000, online_env_steps=10_000)", small)
     assert source != block
     source = source.replace("Evaluation()", "Evaluation(episodes=1)")
-    namespace: dict = {}
     exec(compile(source, "README.md", "exec"), namespace)
     assert namespace["agent"].gradient_updates == 7
 

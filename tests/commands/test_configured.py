@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lightning import Callback
 from tiny import register_toy, write_log
@@ -11,6 +12,7 @@ from adabc_lightning import ConfiguredRun, load_policy
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.methods import RLPD
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.allowed import allowed_packages
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     return {
         "data.env_id": register_toy(),
-        "data.dataset": str(write_log(tmp_path / "log.hdf5", 3, 2)),
+        "data.dataset": write_log(tmp_path / "log.hdf5", 3, 2),
         "data.batch_size": 8,
         "data.reference_min": 0,
         "data.reference_max": 10,
@@ -29,9 +31,10 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "schedule.online_env_steps": 6,
         "schedule.evaluation_every": 3,
         "evaluation.episodes": 1,
-        "seed_everything": 3,
+        "seed_everything": np.int64(3),
+        "model.gamma": np.float32(0.5),
         "trainer.enable_progress_bar": False,
-        "trainer.default_root_dir": "python",
+        "trainer.default_root_dir": Path("python"),
     }
 
 
@@ -76,10 +79,16 @@ def test_callbacks_may_be_added_and_a_run_goes_on(keys: dict[str, Any]) -> None:
     run.trainer.callbacks.append(count)  # type: ignore[attr-defined]
     run.fit()
     assert count.batches > 6
+    with pytest.raises(UserError, match=r"this run has trained; another ConfiguredRun of the"):
+        run.fit()
     longer = keys | {"schedule.online_env_steps": 9}
     with pytest.raises(UserError, match=r"python already holds a run; go on with it by"):
         ConfiguredRun("quick", keys=longer)
-    history = ConfiguredRun("quick", keys=longer | {"ckpt_path": "last"}).fit()
+    longer["ckpt_path"] = "last"
+    with pytest.raises(UserError, match=r"alpha.initial is 9"):
+        ConfiguredRun("quick", keys=longer | {"alpha.initial": 9})
+    ConfiguredRun("quick", keys=longer)  # neither keeps the folder from the next
+    history = ConfiguredRun("quick", keys=longer).fit()
     assert [each["env_steps"] for each in history[-2:]] == [6, 9]
 
 
@@ -94,3 +103,8 @@ def test_mistakes_are_sentences(keys: dict[str, Any]) -> None:
         ConfiguredRun("quick", keys=keys | {"data.env_id": "other_package:Name-v0"})
     with pytest.raises(UserError, match=r"'no package' is no package to allow"):
         ConfiguredRun("quick", keys=keys, allow=["no package"])
+    assert "no package" not in allowed_packages()
+    with pytest.raises(UserError, match=r"allow is 'mine'; give a list of packages, \['mine'\]"):
+        ConfiguredRun("quick", keys=keys, allow="mine")
+    with pytest.raises(UserError, match=r"model.method is a RLPD; a config has numbers, texts and"):
+        ConfiguredRun("quick", keys=keys | {"model.method": RLPD()})

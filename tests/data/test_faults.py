@@ -205,8 +205,9 @@ def test_what_normalising_does_not_mend_is_named_as_it_was_read(tmp_path: Path, 
         ([0.0] * 25 + [1.0], [0.0] * 5 + list(np.linspace(2, 6, 30)), False),
         ([0.0] * 25 + [1.0], [-1.0] * 30, False),  # a step's cost, where nothing has succeeded
         ([0.0] * 5 + [1.0], list(np.linspace(2, 6, 30)), False),  # too few to say
+        ([-0.1] * 25 + [1.0], [-0.1] * 20 + [0.5, 1.0], False),
     ],
 )
 def test_units_of_rewards(one: list[float], other: list[float], differ: bool) -> None:
-    pair = np.array(one), np.array(other)
+    pair = np.array(one, np.float32), np.array(other)
     assert in_other_units(*pair) == in_other_units(*pair[::-1]) == differ

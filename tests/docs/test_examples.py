@@ -141,8 +141,17 @@ def test_the_python_api(examples: Path) -> None:
     script = Path("python_api.py")
     code = script.read_text(encoding="utf-8")
     text = (REPOSITORY / "docs" / "python_api.md").read_text(encoding="utf-8")
-    _, shown, several = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    configured, shown, several = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert shown in code
+    tiny = {"schedule.offline_updates": 20, "schedule.online_env_steps": 10, "data.batch_size": 8}
+    more = {**tiny, "model.hidden_sizes": [8], "evaluation.episodes": 1, "downsampling.minimum": 50}
+    configured = configured.replace("run = ", f"keys |= {more}\nrun = ")
+    Path("configured.py").write_text(configured + "print(len(history))\n", encoding="utf-8")
+    said = run("python configured.py").splitlines()
+    assert said[0].startswith("Schedule(offline_updates=20, ")
+    assert said[0].endswith(") 10")
+    assert said[-1] == "2"
+    assert Path("runs/configured/report.html").exists()
     several = several.replace("range(5)", "range(2)")
     Path("several.py").write_text(smaller(several) + "print(len(policies))\n", encoding="utf-8")
     assert run("python several.py").splitlines()[-1] == "2"

@@ -1,6 +1,7 @@
 """Environments: spaces, exact state, evaluation."""
 
 import logging
+import random
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers import (
     FlattenObservation,
     FrameStackObservation,
     NormalizeObservation,
+    RecordEpisodeStatistics,
     StickyAction,
     TimeAwareObservation,
 )
@@ -366,17 +369,30 @@ def test_what_a_container_says_of_itself() -> None:
         def __init__(self) -> None:
             self.mean, self.count = np.zeros(2), 0
 
+    class Slots:
+        __slots__ = ("value",)
+
     class Holder:
         def __init__(self) -> None:
             self.number, self.array = 1, np.zeros(3)
             self.queue, self.nested = deque([1.0]), {"a": [1, {"b": np.zeros(2)}]}
             self.statistics, self.log = Statistics(), logging.getLogger("any")
             self.map, self.space = [0] * 10_001, gymnasium.spaces.Discrete(2)
+            self.many = [np.zeros(101) for _ in range(100)]
+            self.phase, self.slots, self.pair = "reach", Slots(), np.array([None, [1]], object)
+            self.slots.value = 1
+            self.generators = [np.random.default_rng(0), np.random.RandomState(0)]
+            self.rng, self.random = np.random.default_rng(0), random.Random(0)
+            self.tensor = torch.zeros(2)
+            self.mujoco_renderer = {"viewers": []}
 
     holder = Holder()
     before = contents([holder])
+    assert before is not None
     holder.number, holder.array = 2, np.ones(3)  # part of a state by themselves
     holder.map[0], holder.space = 1, gymnasium.spaces.Discrete(3)  # constants
+    holder.many[0][0] = 1.0
+    holder.mujoco_renderer["viewers"].append(1)  # draws pictures
     logging.getLogger("another")
     assert contents([holder]) == before
     for change in (
@@ -384,8 +400,34 @@ def test_what_a_container_says_of_itself() -> None:
         lambda: holder.nested["a"][1]["b"].__setitem__(0, 1.0),  # type: ignore[index, call-overload]
         lambda: setattr(holder.statistics, "count", 1),
         lambda: holder.statistics.mean.__setitem__(0, np.nan),
+        lambda: setattr(holder, "phase", "grasp"),
+        lambda: setattr(holder.slots, "value", 2),
+        lambda: holder.pair[1].append(2),
+        lambda: holder.generators[0].random(),  # type: ignore[union-attr]
+        lambda: holder.generators[1].random(),  # type: ignore[union-attr]
+        lambda: holder.rng.random(),
+        lambda: holder.random.random(),
+        lambda: holder.tensor.add_(1.0),
     ):
         now = contents([holder])
         change()
         assert contents([holder]) != now
-        assert contents([holder]) == contents([holder])
+        assert contents([holder]) == contents([holder]) is not None
+
+    class Changing(dict):
+        def items(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    holder.nested = Changing(a=1)
+    assert contents([holder]) is None
+
+
+def test_what_is_recorded_and_drawn_is_no_state() -> None:
+    env = gymnasium.make("InvertedPendulum-v5", max_episode_steps=3, disable_env_checker=True)
+    env = RecordEpisodeStatistics(env)
+    bookmark = Bookmark(env)
+    for _ in range(2):  # it keeps the episodes that have ended
+        env.reset(seed=0)
+        for _ in range(3):
+            env.step(np.zeros(1))
+    assert bookmark.now() is not None

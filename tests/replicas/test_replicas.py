@@ -394,15 +394,16 @@ def test_a_failure_names_its_replica(index: int, saved: int, tmp_path: Path) -> 
 
     trainer.callbacks.insert(0, Broken())  # type: ignore[attr-defined]
     said = "the state before this step is saved" if index == 0 else "are a step ahead"
-    where = f"--trainer.default_root_dir {tmp_path} --ckpt_path last"
+    last = str(tmp_path / "checkpoints" / "last.ckpt")  # of parts, which no command makes
+    where = f"parts made anew and trainer.fit(…, ckpt_path={last!r}, weights_only=True)"
     with pytest.raises(EnvironmentFailure) as raised:
         trainer.fit(group.module, group.data)
     for text in (f"(replica {index}, seed {index})", said, where):
         assert text in str(raised.value)
     assert (tmp_path / f"replica_{index}/diagnostics.json").is_file()
     assert not (tmp_path / f"replica_{1 - index}/diagnostics.json").exists()
-    last = read_run(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
-    steps = [part["ReplayDataModule"]["collector"]["env_steps"] for part in last["replicas"]]
+    whole = read_run(tmp_path / "checkpoints/last.ckpt", replicas=COUNT)
+    steps = [part["ReplayDataModule"]["collector"]["env_steps"] for part in whole["replicas"]]
     assert steps == [saved] * COUNT
 
 

@@ -423,7 +423,8 @@ def test_who_follows_is_told_by_the_environment() -> None:
             "multiple of 4",
         ),
         (
-            "--trainer.devices 4 --schedule.frozen_env_steps 6",
+            "--trainer.devices 4 --schedule.evaluation_every 8 --schedule.online_env_steps 40"
+            " --schedule.frozen_env_steps 6",
             "schedule.frozen_env_steps is 6, for all devices together; on 4 devices it must be a "
             "multiple of 4",
         ),

@@ -417,19 +417,49 @@ def test_a_second_fit_of_the_same_module_is_refused(tmp_path: Path) -> None:
     schedule = Schedule(2, 1, 1)
     trainer, module, data = tiny_run(tmp_path / "a", register_toy(), log, schedule=schedule)
     trainer.fit(module, data)
+    used = data
     again = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)[0]
+    data = tiny_run(tmp_path / "b", register_toy(), log, schedule=schedule)[2]
     with pytest.raises(UserError, match="trained by an earlier fit"):
         again.fit(module, data)
     _, module, data = tiny_run(tmp_path / "c", register_toy(), log, schedule=schedule)
-    again.callbacks[:] = trainer.callbacks  # another run's history would stand before its own
+    had = list(trainer.callbacks)
+    trainer.callbacks[:] = again.callbacks
+    with pytest.raises(UserError, match="this Trainer has ended an earlier fit; make a new one"):
+        trainer.fit(module, data)
+    again.callbacks[:] = had  # another run's history would stand before its own
     with pytest.raises(UserError, match=r"Downsampling has been in an earlier fit.* anew for each"):
         again.fit(module, data)
+    trainer, module, _ = tiny_run(tmp_path / "d", register_toy(), log, schedule=schedule)
+    with pytest.raises(UserError, match="this data module has been in an earlier fit; make a new"):
+        trainer.fit(module, used)
+
+
+def test_a_fit_that_failed_before_its_first_update_can_be_tried_again(tmp_path: Path) -> None:
+    class Fails(Callback):
+        fails = True
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            if self.fails:
+                raise RuntimeError("once")
+
+    log, fails = write_log(tmp_path / "log.hdf5", 3, 2), Fails()
+    trainer, module, data = tiny_run(
+        tmp_path / "a", register_toy(), log, schedule=Schedule(2, 0, 1), callbacks=[fails]
+    )
+    with pytest.raises(RuntimeError, match="once"):
+        trainer.fit(module, data)
+    again, _, data = tiny_run(tmp_path / "a", register_toy(), log, schedule=Schedule(2, 0, 1))
+    again.callbacks[:] = [each for each in trainer.callbacks if each is not fails]
+    again.fit(module, data)
+    assert module.gradient_updates == 2
 
 
 @pytest.mark.parametrize(("own", "others"), [(3, None), (None, 3)])
 def test_a_seed_that_only_one_part_has_is_named(
-    own: int | None, others: int | None, tmp_path: Path
+    own: int | None, others: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, module, _ = tiny_run(tmp_path / "a", register_toy(), log, schedule=Schedule(2, 0, 1))
     data = ReplayDataModule(

@@ -154,4 +154,15 @@ def test_help_shows_plain_types_of_whoever_has_the_constructor() -> None:
     assert "Annotated" not in shown
     assert "self" not in signature(OffToOnModule).parameters
     assert signature(Heir) == signature(Schedule)
+
+    @declared("data")
+    class Called:
+        def __init__(self, share: Fraction = 0.5) -> None:
+            """Any."""
+
+        def __call__(self, x: int) -> int:
+            return x
+
+    assert list(signature(Called).parameters) == ["share"]
+    assert list(signature(Called()).parameters) == ["x"]  # of what it is called with
     assert list(signature(Other).parameters) == ["spec", "width"]

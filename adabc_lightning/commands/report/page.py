@@ -19,7 +19,7 @@ from adabc_lightning.commands.report.shown import (
     reach_text,
     tables,
 )
-from adabc_lightning.commands.report.table import FALLS, FIELDS, TRIED, Numbers, rows
+from adabc_lightning.commands.report.table import FALLS, FIELDS, TRIED, Interval, Numbers, rows
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 
@@ -183,6 +183,16 @@ def _of(run: Run) -> str:
     return f'data-run="{escape(str(run.folder))}"'
 
 
+def _chance(cell: Interval | None) -> str:
+    """A probability, with its interval where there is more than one run."""
+    if cell is None:
+        return "<td></td>"
+    value, low, high = cell
+    interval = "" if low is None or high is None else f"<small>{low:.2f}–{high:.2f}</small>"
+    shown = f"{value:.2f}{interval}"
+    return f'<td data-value="{value!r}" title="{interval_text(cell, 2)}">{shown}</td>'
+
+
 def _between(panel: Panel) -> str:
     """Probability of improvement, row over column."""
     if not 2 <= len(panel.curves) <= MOST_COMPARED:
@@ -191,14 +201,7 @@ def _between(panel: Panel) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = []
     for name, cells in zip(names, between(panel), strict=True):
-        shown = "".join(
-            "<td></td>"
-            if cell is None
-            else f'<td data-value="{cell[0]!r}" title="{interval_text(cell, 2)}">{cell[0]:.2f}'
-            f"<small>{cell[1]:.2f}–{cell[2]:.2f}</small></td>"
-            for cell in cells
-        )
-        lines.append(f'<tr><th scope="row">{name}</th>{shown}</tr>')
+        lines.append(f'<tr><th scope="row">{name}</th>{"".join(map(_chance, cells))}</tr>')
     return f"""<details class="between"><summary>Probability of improvement between curves</summary>
 <p class="note">That a run of the row has a higher mean of fine-tuning than one of the column, ties
 count half (as rliable's), with a 95 % bootstrap interval over seeds.</p>
