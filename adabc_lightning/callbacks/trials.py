@@ -151,15 +151,17 @@ class Trials(RunCallback):
         # What a signal cut may have been the evaluation after a trial that was made.
         if data.env_steps in (0, self._state.newest):
             return
-        if self._state.starts and self._state.starts != _starts(data):  # resumed with others
-            self._state = replace(self._state, returns=[])
-            returns, steps = self._try(data, agent, "incumbent")
-            self._state = self._state.again(returns, _starts(data), steps)
-        tried = {name: self._try(data, agent, name) for name in TRIED[self.tried]}
+        incumbent, again = self._state.returns, 0
+        if self._state.starts not in ([], _starts(data)):  # resumed with others
+            incumbent, again = self._try(data, agent, "incumbent")
+        most = len(incumbent)
+        tried = {name: self._try(data, agent, name, most) for name in TRIED[self.tried]}
         found = {name: returns for name, (returns, _) in tried.items()}
         # A resumed run may have another E than the incumbent's.
-        said = verdict(found, self._state.returns, self.confidence)
-        made = sum(steps for _, steps in tried.values())
+        said = verdict(found, incumbent, self.confidence)
+        made = again + sum(steps for _, steps in tried.values())
+        if again:
+            self._state = replace(self._state, returns=incumbent, starts=_starts(data))
         self._state = self._state.tried(data.env_steps, made)
         controller = _controller(trainer, agent)
         if said.trial == "won":
@@ -177,15 +179,16 @@ class Trials(RunCallback):
         record(trainer, means | counts)
 
     def _try(
-        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str
+        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str, most: int = 0
     ) -> tuple[list[float], int]:
         """Returns of the policy of a part, from as many starts as it takes, and environment steps.
 
-        From no more than the incumbent was tried from: there is nothing to compare the others with.
+        From no more than ``most``, those that the incumbent was tried from: there is nothing to
+        compare the others with. 0 for any.
         """
         act = partial(agent.act, name=name)
         returns: list[float] = []
-        steps, most = 0, len(self._state.returns)
+        steps = 0
         while not returns or (steps < self.steps and (not most or len(returns) < most)):
             more, lengths = self._places.run(data, act, self.episodes, "trials", len(returns))
             returns += more

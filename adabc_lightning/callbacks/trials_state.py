@@ -62,11 +62,6 @@ class TrialsState:
         """By their names in :data:`COUNTS`."""
         return {name: getattr(self, name) for name in COUNTS}
 
-    def again(self, returns: list[float], starts: list[int], steps: int) -> "TrialsState":
-        """After the incumbent's own episodes from other starts, and their environment steps."""
-        made = self.env_steps + steps
-        return replace(self, returns=returns, starts=starts, env_steps=made)
-
     def tried(self, newest: int, steps: int) -> "TrialsState":
         """After a trial's episodes: environment steps of training before it, and its own."""
         return replace(self, newest=newest, env_steps=self.env_steps + steps)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Trainer
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Evaluation
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.fit import train
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.allowed import take_allowed
 from adabc_lightning.run.config_files import resolve
@@ -57,13 +59,13 @@ class ConfiguredRun:
             self._line = CommandLine("fit", *resolve("fit", words), self._lock)
 
     @property
-    def agent(self) -> LightningModule:
-        """The :class:`~adabc_lightning.OffToOnModule`; of several replicas, what stands for all."""
+    def agent(self) -> OffToOnModule:
+        """The module; of several replicas, what stands for all."""
         return self._line.model
 
     @property
-    def data(self) -> LightningDataModule:
-        """The :class:`~adabc_lightning.ReplayDataModule`; of several replicas, likewise."""
+    def data(self) -> ReplayDataModule:
+        """The data module; of several replicas, likewise."""
         return self._line.datamodule
 
     @property
@@ -105,5 +107,6 @@ def _text(key: str, value: Any) -> str:
             return other.tolist()
         raise UserError(f"{key} is a {type(other).__name__}; a config has numbers, texts and lists")
 
-    value = plain(value) if isinstance(value, PathLike | np.generic | np.ndarray) else value
+    if isinstance(value, PathLike):  # JSON would quote it
+        return os.fspath(value)
     return value if isinstance(value, str) else json.dumps(value, default=plain)
