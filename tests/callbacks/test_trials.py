@@ -374,6 +374,31 @@ def test_from_other_starts_the_incumbent_is_tried_again_before_anything_is_compa
     assert trials.counts["holds"] == (not again)
 
 
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+@pytest.mark.parametrize("at", [1, 2])  # amid the incumbent's episodes, amid the learner's
+def test_nothing_changes_where_a_trial_from_other_starts_is_cut(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Exception):
+        pass
+
+    trials = Trials(2, steps=1)
+    _, module, data = run(tmp_path / "a", trials, schedule=Schedule(4, 4, 2, evaluation_every=2))
+    before = trials.state_dict()
+    data.seed, data.collector.env_steps, calls = 7, 6, []
+
+    def cut(*_: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at:
+            raise Cut
+        return [1.0, 2.0], [5, 5]
+
+    monkeypatch.setattr(Places, "run", cut)
+    with pytest.raises(Cut):
+        trials.before_evaluation(None, data, module)  # type: ignore[arg-type]
+    assert trials.state_dict() == before
+
+
 def test_what_is_switched_off_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that only choose what is deployed leave learner and α as they are without them."""
     script(monkeypatch, [[2.0, 4.0], *[WORSE] * 6])
