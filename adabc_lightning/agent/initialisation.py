@@ -24,7 +24,7 @@ def small_normal(net: nn.Sequential) -> None:
 
 
 def orthogonal(net: nn.Sequential) -> None:
-    """Orthogonal, gain √2 in all layers, the last one included; zero bias (IQL's code)."""
+    """Orthogonal, gain √2 in all layers, the last one included; zero bias (IQL's code, jaxrl)."""
     for layer in _linear(net):
         nn.init.orthogonal_(layer.weight, math.sqrt(2))
         nn.init.zeros_(layer.bias)

@@ -101,6 +101,9 @@ class Method(ABC):
     """What its updates read of transitions beside the common fields: ``"next_action"`` or
     ``"mc_return"``."""
 
+    columns_online: Sequence[str] | None = None
+    """Those of them that updates after the hand-over read as well; None for all."""
+
     gathers = False
     """Whether the delayed steps get the batches and draws of all updates since the last ones,
     ``[G, …]``, and not those of the update that they follow alone."""

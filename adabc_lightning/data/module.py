@@ -293,20 +293,31 @@ class ReplayDataModule(Acting):
                     f"{', '.join(EXTRAS)}"
                 )
         self.layout = replace(self.layout, extras=tuple(method.columns))
-        if "mc_return" in self.layout.extras:
+        if self._waits_for_returns:
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
 
     def _fill_columns(self) -> None:
         """Of the offline rows, once it is known how rewards are scaled."""
+        returns = None
         if "mc_return" in self.layout.extras:
             failure = self.failure_reward
             if failure is not None:
                 failure = self.learnt.reward(failure)
-            self.unfinished = Unfinished(self.layout, self.agent.gamma, failure)
+            returns = Unfinished(self.layout, self.agent.gamma, failure)
+        if self._waits_for_returns:
+            self.unfinished = returns
         if self.dataset is not None and self.shares is None and self.layout.extras:
             why = f"model.method {type(self.agent.method).__name__}"
-            self.dataset = with_extras(self.dataset, self.layout.extras, why, self.unfinished)
+            self.dataset = with_extras(self.dataset, self.layout.extras, why, returns)
+
+    @property
+    def _waits_for_returns(self) -> bool:
+        """Whether online rows are learnt from when their episode has ended."""
+        if "mc_return" not in self.layout.extras:
+            return False
+        online = self.agent.method.columns_online
+        return online is None or "mc_return" in online
 
     @property
     def _has_agent(self) -> bool:

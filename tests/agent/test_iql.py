@@ -8,7 +8,8 @@ import torch
 from agreement import HIGH, LOW, Alone, B, assert_same, fields_of, moved, random_batch
 from plain_iql import PlainIQL
 
-from adabc_lightning.agent.methods import IQL, ReBRAC
+from adabc_lightning.agent.method import Method
+from adabc_lightning.agent.methods import AWAC, IQL, ReBRAC
 from adabc_lightning.errors import UserError
 
 # So much tau and lr that errors would show, and weights that reach their largest.
@@ -79,9 +80,10 @@ def test_it_has_no_target_but_the_critics_and_acts_with_its_own_deviation() -> N
     torch.testing.assert_close(torch.from_numpy(action), expected.detach())
 
 
-def test_it_starts_orthogonal_with_gain_sqrt_2_in_every_layer() -> None:
-    module = iql(hidden_sizes=(7, 7))
-    for name in ("actor", "critics", "value"):
+@pytest.mark.parametrize("method", [IQL(), AWAC()], ids=["IQL", "AWAC"])
+def test_it_starts_orthogonal_with_gain_sqrt_2_in_every_layer(method: Method) -> None:
+    module = Alone(method, hidden_sizes=(7, 7), policy_delay=1)
+    for name in module.trained_parts:
         for network in module.networks(name):
             for weight in network[: len(network) // 2 * 2 : 2]:
                 rows = weight if weight.shape[0] <= weight.shape[1] else weight.T

@@ -261,7 +261,7 @@ METHODS = {
         **ALL,
         **NONE,
         kind="CQL",
-        constants={**CQL, "weight": 1.0, "calibrate": False},
+        constants={**CQL, "weight": 1.0, "floor": -200.0, "calibrate": False},
         delay=1,
         parts=SOFT_PARTS,
         hidden=[256] * 3,

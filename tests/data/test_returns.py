@@ -168,6 +168,25 @@ def test_frozen_steps_change_no_weight_and_the_ring_begins_empty(tmp_path: Path)
     assert module.gradient_updates == 4 + 2 * 4
 
 
+def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> None:
+    watch = Watch()
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2, linked=True),
+        schedule=Schedule(4, 8, 2, frozen_env_steps=2, offline_chunk=4),  # less than an episode
+        callbacks=[watch],
+        model=small(WSRL(samples=2, calibrate=True), critic_norm="before"),
+        data={"replay_capacity": None},
+        downsampling={"keep": 0.0, "minimum": 0},
+    )
+    trainer.fit(module, data)
+    assert TOY_LIMIT > 2
+    assert watch.batches[0][1]["mc_return"].all()
+    assert [len(batch) for _, batch in watch.batches] == [4, 0, 0, *[2] * 6]
+    assert len(data.replay) == 8  # three of them of an episode that has not ended
+
+
 def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) -> None:
     watch = Watch()
     trainer, module, data = tiny_run(

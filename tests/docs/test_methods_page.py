@@ -83,6 +83,19 @@ def test_on_the_pen_the_experiment_takes_adroit_s_values(name: str) -> None:
     assert run == theirs
 
 
+@pytest.mark.parametrize("method", ["iql", "cal_ql", "wsrl", "rlpd"])
+def test_at_the_paper_s_sizes_the_pen_has_adroit_s_networks_and_values(method: str) -> None:
+    task = ["--config", "pen-expert", "--config", "mid", "--config"]
+    theirs, _ = resolve("fit", [*task, f"method/{method}_adroit.yaml"])
+    variants = [v for v in read(find_experiment("mid"), defaults()).variants if v.method == method]
+    for variant in variants:
+        options = variant.options_of("pen-expert")
+        # Their lengths follow the schedule, and one variant is about G.
+        own = {key: value for key, value in options.items() if key.startswith("schedule.")}
+        run = merged(resolve("fit", [*task, f"method/{method}.yaml"])[0], options)
+        assert run == merged(theirs, own)
+
+
 @pytest.mark.parametrize(
     ("task", "spot", "rebrac"),
     [

@@ -45,10 +45,11 @@ def cal_ql() -> dict[str, Any]:
 
 
 def wsrl() -> dict[str, Any]:
-    """From an empty ring on."""
+    """Cal-QL, then from an empty ring on."""
+    method = WSRL(samples=2, calibrate=True)
     return {
         "schedule": Schedule(4, 30, 2, 9, 10, 2),
-        "model": {"policy_delay": 1, "method": WSRL(samples=2), "critic_norm": "before"},
+        "model": {"policy_delay": 1, "method": method, "critic_norm": "before"},
         "data": EVERY_ROW,
         "downsampling": {"keep": 0.0, "minimum": 0},
     }

@@ -5,6 +5,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.draws import Random
+from adabc_lightning.agent.initialisation import orthogonal
 from adabc_lightning.agent.losses import (
     advantage_weighted_loss,
     behavior_cloning,
@@ -43,8 +44,8 @@ class AWAC(Method):
         """Actor, and critics with a target."""
         rate, decay = shape.learning_rate, shape.actor_weight_decay
         return {
-            "actor": Trained(shape.actor(_LOG_STD_RANGE), rate, decay),
-            "critics": Trained(shape.critics(), rate, target=True),
+            "actor": Trained(shape.actor(_LOG_STD_RANGE, orthogonal), rate, decay),
+            "critics": Trained(shape.critics(orthogonal), rate, target=True),
         }
 
     def draw(self, random: Random, shape: Shape) -> Draws:
