@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,7 @@ from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.allowed import PACKAGES, allowed_packages
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -35,18 +37,35 @@ def source_revision(package: Path = PACKAGE) -> str:
     """Short hash of a package's code, the first 10 digits of a SHA-256 over its ``.py`` files.
 
     Computed once: a run keeps the code it has loaded.
+
+    Args:
+        package: its folder, or the file of a module.
     """
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:10]
 
 
+def revision() -> str:
+    """Of this code, and of each module of the user's that a config may have imported.
+
+    Returns: ``"5c1d2e3f40"``, or with ``--allow my_parts``
+        ``"5c1d2e3f40 + my_parts 6a7b8c9d0e"``.
+    """
+    of_all = [source_revision()]
+    for name in dict.fromkeys(allowed_packages()[len(PACKAGES) :]):
+        module = sys.modules.get(name)
+        places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
+        of_all += [f"{name} {source_revision(Path(place))}" for place in places if place]
+    return " + ".join(of_all)
+
+
 def versions() -> dict[str, str]:
     """Of this code, of Python and of the libraries that numbers depend on."""
-    own = {"source": source_revision(), "python": platform.python_version()}
+    own = {"source": revision(), "python": platform.python_version()}
     return own | {name: version(name) for name in LIBRARIES}
 
 
@@ -61,6 +80,7 @@ class SavedSummary(Saved):
     seconds: _Seconds
     evaluation_seconds: Number = absent()  # only in checkpoints of earlier versions
     commands: Listing[Text] = absent()  # in checkpoints of earlier versions
+    revisions: Listing[Text] = absent()  # likewise
 
 
 class Summary(RunCallback):
@@ -76,7 +96,7 @@ class Summary(RunCallback):
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._mark = self._evaluated = 0.0
         self._points = 0  # evaluations that the file knows of
-        source_revision()
+        self.revisions = [revision()]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock; what a resumed run's file says is what its checkpoint knows.
@@ -129,6 +149,7 @@ class Summary(RunCallback):
             "env_id": data.env_id,
             "dataset": data.dataset_name,
             **({"datasets": data.kept_of_each} if data.kept_of_each else {}),
+            "dataset_fingerprint": None if data.fingerprint is None else data.fingerprint[:10],
             "seed": data.seed,
             **outcomes(evaluation.history, schedule.offline_updates, schedule.online_env_steps),
             "gradient_updates": updates,
@@ -139,6 +160,7 @@ class Summary(RunCallback):
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
             "commands": self.commands,
             "versions": versions(),
+            "revisions": self.revisions,
             "warnings": _warnings(trainer),
         }
         for callback in run_callbacks(trainer):
@@ -154,16 +176,19 @@ class Summary(RunCallback):
         replace_text(path, json.dumps(summary, indent=2) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of both phases, and the commands so far."""
+        """Seconds of both phases, and the commands and revisions of the code so far."""
         return {
             "seconds": dict(self.seconds),
             "commands": list(self.commands),
+            "revisions": list(self.revisions),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
         self.commands = [*state_dict.get("commands", []), *self.commands]
+        # In the order in which they made the run; 0.1.0 did not say.
+        self.revisions = list(dict.fromkeys([*state_dict.get("revisions", []), *self.revisions]))
 
 
 def _plain(added: dict[str, Any], whose: str) -> Any:

@@ -14,18 +14,9 @@ from yaml import YAMLError
 from adabc_lightning import __version__
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.one_pass import LENGTHS, check_length
-from adabc_lightning.callbacks import (
-    AlphaController,
-    Checkpointing,
-    Downsampling,
-    Evaluation,
-    Guard,
-    HandoverDiagnostics,
-    Metrics,
-    Progress,
-    Summary,
-)
+from adabc_lightning.callbacks import Checkpointing, Progress, Summary
 from adabc_lightning.callbacks.folder import RunFolder
+from adabc_lightning.commands.callbacks import PACKAGED, take_places
 from adabc_lightning.commands.method_keys import (
     check_keys,
     check_one_method,
@@ -139,14 +130,8 @@ class CommandLine(LightningCLI):
         """Every callback and the schedule get keys of their own, always on."""
         parser.add_class_arguments(Schedule, "schedule")
         parser.add_class_arguments(Logging, "logging")
-        # The order of the callbacks is the order of events after an update or an episode.
-        parser.add_lightning_class_args(Downsampling, "downsampling")
-        parser.add_lightning_class_args(AlphaController, "alpha")
-        parser.add_lightning_class_args(Guard, "guard")
-        parser.add_lightning_class_args(Evaluation, "evaluation")
-        parser.add_lightning_class_args(HandoverDiagnostics, "diagnostics")
-        parser.add_lightning_class_args(Metrics, "metrics")
-        parser.add_lightning_class_args(Checkpointing, "checkpoints")  # Lightning puts it last
+        for key, kind in PACKAGED.items():
+            parser.add_lightning_class_args(kind, key)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         # Resolved by now; a file may still hold it.
         parser.add_argument("--inherit", type=str | list[str] | None, help=SUPPRESS)
@@ -301,6 +286,11 @@ class CommandLine(LightningCLI):
         except Exception as error:  # all of it comes from the user's trainer.* keys
             raise UserError(f"trainer: {error}") from error
         profiler = trainer.profiler  # type: ignore[attr-defined]
+        for key, own in take_places(callbacks_of(trainer)):
+            warn(
+                f"{type(own).__module__}.{type(own).__qualname__}, of trainer.callbacks, takes the "
+                f"place of the callback that the keys {key}.* are for; none of them counts"
+            )
         writes = self.command == "fit" and not self.dry
         if writes and not isinstance(profiler, PassThroughProfiler):
             # Without a file it would tell a log that is silent here.

@@ -104,7 +104,8 @@ def _report(line: CommandLine) -> None:
     from adabc_lightning.commands.report.page import write_page
 
     try:
-        print(printable(f"report: {write_page(line.folder)}"))
+        if page := write_page(line.folder):
+            print(printable(f"report: {page}"))
     except Exception as error:  # whatever it stumbles over
         warn(f"there is no page of this run: {error}")
 

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Summary
 from adabc_lightning.callbacks.folder import ReplicaFolder
+from adabc_lightning.commands.callbacks import take_places
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.replicas import Replicas
 
@@ -66,4 +67,6 @@ def _make(parser: LightningArgumentParser, config: Namespace) -> Parts:
     made = parser.instantiate_classes(config)
     given = made.trainer.callbacks or []
     given = given if isinstance(given, list) else [given]
-    return made.model, made.data, [*given, *(made[key] for key in parser.callback_keys)]
+    callbacks = [*given, *(made[key] for key in parser.callback_keys)]
+    take_places(callbacks)
+    return made.model, made.data, callbacks

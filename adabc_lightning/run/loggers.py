@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from adabc_lightning.errors import UserError, first_cause, one_line
 from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.record import RECORD, load_json
 from adabc_lightning.run.types import declared
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Logging:
             ``WANDB_MODE`` wins over auto.
         wandb_project: project of the run; None for the environment variable ``WANDB_PROJECT``, or
             ``adabc_lightning``.
-        wandb_name: name of the run; None for ``WANDB_NAME``, or the folder's name.
+        wandb_name: name of the run; None for ``WANDB_NAME``, or the folder's name, of an
+            experiment's run ``TASK/VARIANT/seedS`` in the group ``TASK/VARIANT``.
         wandb_artifacts: whether Weights & Biases also gets the best checkpoint and the dataset's
             card, at the end.
         tensorboard: whether to write TensorBoard files (``pip install
@@ -147,13 +149,15 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
             mode = "offline"
 
         run_id, project = _run_of(folder, options.wandb_project)
+        name, group = _name_of(folder)
 
         def start(mode: str) -> Logger:
             run = wandb.init(
                 id=run_id,
                 resume="allow" if mode == "online" else None,  # offline, the id is enough
                 project=project,
-                name=options.wandb_name or os.environ.get("WANDB_NAME") or folder.name,
+                name=options.wandb_name or os.environ.get("WANDB_NAME") or name,
+                group=os.environ.get("WANDB_RUN_GROUP") or group,
                 dir=folder.absolute(),  # its service may have begun in another working directory
                 mode=mode,  # type: ignore[arg-type]
                 settings=_settings(),
@@ -170,6 +174,16 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
     except Exception as error:
         _say(f"Weights & Biases is off: {error}")
         return []
+
+
+def _name_of(folder: Path) -> tuple[str, str | None]:
+    """Name and group of a run: of an experiment's, which cell of it it is."""
+    record = load_json(folder / RECORD)
+    if not {"task", "seed"} <= record.keys():
+        return folder.name, None
+    kind = record.get("variant") or f"pre-training {folder.name.partition('-')[0]}"
+    group = f"{record['task']}/{kind}"
+    return f"{group}/seed{record['seed']}", group
 
 
 def _run_of(folder: Path, project: str | None) -> tuple[str, str]:

@@ -94,6 +94,20 @@ def test_every_packaged_config_runs(
 MINE = "{model: {method: {class_path: adabc_lightning.agent.methods.IQL}}}"
 
 
+def test_a_method_that_is_inherited_is_laid_over_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.yaml").write_text("inherit: hopper\nmodel: {num_critics: 3}\n")
+    Path("idea.yaml").write_text("inherit: [base, method/td3_bc]\nmodel: {gamma: 0.5}\n")
+    found, _ = resolve("fit", ["--config", "task", "--config", "idea"])
+    names = [path.stem for path in found]
+    assert names[0] == "base"
+    assert names[-3:] == ["task", "td3_bc", "idea"]
+    assert len(set(names)) == len(names)
+    assert merged(found, {})["model"]["num_critics"] == 2
+
+
 @pytest.mark.parametrize(
     ("files", "names", "two"),
     [

@@ -1,5 +1,6 @@
 """A run of Python's from configs is the command's."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,51 @@ def test_it_writes_what_the_command_writes(keys: dict[str, Any], tmp_path: Path)
     assert main(["report", "python", "command", "--out", "page.html"]) == 2  # one run twice
     assert main(["report", "python", "--out", "page.html"]) == 0
     assert main(["validate", "--ckpt_path", "python"]) == 0
+
+
+CONTROLLER = """
+from adabc_lightning.callbacks import AlphaController
+
+class Nothing(AlphaController):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.datamodule.finished_episodes:
+            pl_module.alpha.fill_(0.125)
+
+class Another(Nothing):
+    pass
+"""
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_controller_of_ones_own_takes_the_packaged_ones_place(
+    keys: dict[str, Any],
+    replicas: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("own_controller.py").write_text(CONTROLLER)
+    monkeypatch.syspath_prepend(".")
+    keys |= {
+        "trainer.callbacks": [{"class_path": "own_controller.Nothing"}],
+        "model.replicas": replicas,
+    }
+    run = ConfiguredRun("quick", keys=keys, allow=["own_controller"])
+    said = capsys.readouterr().err
+    assert "own_controller.Nothing, of trainer.callbacks, takes the place of the callback" in said
+    assert "the keys alpha.* are for" in said
+    run.fit()
+    folders = sorted(run.folder.glob("replica_?")) or [run.folder]
+    assert len(folders) == replicas
+    for folder in folders:
+        rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+        values = [row["control/alpha"] for row in rows if row["control/alpha"]]
+        assert values[-1] == "0.125"
+
+    keys["trainer.callbacks"] += [{"class_path": "own_controller.Another"}]
+    keys["trainer.default_root_dir"] = "another"
+    with pytest.raises(UserError, match="has Nothing and Another; a run has one AlphaController"):
+        ConfiguredRun("quick", keys=keys, allow=["own_controller"])
 
 
 def test_a_method_is_its_config(keys: dict[str, Any]) -> None:

@@ -94,6 +94,18 @@ def value(words: list[str], option: str) -> str | None:
     return found[-1] if found else None
 
 
+def test_a_method_may_be_a_file_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine/idea.yaml").write_text("inherit: method/td3_bc\nmodel: {gamma: 0.5}\n")
+    for number, method in enumerate(("mine/idea.yaml", "mine/idea", "td3_bc")):
+        Path(f"own{number}.yaml").write_text(
+            f"seeds: 1\ntasks: [toy]\nvariants: {{idea: {{method: {method}}}}}\n"
+        )
+        for words in dry_run(capsys, f"own{number}"):
+            assert config_of(words)["model"].get("gamma", 0.99) == (0.99 if number == 2 else 0.5)
+            assert config_of(words)["model"]["num_critics"] == 2
+
+
 def config_of(words: list[str]) -> dict[str, Any]:
     """What a command's configs and options resolve to."""
     files, rest = resolve("fit", words)

@@ -16,6 +16,7 @@ import pytest
 from test_report import experiment, write_run
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.commands.report.page import write_page
 from adabc_lightning.commands.report.panels import panels
 from adabc_lightning.commands.report.reach import Reached, level_of, reached, steps_to
 from adabc_lightning.commands.report.runs import find_runs
@@ -299,6 +300,12 @@ def test_when_a_method_held_went_back_and_let_go(tmp_path: Path) -> None:
     counts = [line["curves"][0]["steps"] for line in chart["lines"]]
     assert [made["grids"][0][count["g"]] for count in counts] == [[0, 10, 20]] * 2
     assert [count["m"] for count in counts] == [[None, 1, 1], [None, 0, 1]]
+
+
+def test_a_pre_training_of_an_experiment_has_no_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", steps=0, record={"kind": "pretraining"})
+    assert write_page(folder) is None
+    assert not (folder / "report.html").exists()
 
 
 def test_the_page_of_a_fit_imports_no_plotting(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from test_interruption import files_of
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
-from adabc_lightning.callbacks.summary import source_revision
+from adabc_lightning.callbacks.summary import revision, source_revision
 from adabc_lightning.commands.report.across import comparisons, improvement
 from adabc_lightning.commands.report.panels import benchmark, mixed_sources, panels
 from adabc_lightning.commands.report.provenance import differences
@@ -406,12 +407,47 @@ def test_revisions_of_the_code(tmp_path: Path) -> None:
         "a, Hopper-v5, hopper-medium-v0 (D4RL v0)"
     )
     assert mixed_sources(panels(find_runs([Path("same")])[0])) == []
+    for folder in ("same/a0", "same/a1"):  # gone on with, both of them
+        rewrite(tmp_path / folder, revisions=["aaa", "bbb"])
+    (line,) = mixed_sources(panels(find_runs([Path("same")])[0]))
+    assert line.startswith("made by different revisions of the code (aaa then bbb): a, ")
     assert source_revision() == source_revision(REPOSITORY / "adabc_lightning")
     for name, text in (("p", "x = 1"), ("q", "x = 1"), ("r", "x = 2")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.py").write_text(text)
     one, same, other = (source_revision(tmp_path / name) for name in "pqr")
     assert one == same != other
+
+
+def test_what_the_user_allows_is_part_of_the_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for number, text in enumerate(("x = 1", "x = 2")):
+        name = f"parts_{number}"
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setenv("ADABC_ALLOW", f"{name},not_imported")
+        assert revision() == source_revision()
+        import_module(name)
+        own, _, theirs = revision().partition(f" + {name} ")
+        assert own == source_revision()
+        seen.append(theirs)
+    assert len(set(seen)) == 2
+
+
+def test_data_that_changed_under_one_name(tmp_path: Path) -> None:
+    for folder, digest in (("a0", "aaa"), ("a1", "bbb"), ("a2", None)):
+        run = write_run(tmp_path / "runs" / folder, int(folder[1]))
+        rewrite(run, dataset_fingerprint=digest)
+    (line,) = mixed_sources(panels(find_runs([Path("runs")])[0]))
+    assert line.startswith("made of different data under one name (aaa, bbb): a, Hopper-v5")
+
+
+def rewrite(folder: Path, **more: Any) -> None:
+    """Adds to a run's summary."""
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
 
 
 @pytest.mark.parametrize(

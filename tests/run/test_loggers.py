@@ -1,5 +1,6 @@
 """What Weights & Biases is asked for, without it."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(wandb, "setup", lambda settings: None)
     monkeypatch.setattr(wandb, "init", init)
-    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_NAME"):
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_NAME", "WANDB_RUN_GROUP"):
         monkeypatch.delenv(name, raising=False)
     return given
 
@@ -43,6 +44,26 @@ def test_the_environment_counts_where_the_config_says_nothing(
     monkeypatch.setenv("WANDB_NAME", "")
     assert start() == ("theirs", "run")
     assert start(wandb_project="mine", wandb_name="second") == ("mine", "second")
+
+
+def test_an_experiment_s_runs_are_named_by_their_cell(
+    asked: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(folder: str, **record: Any) -> tuple[str, str | None]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        if record:
+            (tmp_path / folder / "experiment.json").write_text(json.dumps(record))
+        make_loggers(Logging(wandb="offline"), tmp_path / folder)
+        return asked[-1]["name"], asked[-1]["group"]
+
+    assert start("alone") == ("alone", None)
+    cell = {"kind": "run", "task": "hopper", "variant": "Fixed α", "seed": 3}
+    assert start("seed3", **cell) == ("hopper/Fixed α/seed3", "hopper/Fixed α")
+    alone = {"kind": "pretraining", "task": "hopper", "seed": 3}
+    group = "hopper/pre-training 0a1b2c"
+    assert start("0a1b2c-seed3", **alone) == (f"{group}/seed3", group)
+    monkeypatch.setenv("WANDB_RUN_GROUP", "theirs")
+    assert start("alone") == ("alone", "theirs")
 
 
 def test_a_copy_of_a_run_is_another_run(

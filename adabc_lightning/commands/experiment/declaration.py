@@ -33,7 +33,7 @@ class Variant:
 
     Args:
         name: as in tables and legends.
-        method: name of a config in ``configs/method``; None for the task's own.
+        method: name of a config in ``configs/method``, or a path; None for the task's own.
         options: values by their dotted keys, which win over every config file.
         options_for: more of them for the tasks that match a pattern (``hopper-*``), or one of
             several with commas.

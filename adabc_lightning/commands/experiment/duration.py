@@ -8,8 +8,8 @@ from typing import Any
 
 from adabc_lightning.commands.experiment.beside import trial_steps
 from adabc_lightning.commands.experiment.plan import Job
-from adabc_lightning.commands.experiment.results import load_json
 from adabc_lightning.run.durations import spoken
+from adabc_lightning.run.record import load_json
 
 # Settings on which it depends how long an update or an environment step takes: where these are the
 # same, the pace is about the same, too.

@@ -7,13 +7,13 @@ from pathlib import Path
 from adabc_lightning.commands.experiment.plan import Job, checkpoint
 from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.commands.experiment.resolved import differences, strangeness
-from adabc_lightning.commands.experiment.results import RECORD, load_json
 from adabc_lightning.commands.experiment.store import MARK
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.moved import translated
+from adabc_lightning.run.record import RECORD, load_json
 
 
 def finished(job: Job) -> bool:

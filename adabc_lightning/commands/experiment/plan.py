@@ -177,7 +177,7 @@ class _Cell:
         self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
         names = [file, *choice.overlays]
         if variant.method is not None:
-            names.append(f"method/{variant.method.removesuffix('.yaml')}.yaml")
+            names.append(_overlay(variant.method))
         self.words = [word for name in names for word in ("--config", name)]
         files, _ = resolve("fit", self.words)
         options = variant.options_of(task)
@@ -247,6 +247,12 @@ class _Cell:
         label = f"{self.task} {self.variant.name}"
         env_steps = schedule["online_env_steps"]
         return _job(label, folder, words, record, (updates, env_steps), seeds, pretraining)
+
+
+def _overlay(method: str) -> str:
+    """The config of a variant's method: a file of the user's, or a packaged one by its name."""
+    file = f"{method.removesuffix('.yaml')}.yaml"
+    return file if Path(file).is_file() else f"method/{file}"
 
 
 def _folder(seeds: range) -> str:

@@ -2,14 +2,11 @@
 
 import csv
 import io
-import json
 from pathlib import Path
-from typing import Any
 
-from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.record import RECORD, load_json
 
-RECORD = "experiment.json"  # in a run's folder: which cell of which experiment it is
 RUNS = ("*/*/seed[0-9]*", "*/*/seeds/replica_*")  # folders of single runs and of replicas
 COLUMNS = (
     *("task", "variant", "seed", "dataset", "env_id", "finished"),
@@ -17,24 +14,6 @@ COLUMNS = (
     *("gradient_updates", "env_steps", "seconds", "folder"),
 )
 SCORES = COLUMNS[COLUMNS.index("unit") + 1 : COLUMNS.index("gradient_updates")]
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where there is none.
-
-    Raises: UserError: it cannot be read or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of JSON or of UTF-8
-        raise UserError(f"{path} is damaged: it is no JSON") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no mapping")
-    return content
 
 
 def write_results(out: Path) -> None:

@@ -103,15 +103,17 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 """
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path) -> Path | None:
     """``report.html`` of one run in its folder, without what needs rliable.
 
-    Returns: its path.
+    Returns: its path; None for an experiment's pre-training, which reports leave out.
     Raises: UserError: the run's files are damaged, or the page cannot be written.
     """
     runs, left_out = find_runs([folder])
-    if not runs:
+    if left_out:
         raise UserError("; ".join(left_out))
+    if not runs:
+        return None
     found = panels(runs)
     target = folder / "report.html"
     replace_text(target, to_html(found, folder.resolve().name, rows(found, intervals=False)))

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from adabc_lightning.commands.report.runs import Run
+from adabc_lightning.commands.report.runs import THEN, Run
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.packaged import packaged_datasets
 from adabc_lightning.errors import UserError, nearest, printable
@@ -137,14 +137,22 @@ def put_first(panels: list[Panel], label: str) -> None:
 
 
 def mixed_sources(panels: list[Panel]) -> list[str]:
-    """A line for each curve whose runs were made by different revisions of the code."""
+    """A line for each curve whose runs were made by different revisions of the code, or of
+    different data.
+    """
     lines = []
     for panel in panels:
         for curve in panel.curves:
-            sources = sorted({run.source for run in curve.runs if run.source is not None})
-            if len(sources) > 1:
-                what = f"made by different revisions of the code ({', '.join(sources)})"
-                lines.append(f"{what}: {curve.label}, {panel.title}")
+            sources = {run.source for run in curve.runs if run.source is not None}
+            data = {run.data for run in curve.runs if run.data is not None}
+            of = f"{curve.label}, {panel.title}"
+            if len(sources) > 1 or any(THEN in source for source in sources):
+                what = f"made by different revisions of the code ({', '.join(sorted(sources))})"
+                lines.append(f"{what}: {of}")
+            if len(data) > 1:
+                lines.append(
+                    f"made of different data under one name ({', '.join(sorted(data))}): {of}"
+                )
     return lines
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.experiment.results import RECORD, SCORES, load_json
+from adabc_lightning.commands.experiment.results import SCORES
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
+from adabc_lightning.run.record import RECORD, load_json
 
 # Keys that tell runs of one method apart without changing it.
 NOT_THE_METHOD = ("seed_everything", "ckpt_path", "logging", "trainer")
@@ -23,6 +24,8 @@ IN_SUMMARY = ("finished", "env_id", "dataset", "seed", "score", "return", "env_s
 GROUPS = ("score", "return", "data", "alpha")
 # Keys of data that say, beside dataset and environment, what a number means.
 PROTOCOL = ("reference_min", "reference_max", "max_episode_steps")
+
+THEN = " then "  # between revisions of the code, one after the other in one run
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,14 @@ class Run:
 
     @property
     def source(self) -> str | None:
-        """Revision of the package's code; None in runs of versions that did not write it."""
-        return self.summary.get("versions", {}).get("source")
+        """Revisions of the code that made it; None in runs of versions that did not write them."""
+        last = self.summary.get("versions", {}).get("source")
+        return THEN.join(self.summary.get("revisions", [])) or last
+
+    @property
+    def data(self) -> str | None:
+        """A hash of the offline rows; None without any, and in runs of earlier versions."""
+        return self.summary.get("dataset_fingerprint")
 
     @property
     def method(self) -> str:
