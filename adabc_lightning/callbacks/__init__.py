@@ -7,7 +7,7 @@ from adabc_lightning.callbacks.downsampling import Downsampling
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.guard import Guard
 from adabc_lightning.callbacks.handover import HandoverDiagnostics
-from adabc_lightning.callbacks.metrics import Metrics
+from adabc_lightning.callbacks.metrics import Metrics, record
 from adabc_lightning.callbacks.progress import Progress
 from adabc_lightning.callbacks.summary import Summary
 from adabc_lightning.callbacks.trials import Trials
@@ -28,4 +28,5 @@ __all__ = [
     "RunCallback",
     "Summary",
     "Trials",
+    "record",
 ]

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from paths import REPOSITORY
 
 from adabc_lightning import load_policy
+from adabc_lightning.__main__ import main
 from adabc_lightning.data.datasets import load_dataset
 
 GUIDE = (REPOSITORY / "docs" / "your_own.md").read_text(encoding="utf-8")
@@ -96,6 +98,24 @@ def test_a_method_of_one_s_own(examples: Path) -> None:
         for name, number in alone.items():
             if name != "phase" and number:
                 assert float(beside[name]) == pytest.approx(float(number), rel=1e-3, abs=1e-4)
+
+
+def test_a_controller_of_one_s_own(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/methods.md has it, and where the run goes on."""
+    monkeypatch.syspath_prepend(examples)
+    text = (REPOSITORY / "docs" / "methods.md").read_text(encoding="utf-8")
+    line = re.search(r"^python .*own_controller$", text, re.MULTILINE)
+    assert line is not None
+    words = command(f"{line[0]} --trainer.default_root_dir runs/own")[3:]
+    assert main([*words, "--logging.wandb", "disabled"]) == 0
+    more = "--ckpt_path last --schedule.online_env_steps 440 --allow own_controller"
+    assert main(["fit", "--trainer.default_root_dir", "runs/own", *more.split()]) == 0
+    with open("runs/own/metrics.csv", encoding="utf-8") as file:
+        cells = {row["control/target"] for row in csv.DictReader(file)} - {""}
+    returns = load_dataset("hopper-medium-replay").episode_return_E.numpy()
+    low, high = -20.272305, 3234.3  # D4RL's
+    (target,) = map(float, cells)
+    assert target == pytest.approx((np.quantile(returns, 0.9) - low) / (high - low), rel=1e-5)
 
 
 def test_two_processes(examples: Path) -> None:
