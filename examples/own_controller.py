@@ -47,4 +47,5 @@ class QuantileTarget(AlphaController):
     ) -> None:
         """Eq. 2, and a column."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        record(trainer, {"control/target": self.target})
+        if trainer.datamodule.env_steps:
+            record(trainer, {"control/target": self.target})
