@@ -107,7 +107,7 @@ class AlphaController(RunCallback):
             if data.ranks.rank == 0:
                 env = data.make_env()
                 seed = stream_seed(data.seed, "controller") % 2**31
-                returns, _ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
+                returns, *_ = evaluate(agent.act, [env], 1, seed, data.step_timeout, data.idle)
                 close(env)
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 

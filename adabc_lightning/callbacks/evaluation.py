@@ -15,6 +15,7 @@ from adabc_lightning.callbacks.places import Places
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
+from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.folder import goes_on_in_place
@@ -113,10 +114,8 @@ class Evaluation(RunCallback):
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
-    def run(
-        self, data: "ReplayDataModule", agent: "OffToOnModule"
-    ) -> tuple[list[float], list[int]]:
-        """Raw returns and lengths of one evaluation; the same starts every time.
+    def run(self, data: "ReplayDataModule", agent: "OffToOnModule") -> Outcomes:
+        """Raw returns, lengths and successes of one evaluation; the same starts every time.
 
         Several ranks have a part of the episodes each, in order, and all of them the results.
         """
@@ -140,9 +139,11 @@ class Evaluation(RunCallback):
 
     def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         if data.log is None:
-            returns, lengths = self.run(data, agent)
+            returns, lengths, *_ = found = self.run(data, agent)
+            success_rate = found.success_rate
         elif self._logged:
             returns, lengths = map(list, zip(*self._logged, strict=True))
+            success_rate = None
             self._logged = []
         else:
             return
@@ -154,6 +155,8 @@ class Evaluation(RunCallback):
         }
         if data.reference is not None:
             values["eval/score"] = data.reference.score(mean)
+        if success_rate is not None:
+            values["eval/success_rate"] = success_rate
         counters = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
         self.history.append({**counters, **values})
         record(trainer, values)

@@ -30,6 +30,7 @@ COLUMNS = (
     "eval/return_std",
     "eval/score",
     "eval/episode_length",
+    "eval/success_rate",
     "loss/critic",
     "loss/actor",
     "loss/behavior_cloning",

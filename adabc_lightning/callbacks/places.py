@@ -1,10 +1,11 @@
 """Where whole episodes without noise are made, for evaluations and before them."""
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import gymnasium
 
-from adabc_lightning.env.make import Policy, evaluate
+from adabc_lightning.env.make import Outcomes, Policy, evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.seeding import stream_seed
 
@@ -25,8 +26,8 @@ class Places:
         episodes: int,
         purpose: str,
         start: int = 0,
-    ) -> tuple[list[float], list[int]]:
-        """Raw returns and lengths of episodes that start alike every time.
+    ) -> Outcomes:
+        """Raw returns, lengths and successes of episodes that start alike every time.
 
         Args:
             data: of the run; its ranks have a part of the episodes each, in order, and all of
@@ -40,13 +41,12 @@ class Places:
         first, end = (episodes * rank // ranks.count for rank in (ranks.rank, ranks.rank + 1))
         if not self._envs:
             self._envs = [data.make_env() for _ in range(first, end)]
-        own: tuple[list[float], list[int]] = [], []
+        own = Outcomes([], [], [])
         if self._envs:  # there are fewer episodes than ranks
             seed = stream_seed(data.seed, purpose) % 2**31 + start + first
             own = evaluate(act, self._envs, end - first, seed, data.step_timeout, data.idle)
         parts = ranks.gather(own)
-        returns = [value for returns, _ in parts for value in returns]
-        return returns, [steps for _, lengths in parts for steps in lengths]
+        return Outcomes(*(list(chain(*lists)) for lists in zip(*parts, strict=True)))
 
     def close(self) -> None:
         """Closes them."""

@@ -190,7 +190,7 @@ class Trials(RunCallback):
         returns: list[float] = []
         steps = 0
         while not returns or (steps < self.steps and (not most or len(returns) < most)):
-            more, lengths = self._places.run(data, act, self.episodes, "trials", len(returns))
+            more, lengths, *_ = self._places.run(data, act, self.episodes, "trials", len(returns))
             returns += more
             steps += sum(lengths)
         return returns, steps

@@ -1,15 +1,15 @@
 """What a command prints at its end."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from adabc_lightning.commands.plan import Plan
+from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.observations import described
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.limits import amount
-from adabc_lightning.run.outcomes import outcomes
+from adabc_lightning.run.outcomes import SUCCESS, outcomes
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -27,27 +27,31 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
     shown = [
         f"{name} {round(value, 1) + 0.0}" for name, value in values.items() if value is not None
     ]
-    return f"{unit}: {', '.join(shown) or 'not evaluated'}; {folder}"
+    succeeds = [point[SUCCESS] for point in history if SUCCESS in point]
+    rate = f", success rate {succeeds[-1]:.2g}" if succeeds else ""
+    return f"{unit}: {', '.join(shown) or 'not evaluated'}{rate}; {folder}"
 
 
-def episode_table(
-    returns: Sequence[float], lengths: Sequence[int], reference: Reference | None
-) -> str:
+def episode_table(found: Outcomes, reference: Reference | None) -> str:
     """A row per episode, then mean ± standard deviation over the episodes.
 
     Args:
-        returns: raw return of each episode.
-        lengths: its environment steps.
+        found: what became of them.
         reference: what scores are made with; None for no scores.
     """
+    returns, lengths, successes = found
+    rate = found.success_rate
     scores = None if reference is None else [reference.score(value) for value in returns]
-    lines = ["episode      return   score   steps"]
+    lines = ["episode      return   score   steps" + ("" if rate is None else " success")]
     for i, (value, steps) in enumerate(zip(returns, lengths, strict=True)):
         score = "      –" if scores is None else f"{scores[i]:7.2f}"
-        lines.append(f"{i:7d} {value:11.2f} {score} {steps:7d}")
+        success = "" if rate is None else "     yes" if successes[i] else "      no"
+        lines.append(f"{i:7d} {value:11.2f} {score} {steps:7d}{success}")
     lines.append(f"return {np.mean(returns):.2f} ± {np.std(returns):.2f}")
     if scores is not None:
         lines.append(f"score {np.mean(scores):.2f} ± {np.std(scores):.2f}")
+    if rate is not None:
+        lines.append(f"success rate {rate:.3g}")
     return "\n".join(lines)
 
 

@@ -101,17 +101,17 @@ def main(words: list[str]) -> None:
         if seed is None:
             seed = stream_seed(policy.card["seed"] or 0, _STARTS) % 2**31
         if options.video is None:
-            returns, lengths = evaluate(policy, [env], options.episodes, seed)
+            found = evaluate(policy, [env], options.episodes, seed)
         else:
             from adabc_lightning.env.video import recording
 
             with recording(env, Path(options.video), _MOST_FRAMES) as recorder:
-                returns, lengths = evaluate(policy, [recorder], options.episodes, seed)
+                found = evaluate(policy, [recorder], options.episodes, seed)
     finally:
         close(env)
     own = policy.card["reference"] if env_id == policy.card["env_id"] else None
     reference = Reference(**own) if own else reference_for(env_id)
-    print(episode_table(returns, lengths, reference))
+    print(episode_table(found, reference))
     if options.video is not None:
         print(f"{options.video}: {recorder.frames} frames, {recorder.seconds:.1f} s")
 

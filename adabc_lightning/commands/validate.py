@@ -31,6 +31,6 @@ def validate(line: CommandLine) -> None:
     except Exception as error:
         raise not_taken(path, error) from error
     evaluation = line.config_init.evaluation
-    returns, lengths = evaluation.run(line.datamodule, line.model)
+    found = evaluation.run(line.datamodule, line.model)
     evaluation.teardown(line.trainer, line.model, "validate")
-    print(episode_table(returns, lengths, line.datamodule.reference))
+    print(episode_table(found, line.datamodule.reference))

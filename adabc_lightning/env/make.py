@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -188,6 +188,24 @@ def try_one_step(env: gymnasium.Env, timeout: float | None = None) -> None:
         checked.close()
 
 
+class Outcomes(NamedTuple):
+    """What became of whole episodes, in order."""
+
+    returns: list[float]
+    """Raw, undiscounted."""
+    lengths: list[int]
+    """Steps."""
+    successes: list[bool | None]
+    """Whether a step was flagged by ``is_success`` or ``success`` of its info; None where none has
+    such a flag."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of the episodes; None where one does not say."""
+        known = [success for success in self.successes if success is not None]
+        return sum(known) / len(known) if known and len(known) == len(self.successes) else None
+
+
 def evaluate(
     policy: Policy,
     envs: Sequence[gymnasium.Env],
@@ -195,7 +213,7 @@ def evaluate(
     seed: int,
     timeout: float | None = None,
     idle: Callable[[], None] = lambda: None,
-) -> tuple[list[float], list[int]]:
+) -> Outcomes:
     """Whole episodes without exploration noise, several environments side by side.
 
     Episode i starts from ``reset(seed=seed + i)`` whatever ran before, so an evaluation
@@ -211,9 +229,10 @@ def evaluate(
         idle: called after each of them; may raise to end the evaluation.
     Raises: NotFinite: the policy's action is no number.
         EnvironmentFailure: an environment raises, hangs or gives what none may give.
-    Returns: raw undiscounted returns and lengths in steps, in episode order.
+    Returns: returns, lengths and successes, in episode order.
     """
     returns, lengths = [0.0] * episodes, [0] * episodes
+    successes: list[bool | None] = [None] * episodes
     checked = [CheckedEnv(env, timeout) for env in envs]
     for first in range(0, episodes, len(envs)):
         active = {}
@@ -229,7 +248,8 @@ def evaluate(
                 returns[index] += reward
                 lengths[index] += 1
                 if terminated or truncated:
+                    successes[index] = env.succeeded
                     del active[index]
                 else:
                     active[index] = (env, observation)
-    return returns, lengths
+    return Outcomes(returns, lengths, successes)

@@ -42,6 +42,8 @@ class CheckedEnv:
         self.env = env
         self.timeout = timeout
         self.episode_steps = 0
+        self.succeeded: bool | None = None
+        """Whether a step of this episode was flagged as success; None where none says so."""
         self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
         self._shape = env.observation_space.shape
         self._parts = getattr(env.observation_space, "parts", None)
@@ -54,7 +56,7 @@ class CheckedEnv:
 
         Raises: EnvironmentFailure: the environment raised, hung, or gave something else.
         """
-        self.episode_steps = 0
+        self.episode_steps, self.succeeded = 0, None
         answer = self._call("reset", self.env.reset, seed=seed)
         if not (isinstance(answer, tuple) and len(answer) == 2):
             raise self._failure("reset", f"gave {_kind(answer)} instead of (observation, info)")
@@ -76,7 +78,7 @@ class CheckedEnv:
                 f"gave {_kind(answer)} instead of (observation, reward, terminated, truncated, "
                 "info)",
             )
-        observation, reward, terminated, truncated, _ = answer
+        observation, reward, terminated, truncated, info = answer
         observation = self._checked("step", observation)
         number = reward if type(reward) is float else _number(reward)
         if number is None:
@@ -87,6 +89,10 @@ class CheckedEnv:
             if type(flag) is not bool and _number(flag) is None:  # a text is true, whatever it says
                 problem = f"gave {_kind(flag)} as terminated or truncated instead of one flag"
                 raise self._failure("step", problem)
+        if isinstance(info, dict):
+            success = _number(info.get("is_success", info.get("success")))
+            if success is not None:
+                self.succeeded = bool(self.succeeded) or success > 0
         return observation, number, bool(terminated), bool(truncated)
 
     def restore(self, set_state: Callable[..., None], state: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+SUCCESS = "eval/success_rate"
 REACHED = 0.8
 """Share of the run's best from which on a swing counts."""
 
@@ -17,14 +18,18 @@ def outcomes(
             ``eval/return`` and, where references are known, ``eval/score``: the rows of
             ``metrics.csv`` that hold one.
         offline_updates, online_env_steps: lengths of the phases.
-    Returns: for scores and for returns each: ``pretrained`` (at the hand-over), ``final``,
-        ``best`` and ``online_mean`` (of fine-tuning), and ``dip``: ``pretrained`` minus the worst
-        evaluation of the first fifth of fine-tuning (the first one, where that fifth has none);
-        negative when even that is better; and :func:`falls` of fine-tuning, with ``pretrained`` in
-        front. None for what has not happened yet.
+    Returns: for scores, for returns and, where the environment flags successes, for their rates:
+        ``pretrained`` (at the hand-over), ``final``, ``best`` and ``online_mean`` (of fine-tuning),
+        and ``dip``: ``pretrained`` minus the worst evaluation of the first fifth of fine-tuning
+        (the first one, where that fifth has none); negative when even that is better; and
+        :func:`falls` of fine-tuning, with ``pretrained`` in front. None for what has not happened
+        yet.
     """
     summary: dict[str, dict[str, float | None]] = {}
-    for unit, key in (("score", "eval/score"), ("return", "eval/return")):
+    units = [("score", "eval/score"), ("return", "eval/return")]
+    if any(SUCCESS in point for point in history):
+        units.append(("success_rate", SUCCESS))
+    for unit, key in units:
         before = [p[key] for p in history if key in p and p["env_steps"] == 0]
         online = [p for p in history if key in p and p["env_steps"] > 0]
         complete = any(p["gradient_updates"] >= offline_updates for p in history)

@@ -25,6 +25,7 @@ from adabc_lightning.callbacks import (
 )
 from adabc_lightning.callbacks.metrics import COLUMNS, record
 from adabc_lightning.callbacks.metrics_file import MetricsFile
+from adabc_lightning.env.make import Outcomes
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
@@ -171,7 +172,7 @@ def test_the_best_of_a_run_may_be_what_it_starts_from(
     """Fine-tuning that only loses keeps the pre-trained policy, in a folder of its own as well."""
     log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(4, 8, 1, evaluation_every=4)
     returns = iter([5.0, 3.0, 4.0] * 2)
-    monkeypatch.setattr(Evaluation, "run", lambda *_: ([next(returns)], [1]))
+    monkeypatch.setattr(Evaluation, "run", lambda *_: Outcomes([next(returns)], [1], [None]))
     trainer, module, data = tiny_run(tmp_path / "a", register_toy(), log, schedule=schedule)
     trainer.fit(module, data)
     folder = tmp_path / "a" / "checkpoints"

@@ -23,6 +23,7 @@ from adabc_lightning.agent.state import learnt
 from adabc_lightning.callbacks import AlphaController, Trials
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.callbacks.trials_state import SavedTrials, TrialsState
+from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.policy import load_policy
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import check
@@ -47,7 +48,7 @@ def script(
 
     def run(self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0) -> Any:
         made = real(self, data, act, episodes, purpose)
-        return (left.pop(0), made[1]) if purpose == "trials" else made
+        return made._replace(returns=left.pop(0)) if purpose == "trials" else made
 
     monkeypatch.setattr(Places, "run", run)
 
@@ -200,8 +201,10 @@ def test_the_best_checkpoint_is_what_trials_chose_not_what_had_luck(
     def run_places(
         self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
-        returns, lengths = scripted(self, data, act, episodes, purpose)
-        return ([next(scores)] * episodes if purpose == "evaluation" else returns), lengths
+        made = scripted(self, data, act, episodes, purpose)
+        if purpose == "evaluation":
+            return made._replace(returns=[next(scores)] * episodes)
+        return made
 
     monkeypatch.setattr(Places, "run", run_places)
     trials = Trials(episodes=2, steps=1, horizon=6, confidence=2.0)
@@ -263,7 +266,7 @@ def test_one_of_the_two_policies_alone(
         self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         made = real(self, data, act, episodes, purpose)
-        return (left.pop(0), made[1]) if purpose == "trials" else made
+        return made._replace(returns=left.pop(0)) if purpose == "trials" else made
 
     monkeypatch.setattr(Places, "run", scripted)
     record, trials = Record(), Trials(episodes=2, steps=1, tried=tried, patience=None)  # type: ignore[arg-type]
@@ -284,9 +287,10 @@ def test_short_episodes_are_more_but_no_more_than_the_incumbent_s(
         self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         if purpose != "trials":
-            return [1.0] * episodes, [5] * episodes
+            return Outcomes([1.0] * episodes, [5] * episodes, [None] * episodes)
         starts.append(start)
-        return ([9.0, 9.0], [10, 10]) if len(starts) > 3 else ([1.0, 2.0], [5, 5])
+        returns, lengths = ([9.0, 9.0], [10, 10]) if len(starts) > 3 else ([1.0, 2.0], [5, 5])
+        return Outcomes(returns, lengths, [None] * 2)
 
     monkeypatch.setattr(Places, "run", scripted)
     trials = Trials(episodes=2, steps=28, tried="newest")
@@ -307,8 +311,8 @@ def test_blocks_start_where_the_ones_before_ended(tmp_path: Path) -> None:
     few, many = Places(), Places()
     whole = many.run(data, module.act, 4, "trials")
     blocks = [few.run(data, module.act, 2, "trials", start) for start in (0, 2)]
-    assert [value for returns, _ in blocks for value in returns] == whole[0]
-    assert len(set(whole[0])) == 4
+    assert [value for block in blocks for value in block.returns] == whole.returns
+    assert len(set(whole.returns)) == 4
     few.close()
     many.close()
 
@@ -321,7 +325,7 @@ def test_a_resumed_run_may_have_another_number_of_episodes(
     def scripted(
         self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
-        return [1.0 + start] * episodes, [5] * episodes
+        return Outcomes([1.0 + start] * episodes, [5] * episodes, [None] * episodes)
 
     monkeypatch.setattr(Places, "run", scripted)
     run(tmp_path / "a", Trials(steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
@@ -348,7 +352,7 @@ def test_from_other_starts_the_incumbent_is_tried_again_before_anything_is_compa
     def scripted(
         self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
-        return [worth[0]] * episodes, [5] * episodes
+        return Outcomes([worth[0]] * episodes, [5] * episodes, [None] * episodes)
 
     monkeypatch.setattr(Places, "run", scripted)
     run(tmp_path / "a", Trials(2, steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
@@ -391,7 +395,7 @@ def test_nothing_changes_where_a_trial_from_other_starts_is_cut(
         calls.append(1)
         if len(calls) == at:
             raise Cut
-        return [1.0, 2.0], [5, 5]
+        return Outcomes([1.0, 2.0], [5, 5], [None] * 2)
 
     monkeypatch.setattr(Places, "run", cut)
     with pytest.raises(Cut):

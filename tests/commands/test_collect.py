@@ -167,6 +167,16 @@ def test_random_actions_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_the_command_in_the_card_has_what_it_was_allowed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADABC_ALLOW", "")
+    line = "--policy random --env-id AdabcFragile-v0 --steps 20 --allow own_env --out a.hdf5"
+    collect(line, capsys)
+    with h5py.File("a.hdf5") as file:
+        assert file.attrs["command"].endswith(" --seed 0 --allow own_env --out a.hdf5")
+
+
 def test_hdf5_and_minari_hold_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"--policy {run}/checkpoints/last.ckpt --env-id AdabcFragile-v0 --steps 60 --out"
     collect(f"{line} a.hdf5", capsys)

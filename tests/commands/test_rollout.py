@@ -79,7 +79,7 @@ def test_the_starts_are_those_of_the_run_s_evaluations(
 def test_the_returns_by_hand(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = load_policy(run)
     env = make_env("AdabcPainted-v0")
-    returns, _ = evaluate(policy, [env], 3, 11)
+    returns, *_ = evaluate(policy, [env], 3, 11)
     said = rollout(f"--ckpt_path {run} --seed 11", capsys).splitlines()
     assert [line.split()[1] for line in said[1:4]] == [f"{value:.2f}" for value in returns]
     assert [line.split()[3] for line in said[1:4]] == ["7"] * 3

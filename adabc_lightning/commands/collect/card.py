@@ -10,6 +10,7 @@ import numpy as np
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.writer import PartialFile
 from adabc_lightning.env.rollout import NOISE
+from adabc_lightning.run.allowed import allowing
 from adabc_lightning.run.versions import version
 
 if TYPE_CHECKING:  # which needs Lightning to read checkpoints
@@ -52,6 +53,7 @@ def make_card(
         values = value if isinstance(value, list) else [] if value is None else [value]
         for one in values:
             words += [option, str(one)]
+    words += allowing()
     names = " and ".join(dict.fromkeys(source.name for source in sources))
     return {
         "description": f"{spec.env_id}, {names}, by adabc_lightning collect",

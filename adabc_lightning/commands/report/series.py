@@ -38,6 +38,7 @@ class Chart:
 SCORE = Chart("D4RL score", ("eval/score",), note="evaluations without noise")
 RETURN = Chart("Return", ("eval/return",), note="evaluations without noise")
 CHARTS = (
+    Chart("Success rate", ("eval/success_rate",), note="evaluations without noise"),
     Chart("α", ("control/alpha",), note="weight of behaviour cloning"),
     Chart(
         "What moves α",
