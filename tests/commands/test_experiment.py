@@ -21,6 +21,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
 from adabc_lightning.commands.experiment.folders import unfinished, waits_for
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
+from adabc_lightning.commands.experiment.rehearsal import rehearse
 from adabc_lightning.commands.experiment.results import SCORES
 from adabc_lightning.env.scores import REFERENCES
 from adabc_lightning.run.config_files import merged, resolve
@@ -537,6 +538,43 @@ def quick_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     return script
+
+
+LONG = """\
+seeds: 2
+tasks: [toy]
+options: {schedule.offline_updates: 60000}
+variants:
+  right: {}
+  wrong: {options: {OPTION}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("alpha.initial: 0.5", "alpha.initial is 0.5; it must be between 0 and 0.4"),
+        ("model.tau: 7", "model.tau is 7; it must be between 0 and 1"),
+    ],
+)
+def test_what_fit_would_refuse_is_said_before_anything_runs(
+    option: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("long.yaml").write_text(LONG.replace("OPTION", option))
+    assert main(["experiment", "long", "--out", "out"]) == 2
+    assert capsys.readouterr().err == f"error: wrong on toy: {said}\n"
+    assert not Path("out").exists()
+
+
+def test_what_is_right_can_begin_and_what_is_short_begins_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("long.yaml").write_text(LONG.replace("OPTION", "model.tau: 1"))
+    jobs = plan(read(Path("long.yaml"), defaults()), Choice(Path("out")))
+    rehearse(jobs)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process"))
+    short = plan(read(Path("pair.yaml"), defaults()), Choice(Path("out")))
+    rehearse(short)
 
 
 def test_a_config_that_changes_meanwhile(

@@ -438,10 +438,11 @@ def fit(*words: str) -> None:
         (name, log)
         for name in METHODS
         for log in ("medium_replay", "random", "medium", "medium_expert")
-        if log == "medium_replay" or not name.endswith("_adroit")
+        # The others are read alike for all; some take columns of their own from them.
+        if log == "medium_replay" or name in ("redq_adaptive_bc", "iql", "cal_ql", "rebrac")
     ],
 )
-def test_every_method_trains_on_every_hopper_log(
+def test_every_method_trains(
     name: str, log: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = LOGS / f"hopper_{log}.hdf5"

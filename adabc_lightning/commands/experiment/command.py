@@ -20,6 +20,7 @@ from adabc_lightning.commands.experiment.duration import in_words
 from adabc_lightning.commands.experiment.folders import check, command_line, unfinished
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.processes import Processes
+from adabc_lightning.commands.experiment.rehearsal import rehearse
 from adabc_lightning.commands.experiment.runner import Engine, run_all
 from adabc_lightning.commands.experiment.store import MARK, Store
 from adabc_lightning.commands.options import Options
@@ -160,6 +161,9 @@ def main(words: list[str]) -> None:
         return
     if options.store is None:
         refuse_stored(jobs)
+    if options.index is None:  # the jobs of an array would each say the same
+        folders = {job.folder for job in picked}
+        rehearse(job for job in unfinished(jobs) if job.folder in folders)
     run_all(jobs, picked, out, engine(options, jobs, out), alone=options.index is None)
 
 
