@@ -343,7 +343,10 @@ MISTAKES = [
     ("nested", "write alpha with a dot, alpha.initial", ""),
     ("seed", "seed_everything is each run's own, from seeds; leave it out", ""),
     ("root", "trainer.default_root_dir is each run's own, below --out; leave it out", ""),
-    ("twins", "'A b' has the folder name of another variant", ""),
+    ("twins", "variants 'a-b' and 'A b' would share the folder a-b", "; rename one"),
+    ("greek", "variants 'β' and 'γ' would share the folder variant", "; rename one"),
+    ("one", "variants '1' and '1' would share the folder 1", ""),
+    ("text", "text.yaml: seeds is '3'; it must be a whole number, 1 or more", ""),
 ]
 FILES = {
     "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
@@ -359,6 +362,9 @@ FILES = {
     "method.yaml": "{seeds: 1, tasks: [toy], variants: {a: {method: nowhere}}}",
     "lost.yaml": "{seeds: 1, tasks: [nowhere], variants: {a: {}}}",
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
+    "greek.yaml": "{seeds: 1, tasks: [toy], variants: {β: {}, γ: {}}}",
+    "one.yaml": "{seeds: 1, tasks: [toy], variants: {1: {}, '1': {}}}",
+    "text.yaml": "{seeds: '3', tasks: [toy], variants: {a: {}}}",
 }
 
 
@@ -595,6 +601,29 @@ def test_a_config_that_changes_meanwhile(
     message = capsys.readouterr().err
     assert "seed0 holds a run with other model.num_critics than planned; remove it" in message
     assert message.count("\n") == 1
+
+
+def test_the_order_for_reports_is_the_declared_one(quick_fit: Path) -> None:
+    """Of all that were run there, whichever were chosen; no run's record knows of it."""
+    Path("pair.yaml").write_text(
+        "seeds: 1\ntasks: [toy]\nvariants:\n"
+        "  Mine: {}\n  iql: {method: iql}\n  0.1: {options: {alpha.initial: 0.1}}\n"
+    )
+    Path("sub").mkdir()
+    Path("sub/again.yaml").write_text(TOY)
+    words = ["experiment", "pair", "--out", "out", "--jobs", "1"]
+    assert main([*words, "--tasks", "sub/again.yaml", "--variants", "iql"]) == 0
+    order = json.loads(Path("out/order.json").read_text())
+    assert order == {"tasks": ["toy", "again"], "variants": ["Mine", "iql", "0.1"]}
+    record = json.loads(Path("out/again/iql/seed0/experiment.json").read_text())
+    assert list(record) == ["kind", "experiment", "task", "variant", "settings", "seed"]
+    Path("out/order.json").unlink()  # of an earlier version: the same command writes it
+    assert main([*words, "--tasks", "sub/again.yaml", "--variants", "iql"]) == 0
+    assert json.loads(Path("out/order.json").read_text()) == order
+    Path("pair.yaml").write_text("seeds: 1\ntasks: [toy]\nvariants: {new: {}, Mine: {}}\n")
+    assert main(words) == 0
+    order = json.loads(Path("out/order.json").read_text())
+    assert order == {"tasks": ["toy", "again"], "variants": ["new", "Mine", "iql", "0.1"]}
 
 
 def test_what_a_pre_training_leaves_out_is_as_planned(quick_fit: Path) -> None:

@@ -164,7 +164,9 @@ def main(words: list[str]) -> None:
     if options.index is None:  # the jobs of an array would each say the same
         folders = {job.folder for job in picked}
         rehearse(job for job in unfinished(jobs) if job.folder in folders)
-    run_all(jobs, picked, out, engine(options, jobs, out), alone=options.index is None)
+    tasks = [Path(task).name for task in (*declared.tasks, *chosen.tasks)]
+    order = tasks, [variant.name for variant in declared.variants]
+    run_all(jobs, picked, out, engine(options, jobs, out), order, alone=options.index is None)
 
 
 def check_options(options: argparse.Namespace) -> None:

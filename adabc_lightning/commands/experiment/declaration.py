@@ -105,16 +105,21 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
     _check_names(content, FIELDS, str(path))
     seeds, tasks, variants = (content.get(name) for name in ("seeds", "tasks", "variants"))
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise UserError(f"{path}: seeds is {seeds}; it must be a whole number, 1 or more")
+        raise UserError(f"{path}: seeds is {seeds!r}; it must be a whole number, 1 or more")
     if not isinstance(tasks, list) or not tasks or not all(isinstance(t, str) for t in tasks):
         raise UserError(f"{path}: tasks must be a list of names of task configs")
     if not isinstance(variants, dict) or not variants:
         raise UserError(f"{path}: variants must map names to methods and options")
     common = _options(content.get("options"), known_keys, f"{path}: options")
     made = [_variant(str(n), v, common, known_keys, str(path)) for n, v in variants.items()]
-    for index, variant in enumerate(made):
-        if slug(variant.name) in [slug(other.name) for other in made[:index]]:
-            raise UserError(f"{path}: {variant.name!r} has the folder name of another variant")
+    first: dict[str, str] = {}
+    for variant in made:
+        if (folder := slug(variant.name)) in first:
+            raise UserError(
+                f"{path}: variants {first[folder]!r} and {variant.name!r} would share the folder "
+                f"{folder}, as only a to z, digits, dots and + of a name are kept; rename one"
+            )
+        first[folder] = variant.name
     return Declaration(path.stem, seeds, [t.removesuffix(".yaml") for t in tasks], made)
 
 

@@ -1,12 +1,15 @@
-"""``results.csv``: one row per run below a folder, gathered from the runs' summaries."""
+"""Files of a whole experiment beside its runs: ``results.csv`` and ``order.json``."""
 
 import csv
 import io
+import json
 from pathlib import Path
 
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.record import RECORD, load_json
 
+ORDER = "order.json"  # in the folder of all runs: in which order tasks and variants are declared
 RUNS = ("*/*/seed[0-9]*", "*/*/seeds/replica_*")  # folders of single runs and of replicas
 COLUMNS = (
     *("task", "variant", "seed", "dataset", "env_id", "finished"),
@@ -14,6 +17,31 @@ COLUMNS = (
     *("gradient_updates", "env_steps", "seconds", "folder"),
 )
 SCORES = COLUMNS[COLUMNS.index("unit") + 1 : COLUMNS.index("gradient_updates")]
+
+
+def load_order(out: Path) -> dict[str, list[str]]:
+    """``tasks`` and ``variants`` of an experiment's folder as declared; empty where it has none.
+
+    Raises: UserError: the file cannot be read or holds something else.
+    """
+    order = load_json(out / ORDER)
+    for name in ("tasks", "variants") if order else ():
+        names = order.get(name)
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise UserError(f"{out / ORDER} is damaged: {name} is no list of names")
+    return order
+
+
+def write_order(out: Path, tasks: list[str], variants: list[str]) -> None:
+    """Writes in which order a report shows them; others that were run here before come after.
+
+    In no run's ``experiment.json``, which says what a run is: an order changes none.
+    """
+    old = load_order(out)
+    new = {"tasks": tasks, "variants": variants}
+    order = {name: list(dict.fromkeys([*names, *old.get(name, [])])) for name, names in new.items()}
+    if order != old:
+        replace_text(out / ORDER, json.dumps(order, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_results(out: Path) -> None:

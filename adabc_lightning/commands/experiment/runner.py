@@ -19,7 +19,7 @@ from adabc_lightning.commands.experiment.folders import (
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.commands.experiment.resolved import differences
-from adabc_lightning.commands.experiment.results import write_results
+from adabc_lightning.commands.experiment.results import write_order, write_results
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.record import load_json
@@ -61,6 +61,7 @@ def run_all(
     chosen: list[Job],
     out: Path,
     engine: Callable[[FolderLock | None], Engine],
+    order: tuple[list[str], list[str]],
     *,
     alone: bool = True,
 ) -> None:
@@ -71,6 +72,7 @@ def run_all(
         chosen: those of them that may be run.
         out: folder of all runs.
         engine: makes the engine; it is given the lock of ``out``, if there is one.
+        order: names of tasks and of variants as a report shall show them.
         alone: whether ``out`` is locked: one experiment at a time works in it.
 
     Raises:
@@ -82,6 +84,7 @@ def run_all(
         if alone:
             lock.take(out)
         adopt(chosen)
+        write_order(out, *order)
         with engine(lock if alone else None) as running:
             folders = {job.folder for job in chosen}
             left = [job for job in unfinished(jobs) if job.folder in folders]
