@@ -16,10 +16,12 @@ from test_interruption import files_of
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks.metrics import COLUMNS
 from adabc_lightning.callbacks.summary import revision, source_revision
-from adabc_lightning.commands.report.across import comparisons, improvement
+from adabc_lightning.commands.report.across import comparisons, improvement, not_compared
+from adabc_lightning.commands.report.latex import escaped
 from adabc_lightning.commands.report.panels import benchmark, mixed_sources, panels
 from adabc_lightning.commands.report.provenance import differences
 from adabc_lightning.commands.report.runs import find_runs
+from adabc_lightning.commands.report.series import section
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import merged
@@ -157,7 +159,7 @@ def test_the_table_of_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert across.startswith("| fixed | 3 (1 unfinished) | ")
     assert main(["report", "out", "--format", "latex", "--each"]) == 0
     assert "| – seed 2 | at 20 steps | " in (out / "table.md").read_text()
-    assert (out / "table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 1
+    assert (out / "table.tex").read_text().count("fixed & 3 (1 unfinished) & ") == 2
     assert main(["report", "out", "--out", "page.html"]) == 0
     assert Path("page.html").read_text().count("<td>3 (1 unfinished)</td>") == 2
 
@@ -553,16 +555,169 @@ def test_over_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for variant, scores in turned.scores.items():
         np.testing.assert_array_equal(scores[:, ::-1], group.scores[variant])
     main(["report", "out", "--first", "fixed", "--format", "svg"])
-    assert "| variant | runs per task | IQM | P(fixed is better) |" in capsys.readouterr().out
+    assert "| variant | runs per task | IQM | P(better than fixed) |" in capsys.readouterr().out
     assert "P(better than fixed)" in Path("out/across.svg").read_text()
     assert main(["report", "out", "--first", "fixt"]) == 2
     assert "--first is 'fixt', no variant of these runs; did you mean 'fixed'?" in (
         capsys.readouterr().err
     )
-    # Other seeds on one task: nothing to average over.
+    # Other seeds on one task: nothing to average over, and that is said.
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")
     assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []
+    sentence = "No table over tasks (D4RL v0): hopper-medium has 3 seeds of fixed, hopper-random 2."
+    assert main(["report", "out"]) == 0
+    assert f"\n\n{sentence}\n" in capsys.readouterr().out
+    assert main(["report", "out", "--out", "page.html"]) == 0
+    assert sentence in Path("page.html").read_text()
+
+
+def test_why_tasks_are_in_no_table_over_tasks(tmp_path: Path) -> None:
+    def said() -> list[str]:
+        return not_compared(panels(find_runs([tmp_path / "out"])[0]))
+
+    def add(task: str, variant: str, seed: int, **options: Any) -> Path:
+        folder = tmp_path / "out" / task / variant / f"seed{seed}"
+        record = {"task": task, "variant": variant}
+        return write_run(folder, seed, dataset=f"{task}.hdf5", record=record, **options)
+
+    for task, seeds in (("hop", (0, 1)), ("maze", (0, 2))):
+        for seed in seeds:
+            add(task, "RLPD", seed)
+    assert said() == ["No table over tasks (own file): hop has other seeds of RLPD than maze."]
+    for task, seed in (("hop", 2), ("maze", 1)):
+        add(task, "RLPD", seed)
+    assert said() == []
+    add("run", "other", 0)  # shares no variant: nobody looks for it there
+    assert said() == []
+    add("run", "RLPD", 0)
+    assert said() == ["run is in no table over tasks (own file): hop has no other."]
+    add("maze", "IQL", 0, steps=0)
+    add("hop", "IQL", 0)
+    assert said()[0] == (
+        "No table over tasks (own file): a run of IQL on maze has no evaluation of fine-tuning yet."
+    )
+    write_run(tmp_path / "plain" / "a" / "v" / "seed0", record={"task": "a", "variant": "v"})
+    other = {"env_id": "Own-v0", "scored": False}
+    record = {"task": "b\x1b", "variant": "v"}
+    write_run(tmp_path / "plain" / "b" / "v" / "seed0", record=record, **other)  # type: ignore[arg-type]
+    assert not_compared(panels(find_runs([tmp_path / "plain"])[0])) == [
+        "No table over tasks (D4RL v0): b\\x1b has no scores, only returns."
+    ]
+
+
+def test_the_table_over_tasks_is_in_every_format(tmp_path: Path) -> None:
+    (group,) = comparisons(panels(find_runs([experiment(tmp_path / "out")])[0]))
+    assert main(["report", "out", "--first", "fixed", "--format", "latex"]) == 0
+    with open("out/across.csv", newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["fixed", "adaptive", "scratch"]
+    assert (rows["fixed"]["unfinished"], rows["fixed"]["better_than"]) == ("1", "")
+    fixed = group.scores["fixed"]
+    table = Path("out/table.md").read_text().partition("## over 2 tasks")[2]
+    tex = Path("out/table.tex").read_text().partition(r"\caption{over 2 tasks (D4RL v0)}")[2]
+    for variant in ("adaptive", "scratch"):
+        row, scores = rows[variant], group.scores[variant]
+        assert (row["benchmark"], row["tasks"], row["runs_per_task"]) == ("D4RL v0", "2", "3")
+        iqm = tuple(float(row[name]) for name in ("iqm", "iqm_low", "iqm_high"))
+        assert iqm == interquartile_mean(scores)
+        names = ("probability", "probability_low", "probability_high")
+        better = tuple(float(row[name]) for name in names)
+        assert better == improvement(scores, fixed)  # of the row over the first, as in the figure
+        assert row["better_than"] == "fixed"
+        shown = [f"{a:.{n}f} [{b:.{n}f}, {c:.{n}f}]" for n, (a, b, c) in ((1, iqm), (2, better))]
+        assert f"| {variant} | 3 | {shown[0]} | {shown[1]} |" in table
+        assert f"{variant} & 3 & {shown[0]} & {shown[1]} \\\\" in tex
+    assert "P(better than fixed)" in tex
+
+
+def test_an_experiment_s_order_is_the_declared_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = experiment(tmp_path / "out")
+    write_run(out / "hopper-random" / "late" / "seeds" / "replica_0",
+              record={"task": "hopper-random", "variant": "late"},
+              dataset="hopper-random-v0", options={"model.gamma": 0.9})  # fmt: skip
+    order = {"tasks": ["hopper-random", "hopper-medium"], "variants": ["late", "scratch", "fixed"]}
+    (out / "order.json").write_text(json.dumps(order))
+
+    def shown(*folders: str) -> list[tuple[str | None, list[str]]]:
+        found = panels(find_runs([Path(folder) for folder in folders])[0])
+        return [(panel.task, [curve.label for curve in panel.curves]) for panel in found]
+
+    variants = ["scratch", "fixed", "adaptive"]  # the last one is not declared
+    declared = [("hopper-random", ["late", *variants]), ("hopper-medium", variants)]
+    assert shown("out") == declared
+    assert shown("out/hopper-medium", "out/hopper-random") == declared[::-1]
+    write_run(tmp_path / "alone")
+    assert shown(".") == [(None, ["alone"]), *declared]
+    assert main(["report", "out", "--first", "fixed"]) == 0
+    assert "| variant | runs per task" not in capsys.readouterr().out  # late is on one task only
+    assert labels_and_seeds("out")[0][0] == "late"
+    (out / "order.json").write_text('{"tasks": "all"}')
+    assert main(["report", "out"]) == 2
+    assert "order.json is damaged: tasks is no list of names\n" in capsys.readouterr().err
+
+
+def test_folders_are_sorted_by_their_numbers(tmp_path: Path) -> None:
+    numbers = ("0", "0.05", "0.1", "0.25", "0.5", "1", "2", "10")
+    for name in numbers:
+        write_run(tmp_path / "runs" / name, options={"alpha.target": 1 + float(name)})
+    (panel,) = panels(find_runs([Path("runs")])[0])
+    assert [curve.label for curve in panel.curves] == list(numbers)
+
+
+def test_headings_of_two_files_of_one_name_differ(tmp_path: Path) -> None:
+    names = ("a/hop/log.hdf5", "b/hop/log.hdf5", "b/maze/log.hdf5", "c/x.csv + d/y.csv")
+    for number, dataset in enumerate(names):
+        write_run(tmp_path / "runs" / f"run{number}", dataset=dataset)
+    assert [panel.title for panel in panels(find_runs([Path("runs")])[0])] == [
+        "Hopper-v5, a/hop/log.hdf5 (own file)",
+        "Hopper-v5, b/hop/log.hdf5 (own file)",
+        "Hopper-v5, maze/log.hdf5 (own file)",
+        "Hopper-v5, x.csv + y.csv (own file)",
+    ]
+
+
+def test_titles_fit_their_panels_and_say_whose_score_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adabc_lightning.commands.report import figure
+
+    own = {"data.reference_min": -1.5, "data.reference_max": 12.0, "data.max_episode_steps": 200}
+    for task, env_id, options in (
+        ("plain", "Hopper-v5", {}),
+        ("a-long-name", "Hopper-v5", own),
+        ("wide", f"{'W' * 60}-v3", own),
+    ):
+        record = {"task": task, "variant": "v"}
+        write_run(tmp_path / "out" / task / "v" / "seed0", env_id=env_id, record=record,
+                  options=options, dataset="log.hdf5")  # fmt: skip
+    drawn = []
+    monkeypatch.setattr(figure, "save", lambda made, path: drawn.append(made))
+    shown = panels(find_runs([Path("out")])[0])
+    figure.draw(shown, Path("curves.svg"))
+    (made,) = drawn
+    made.draw_without_rendering()
+    boxes = [part._suptitle.get_window_extent() for part in made.subfigs]
+    for part, box in zip(made.subfigs, boxes, strict=True):
+        assert part.bbox.x0 <= box.x0
+        assert box.x1 <= part.bbox.x1
+    axes = {panel.task: part.axes[0] for panel, part in zip(shown, made.subfigs, strict=True)}
+    assert [axis.get_ylabel() for axis in axes.values()] == ["score", "D4RL score", "score"]
+    assert len({round(axis.get_window_extent().height) for axis in axes.values()}) == 1
+    charts = {panel.task: section(panel, 24)["charts"][0]["title"] for panel in shown}
+    assert charts == {"plain": "D4RL score", "a-long-name": "Score", "wide": "Score"}
+
+
+def test_pdflatex_reads_every_letter() -> None:
+    assert escaped("α_β |λ| − ± 10%") == r"$\alpha$\_$\beta$ $|$$\lambda$$|$ $-$ $\pm$ 10\%"
+    assert escaped("στγμεπ Ω µ ς ά Α é x² a₁") == (
+        r"$\sigma$$\tau$$\gamma$$\mu$$\varepsilon$$\pi$ $\Omega$ $\mu$ $\varsigma$ $\alpha$ A é "
+        "x$^{2}$ a$_{1}$"
+    )
+    greek = [chr(code) for code in range(0x391, 0x3CA) if chr(code).isalpha()]
+    assert all(escaped(letter).isascii() for letter in greek)
 
 
 def test_one_task_under_two_protocols_is_not_two_tasks(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Variants compared over all tasks of one benchmark at once, as rliable is meant to be used."""
 
+import csv
+import io
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from adabc_lightning.commands.report.markdown import line_of
-from adabc_lightning.commands.report.panels import Panel, benchmark_kind
+from adabc_lightning.commands.report.panels import Curve, Panel, benchmark_kind
 from adabc_lightning.commands.report.shown import counted, number
 from adabc_lightning.commands.report.table import (
     REPETITIONS,
@@ -14,6 +17,7 @@ from adabc_lightning.commands.report.table import (
     interquartile_mean,
     values_of,
 )
+from adabc_lightning.errors import printable
 
 
 @dataclass(frozen=True)
@@ -40,27 +44,116 @@ class Comparison:
         """Heading of its table."""
         return f"over {self.scores[self.first].shape[1]} tasks ({self.kind})"
 
+    @property
+    def columns(self) -> list[str]:
+        """Headings of its table."""
+        return ["variant", "runs per task", "IQM", f"P(better than {self.first})"]
+
+    @cached_property
+    def means(self) -> dict[str, Interval]:
+        """Interquartile mean of each variant over runs and tasks."""
+        return {label: interquartile_mean(scores) for label, scores in self.scores.items()}
+
+    @cached_property
+    def chances(self) -> dict[str, Interval | None]:
+        """Probability that each variant is better than the first; None for that one."""
+        first = self.scores[self.first]
+        return {
+            label: None if label == self.first else improvement(scores, first)
+            for label, scores in self.scores.items()
+        }
+
 
 def comparisons(panels: list[Panel]) -> list[Comparison]:
     """Every group of two panels or more that can be compared; raw returns never can.
 
     A task under two protocols (time limits, reference returns) is two benchmarks, not two tasks.
     """
-    tasks = Counter((panel.task, panel.env_id, panel.dataset) for panel in panels)
+    return [_compared(benchmark_kind(group[0].dataset), group) for group in _groups(panels)]
+
+
+def _groups(panels: list[Panel]) -> list[list[Panel]]:
+    tasks = Counter(map(_task, panels))
     twice = max(tasks.values(), default=0) > 1
     groups: dict[tuple, list[Panel]] = {}
     for panel in panels:
         # In any order: runs of several folders come in another one for each task.
-        compared = frozenset(
-            (curve.label, tuple(run.summary["seed"] for run in curve.runs))
-            for curve in panel.curves
-        )
-        known = all(None not in values_of(c, panel.unit, "online_mean") for c in panel.curves)
-        if panel.unit == "score" and known:
+        compared = frozenset((curve.label, _seeds(curve)) for curve in panel.curves)
+        if panel.unit == "score" and all(_known(curve) for curve in panel.curves):
             protocol = panel.protocol if twice else None
             key = (benchmark_kind(panel.dataset), compared, protocol)
             groups.setdefault(key, []).append(panel)
-    return [_compared(kind, group) for (kind, *_), group in groups.items() if len(group) > 1]
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def not_compared(panels: list[Panel]) -> list[str]:
+    """Sentences: why tasks of one benchmark that share variants are in no table over tasks."""
+    inside = [panel for group in _groups(panels) for panel in group]
+    sentences = []
+    for kind in dict.fromkeys(benchmark_kind(panel.dataset) for panel in panels):
+        same = [panel for panel in panels if benchmark_kind(panel.dataset) == kind]
+        compared = [panel for panel in same if any(panel is other for other in inside)]
+        for panel in same:
+            others = [
+                other
+                for other in compared or same
+                if _task(other) != _task(panel) and set(_curves(other)) & set(_curves(panel))
+            ]
+            if others and not any(panel is other for other in compared):
+                one, other = panel.task or panel.title, others[0].task or others[0].title
+                if one == other:
+                    one, other = panel.title, others[0].title
+                what = f"{one} is in no table" if compared else "No table"
+                why = _difference(panel, one, others[0], other)
+                sentences.append(printable(f"{what} over tasks ({kind}): {why}."))
+                if not compared:
+                    break
+    return sentences
+
+
+def _difference(first: Panel, one: str, second: Panel, other: str) -> str:
+    """The first thing for which two tasks of one benchmark do not compare.
+
+    Args:
+        first, second: both have a curve of one label.
+        one, other: their names.
+    """
+    for panel, name in ((first, one), (second, other)):
+        if panel.unit != "score":
+            return f"{name} has no scores, only returns"
+    ours, theirs = _curves(first), _curves(second)
+    for name, lacking in ((other, [*ours.keys() - theirs]), (one, [*theirs.keys() - ours])):
+        if lacking:
+            return f"{name} has no {', '.join(sorted(lacking)[:3])}"
+    for label, curve in ours.items():
+        seeds, others = _seeds(curve), _seeds(theirs[label])
+        if len(seeds) != len(others):
+            count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+            return f"{one} has {count} of {label}, {other} {len(others)}"
+        if seeds != others:
+            return f"{one} has other seeds of {label} than {other}"
+    for panel, name in ((first, one), (second, other)):
+        for curve in panel.curves:
+            if not _known(curve):
+                return f"a run of {curve.label} on {name} has no evaluation of fine-tuning yet"
+    return f"{one} and {other} have other time limits or reference returns"
+
+
+def _task(panel: Panel) -> tuple[str | None, ...]:
+    return panel.task, panel.env_id, panel.dataset
+
+
+def _curves(panel: Panel) -> dict[str, Curve]:
+    return {curve.label: curve for curve in panel.curves}
+
+
+def _seeds(curve: Curve) -> tuple[int, ...]:
+    return tuple(run.summary["seed"] for run in curve.runs)
+
+
+def _known(curve: Curve) -> bool:
+    """Whether every run has a score of fine-tuning."""
+    return None not in values_of(curve, "score", "online_mean")
 
 
 def _compared(kind: str, group: list[Panel]) -> Comparison:
@@ -74,7 +167,7 @@ def _compared(kind: str, group: list[Panel]) -> Comparison:
 
 
 def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
-    """Probability that a run of the first variant is better than one of the other on a task.
+    """Probability that a run of one variant is better than one of the other on a task.
 
     Mean over tasks, ties count half: ``rliable.metrics.probability_of_improvement``, whose own
     bootstrap takes no seed. Runs are drawn anew within each task.
@@ -101,21 +194,41 @@ def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
 
 def to_lines(comparison: Comparison) -> list[str]:
     """Heading and table, Markdown."""
-    names = ["variant", "runs per task", "IQM", f"P({comparison.first} is better)"]
+    names = comparison.columns
     lines = [f"## {comparison.title}", "", line_of(names), line_of(["---"] * len(names))]
     return [*lines, *(line_of(cells) for cells in cells_of(comparison)), ""]
 
 
 def cells_of(comparison: Comparison) -> list[list[str]]:
-    """A row per variant: name, runs per task, IQM, probability that the first is better."""
-    first = comparison.scores[comparison.first]
+    """A row per variant: name, runs per task, IQM, probability of improvement over the first."""
     made = []
     for label, scores in comparison.scores.items():
-        better = "" if label == comparison.first else interval_text(improvement(first, scores), 2)
-        iqm = interval_text(interquartile_mean(scores), 1)
+        chance = comparison.chances[label]
+        better = "" if chance is None else interval_text(chance, 2)
         runs = counted(len(scores), comparison.unfinished[label])
-        made.append([label, runs, iqm, better])
+        made.append([label, runs, interval_text(comparison.means[label], 1), better])
     return made
+
+
+def to_csv(groups: list[Comparison]) -> str:
+    """``across.csv``: all tables over tasks at full precision.
+
+    Args:
+        groups: not empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["benchmark", "tasks", "variant", "runs_per_task", "unfinished", "iqm", "iqm_low",
+         "iqm_high", "better_than", "probability", "probability_low", "probability_high"]
+    )  # fmt: skip
+    for group in groups:
+        for label, scores in group.scores.items():
+            row = [group.kind, scores.shape[1], label, len(scores), group.unfinished[label]]
+            chance = group.chances[label]
+            better = [group.first, *chance] if chance else [None] * 4
+            writer.writerow([*row, *group.means[label], *better])
+    return text.getvalue()
 
 
 def between(panel: Panel) -> list[list[Interval | None]]:

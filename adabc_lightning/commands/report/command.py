@@ -17,10 +17,11 @@ EPILOG = """\
 commands, versions. Otherwise table.md (also printed), table.csv and curves.svg go into a folder.
 --format adds figures and a LaTeX table to either. There is one table and one panel per environment
 and dataset, since numbers of different datasets do not compare. Where the tasks of a benchmark have
-the same variants and seeds there is a table over all of them, too, and beside curves.svg a figure,
-across.svg: IQM, performance profile, probability of improvement. Runs that differ in nothing but
-their seed are one row and one curve: in an experiment's folder it has the variant's name, elsewhere
-that of the runs' folders. Unfinished runs count as far as they are, and are marked.
+the same variants and seeds there is a table over all of them, too (across.csv), and beside
+curves.svg a figure, across.svg: IQM, performance profile, probability of improvement. Runs that
+differ in nothing but their seed are one row and one curve: in an experiment's folder it has the
+variant's name, elsewhere that of the runs' folders. Unfinished runs count as far as they are, and
+are marked.
 """
 
 
@@ -60,7 +61,7 @@ def parser() -> Options:
         "--first",
         metavar="VARIANT",
         help="the row and curve before all others, which they are compared with over all tasks "
-        "(default: the first in the order of folders)",
+        "(default: the first that the experiment declares, elsewhere the first of the folders)",
     )
     add("--each", action="store_true", help="a row for each run in table.md, too")
     return options
@@ -102,28 +103,33 @@ def main(words: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {folder} cannot be made: {error.strerror}") from error
-    from adabc_lightning.commands.report.across import comparisons, to_lines
+    from adabc_lightning.commands.report.across import comparisons, not_compared, to_lines
+    from adabc_lightning.commands.report.across import to_csv as across_csv
     from adabc_lightning.commands.report.markdown import to_markdown
     from adabc_lightning.commands.report.table import rows, to_csv
 
     table, groups = rows(sorted_runs, options.reach), comparisons(sorted_runs)
+    without = not_compared(sorted_runs)
     if page:
         from adabc_lightning.commands.report.page import to_html
 
-        replace_text(out, to_html(sorted_runs, _title(options.runs), table, groups))
+        replace_text(out, to_html(sorted_runs, _title(options.runs), table, groups, without))
         print(printable(str(out)))
     else:
         across = [line for group in groups for line in to_lines(group)]
+        across += [line for text in without for line in (text, "")]
         text = to_markdown(sorted_runs, table, options.each, across)
         replace_text(out / "table.md", text)
         replace_text(out / "table.csv", to_csv(table))
+        if groups:
+            replace_text(out / "across.csv", across_csv(groups))
         print(text, end="")
     for name in formats:
         if name == "latex":
             from adabc_lightning.commands.report.latex import to_latex
 
             target = out.with_suffix(".tex") if page else out / "table.tex"
-            replace_text(target, to_latex(sorted_runs, table))
+            replace_text(target, to_latex(sorted_runs, table, groups))
         else:
             from adabc_lightning.commands.report.figure import draw  # matplotlib takes a second
             from adabc_lightning.commands.report.profile import draw_profiles

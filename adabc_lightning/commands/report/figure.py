@@ -2,7 +2,7 @@
 
 from math import ceil
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +14,8 @@ from adabc_lightning.commands.report.runs import Run
 mpl.use("Agg")  # needs no display
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import EngFormatter
 
 # A fixed salt and no date: the same runs give the same file.
@@ -22,7 +24,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 4  # panels beside each other
-TITLE_WIDTH = 72  # letters
+TITLE_SIZE = 7.5  # points
 Points = list[tuple[float, float]]
 
 
@@ -47,9 +49,11 @@ def draw(panels: list[Panel], path: Path) -> None:
     width = max(6.0, 3.6 * columns)
     figure = plt.figure(figsize=(width, 3.2 * height + 0.5), layout="constrained")
     parts = figure.subfigures(height, columns, squeeze=False).flatten()
-    for part, panel in zip(parts, panels, strict=False):
-        lines = panel.title.replace(": ", "\n", 1).splitlines()
-        part.suptitle("\n".join(fill(line, TITLE_WIDTH) for line in lines), fontsize=7.5)
+    titles = [_title(panel, 72 * width / columns - 8) for panel in panels]
+    for place, (part, panel) in enumerate(zip(parts, panels, strict=False)):
+        row = titles[place - place % columns :][:columns]  # as tall, so that its axes are as high
+        lines = titles[place] + [""] * (max(map(len, row)) - len(titles[place]))
+        part.suptitle("\n".join(lines), fontsize=TITLE_SIZE)
         axes = part.subplots(
             2, 2, sharey="row", sharex="col", width_ratios=(1, 2), height_ratios=(2, 1)
         )
@@ -70,6 +74,21 @@ def draw(panels: list[Panel], path: Path) -> None:
     )
     save(figure, path)
     plt.close(figure)
+
+
+def _title(panel: Panel, points: float) -> list[str]:
+    """Its lines, none of which is wider."""
+    whole = panel.title.replace(": ", "\n", 1).splitlines()
+    for letters in range(120, 0, -1):
+        lines = [line for each in whole for line in wrap(each, letters, break_on_hyphens=False)]
+        if max(_points_wide(line) for line in lines) <= points:
+            break
+    return lines
+
+
+def _points_wide(line: str) -> float:
+    font = FontProperties(size=TITLE_SIZE)
+    return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
 
 
 def _panel(panel: Panel, axes: np.ndarray, styles: dict) -> None:
@@ -94,7 +113,7 @@ def _panel(panel: Panel, axes: np.ndarray, styles: dict) -> None:
     below.set_axis_off()
     offline.tick_params(labelbottom=True)
     offline.xaxis.set_in_layout(False)  # there is room below
-    offline.set_ylabel("D4RL score" if panel.unit == "score" else "return")
+    offline.set_ylabel(panel.unit_name)
     offline.set_xlabel("updates")
     alpha.set_ylabel("α")
     alpha.tick_params(labelleft=True)

@@ -26,16 +26,17 @@ from adabc_lightning.run.atomic import replace_text
 HERE = Path(__file__).parent
 MOST_COMPARED = 30  # curves of a matrix
 NOTE = """\
-Score: D4RL's, 0 a random policy, 100 an expert. Evaluations without noise. Table: mean over seeds ±
-standard error; dip: after pre-training minus the worst evaluation of the first fifth of
-fine-tuning; drawdown: the largest fall below the best evaluation until then; swing: the mean change
-from one evaluation to the next, from the first on that has four fifths of the run's best; worst
-kept: the final evaluation as a share of the run's best, of the seed with the smallest; these three
-count the pre-trained policy, too; steps in trials: made beside those of training where the policy
-that is deployed is evaluated, not the newest; steps to: median over seeds of the environment steps
-until an evaluation reaches that score (0: the pre-trained policy does). Curves: mean over seeds
-with its 95 % bootstrap interval, thin: the seeds. Losses and Q: means since the point before.
-Different datasets are different benchmarks: their numbers do not compare."""
+Score: 0 a random policy, 100 an expert, by D4RL's reference returns or the runs' own. Evaluations
+without noise. Table: mean over seeds ± standard error; dip: after pre-training minus the worst
+evaluation of the first fifth of fine-tuning; drawdown: the largest fall below the best evaluation
+until then; swing: the mean change from one evaluation to the next, from the first on that has four
+fifths of the run's best; worst kept: the final evaluation as a share of the run's best, of the seed
+with the smallest; these three count the pre-trained policy, too; steps in trials: made beside those
+of training where the policy that is deployed is evaluated, not the newest; steps to: median over
+seeds of the environment steps until an evaluation reaches that score (0: the pre-trained policy
+does). Curves: mean over seeds with its 95 % bootstrap interval, thin: the seeds. Losses and Q:
+means since the point before. Different datasets are different benchmarks: their numbers do not
+compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""
@@ -46,6 +47,7 @@ def to_html(
     title: str,
     table: list[Numbers],
     comparisons: Iterable[Comparison] = (),
+    not_compared: Iterable[str] = (),
 ) -> str:
     """The whole page; the same runs give the same text.
 
@@ -55,6 +57,7 @@ def to_html(
         table: its rows (:func:`~adabc_lightning.commands.report.table.rows`), with interquartile
             means or without.
         comparisons: of variants over several tasks.
+        not_compared: sentences on tasks that are in none of them.
     """
     runs = [run for panel in shown for curve in panel.curves for run in curve.runs]
     points = points_for(len(runs))
@@ -64,6 +67,7 @@ def to_html(
         data.append(section(panel, points))
         parts.append(_section(panel, [next(remaining) for _ in panel.curves]))
     parts += [_across(comparison) for comparison in comparisons]
+    parts += [f'<p class="note">{escape(text)}</p>' for text in not_compared]
     unfinished = sum(not run.finished for run in runs)
     count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
     count += f", {unfinished} unfinished" if unfinished else ""
@@ -213,14 +217,14 @@ count half (as rliable's), with a 95 % bootstrap interval over seeds.</p>
 
 
 def _across(comparison: Comparison) -> str:
-    head = ["variant", "runs per task", "IQM", f"P({comparison.first} is better)"]
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         + "</tr>"
         for name, *cells in cells_of(comparison)
     )
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.columns)
     return f"""<section><h2>{escape(comparison.title)}</h2><div class="wide"><table class="across">
-<thead><tr>{"".join(f'<th scope="col">{escape(name)}</th>' for name in head)}</tr></thead>
+<thead><tr>{head}</tr></thead>
 <tbody>{lines}</tbody></table></div></section>
 """

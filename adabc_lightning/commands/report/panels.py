@@ -1,6 +1,7 @@
 """Which runs belong to one curve, and which curves into one panel."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -10,6 +11,7 @@ from typing import Any
 from adabc_lightning.commands.report.runs import THEN, Run
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.packaged import packaged_datasets
+from adabc_lightning.env.scores import reference_for
 from adabc_lightning.errors import UserError, nearest, printable
 
 
@@ -36,6 +38,7 @@ class Panel:
         dataset: as the runs were given it; None where no run had one.
         protocol: values of :data:`PROTOCOL`.
         curves: in the order of the runs.
+        folders: how many of those that a file of one's own lies in its heading names.
     """
 
     task: str | None
@@ -43,17 +46,25 @@ class Panel:
     dataset: str | None
     protocol: tuple[Any, ...] = (None, None, None)
     curves: list[Curve] = field(default_factory=list)
+    folders: int = 0
 
     @property
     def title(self) -> str:
         """Says which benchmark the numbers belong to."""
         task = "" if self.task is None else f"{self.task}: "
         low, high, steps = self.protocol
-        parts = [f"{task}{self.env_id}", benchmark(self.dataset)]
+        parts = [f"{task}{self.env_id}", benchmark(self.dataset, self.folders)]
         parts += [f"score 0 = {low:g}"] if low is not None else []
         parts += [f"score 100 = {high:g}"] if high is not None else []
         parts += [f"at most {steps} steps per episode"] if steps is not None else []
         return printable(", ".join(parts))
+
+    @property
+    def unit_name(self) -> str:
+        """The unit for a figure: a score of other reference returns is none of D4RL's."""
+        low, high, _ = self.protocol
+        known = low is None and high is None and reference_for(self.env_id) is not None
+        return f"D4RL {self.unit}" if known and self.unit == "score" else self.unit
 
     @property
     def unit(self) -> str:
@@ -63,12 +74,20 @@ class Panel:
         return "score" if known else "return"
 
 
-def benchmark(dataset: str | None) -> str:
-    """A dataset's name with the benchmark it is part of: numbers compare within one only."""
+def benchmark(dataset: str | None, folders: int = 0) -> str:
+    """A dataset's name with the benchmark it is part of: numbers compare within one only.
+
+    Args:
+        dataset: as the runs were given it, several with `` + `` between them.
+        folders: how many of those above a file of one's own to name.
+    """
     kind = benchmark_kind(dataset)
     if dataset is None:
         return kind
-    return f"{Path(dataset).name if kind == 'own file' else dataset} ({kind})"
+    if kind == "own file":
+        parts = [Path(part).parts[-1 - folders :] for part in dataset.split(" + ")]
+        dataset = " + ".join(Path(*part).as_posix() for part in parts)
+    return f"{dataset} ({kind})"
 
 
 def benchmark_kind(dataset: str | None) -> str:
@@ -119,7 +138,17 @@ def panels(runs: list[Run]) -> list[Panel]:
                 if labels.count(label) > 1:
                     folder = curve.runs[0].folder
                     curve.label = printable(f"{name} ({folder if full else folder.parent})")
+    _tell_apart(list(made.values()))
     return list(made.values())
+
+
+def _tell_apart(panels: list[Panel]) -> None:
+    """Names as many folders of files as it takes for no two headings to be alike."""
+    deepest = max((len(Path(panel.dataset or "").parts) for panel in panels), default=0)
+    for _ in range(deepest):
+        count = Counter(panel.title for panel in panels)
+        for panel in [panel for panel in panels if count[panel.title] > 1]:
+            panel.folders += 1
 
 
 def put_first(panels: list[Panel], label: str) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from adabc_lightning.commands.figures import save
-from adabc_lightning.commands.report.across import Comparison, improvement
+from adabc_lightning.commands.report.across import Comparison
 from adabc_lightning.commands.report.figure import plt, style_of
-from adabc_lightning.commands.report.table import Interval, bootstrapped, interquartile_mean
+from adabc_lightning.commands.report.table import Interval, bootstrapped
 
 THRESHOLDS = 101  # of a profile
 
@@ -29,16 +29,14 @@ def draw_profiles(comparisons: list[Comparison], path: Path) -> None:
         means, profiles, better = part.subplots(1, 3)
         labels = list(comparison.scores)
         scores = list(comparison.scores.values())
-        _bars(means, labels, [interquartile_mean(values) for values in scores])
+        _bars(means, labels, list(comparison.means.values()))
         means.set_xlabel("IQM of the score")
         _profiles(profiles, scores)
-        first = comparison.scores[comparison.first]
-        chances = [None, *(improvement(values, first) for values in scores[1:])]
-        _bars(better, labels, chances)
+        _bars(better, labels, list(comparison.chances.values()))
         better.set_yticklabels([])
         better.axvline(0.5, color="black", linewidth=1)
         better.set_xlim(0, 1)
-        better.set_xlabel(f"P(better than {comparison.first})")
+        better.set_xlabel(comparison.columns[-1])
     save(figure, path)
     plt.close(figure)
 

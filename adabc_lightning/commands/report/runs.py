@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.experiment.results import SCORES
+from adabc_lightning.commands.experiment.results import SCORES, load_order
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
@@ -139,6 +140,9 @@ class Run:
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Every run in or below some folders, pre-trainings of experiments aside.
 
+    Those of an experiment come in the order in which it declares tasks and variants, others, and
+    what lies below several folders, in that of the folders.
+
     Returns: the runs, and for each that is left out a clause that says which and why.
     Raises: UserError: a path is no folder or holds no run.
     """
@@ -159,6 +163,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
                 f"there is no run of fit in {path}, which would have a config.yaml and a "
                 "metrics.csv"
             )
+        here = []
         for folder in found:
             try:
                 run = _read(folder)
@@ -166,7 +171,9 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
                 left[folder.resolve()] = str(error)
                 continue
             if run is not None:
-                runs.setdefault(folder.resolve(), run)
+                here.append(run)
+        for run in _as_declared(here):
+            runs.setdefault(run.folder.resolve(), run)
     return list(runs.values()), list(left.values())
 
 
@@ -221,7 +228,25 @@ def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
             raise UserError(f"{path} is damaged: it has no {name!r}")
 
 
-def _natural(path: Path) -> list[Any]:
-    """Sorts seed10 after seed9."""
-    words = re.split(r"(\d+)", path.as_posix())
-    return [(word.isdigit(), int(word) if word.isdigit() else word) for word in words]
+def _as_declared(runs: list[Run]) -> list[Run]:
+    """Runs in the order of folders, those of one experiment as it declares tasks and variants."""
+    orders: dict[Path, dict[str, list[str]]] = {}
+
+    def place(run: Run) -> tuple[Any, ...]:
+        folder = Path(os.path.abspath(run.folder))  # through no links: as the user sees the folders
+        for out in folder.parents[2:4] if run.record else ():  # of a single run, of a replica
+            if out not in orders:
+                orders[out] = load_order(out)
+            if order := orders[out]:
+                cell = [(order[f"{name}s"], run.record.get(name)) for name in ("task", "variant")]
+                found = [names.index(x) if x in names else len(names) for names, x in cell]
+                return (_natural(out), *found)
+        return _natural(folder), 0, 0
+
+    return sorted(runs, key=place)
+
+
+def _natural(path: Path) -> tuple[Any, ...]:
+    """Sorts seed10 after seed9, and 0.05 before 0.1."""
+    words = re.split(r"(\d+(?:\.\d+)?)", path.as_posix())  # a number after every text
+    return [float(word) if i % 2 else word for i, word in enumerate(words)], path.as_posix()

@@ -1,7 +1,7 @@
 """What the charts of the page show: every column of ``metrics.csv``, thinned, over its phases."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,10 @@ def section(panel: Panel, points: int) -> dict[str, Any]:
     others = [Chart(name, (name,)) for name in found if name not in KNOWN]
     curves = [_Lines(curve, points) for curve in panel.curves]
     charts = []
-    for chart in (SCORE if panel.unit == "score" else RETURN, *CHARTS, *others):
+    evaluations = SCORE if panel.unit == "score" else RETURN
+    if evaluations is SCORE and panel.unit_name == "score":  # of other reference returns
+        evaluations = replace(SCORE, title="Score")
+    for chart in (evaluations, *CHARTS, *others):
         lines = [
             {"name": name, "curves": shown}
             for column, name in zip(chart.columns, chart.names or chart.columns, strict=True)
