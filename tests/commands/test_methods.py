@@ -442,9 +442,7 @@ def fit(*words: str) -> None:
         if log == "medium_replay" or name in ("redq_adaptive_bc", "iql", "cal_ql", "rebrac")
     ],
 )
-def test_every_method_trains(
-    name: str, log: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_method_trains(name: str, log: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = LOGS / f"hopper_{log}.hdf5"
     if log == "medium_replay":
         path = ASSETS / path.name
