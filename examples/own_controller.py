@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from adabc_lightning import OffToOnModule
+from adabc_lightning import OffToOnModule, UserError
 from adabc_lightning.callbacks import AlphaController, record
 
 
@@ -20,6 +20,8 @@ class QuantileTarget(AlphaController):
 
     def __init__(self, quantile: float = 0.9, **options: Any) -> None:
         super().__init__(**options)
+        if not 0 <= quantile <= 1:
+            raise UserError(f"quantile is {quantile}; it must be between 0 and 1")
         self.quantile = quantile
 
     def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
@@ -35,7 +37,7 @@ class QuantileTarget(AlphaController):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse."""
         super().load_state_dict(state_dict)
-        self.target = state_dict["target"]
+        self.target = state_dict.get("target", self.target)  # a packaged controller's has none
 
     def on_train_batch_end(
         self,

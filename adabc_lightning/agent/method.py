@@ -101,8 +101,9 @@ class Method(ABC):
     """What its updates read of transitions beside the common fields: ``"next_action"`` or
     ``"mc_return"``."""
 
-    columns_online: Sequence[str] | None = None
-    """Those of them that updates after the hand-over read as well; None for all."""
+    returns_online: bool = True
+    """Whether updates after the hand-over read ``"mc_return"``, too, so that an online row can be
+    learnt from only when its episode has ended."""
 
     gathers = False
     """Whether the delayed steps get the batches and draws of all updates since the last ones,

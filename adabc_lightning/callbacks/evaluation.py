@@ -19,6 +19,7 @@ from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.folder import goes_on_in_place
+from adabc_lightning.run.outcomes import SUCCESS
 from adabc_lightning.run.saved import (
     Count,
     Listing,
@@ -155,8 +156,9 @@ class Evaluation(RunCallback):
         }
         if data.reference is not None:
             values["eval/score"] = data.reference.score(mean)
-        if success_rate is not None:
-            values["eval/success_rate"] = success_rate
+        # Some environments flag successes alone: who once did says by silence that there is none.
+        if success_rate is not None or any(SUCCESS in point for point in self.history):
+            values[SUCCESS] = success_rate or 0.0
         counters = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
         self.history.append({**counters, **values})
         record(trainer, values)

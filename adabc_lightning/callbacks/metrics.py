@@ -120,7 +120,7 @@ class Metrics(RunCallback):
         rows = self._file.go_on(Path(trainer.default_root_dir) / "metrics.csv")
         if rows is None:
             own = [name for callback in callbacks for name in callback.columns]
-            columns = (*COLUMNS, *pl_module.method.metrics, *own)
+            columns = tuple(dict.fromkeys((*COLUMNS, *pl_module.method.metrics, *own)))
             self._file.start(columns, _history(callbacks))
         else:
             self._show_again(trainer, pl_module, rows[-1:])

@@ -17,7 +17,7 @@ from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.allowed import PACKAGES, allowed_packages
+from adabc_lightning.run.allowed import users_packages
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -43,7 +43,10 @@ def source_revision(package: Path = PACKAGE) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError:  # a folder of such a name, a link of an editor's, a file that is no more
+            continue
         digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:10]
@@ -56,7 +59,7 @@ def revision() -> str:
         ``"5c1d2e3f40 + my_parts 6a7b8c9d0e"``.
     """
     of_all = [source_revision()]
-    for name in dict.fromkeys(allowed_packages()[len(PACKAGES) :]):
+    for name in sorted(set(users_packages())):
         module = sys.modules.get(name)
         places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
         of_all += [f"{name} {source_revision(Path(place))}" for place in places if place]
@@ -96,7 +99,10 @@ class Summary(RunCallback):
         self.seconds = {OFFLINE: 0.0, ONLINE: 0.0}
         self._mark = self._evaluated = 0.0
         self._points = 0  # evaluations that the file knows of
-        self.revisions = [revision()]
+        self._revision = ""
+        self.revisions: list[str] = []
+        """Of the code, in the order in which they have trained the run."""
+        source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock; what a resumed run's file says is what its checkpoint knows.
@@ -104,6 +110,7 @@ class Summary(RunCallback):
         A new run's has the command already, which a kill before the first checkpoint leaves there.
         """
         self._mark, self._evaluated = time.perf_counter(), Evaluation.of_all
+        self._revision = revision()
         self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
 
     def on_train_batch_end(
@@ -115,6 +122,8 @@ class Summary(RunCallback):
         batch_idx: int,
     ) -> None:
         """Adds the batch's time, evaluations aside, to its phase; a replica's is that of all."""
+        if self.revisions[-1:] != [self._revision]:
+            self.revisions.append(self._revision)
         data = data_of(trainer)
         now, of_all = time.perf_counter(), Evaluation.of_all
         training = now - self._mark - (of_all - self._evaluated)
@@ -187,8 +196,7 @@ class Summary(RunCallback):
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
         self.commands = [*state_dict.get("commands", []), *self.commands]
-        # In the order in which they made the run; 0.1.0 did not say.
-        self.revisions = list(dict.fromkeys([*state_dict.get("revisions", []), *self.revisions]))
+        self.revisions = list(state_dict.get("revisions", []))  # 0.1.0 did not say
 
 
 def _plain(added: dict[str, Any], whose: str) -> Any:

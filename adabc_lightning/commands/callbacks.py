@@ -10,10 +10,11 @@ from adabc_lightning.callbacks import (
     Guard,
     HandoverDiagnostics,
     Metrics,
+    RunCallback,
 )
 from adabc_lightning.errors import UserError
 
-PACKAGED: dict[str, type[Callback]] = {
+PACKAGED: dict[str, type[RunCallback]] = {
     "downsampling": Downsampling,
     "alpha": AlphaController,
     "guard": Guard,
@@ -35,7 +36,7 @@ def take_places(callbacks: list[Callback]) -> list[tuple[str, Callback]]:
     Returns: key and callback of each that took a place.
     Raises: UserError: there are two for one place.
     """
-    took = []
+    took: list[tuple[str, Callback]] = []
     for key, kind in PACKAGED.items():
         *own, packaged = [each for each in callbacks if isinstance(each, kind)]
         if not own:
@@ -45,5 +46,6 @@ def take_places(callbacks: list[Callback]) -> list[tuple[str, Callback]]:
             raise UserError(f"trainer.callbacks has {names}; a run has one {kind.__name__}")
         callbacks.remove(own[0])
         callbacks[callbacks.index(packaged)] = own[0]
+        own[0].place = kind.__name__
         took.append((key, own[0]))
     return took

@@ -45,7 +45,7 @@ def episode_table(found: Outcomes, reference: Reference | None) -> str:
     lines = ["episode      return   score   steps" + ("" if rate is None else " success")]
     for i, (value, steps) in enumerate(zip(returns, lengths, strict=True)):
         score = "      –" if scores is None else f"{scores[i]:7.2f}"
-        success = "" if rate is None else "     yes" if successes[i] else "      no"
+        success = "" if rate is None else f"{'yes' if successes[i] else 'no':>8}"
         lines.append(f"{i:7d} {value:11.2f} {score} {steps:7d}{success}")
     lines.append(f"return {np.mean(returns):.2f} ± {np.std(returns):.2f}")
     if scores is not None:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.agent.restoring import as_deployed
+from adabc_lightning.callbacks import Evaluation
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.messages import episode_table
 from adabc_lightning.env.policy_checkpoint import policy_file
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run.checkpoint_files import not_taken
+from adabc_lightning.run.trainer import find
 
 
 def validate(line: CommandLine) -> None:
@@ -30,7 +32,8 @@ def validate(line: CommandLine) -> None:
         raise
     except Exception as error:
         raise not_taken(path, error) from error
-    evaluation = line.config_init.evaluation
+    evaluation = find(line.trainer, Evaluation)
+    assert evaluation is not None
     found = evaluation.run(line.datamodule, line.model)
     evaluation.teardown(line.trainer, line.model, "validate")
     print(episode_table(found, line.datamodule.reference))

@@ -37,8 +37,16 @@ class RunCallback(Callback):
     locks_folder: ClassVar[bool] = False
     """Whether it sees to it that one run at a time is at work in the folder."""
 
+    place: str | None = None
+    """Name of the packaged callback whose place it takes: a checkpoint has its state under that."""
+
     trained: Callable[[], OffToOnModule | None] | None = None
     """A weak reference to the module that a fit has begun with: its state is of that run."""
+
+    @property
+    def state_key(self) -> str:
+        """Where a checkpoint has its state; see :attr:`place`."""
+        return self.place or super().state_key
 
     def on_hand_over(self, data: Any, agent: OffToOnModule) -> None:
         """Called once, between the last offline update and the first environment step."""
@@ -108,11 +116,23 @@ def _has_learnt(agent: OffToOnModule | None) -> bool:
     return agent is None or agent.gradient_updates > 0
 
 
+def _check_kinds(callbacks: list[RunCallback]) -> None:
+    """Raises: UserError: one is a kind of another, and both would do the same work."""
+    for one in callbacks:
+        for other in callbacks:
+            if type(one) is not type(other) and isinstance(one, type(other)):
+                kind = type(other).__name__
+                raise UserError(
+                    f"the callbacks {type(one).__name__} and {kind} are of one kind, {kind}, of "
+                    "which a run has one; leave one of them out"
+                )
+
+
 def check_callbacks(trainer: Any) -> None:
     """Whether none has a hook that nobody would call, and what is measured comes before its row.
 
-    Raises: UserError: one that is no :class:`RunCallback` has, they are in another order, or one
-        has been in an earlier fit.
+    Raises: UserError: one that is no :class:`RunCallback` has, they are in another order, two are
+        of one kind, or one has been in an earlier fit.
     """
     writer = None
     for own in run_callbacks(trainer):
@@ -129,6 +149,7 @@ def check_callbacks(trainer: Any) -> None:
                 f"the callback {late} comes after {writes}, and what it measures would be in the "
                 f"row of a later step; give {late} before {writes}"
             )
+    _check_kinds(run_callbacks(trainer))
     for callback in callbacks_of(trainer):
         named = [name for name in _OURS_ALONE if hasattr(callback, name)]
         if named and not isinstance(callback, RunCallback):

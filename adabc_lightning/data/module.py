@@ -314,10 +314,7 @@ class ReplayDataModule(Acting):
     @property
     def _waits_for_returns(self) -> bool:
         """Whether online rows are learnt from when their episode has ended."""
-        if "mc_return" not in self.layout.extras:
-            return False
-        online = self.agent.method.columns_online
-        return online is None or "mc_return" in online
+        return "mc_return" in self.layout.extras and self.agent.method.returns_online
 
     @property
     def _has_agent(self) -> bool:

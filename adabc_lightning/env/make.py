@@ -201,9 +201,9 @@ class Outcomes(NamedTuple):
 
     @property
     def success_rate(self) -> float | None:
-        """Share of the episodes; None where one does not say."""
+        """Share of the episodes; None where none says. Who is silent beside others has failed."""
         known = [success for success in self.successes if success is not None]
-        return sum(known) / len(known) if known and len(known) == len(self.successes) else None
+        return sum(known) / len(self.successes) if known else None
 
 
 def evaluate(

@@ -23,6 +23,10 @@ LARGEST = float(np.finfo(np.float32).max)
 """What is larger, or no number, is not finite in the ring's float32."""
 
 
+SUCCESS = ("is_success", "success")
+"""What infos flag a success by; the first that is a number counts."""
+
+
 class CheckedEnv:
     """``reset`` and ``step`` of one environment, with its answers copied and checked.
 
@@ -89,10 +93,10 @@ class CheckedEnv:
             if type(flag) is not bool and _number(flag) is None:  # a text is true, whatever it says
                 problem = f"gave {_kind(flag)} as terminated or truncated instead of one flag"
                 raise self._failure("step", problem)
-        if isinstance(info, dict):
-            success = _number(info.get("is_success", info.get("success")))
-            if success is not None:
+        for name in SUCCESS if isinstance(info, dict) else ():
+            if (success := _number(info.get(name))) is not None:
                 self.succeeded = bool(self.succeeded) or success > 0
+                break
         return observation, number, bool(terminated), bool(truncated)
 
     def restore(self, set_state: Callable[..., None], state: dict[str, Any]) -> None:

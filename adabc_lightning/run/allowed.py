@@ -21,6 +21,11 @@ def allowed_packages() -> list[str]:
 
     Raises: UserError: one of the user's is no name of a package.
     """
+    return [*PACKAGES, *users_packages()]
+
+
+def users_packages() -> list[str]:
+    """Those that the user trusts; see :func:`allowed_packages`."""
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -28,7 +33,7 @@ def allowed_packages() -> list[str]:
         # It could change what is allowed, and refuses to be named for that reason.
         if name.partition(".")[0] == "jsonargparse":
             raise UserError("jsonargparse reads the configs; it cannot be allowed to them")
-    return [*PACKAGES, *names]
+    return names
 
 
 _of_the_line: list[str] = []  # packages; those of the environment need not be said again

@@ -140,7 +140,7 @@ def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
 
     Whatever is inherited is applied before everything that is named, and once, so that neither
     a method stacked on a task nor a task stacked on a method brings the defaults back. But for a
-    method: it comes right before its heir, which is one, too, and is laid over the task.
+    method and what inherits one: they are laid over the task, in their order.
 
     Args:
         command: ``"fit"`` or ``"validate"``.
@@ -165,7 +165,7 @@ def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
     chains = [with_ancestors(find_config(name, Path.cwd())) for name in names]
     named = [chain[-1] for chain in chains]
     inherited = [path for chain in chains for path in chain[:-1] if path not in named]
-    general = [path for path in inherited if not _is_method(path)]
+    general = [path for path in inherited if not any(map(_is_method, with_ancestors(path)))]
     rest = [p for chain in chains for p in chain if p == chain[-1] or p in inherited]
     files = list(dict.fromkeys([*general, *rest]))
     return files or run_config(command, options), options

@@ -106,6 +106,14 @@ def test_a_method_that_is_inherited_is_laid_over_the_task(
     assert names[-3:] == ["task", "td3_bc", "idea"]
     assert len(set(names)) == len(names)
     assert merged(found, {})["model"]["num_critics"] == 2
+    # and so are its heirs: the nearest wins
+    Path("idea.yaml").write_text("inherit: method/td3_bc\nmodel: {num_critics: 7}\n")
+    Path("better.yaml").write_text("inherit: idea\nmodel: {gamma: 0.5}\n")
+    Path("both.yaml").write_text("inherit: [method/td3_bc, hopper]\nmodel: {num_critics: 5}\n")
+    for words, critics in (("task better", 7), ("better task", 3), ("both", 5)):
+        arguments = [word for name in words.split() for word in ("--config", name)]
+        model = merged(resolve("fit", arguments)[0], {})["model"]
+        assert model["num_critics"] == critics, words
 
 
 @pytest.mark.parametrize(

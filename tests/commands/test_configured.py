@@ -1,17 +1,20 @@
 """A run of Python's from configs is the command's."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning import Callback
 from tiny import register_toy, write_log
 
 from adabc_lightning import ConfiguredRun, load_policy
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.methods import RLPD
+from adabc_lightning.callbacks import AlphaController, summary
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.allowed import allowed_packages
 
@@ -97,10 +100,41 @@ def test_a_controller_of_ones_own_takes_the_packaged_ones_place(
         values = [row["control/alpha"] for row in rows if row["control/alpha"]]
         assert values[-1] == "0.125"
 
+        checkpoint = torch.load(run.folder / "checkpoints/last.ckpt")
+        for one in checkpoint.get("replicas", [checkpoint]):  # whoever has the place has its state
+            assert "AlphaController" in one["callbacks"]
+            assert "Nothing" not in one["callbacks"]
+
     keys["trainer.callbacks"] += [{"class_path": "own_controller.Another"}]
     keys["trainer.default_root_dir"] = "another"
     with pytest.raises(UserError, match="has Nothing and Another; a run has one AlphaController"):
         ConfiguredRun("quick", keys=keys, allow=["own_controller"])
+
+
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_only_code_that_has_trained_a_run_is_named(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revisions(**more: Any) -> list[str]:
+        ConfiguredRun("quick", keys=keys | more).fit()
+        return json.loads(Path("python/summary.json").read_text())["revisions"]  # type: ignore[no-any-return]
+
+    first = revisions()
+    assert len(first) == 1
+    monkeypatch.setattr(summary, "revision", lambda: "other")
+    assert revisions(ckpt_path="last") == first  # it had ended
+    longer = {"ckpt_path": "last", "schedule.online_env_steps": 9}
+    assert revisions(**longer) == [*first, "other"]
+
+
+def test_a_second_controller_in_python_is_refused(keys: dict[str, Any]) -> None:
+    class Own(AlphaController):
+        pass
+
+    run = ConfiguredRun("quick", keys=keys)
+    run.trainer.callbacks.insert(0, Own())
+    with pytest.raises(UserError, match="Own and AlphaController are of one kind, AlphaController"):
+        run.fit()
 
 
 def test_a_method_is_its_config(keys: dict[str, Any]) -> None:

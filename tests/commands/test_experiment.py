@@ -98,12 +98,15 @@ def value(words: list[str], option: str) -> str | None:
 def test_a_method_may_be_a_file_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine").mkdir()
     Path("mine/idea.yaml").write_text("inherit: method/td3_bc\nmodel: {gamma: 0.5}\n")
-    for number, method in enumerate(("mine/idea.yaml", "mine/idea", "td3_bc")):
+    Path("idea.yaml").write_text(Path("mine/idea.yaml").read_text())
+    Path("td3_bc.yaml").write_text("model: {gamma: 0.5}\n")  # no method, but of the name of one
+    methods = ("mine/idea.yaml", "mine/idea", "idea.yaml", "td3_bc", "td3_bc.yaml", "method/td3_bc")
+    for number, method in enumerate(methods):
         Path(f"own{number}.yaml").write_text(
             f"seeds: 1\ntasks: [toy]\nvariants: {{idea: {{method: {method}}}}}\n"
         )
         for words in dry_run(capsys, f"own{number}"):
-            assert config_of(words)["model"].get("gamma", 0.99) == (0.99 if number == 2 else 0.5)
+            assert config_of(words)["model"].get("gamma", 0.99) == (0.99 if number > 2 else 0.5)
             assert config_of(words)["model"]["num_critics"] == 2
 
 
@@ -561,6 +564,11 @@ variants:
     [
         ("alpha.initial: 0.5", "alpha.initial is 0.5; it must be between 0 and 0.4"),
         ("model.tau: 7", "model.tau is 7; it must be between 0 and 1"),
+        (  # not before the dataset is read
+            "data.replay_capacity: 2",
+            "downsampling keeps 10 transitions, data.replay_capacity is 2; keep fewer or make the "
+            "ring larger",
+        ),
     ],
 )
 def test_what_fit_would_refuse_is_said_before_anything_runs(
@@ -568,7 +576,9 @@ def test_what_fit_would_refuse_is_said_before_anything_runs(
 ) -> None:
     Path("long.yaml").write_text(LONG.replace("OPTION", option))
     assert main(["experiment", "long", "--out", "out"]) == 2
-    assert capsys.readouterr().err == f"error: wrong on toy: {said}\n"
+    planning, error = capsys.readouterr().err.splitlines()
+    assert planning == "planning 2 runs before the first begins"
+    assert error == f"error: wrong on toy: {said}"
     assert not Path("out").exists()
 
 

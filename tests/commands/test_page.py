@@ -308,6 +308,14 @@ def test_a_pre_training_of_an_experiment_has_no_page(tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()
 
 
+def test_a_page_shows_what_can_be_shown(tmp_path: Path) -> None:
+    write_run(tmp_path / "run" / "replica_0")
+    (write_run(tmp_path / "run" / "replica_1", 1) / "summary.json").write_text("{}")
+    page = write_page(tmp_path / "run")
+    assert page is not None
+    assert page.is_file()
+
+
 def test_the_page_of_a_fit_imports_no_plotting(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", steps=0)
     script = (

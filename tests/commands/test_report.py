@@ -417,6 +417,8 @@ def test_revisions_of_the_code(tmp_path: Path) -> None:
     for name, text in (("p", "x = 1"), ("q", "x = 1"), ("r", "x = 2")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.py").write_text(text)
+        (tmp_path / name / ".#a.py").symlink_to("user@host.1234")  # an editor's
+        (tmp_path / name / "folder.py").mkdir()
     one, same, other = (source_revision(tmp_path / name) for name in "pqr")
     assert one == same != other
 
@@ -444,6 +446,17 @@ def test_data_that_changed_under_one_name(tmp_path: Path) -> None:
         rewrite(run, dataset_fingerprint=digest)
     (line,) = mixed_sources(panels(find_runs([Path("runs")])[0]))
     assert line.startswith("made of different data under one name (aaa, bbb): a, Hopper-v5")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"revisions": None}, {"revisions": [1]}, {"dataset_fingerprint": ["a"]}]
+)
+def test_damaged_provenance_is_one_sentence(wrong: dict[str, Any], tmp_path: Path) -> None:
+    rewrite(write_run(tmp_path / "runs" / "a0", 0), **wrong)
+    runs, left_out = find_runs([Path("runs")])
+    assert not runs
+    (name,) = wrong
+    assert f"summary.json is damaged: {name} is " in left_out[0]
 
 
 def rewrite(folder: Path, **more: Any) -> None:

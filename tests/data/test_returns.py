@@ -187,6 +187,34 @@ def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> 
     assert len(data.replay) == 8  # three of them of an episode that has not ended
 
 
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_rows_that_waited_in_an_older_checkpoint_are_learnt_from(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.hdf5", 3, 2, linked=True)
+
+    def parts(steps: int) -> Any:
+        return tiny_run(
+            tmp_path / "run",
+            register_toy(),
+            log,
+            schedule=Schedule(4, steps, 2, frozen_env_steps=2, offline_chunk=4),
+            model=small(WSRL(samples=2, calibrate=True), critic_norm="before"),
+            data={"replay_capacity": None},
+            downsampling={"keep": 0.0, "minimum": 0},
+        )
+
+    trainer, module, data = parts(8)
+    trainer.fit(module, data)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path)
+    ring = checkpoint["ReplayDataModule"]["replay"]
+    ring["pending"] = data.replay.rows[:2].clone() + 1
+    torch.save(checkpoint, path)
+    trainer, module, data = parts(11)
+    trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    assert len(data.replay) == 8 + 2 + 3
+    assert torch.equal(data.replay.rows[8:10], ring["pending"])
+
+
 def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) -> None:
     watch = Watch()
     trainer, module, data = tiny_run(

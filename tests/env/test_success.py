@@ -37,7 +37,19 @@ class Robotics(Flagging):
     key = "success"
 
 
-NAMES = {"AdabcFlagging-v0": Flagging, "AdabcRobotics-v0": Robotics}
+class Silent(Flagging):
+    """It says nothing of what is no success."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        *others, info = super().step(action)
+        return *others, {"is_success": None, "success": True} if info[self.key] else {}  # type: ignore[return-value]
+
+
+NAMES = {
+    "AdabcFlagging-v0": Flagging,
+    "AdabcRobotics-v0": Robotics,
+    "AdabcSilent-v0": Silent,
+}
 for name, kind in NAMES.items():
     gymnasium.register(name, kind, max_episode_steps=TOY_LIMIT)
 
@@ -51,17 +63,19 @@ def still(observation_BO: np.ndarray) -> np.ndarray:
 def test_an_episode_succeeds_if_one_of_its_steps_is_flagged(name: str, side_by_side: int) -> None:
     starts = [make_env(name).reset(seed=7 + i)[0][0] > 0 for i in range(6)]
     found = evaluate(still, [make_env(name) for _ in range(side_by_side)], 6, seed=7)
-    assert found.successes == starts
+    unsaid = None if name == "AdabcSilent-v0" else False
+    assert found.successes == [True if start else unsaid for start in starts]
     assert 0 < sum(starts) < 6
     assert found.success_rate == sum(starts) / 6
-    assert [type(success) for success in found.successes] == [bool] * 6
 
 
 def test_without_flags_there_is_no_rate() -> None:
     found = evaluate(still, [make_env(register_toy())], 2, seed=0)
     assert found.successes == [None, None]
     assert found.success_rate is None
-    assert Outcomes([1.0, 2.0], [1, 1], [True, None]).success_rate is None
+    assert (
+        Outcomes([1.0, 2.0], [1, 1], [True, None]).success_rate == 0.5
+    )  # successes alone are said
     assert "success" not in episode_table(found, None)
 
 

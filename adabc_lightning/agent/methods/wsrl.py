@@ -34,7 +34,7 @@ class WSRL(CQL):
 
     stacks = True
     gathers = True
-    columns_online = ()  # SAC's: an online row is learnt from at once
+    returns_online = False  # it is SAC by then
     initialise: Initialisation = staticmethod(orthogonal_small_hidden)
     gaussian = GaussianOptions((math.log(1e-5), math.log(10.0)), norm="before")
     entropy_weight = SoftplusScalar

@@ -161,9 +161,10 @@ def main(words: list[str]) -> None:
         return
     if options.store is None:
         refuse_stored(jobs)
-    if options.index is None:  # the jobs of an array would each say the same
-        folders = {job.folder for job in picked}
-        rehearse(job for job in unfinished(jobs) if job.folder in folders)
+    # The jobs of an array would each say the same, and workers may have what this machine lacks.
+    if options.index is None and options.engine == "local":
+        check(picked)
+        rehearse(unfinished(jobs))
     tasks = [Path(task).name for task in (*declared.tasks, *chosen.tasks)]
     order = tasks, [variant.name for variant in declared.variants]
     run_all(jobs, picked, out, engine(options, jobs, out), order, alone=options.index is None)

@@ -16,7 +16,13 @@ from adabc_lightning.commands.experiment.declaration import (
 )
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.allowed import check_environment
-from adabc_lightning.run.config_files import load, merged, packaged_folder, resolve
+from adabc_lightning.run.config_files import (
+    load,
+    merged,
+    packaged_configs,
+    packaged_folder,
+    resolve,
+)
 from adabc_lightning.run.interaction import TRIALS
 from adabc_lightning.run.moved import named_as_before
 from adabc_lightning.run.nested import dotted
@@ -250,9 +256,10 @@ class _Cell:
 
 
 def _overlay(method: str) -> str:
-    """The config of a variant's method: a file of the user's, or a packaged one by its name."""
-    file = f"{method.removesuffix('.yaml')}.yaml"
-    return file if Path(file).is_file() else f"method/{file}"
+    """The config of a variant's method: a packaged one by its name, or a file of the user's."""
+    packaged = f"method/{method.removesuffix('.yaml')}.yaml"
+    own = "/" in method or (packaged not in packaged_configs() and Path(method).is_file())
+    return method if own else packaged
 
 
 def _folder(seeds: range) -> str:

@@ -1,8 +1,8 @@
 """Whether each ``fit`` of an experiment could begin, before the first of them is hours old.
 
-As a program (``python -m …rehearsal``), in a process of its own, since it imports PyTorch: reads
-labels and command lines as JSON, makes the parts of each, trains nothing, and says which it cannot
-make.
+As a program (``python -m …rehearsal FILE``), in a process of its own, since it imports PyTorch:
+reads labels and command lines as JSON, plans each as ``fit --dry-run`` does, and writes into the
+file why one cannot be.
 """
 
 import json
@@ -16,19 +16,20 @@ from io import StringIO
 from pathlib import Path
 
 from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.errors import UserError, first_cause
 
 WORTH_IT = 100_000
-"""Gradient updates of all jobs; with fewer, a job has shown what is wrong as soon as this would."""
+"""Gradient updates of all jobs; fewer are not worth the seconds that this takes."""
 _OF_A_JOB = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
 
 
 def rehearse(jobs: Iterable[Job]) -> None:
-    """Has the parts of all runs made, each variant on each task once.
+    """Has all runs planned, each variant on each task once.
 
     Args:
-        jobs: those that are to start.
-    Raises: UserError: the first that cannot be made, and why.
+        jobs: those that are not finished.
+    Raises: UserError: the first that cannot be, and why.
     """
     jobs = list(jobs)
     if sum(job.updates for job in jobs) < WORTH_IT:
@@ -39,15 +40,20 @@ def rehearse(jobs: Iterable[Job]) -> None:
         if record["kind"] == "run":
             cells.setdefault(f"{record['variant']} on {record['task']}", _common(job.words))
     module = "adabc_lightning.commands.experiment.rehearsal"
-    done = subprocess.run(
-        [sys.executable, "-m", module],
-        input=json.dumps(list(cells.items())),
-        env={**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-    )
+    say(f"planning {len(cells)} run{'s' if len(cells) > 1 else ''} before the first begins")
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "answer")  # environments may write to standard output
+        done = subprocess.run(
+            [sys.executable, "-m", module, str(answer)],
+            input=json.dumps(list(cells.items())),
+            env={**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+        )
+        if answer.is_file():
+            raise UserError(answer.read_text(encoding="utf-8"))
     if done.returncode:
-        raise UserError(done.stdout.strip() or f"the runs cannot be made: {done.stderr[-500:]}")
+        raise UserError(f"the runs cannot be planned: {done.stderr[-500:]}")
 
 
 def _common(words: list[str]) -> list[str]:
@@ -56,28 +62,28 @@ def _common(words: list[str]) -> list[str]:
     return [word for option, value in pairs if option not in _OF_A_JOB for word in (option, value)]
 
 
-def _make(words: list[str], folder: str) -> None:
+def _plan(words: list[str], folder: str) -> None:
     from adabc_lightning.commands.command_line import CommandLine
+    from adabc_lightning.commands.fit import plan
     from adabc_lightning.run.config_files import resolve
     from adabc_lightning.run.lock import FolderLock
 
     own = ["--trainer.default_root_dir", str(Path(folder, "run"))]
     with FolderLock("a run", "--out") as lock:
-        CommandLine("fit", *resolve("fit", [*words, *own]), lock, dry=True)
+        plan(CommandLine("fit", *resolve("fit", [*words, *own]), lock, dry=True))
 
 
-def _main() -> int:
+def _main(answer: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for label, words in json.load(sys.stdin):
             try:
                 with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                    _make(words, folder)
+                    _plan(words, folder)
             except (Exception, SystemExit) as error:  # whatever fit would end with
                 said = error if isinstance(error, UserError) else first_cause(error)
-                print(f"{label}: {said}")
-                return 2
-    return 0
+                answer.write_text(f"{label}: {said}", encoding="utf-8")
+                return
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    _main(Path(sys.argv[1]))

@@ -114,9 +114,9 @@ def write_page(folder: Path) -> Path | None:
     Raises: UserError: the run's files are damaged, or the page cannot be written.
     """
     runs, left_out = find_runs([folder])
-    if left_out:
-        raise UserError("; ".join(left_out))
     if not runs:
+        if left_out:
+            raise UserError("; ".join(left_out))
         return None
     found = panels(runs)
     target = folder / "report.html"

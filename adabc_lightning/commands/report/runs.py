@@ -203,6 +203,11 @@ def _read(folder: Path) -> Run | None:
     for name in ("env_id", "dataset"):
         if not isinstance(summary[name], str if name == "env_id" else str | None):
             raise UserError(f"{path} is damaged: {name} is {summary[name]!r}")
+    revisions, data = summary.get("revisions", []), summary.get("dataset_fingerprint")
+    if not isinstance(revisions, list) or not all(isinstance(each, str) for each in revisions):
+        raise UserError(f"{path} is damaged: revisions is {revisions!r}")
+    if not isinstance(data, str | None):
+        raise UserError(f"{path} is damaged: dataset_fingerprint is {data!r}")
     run = Run(folder, summary, config, record)
     if not run.evaluations():
         raise UserError(f"{folder / 'metrics.csv'} holds no evaluation")
