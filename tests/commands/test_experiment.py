@@ -22,7 +22,7 @@ from adabc_lightning.commands.experiment.declaration import packaged_experiments
 from adabc_lightning.commands.experiment.folders import unfinished, waits_for
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.rehearsal import rehearse
-from adabc_lightning.commands.experiment.results import SCORES
+from adabc_lightning.commands.results import SCORES
 from adabc_lightning.env.scores import REFERENCES
 from adabc_lightning.run.config_files import merged, resolve
 from adabc_lightning.run.schedule import Schedule

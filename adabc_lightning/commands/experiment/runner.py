@@ -19,7 +19,7 @@ from adabc_lightning.commands.experiment.folders import (
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.commands.experiment.resolved import differences
-from adabc_lightning.commands.experiment.results import write_order, write_results
+from adabc_lightning.commands.results import write_order, write_results
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.record import load_json

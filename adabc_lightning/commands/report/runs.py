@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.experiment.results import SCORES, load_order
+from adabc_lightning.commands.results import SCORES, load_order
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
