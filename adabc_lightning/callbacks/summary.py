@@ -17,7 +17,7 @@ from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.allowed import users_packages
+from adabc_lightning.run.allowed import PACKAGES, users_packages
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
@@ -59,7 +59,7 @@ def revision() -> str:
         ``"5c1d2e3f40 + my_parts 6a7b8c9d0e"``.
     """
     of_all = [source_revision()]
-    for name in sorted(set(users_packages())):
+    for name in sorted(set(users_packages()) - set(PACKAGES)):
         module = sys.modules.get(name)
         places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
         of_all += [f"{name} {source_revision(Path(place))}" for place in places if place]

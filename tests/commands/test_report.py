@@ -431,7 +431,7 @@ def test_what_the_user_allows_is_part_of_the_revision(
     for number, text in enumerate(("x = 1", "x = 2")):
         name = f"parts_{number}"
         (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.setenv("ADABC_ALLOW", f"{name},not_imported")
+        monkeypatch.setenv("ADABC_ALLOW", f"{name},not_imported,gymnasium,{name}")
         assert revision() == source_revision()
         import_module(name)
         own, _, theirs = revision().partition(f" + {name} ")

@@ -110,8 +110,8 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen) -> None:
 def load(folder: Path, name: str = "last.ckpt") -> dict[str, Any]:
     content = torch.load(folder / "checkpoints" / name, weights_only=True)
     for state in content["callbacks"].values():
-        for key in ("seconds", "evaluation_seconds", "commands"):
-            state.pop(key, None)  # clock time and the command line differ
+        for key in ("seconds", "evaluation_seconds", "commands", "revisions"):
+            state.pop(key, None)  # clock time and the command line differ, and what it allows
     content.pop("loops")
     return content
 
