@@ -142,6 +142,9 @@ class Evaluation(RunCallback):
         if data.log is None:
             returns, lengths, *_ = found = self.run(data, agent)
             success_rate = found.success_rate
+            # Some environments flag successes alone: who once did says by silence that none is one.
+            if success_rate is None and any(SUCCESS in point for point in self.history):
+                success_rate = 0.0
         elif self._logged:
             returns, lengths = map(list, zip(*self._logged, strict=True))
             success_rate = None
@@ -156,9 +159,8 @@ class Evaluation(RunCallback):
         }
         if data.reference is not None:
             values["eval/score"] = data.reference.score(mean)
-        # Some environments flag successes alone: who once did says by silence that there is none.
-        if success_rate is not None or any(SUCCESS in point for point in self.history):
-            values[SUCCESS] = success_rate or 0.0
+        if success_rate is not None:
+            values[SUCCESS] = success_rate
         counters = {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
         self.history.append({**counters, **values})
         record(trainer, values)

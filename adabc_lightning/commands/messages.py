@@ -9,7 +9,7 @@ from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.observations import described
 from adabc_lightning.env.scores import Reference
 from adabc_lightning.run.limits import amount
-from adabc_lightning.run.outcomes import SUCCESS, outcomes
+from adabc_lightning.run.outcomes import outcomes
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -22,13 +22,13 @@ def closing_line(history: list[dict[str, float]], schedule: Schedule, folder: Pa
         folder: the run's folder.
     """
     unit = "score" if any("eval/score" in point for point in history) else "return"
-    summary = outcomes(history, schedule.offline_updates, schedule.online_env_steps)[unit]
-    values = {name: summary[name] for name in ("pretrained", "final", "best", "dip")}
+    found = outcomes(history, schedule.offline_updates, schedule.online_env_steps)
+    values = {name: found[unit][name] for name in ("pretrained", "final", "best", "dip")}
     shown = [
         f"{name} {round(value, 1) + 0.0}" for name, value in values.items() if value is not None
     ]
-    succeeds = [point[SUCCESS] for point in history if SUCCESS in point]
-    rate = f", success rate {succeeds[-1]:.2g}" if succeeds else ""
+    successes = found.get("success_rate")
+    rate = f", success rate {successes['final']:.2g}" if successes else ""
     return f"{unit}: {', '.join(shown) or 'not evaluated'}{rate}; {folder}"
 
 

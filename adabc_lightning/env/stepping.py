@@ -22,7 +22,6 @@ Result = TypeVar("Result")
 LARGEST = float(np.finfo(np.float32).max)
 """What is larger, or no number, is not finite in the ring's float32."""
 
-
 SUCCESS = ("is_success", "success")
 """What infos flag a success by; the first that is a number counts."""
 
@@ -94,7 +93,7 @@ class CheckedEnv:
                 problem = f"gave {_kind(flag)} as terminated or truncated instead of one flag"
                 raise self._failure("step", problem)
         for name in SUCCESS if isinstance(info, dict) else ():
-            if (success := _number(info.get(name))) is not None:
+            if name in info and (success := _number(info[name])) is not None:
                 self.succeeded = bool(self.succeeded) or success > 0
                 break
         return observation, number, bool(terminated), bool(truncated)

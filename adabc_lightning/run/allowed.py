@@ -25,7 +25,10 @@ def allowed_packages() -> list[str]:
 
 
 def users_packages() -> list[str]:
-    """Those that the user trusts; see :func:`allowed_packages`."""
+    """Those that the user trusts alone.
+
+    Raises: UserError: as :func:`allowed_packages`.
+    """
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):

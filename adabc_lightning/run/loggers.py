@@ -177,13 +177,16 @@ def _wandb_logger(options: Logging, folder: Path, mode: str) -> list[Logger]:
 
 
 def _name_of(folder: Path) -> tuple[str, str | None]:
-    """Name and group of a run: of an experiment's, which cell of it it is."""
+    """Name and group of a run: of an experiment's, which cell of it it is.
+
+    What all replicas share is ``seeds``, as its folder; its record is that of the first.
+    """
     record = load_json(folder / RECORD)
     if not {"task", "seed"} <= record.keys():
         return folder.name, None
     kind = record.get("variant") or f"pre-training {folder.name.partition('-')[0]}"
     group = f"{record['task']}/{kind}"
-    return f"{group}/seed{record['seed']}", group
+    return f"{group}/{folder.name.rpartition('-')[2]}", group
 
 
 def _run_of(folder: Path, project: str | None) -> tuple[str, str]:

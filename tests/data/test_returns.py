@@ -168,18 +168,23 @@ def test_frozen_steps_change_no_weight_and_the_ring_begins_empty(tmp_path: Path)
     assert module.gradient_updates == 4 + 2 * 4
 
 
-def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> None:
-    watch = Watch()
-    trainer, module, data = tiny_run(
-        tmp_path / "run",
+def calibrated_wsrl(folder: Path, steps: int, **more: Any) -> Any:
+    """Trainer, module and data of a run with fewer frozen steps than an episode has."""
+    return tiny_run(
+        folder / "run",
         register_toy(),
-        write_log(tmp_path / "log.hdf5", 3, 2, linked=True),
-        schedule=Schedule(4, 8, 2, frozen_env_steps=2, offline_chunk=4),  # less than an episode
-        callbacks=[watch],
+        write_log(folder / "log.hdf5", 3, 2, linked=True),
+        schedule=Schedule(4, steps, 2, frozen_env_steps=2, offline_chunk=4),
         model=small(WSRL(samples=2, calibrate=True), critic_norm="before"),
         data={"replay_capacity": None},
         downsampling={"keep": 0.0, "minimum": 0},
+        **more,
     )
+
+
+def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> None:
+    watch = Watch()
+    trainer, module, data = calibrated_wsrl(tmp_path, 8, callbacks=[watch])
     trainer.fit(module, data)
     assert TOY_LIMIT > 2
     assert watch.batches[0][1]["mc_return"].all()
@@ -189,27 +194,14 @@ def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> 
 
 @pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
 def test_rows_that_waited_in_an_older_checkpoint_are_learnt_from(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log.hdf5", 3, 2, linked=True)
-
-    def parts(steps: int) -> Any:
-        return tiny_run(
-            tmp_path / "run",
-            register_toy(),
-            log,
-            schedule=Schedule(4, steps, 2, frozen_env_steps=2, offline_chunk=4),
-            model=small(WSRL(samples=2, calibrate=True), critic_norm="before"),
-            data={"replay_capacity": None},
-            downsampling={"keep": 0.0, "minimum": 0},
-        )
-
-    trainer, module, data = parts(8)
+    trainer, module, data = calibrated_wsrl(tmp_path, 8)
     trainer.fit(module, data)
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path)
     ring = checkpoint["ReplayDataModule"]["replay"]
     ring["pending"] = data.replay.rows[:2].clone() + 1
     torch.save(checkpoint, path)
-    trainer, module, data = parts(11)
+    trainer, module, data = calibrated_wsrl(tmp_path, 11)
     trainer.fit(module, data, ckpt_path=path, weights_only=True)
     assert len(data.replay) == 8 + 2 + 3
     assert torch.equal(data.replay.rows[8:10], ring["pending"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny import TOY_LIMIT, Toy, register_toy, tiny_run, write_log
 
+from adabc_lightning.callbacks import Evaluation
 from adabc_lightning.commands.messages import closing_line, episode_table
 from adabc_lightning.env.make import Outcomes, evaluate, make_env
 from adabc_lightning.run.schedule import Schedule
@@ -103,3 +104,19 @@ def test_a_table_says_which_episodes_succeeded() -> None:
     assert table[1].endswith("      5     yes")
     assert table[2].endswith("      4      no")
     assert table[-1] == "success rate 0.5"
+
+
+def test_who_flags_successes_alone_says_by_silence_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = iter([[True, None], [None, None], [None, True], [None, None]])
+    monkeypatch.setattr(Evaluation, "run", lambda *_: Outcomes([1.0] * 2, [5] * 2, next(flags)))
+    trainer, module, data = tiny_run(
+        tmp_path / "run",
+        register_toy(),
+        write_log(tmp_path / "log.hdf5", 3, 2),
+        schedule=Schedule(4, 12, 1, evaluation_every=4),
+    )
+    trainer.fit(module, data)
+    (evaluation,) = (each for each in trainer.callbacks if isinstance(each, Evaluation))
+    assert [point["eval/success_rate"] for point in evaluation.history] == [0.5, 0, 0.5, 0]

@@ -59,6 +59,7 @@ def test_an_experiment_s_runs_are_named_by_their_cell(
     assert start("alone") == ("alone", None)
     cell = {"kind": "run", "task": "hopper", "variant": "Fixed α", "seed": 3}
     assert start("seed3", **cell) == ("hopper/Fixed α/seed3", "hopper/Fixed α")
+    assert start("seeds", **cell | {"seed": 0})[0] == "hopper/Fixed α/seeds"  # all replicas
     alone = {"kind": "pretraining", "task": "hopper", "seed": 3}
     group = "hopper/pre-training 0a1b2c"
     assert start("0a1b2c-seed3", **alone) == (f"{group}/seed3", group)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -24,14 +24,13 @@ WORTH_IT = 100_000
 _OF_A_JOB = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
 
 
-def rehearse(jobs: Iterable[Job]) -> None:
+def rehearse(jobs: Sequence[Job]) -> None:
     """Has all runs planned, each variant on each task once.
 
     Args:
         jobs: those that are not finished.
     Raises: UserError: the first that cannot be, and why.
     """
-    jobs = list(jobs)
     if sum(job.updates for job in jobs) < WORTH_IT:
         return
     cells: dict[str, list[str]] = {}
