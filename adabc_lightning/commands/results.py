@@ -10,7 +10,7 @@ from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.record import RECORD, load_json
 
 ORDER = "order.json"  # in the folder of all runs: in which order tasks and variants are declared
-RUNS = ("*/*/seed[0-9]*", "*/*/seeds/replica_*")  # folders of single runs and of replicas
+RUNS = ("*/*/seed[0-9]*", "*/*/seeds*/replica_*")  # folders of single runs and of replicas
 COLUMNS = (
     *("task", "variant", "seed", "dataset", "env_id", "finished"),
     *("unit", "pretrained", "final", "best", "dip", "online_mean", "drawdown", "swing", "kept"),

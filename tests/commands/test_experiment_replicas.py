@@ -17,11 +17,13 @@ from adabc_lightning.callbacks import Checkpointing
 from adabc_lightning.commands.experiment import command
 from adabc_lightning.commands.experiment.declaration import read
 from adabc_lightning.commands.experiment.folders import prepare
+from adabc_lightning.commands.experiment.groups import groups
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.store import Store
 from adabc_lightning.commands.experiment.trial import Trial, _place
 from adabc_lightning.commands.report.panels import panels
 from adabc_lightning.commands.report.runs import find_runs
+from adabc_lightning.errors import UserError
 
 CELL = """
 seeds: 2
@@ -161,19 +163,64 @@ def test_goes_on_with_what_is_missing(
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("all", r"all/pretrained/toy/\w+-seeds was run with --replicas; do as then, or choose"),
-        ("single --replicas", r"single/pretrained/toy/\w+-seed\d was run without --replicas; do"),
-        ("all --replicas --seeds 3", r"-seeds holds a run with other model.replicas; choose"),
-    ],
-)
-def test_other_runs_are_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["experiment", "pair", "--out", *words.split()]) == 2
+def test_seeds_that_come_later() -> None:
+    """What has run stays as it is, however the new ones are asked for."""
+    shutil.copytree("all", "more")
+    before = {path: path.stat().st_mtime_ns for path in Path("more/toy").rglob("*.*")}
+    assert main(["experiment", "pair", "--out", "more", "--replicas", "--seeds", "4"]) == 0
+    assert main(["experiment", "pair", "--out", "more", "--seeds", "5"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    rows = rows_of("more/results.csv")
+    places = ["seeds/replica_0", "seeds/replica_1", "seeds2-3/replica_0", "seeds2-3/replica_1"]
+    assert [row["folder"] for row in rows] == [f"toy/adaptive/{p}" for p in (*places, "seed4")]
+    assert [row["seed"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert {row["finished"] for row in rows} == {"True"}
+    # Those of a group behind others are single runs, too.
+    shutil.copytree("single", "singles")
+    assert main(["experiment", "pair", "--out", "singles", "--seeds", "3"]) == 0
+    third = rows_of("singles/toy/adaptive/seed2/metrics.csv")
+    assert_close(rows_of("more/toy/adaptive/seeds2-3/replica_0/metrics.csv"), third)
+    (panel,) = panels(find_runs([Path("more")])[0])
+    assert [run.summary["seed"] for run in panel.curves[0].runs] == [0, 1, 2, 3, 4]
+
+
+def test_fewer_seeds_than_a_process_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "pair", "--out", "all", "--seeds", "1"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert re.search(said, message)
+    assert re.search(r"all/\S+seeds holds seeds 0 to 1, made by one process; --seeds 2 is", message)
+
+
+@pytest.mark.parametrize(
+    ("there", "seeds", "together", "expected"),
+    [
+        ("", 3, True, [(0, 3)]),
+        ("", 2, False, [(0, 1), (1, 2)]),
+        ("seed0 seed1", 4, True, [(0, 1), (1, 2), (2, 4)]),
+        ("seed1", 4, True, [(0, 1), (1, 2), (2, 4)]),
+        ("seeds2-4", 6, True, [(0, 2), (2, 5), (5, 6)]),
+        ("seeds2-4", 6, False, [(0, 1), (1, 2), (2, 5), (5, 6)]),
+        ("seed5 seeds2-3 other seeds", 2, True, [(0, 2)]),  # of no replicas
+    ],
+)
+def test_groups(
+    there: str, seeds: int, together: bool, expected: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    for name in there.split():
+        (tmp_path / f"recipe-{name}").mkdir()
+        (tmp_path / f"recipe-{name}" / "experiment.json").touch()
+    (tmp_path / "recipe-seed0").mkdir(exist_ok=True)  # nothing has begun there
+    places = [(tmp_path, "recipe-"), (tmp_path / "nowhere", "")]
+    found = groups(places, seeds, together)
+    assert [(group.start, group.stop) for group in found] == expected
+
+
+def test_the_same_seeds_of_two_processes(tmp_path: Path) -> None:
+    for name in ("seed1", "seeds1-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"seeds1-2 and \S+seed1 hold the same seeds"):
+        groups([(tmp_path, "")], 3, together=True)
 
 
 def test_a_config_that_has_changed_since(capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,8 +93,9 @@ def parser() -> Options:
     add(
         "--replicas",
         action="store_true",
-        help="train all seeds of a task and variant in one process (model.replicas), where small "
-        "networks make that faster; in folders OUT/TASK/VARIANT/seeds/replica_S",
+        help="train those seeds of a task and variant that have not run yet in one process "
+        "(model.replicas), where small networks make that faster; in folders "
+        "OUT/TASK/VARIANT/seeds/replica_0, …",
     )
     add("--only", choices=STAGES, help="only the pre-trainings, or only the runs")
     options.add_count(

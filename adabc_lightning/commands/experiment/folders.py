@@ -50,7 +50,6 @@ def check(jobs: list[Job]) -> None:
     Raises: UserError: a folder holds something else, or a damaged file.
     """
     for job in jobs:
-        _refuse_the_other_way(job)
         record = translated(load_json(job.folder / RECORD))
         if record and record != job.record:
             old, new = record.get("settings", {}), job.record["settings"]
@@ -65,17 +64,6 @@ def check(jobs: list[Job]) -> None:
         if not record and (keys := strangeness(job)):
             what = f"of somebody else's, with other {', '.join(keys[:3])}"
             raise UserError(f"{job.folder} holds a run {what}; choose another --out")
-
-
-def _refuse_the_other_way(job: Job) -> None:
-    """Raises: UserError: the same seeds lie there, made with ``--replicas`` or without."""
-    recipe = job.folder.name.rpartition("seed")[0]  # of a pre-training
-    other, how = ("seed[0-9]*", "without") if job.replicas else ("seeds", "with")
-    for folder in job.folder.parent.glob(f"{recipe}{other}"):
-        if (folder / RECORD).is_file():
-            raise UserError(
-                f"{folder} was run {how} --replicas; do as then, or choose another --out"
-            )
 
 
 def adopt(jobs: list[Job]) -> None:

@@ -14,6 +14,7 @@ from adabc_lightning.commands.experiment.declaration import (
     slug,
     task_names,
 )
+from adabc_lightning.commands.experiment.groups import groups, name_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.allowed import check_environment
 from adabc_lightning.run.config_files import (
@@ -64,7 +65,8 @@ class Choice:
         scale: factor of the schedule's lengths and of the evaluation interval.
         overlays: configs between the tasks' and the methods'.
         data_dir: folder of datasets of one's own, ``hopper_medium.hdf5`` for ``hopper-medium``.
-        replicas: whether all seeds of a task and variant train in one process, where they can.
+        replicas: whether the seeds of a task and variant that have not run yet train in one
+            process, where they can.
     """
 
     out: Path
@@ -151,19 +153,17 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
 
     Seed by seed, so that an experiment cut short has whole comparisons; with replicas task by task.
 
-    Raises: UserError: a config is missing or broken, or two tasks have one name.
+    Raises: UserError: a config is missing or broken, two tasks have one name, or what has run
+        does not go with it.
     """
     cells = [
         _Cell(declaration.name, f"{task}.yaml", name, variant, choice)
         for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
-    alone = [range(seed, seed + 1) for seed in range(declaration.seeds)]
-    together = [range(declaration.seeds)]
-    if choice.replicas:
-        order = [(s, cell) for cell in cells for s in (together if cell.replicable else alone)]
-    else:
-        order = [(s, cell) for s in alone for cell in cells]
+    order = [(group, cell) for cell in cells for group in cell.groups(declaration.seeds)]
+    if not choice.replicas:
+        order.sort(key=lambda each: each[0].start)
     jobs: dict[Path, Job] = {}
     for seeds, cell in order:
         pretraining = cell.pretraining(seeds)
@@ -181,6 +181,7 @@ class _Cell:
         self, experiment: str, file: str, task: str, variant: Variant, choice: Choice
     ) -> None:
         self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
+        self.together = choice.replicas
         names = [file, *choice.overlays]
         if variant.method is not None:
             names.append(_overlay(variant.method))
@@ -222,21 +223,41 @@ class _Cell:
         log = str(self.config["data"]["env_id"]).startswith("log:")
         return not log and all(str(count) == "1" for count in devices)
 
+    def groups(self, seeds: int) -> list[range]:
+        """Which seeds share a process; what shares a pre-training with others does as they."""
+        places = [(self.pretrainings, f"{self.digest}-"), (self.runs, "")]
+        return groups(places, seeds, self.together and self.replicable)
+
+    @property
+    def pretrainings(self) -> Path:
+        """Where those of its task lie."""
+        return self.out / "pretrained" / self.task
+
+    @property
+    def runs(self) -> Path:
+        """Where its own lie."""
+        return self.out / self.task / slug(self.variant.name)
+
+    @property
+    def digest(self) -> str:
+        """Of all that its pre-training depends on."""
+        recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
+        return hashlib.sha256(recipe.encode()).hexdigest()[:10]
+
     def pretraining(self, seeds: range) -> Job | None:
         """None where the method starts from nothing."""
         updates = self.config["schedule"]["offline_updates"]
         if not updates:
             return None
-        recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
-        digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
-        folder = self.out / "pretrained" / self.task / f"{digest}-{_folder(seeds)}"
+        digest = self.digest
+        folder = self.pretrainings / f"{digest}-{name_of(seeds)}"
         record = {"kind": "pretraining", "task": self.task, "settings": self.recipe}
         label = f"{self.task} pre-training {digest}"
         return _job(label, folder, self.pretraining_words, record, (updates, 0), seeds)
 
     def run(self, seeds: range, pretraining: Job | None) -> Job:
         """The fine-tuning, or the whole run where there is no pre-training."""
-        folder = self.out / self.task / slug(self.variant.name) / _folder(seeds)
+        folder = self.runs / name_of(seeds)
         words = self.words
         if pretraining is not None:
             words = [*words, "--ckpt_path", str(checkpoint(pretraining))]
@@ -260,11 +281,6 @@ def _overlay(method: str) -> str:
     packaged = f"method/{method.removesuffix('.yaml')}.yaml"
     own = "/" in method or (packaged not in packaged_configs() and Path(method).is_file())
     return method if own else packaged
-
-
-def _folder(seeds: range) -> str:
-    """Its name: ``seed3``, or ``seeds`` for that of all replicas."""
-    return f"seed{seeds[0]}" if len(seeds) == 1 else "seeds"
 
 
 def _job(
