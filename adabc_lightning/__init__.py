@@ -6,7 +6,7 @@ The public names load on first use, so that ``--help`` need not import PyTorch.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PUBLIC = {
     "ConfiguredRun": "adabc_lightning.commands.configured",

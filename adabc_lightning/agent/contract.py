@@ -64,6 +64,18 @@ def check_draws(draws: Mapping[str, Tensor], updates: int, method: Method) -> No
             )
 
 
+def check_follows(follows: Sequence[bool], updates: int, method: Method) -> None:
+    """Whether :meth:`Method.delayed_after` has answered for each update.
+
+    Raises: UserError: it has not; updates would be left out, or be said to be there.
+    """
+    if len(follows) != updates:
+        raise UserError(
+            f"delayed_after() of {_named(method)} returns {len(follows)} answers for {updates} "
+            "updates; it must say of each whether delayed() follows"
+        )
+
+
 def check_metrics(metrics: Any, shape: Sequence[int], method: Method, step: str) -> None:
     """Whether they are scalars.
 

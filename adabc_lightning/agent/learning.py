@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.acting import ActingAgent
-from adabc_lightning.agent.contract import check_draws
+from adabc_lightning.agent.contract import check_draws, check_follows
 from adabc_lightning.agent.draws import Random
 from adabc_lightning.agent.engines import Eager, Engine, Work
 from adabc_lightning.agent.method import Method, Shape
@@ -157,11 +157,11 @@ class Learning(ActingAgent):
         done, method = self.gradient_updates, self.method
         steps = self._ranks.count if self.online else 1  # environment steps, asked one by one
         each = count // steps
-        follows = tuple(
-            answer
-            for first in range(done + 1, done + 1 + count, each)
-            for answer in method.delayed_after(first, each, self.policy_delay, self.online)
-        )
+        follows: tuple[bool, ...] = ()
+        for first in range(done + 1, done + 1 + count, each):
+            answers = method.delayed_after(first, each, self.policy_delay, self.online)
+            check_follows(answers, each, method)
+            follows += tuple(answers)
         preparing = 0 if self.online else min(count, max(0, method.preparation - done))
         return (None,) * preparing + follows[preparing:]
 

@@ -119,8 +119,8 @@ def behavior_cloning(
     """mean((π(s) − a)²) over batch and action dimensions   (the BC term of Eqs. 1 and 4)
 
     Args:
-        policy_action_BA: π(s).
-        action_BA: the data's actions.
+        policy_action_BA: π(s), in action limits.
+        action_BA: the data's actions, in action limits.
         free_A: which dimensions can vary: an action that is fixed is no distance and has no share
             of the mean, so that α weighs the same with and without it. None: all.
     Returns: scalar.
@@ -154,8 +154,8 @@ def actor_loss(
         normalizer_q_B: Q̂′, the mean over members whose absolute mean divides; no gradient
             flows through it. The authors' code takes the policy's own values, the paper's
             Eq. 1 those of the data actions.
-        policy_action_BA: π(s).
-        action_BA: the data's actions.
+        policy_action_BA: π(s), in action limits.
+        action_BA: the data's actions, in action limits.
         alpha: weight of the behaviour-cloning term, ≥ 0.
         free_A: see :func:`behavior_cloning`.
     Returns: scalar.

@@ -95,14 +95,15 @@ class AlphaController(RunCallback):
     def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
         """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial.
 
-        Without an environment, in a log, R_avg starts at the first training episode.
+        Without an environment, in a log, R_avg starts at the first training episode; of a method
+        that reads no α nothing is asked.
         """
         self.floor = 0.0
         self.alpha = self._start  # not that of a checkpoint which another run pre-trained
         agent.alpha.fill_(self.alpha)
         if data.log is not None:
             self.return_average = None
-        elif data.reference is not None:
+        elif data.reference is not None and _has_alpha(agent):
             returns = [0.0]
             if data.ranks.rank == 0:
                 env = data.make_env()

@@ -50,18 +50,23 @@ def arrange(
         each other.
     """
     flags = _flags(source, scalars, reading)
+    success_T, ended_T = _success(source, scalars, reading), flags["terminals"]
+    if success_T is not None:
+        flags["terminals"] = ended_T | success_T
     terminal_T, timeout_T = flags["terminals"], flags.get("timeouts")
     order_T, end_T, gap_T, count_T = order(source, scalars, flags, reading)
     if order_T is not None:
-        terminal_T = terminal_T[order_T]
+        terminal_T, ended_T = terminal_T[order_T], ended_T[order_T]
         timeout_T = None if timeout_T is None else timeout_T[order_T]
+        success_T = None if success_T is None else success_T[order_T]
         flags = {}
     place_S = final_S = None
     if FINAL in scalars:
         final_T = scalars[FINAL]
         place_S = np.flatnonzero(~final_T)
         final_S = np.append(final_T[1:], False)[place_S]
-        terminal_T = terminal_T[place_S]
+        terminal_T, ended_T = terminal_T[place_S], ended_T[place_S]
+        success_T = None if success_T is None else success_T[place_S]
         # What has a last observation of its own ends there.
         timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
         end_T = gap_T = None
@@ -75,11 +80,47 @@ def arrange(
     assert timeout_T is not None
     if gap_T is not None:
         timeout_T = timeout_T | gap_T
+    if success_T is not None:
+        lasting_S = _lasting(source, success_T, ended_T | timeout_T)
+        if lasting_S.any():
+            taken_S = ~lasting_S
+            place_S = np.flatnonzero(taken_S) if place_S is None else place_S[taken_S]
+            final_S = None if final_S is None else final_S[taken_S]
+            terminal_T, timeout_T = terminal_T[taken_S], timeout_T[taken_S]
     timeout_S = timeout_T & ~terminal_T
     end_S = terminal_T | timeout_S
     if len(end_S):
         end_S[-1] = True  # the last episode may be unfinished
     return Steps(order_T, place_S, terminal_T, timeout_S, end_S, final_S, assumed)
+
+
+def _success(source: Source, scalars: dict[str, np.ndarray], reading: Reading) -> np.ndarray | None:
+    """Flags of success ``[T]``, bool, where they end episodes; None where they do not."""
+    if not reading.success_terminates:
+        return None
+    if "success" not in scalars:
+        raise UserError(
+            f"{key_of('success_terminates')} is set, but {source.where} has no 'success'; it is "
+            "read from a column success or is_success"
+        )
+    return successes(source, scalars["success"])
+
+
+def _lasting(source: Source, success_S: np.ndarray, end_S: np.ndarray) -> np.ndarray:
+    """Steps ``[S]`` behind a success that lasts, which has ended the episode; bool.
+
+    Args:
+        source: the log; how many there are goes to its notes.
+        success_S: flags of success.
+        end_S: where something else ends an episode.
+    """
+    lasting_S = np.append(False, success_S[1:] & success_S[:-1] & ~end_S[:-1])
+    if lasting_S.any():
+        source.notes.append(
+            f"{source.where}: {int(lasting_S.sum()):,} steps behind a success that lasts are left "
+            f"out: the first one ends the episode ({key_of('success_terminates')})"
+        )
+    return lasting_S
 
 
 def needs_no_terminals(source: Source, reading: Reading) -> bool:
@@ -123,15 +164,7 @@ def _flags(
             + f"; {key_of('done_means')} says whether it means terminals or timeouts"
         )
     rows = len(next(iter(scalars.values())))
-    terminal_T = flags.get("terminals", np.zeros(rows, bool))
-    if reading.success_terminates:
-        if "success" not in scalars:
-            raise UserError(
-                f"{key_of('success_terminates')} is set, but {where} has no 'success'; it is read "
-                "from a column success or is_success"
-            )
-        terminal_T = terminal_T | successes(source, scalars["success"])
-    flags["terminals"] = terminal_T
+    flags["terminals"] = flags.get("terminals", np.zeros(rows, bool))
     return flags
 
 

@@ -97,7 +97,7 @@ def _inverted(dataset: OfflineDataset) -> list[str]:
         ended_T &= ~dataset.success_T.numpy()
     if ended_T.sum() < FEW or ended_T.sum() <= 0.5 * len(ended_T):
         return []
-    goes_on = int((ended_T[:-1] & ~dataset.torn_T).sum())
+    goes_on = int((ended_T[:-1] & ~dataset.torn()).sum())
     where = f", and {goes_on:,} of the next begin where they ended" if goes_on else ""
     return [
         f"{int(ended_T.sum()):,} of {len(ended_T):,} rows are terminals{where}: probably inverted "
@@ -144,7 +144,7 @@ def _too_long(dataset: OfflineDataset, limit: int | None) -> list[str]:
 
 def _torn(dataset: OfflineDataset) -> list[str]:
     inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
-    torn = inside & dataset.torn_T
+    torn = inside & dataset.torn()
     if not torn.any():
         return []
     row = int(torn.argmax())

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
 from adabc_lightning.data.datasets import load_dataset
@@ -117,21 +119,26 @@ class Loading:
 
 
 def with_extras(
-    dataset: OfflineDataset, extras: Sequence[str], why: str, unfinished: Unfinished | None
+    dataset: OfflineDataset,
+    extras: Sequence[str],
+    end_T: np.ndarray,
+    why: str,
+    unfinished: Unfinished | None,
 ) -> OfflineDataset:
     """The dataset with the columns that a method wants beside the common ones.
 
     Args:
         dataset: of scaled rewards.
         extras: names of the columns.
+        end_T: its :func:`~adabc_lightning.data.returns.episode_ends`.
         why: who wants them, for the message.
         unfinished: computes returns, where ``mc_return`` is wanted.
     Raises: UserError: the log does not say what one needs.
     """
     for name in extras:
         if name == "next_action":
-            dataset = with_next_actions(dataset, why)
+            dataset = with_next_actions(dataset, end_T, why)
         else:
             assert unfinished is not None
-            dataset = with_returns(dataset, unfinished, why)
+            dataset = with_returns(dataset, end_T, unfinished, why)
     return dataset

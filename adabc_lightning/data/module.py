@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from tensordict import TensorDict
@@ -28,7 +29,7 @@ from adabc_lightning.data.opening import check_capacity, open_online
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.restoring import content, restore
-from adabc_lightning.data.returns import Unfinished, check_in_time
+from adabc_lightning.data.returns import Unfinished, check_in_time, episode_ends
 from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.same_run import check_environment
 from adabc_lightning.data.samplers import Sampler
@@ -234,8 +235,8 @@ class ReplayDataModule(Acting):
             self._add_columns()
         self.check_devices(self.ranks.count)
         self.try_env(first=self.speaks)
-        self.dataset = self._load()
-        self._fill_columns()
+        self.dataset, end_T = self._load()
+        self._fill_columns(end_T)
         rows = torch.empty(0, self.layout.width)
         if self.dataset is not None:
             if self.learnt.normalization is not None and self._has_agent:
@@ -261,22 +262,26 @@ class ReplayDataModule(Acting):
             self.fingerprint = self.dataset.fingerprint()
         self.collector = self.make_collector()
 
-    def _load(self) -> OfflineDataset | None:
-        """The offline rows as they are learnt from; of the dataset's own columns alone."""
+    def _load(self) -> tuple[OfflineDataset | None, np.ndarray | None]:
+        """The offline rows as they are learnt from; of the dataset's own columns alone.
+
+        Returns: also which of them are an episode's last ``[T]``, where a method's columns need it.
+        """
         if self.shares is not None:
             self.learnt.same_as(self.shares.learnt)
-            return self.shares.dataset
+            return self.shares.dataset, None
         if self.dataset_name is None:
             self.loading.check_keys(self.spec)
             if self.speaks:
                 self.loading.name_unused(self.online_reward is not None)
-            return None
+            return None, None
         dataset = self.loading.load(self.spec)
         if self.speaks and not self.schedule.offline_updates:
             self.loading.name_idle_weights()
         self._find_faults(dataset)
+        end_T = episode_ends(dataset) if self.layout.extras else None  # of rows as logged
         self.learnt.offline(dataset)
-        return dataset
+        return dataset, end_T
 
     def _add_columns(self) -> None:
         """Those that the agent's method needs beside the common ones.
@@ -297,7 +302,7 @@ class ReplayDataModule(Acting):
             limit, schedule = self.spec.max_episode_steps, self.schedule
             check_in_time(schedule, limit, self.ranks.count, type(method).__name__)
 
-    def _fill_columns(self) -> None:
+    def _fill_columns(self, end_T: np.ndarray | None) -> None:
         """Of the offline rows, once it is known how rewards are scaled."""
         returns = None
         if "mc_return" in self.layout.extras:
@@ -307,9 +312,9 @@ class ReplayDataModule(Acting):
             returns = Unfinished(self.layout, self.agent.gamma, failure)
         if self._waits_for_returns:
             self.unfinished = returns
-        if self.dataset is not None and self.shares is None and self.layout.extras:
+        if self.dataset is not None and end_T is not None:
             why = f"model.method {type(self.agent.method).__name__}"
-            self.dataset = with_extras(self.dataset, self.layout.extras, why, returns)
+            self.dataset = with_extras(self.dataset, self.layout.extras, end_T, why, returns)
 
     @property
     def _waits_for_returns(self) -> bool:

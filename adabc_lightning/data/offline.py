@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -78,11 +77,12 @@ class OfflineDataset:
         digest.update(self.episode_length_E.numpy().tobytes())
         return digest.hexdigest()
 
-    @cached_property
-    def torn_T(self) -> np.ndarray:
+    def torn(self) -> np.ndarray:
         """Rows whose next observation is not the next row's observation, ``[T − 1]`` bool.
 
-        Up to what logs round: 0.001 of an observation's standard deviation.
+        Up to what logs round: 0.001 of an observation's standard deviation, and a millionth of its
+        unit. That is of rows as they were logged: once they are normalised, a column that hardly
+        varies would have rounding errors for gaps.
         """
         columns, rows = self.layout.columns, self.rows.cpu().numpy()
         observation_TO = rows[:, columns["observation"]]

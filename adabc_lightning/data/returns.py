@@ -49,9 +49,13 @@ def returns_to_go(
 
 
 def episode_ends(dataset: OfflineDataset) -> np.ndarray:
-    """Which rows ``[T]`` are an episode's last, bool: by terminal, timeout, id or missing rows."""
+    """Which rows ``[T]`` are an episode's last, bool: by terminal, timeout, id or missing rows.
+
+    Args:
+        dataset: of rows as they were logged, see :meth:`OfflineDataset.torn`.
+    """
     end_T = (dataset.rows[:, dataset.layout.columns["terminated"]] > 0).numpy()
-    end_T[:-1] |= dataset.torn_T | (np.diff(dataset.episode_T.numpy()) != 0)
+    end_T[:-1] |= dataset.torn() | (np.diff(dataset.episode_T.numpy()) != 0)
     end_T[-1:] = True
     return end_T
 
@@ -76,17 +80,20 @@ def check_in_time(schedule: Schedule, limit: int | None, ranks: int, method: str
     )
 
 
-def with_returns(dataset: OfflineDataset, unfinished: "Unfinished", why: str) -> OfflineDataset:
+def with_returns(
+    dataset: OfflineDataset, end_T: np.ndarray, unfinished: "Unfinished", why: str
+) -> OfflineDataset:
     """The dataset with the column ``mc_return``.
 
     Args:
         dataset: of scaled rewards.
+        end_T: its :func:`episode_ends`.
         unfinished: computes the returns of online rows.
         why: who needs it, for the message.
     Raises: UserError: most of its rows are not followed by the next step of their episode.
     """
     inside_T = np.diff(dataset.episode_T.numpy()) == 0
-    torn = int((inside_T & dataset.torn_T).sum())
+    torn = int((inside_T & end_T[:-1]).sum())
     if torn > inside_T.sum() / 2:
         raise UserError(
             f"dataset {dataset.name!r}: {why} needs what an episode earned from each step on, and "
@@ -94,7 +101,7 @@ def with_returns(dataset: OfflineDataset, unfinished: "Unfinished", why: str) ->
             "behind; give the rows in the order in which they were taken"
         )
     layout = replace(dataset.layout, extras=(*dataset.layout.extras, "mc_return"))
-    return_T = unfinished.returns(dataset.rows, episode_ends(dataset))
+    return_T = unfinished.returns(dataset.rows, end_T)
     rows = torch.cat([dataset.rows, return_T.unsqueeze(1)], 1)
     return replace(dataset, layout=layout, rows=rows)
 

@@ -2,22 +2,23 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from adabc_lightning.data.datasets import OfflineDataset
-from adabc_lightning.data.returns import episode_ends
 from adabc_lightning.errors import UserError
 
 
-def with_next_actions(dataset: OfflineDataset, why: str) -> OfflineDataset:
+def with_next_actions(dataset: OfflineDataset, end_T: np.ndarray, why: str) -> OfflineDataset:
     """The dataset with the column ``next_action``, known where an episode goes on.
 
     Args:
         dataset: rows of the common layout.
+        end_T: its :func:`~adabc_lightning.data.returns.episode_ends`.
         why: who needs it, for the message.
     Raises: UserError: of no step is the next action known.
     """
-    follows_T = torch.from_numpy(~episode_ends(dataset))
+    follows_T = torch.from_numpy(~end_T)
     if not follows_T.any():
         raise UserError(
             f"dataset {dataset.name!r}: {why} needs the action that followed a step, and no row is "

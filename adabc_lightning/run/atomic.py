@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,17 +49,18 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     """A file that takes its target's name only once it is whole and on disk.
 
     It is written in the target's folder, where renaming replaces the old file in one step; a kill
-    leaves the old file, and at most ``.NAME.tmp`` beside it.
+    leaves the old file, and at most ``.NAME.….tmp`` beside it. The name is this call's own: jobs of
+    an array write the same files at the same time, and the last one's stays.
 
     Args:
         target: what to write or replace; its folder is made.
     Raises: NotWritten: the system refused; the old file stays, and no temporary one.
     """
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            with open(temporary, "xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -49,6 +49,11 @@ class Few(TD3BC):
         return {**super().draw(random, shape), "mine": torch.zeros(3)}
 
 
+class Short(TD3BC):
+    def delayed_after(self, *arguments: Any) -> Any:
+        return super().delayed_after(*arguments)[:1]
+
+
 class Plain(TD3BC):
     def parts(self, shape: Any) -> Any:
         return {**super().parts(shape), "mine": Trained(torch.nn.Linear(2, 2), 1e-3)}
@@ -78,6 +83,7 @@ MADE = [
     (Nothing(), r"update\(\) of model.method Nothing returns a NoneType; it must return its"),
     (Delayed(), "the metric my/x of model.method Delayed is with a gradient; it must be"),
     (Late(), r"delayed\(\) of model.method Late returns a NoneType; it must return its"),
+    (Short(), r"delayed_after\(\) of model.method Short returns 1 answers for 2 updates; it must"),
     (Few(), r"the draws mine of model.method Few have the shape \[3\]; they must begin with the 2"),
 ]
 

@@ -4,6 +4,7 @@ import copy
 import math
 import runpy
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -151,6 +152,28 @@ def test_fifty_updates_agree_with_the_plain_reference(normalizer: str) -> None:
         assert (after - before).abs().max() > 1e-3  # the agreement is not one in standing still
 
 
+def test_alpha_weighs_the_same_whatever_the_unit_of_actions() -> None:
+    """A power of two changes no digit, and critics that see the same do as well."""
+    scale = 64.0
+    _, _, state = fresh()
+    _, critics, scaled = fresh()
+    for weights in (critics.weights, scaled["critics"].target or ()):
+        weights[0].data[..., O:] /= scale
+    batch = random_batch(torch.Generator().manual_seed(3))
+    other = batch.clone()
+    other["action"] *= scale
+    constants = options()
+    low, high = constants.action_low * scale, constants.action_high * scale
+    method, alpha = TD3BC(SIGMA, CLIP), {"alpha": torch.tensor(0.4)}
+    ours = method.delayed(state, batch, {}, alpha, constants)
+    theirs = method.delayed(
+        scaled, other, {}, alpha, replace(constants, action_low=low, action_high=high)
+    )
+    assert ours == theirs
+    for one, another in zip(state["actor"].weights, scaled["actor"].weights, strict=True):
+        assert torch.equal(one, another)
+
+
 @pytest.mark.parametrize("normalizer", ["policy", "data"])
 def test_first_update_agrees_in_float32(normalizer: str) -> None:
     actor, critics, state = fresh(torch.float32)
@@ -235,7 +258,8 @@ def test_metrics_are_those_of_the_losses() -> None:
         for copied, weight in zip(actor.weights, state["actor"].weights, strict=True):
             copied.copy_(weight)
         q_policy_B = q_values(observation, actor(observation), state["critics"].weights).mean(0)
-        distance = (actor(observation) - action).square().mean().item()
+        half_A = (torch.tensor(HIGH) - torch.tensor(LOW)) / 2
+        distance = ((actor(observation) - action) / half_A).square().mean().item()
     metrics = update_actor_and_targets(state, batch, torch.tensor(3.0))
     assert metrics["q/policy"] == pytest.approx(q_policy_B.mean().item())
     assert metrics["loss/behavior_cloning"] == pytest.approx(distance)

@@ -14,6 +14,7 @@ from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger
 from tiny import register_toy, tiny_run, write_log
 
+from adabc_lightning.agent.methods import AWAC
 from adabc_lightning.callbacks import (
     AlphaController,
     Downsampling,
@@ -22,10 +23,11 @@ from adabc_lightning.callbacks import (
     Metrics,
     RunCallback,
     Summary,
+    alpha,
 )
 from adabc_lightning.callbacks.metrics import COLUMNS, record
 from adabc_lightning.callbacks.metrics_file import MetricsFile
-from adabc_lightning.env.make import Outcomes
+from adabc_lightning.env.make import Outcomes, evaluate
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.atomic import NotWritten
 from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
@@ -42,6 +44,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer, module, data = tiny_run(folder, register_toy(), log, schedule=schedule)
     trainer.fit(module, data)
     return folder
+
+
+@pytest.mark.parametrize(("method", "episodes"), [(None, 1), (AWAC(), 0)])
+def test_r_avg_is_asked_for_where_alpha_is_read(
+    method: AWAC | None, episodes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[object] = []
+    monkeypatch.setattr(alpha, "evaluate", lambda *a: played.append(a) or evaluate(*a))
+    log, schedule = write_log(tmp_path / "log.hdf5", 3, 2), Schedule(2, 2, 1)
+    trainer, module, data = tiny_run(
+        tmp_path / "run", register_toy(), log, schedule=schedule, model={"method": method}
+    )
+    trainer.fit(module, data)
+    assert len(played) == episodes
 
 
 def test_metrics_have_a_row_per_evaluation_and_per_interval(run: Path) -> None:

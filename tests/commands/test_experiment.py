@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from paths import REPOSITORY
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.commands.experiment import rehearsal
 from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
 from adabc_lightning.commands.experiment.folders import unfinished, waits_for
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
@@ -549,6 +551,15 @@ def quick_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
+def here(words: list[str], *, input: str, **_: Any) -> subprocess.CompletedProcess:
+    """The rehearsal's program in this process."""
+    assert words[:3] == [sys.executable, "-m", rehearsal.__name__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", StringIO(input))
+        rehearsal._main(Path(words[3]))
+    return subprocess.CompletedProcess(words, 0)
+
+
 LONG = """\
 seeds: 2
 tasks: [toy]
@@ -572,8 +583,10 @@ variants:
     ],
 )
 def test_what_fit_would_refuse_is_said_before_anything_runs(
-    option: str, said: str, capsys: pytest.CaptureFixture[str]
+    option: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not option.startswith("alpha"):  # one of them as it is; a process takes seconds to start
+        monkeypatch.setattr(subprocess, "run", here)
     Path("long.yaml").write_text(LONG.replace("OPTION", option))
     assert main(["experiment", "long", "--out", "out"]) == 2
     planning, error = capsys.readouterr().err.splitlines()
@@ -587,6 +600,7 @@ def test_what_is_right_can_begin_and_what_is_short_begins_at_once(
 ) -> None:
     Path("long.yaml").write_text(LONG.replace("OPTION", "model.tau: 1"))
     jobs = plan(read(Path("long.yaml"), defaults()), Choice(Path("out")))
+    monkeypatch.setattr(subprocess, "run", here)
     rehearse(jobs)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process"))
     short = plan(read(Path("pair.yaml"), defaults()), Choice(Path("out")))

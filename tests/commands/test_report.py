@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from paths import REPOSITORY
+from rliable import metrics
 from test_interruption import files_of
 
 from adabc_lightning.__main__ import main
@@ -301,7 +302,11 @@ def test_interquartile_mean() -> None:
     assert 0.0 <= low < middle < high <= 1000.0
     assert interquartile_mean([0.0, 10.0, 20.0, 1000.0]) == (middle, low, high)
     assert interquartile_mean([3.0]) == (3.0, None, None)  # one run has no interval
-    scores = np.random.default_rng(0).uniform(0, 100, (3, 7))
+    generator = np.random.default_rng(0)
+    for shape in [(1, 1), (2, 1), (3, 7), (5, 2), (10, 4)]:
+        drawn = generator.uniform(-100, 100, shape)
+        assert interquartile_mean(drawn)[0] == metrics.aggregate_iqm(drawn)
+    scores = generator.uniform(0, 100, (3, 7))
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     first = interquartile_mean(scores)

@@ -248,6 +248,40 @@ def test_success_ends_an_episode_if_told_so(write, tmp_path: Path) -> None:
     assert "has no 'success'" in refused(write(tmp_path, log()), success_terminates=True)
 
 
+@every_format
+def test_a_success_that_lasts_ends_one_episode(
+    write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load(write(tmp_path, log()))
+    length_E = first.episode_length_E.tolist()
+    starts = [length - 3 + e for e, length in enumerate(length_E)]
+    pairs = zip(length_E, starts, strict=True)
+    success = np.concatenate([np.arange(length) >= start for length, start in pairs])
+    path = write(tmp_path, log() | {"success": success.astype(int)})
+    capsys.readouterr()
+    dataset = load(path, success_terminates=True)
+    expected = [min(length, start + 1) for length, start in zip(length_E, starts, strict=True)]
+    assert dataset.episode_length_E.tolist() == expected
+    left_out = sum(length_E) - sum(expected)
+    assert left_out
+    said = f"{left_out} steps behind a success that lasts are left out: the first one ends the epis"
+    assert said in capsys.readouterr().err
+
+
+def test_successes_that_are_episodes_of_their_own(tmp_path: Path) -> None:
+    """Ends that the log knows, and flags that fall in between."""
+    path = tmp_path / "a.npz"
+    columns = {"observations": np.arange(8.0)[:, None], "actions": np.zeros((8, 1))}
+    columns |= {"next_observations": np.arange(1, 9.0)[:, None], "rewards": np.arange(8.0)}
+    success = np.array([1, 1, 1, 0, 1, 1, 1, 0])
+    ends = {"terminals": np.array([1, 0, 0, 0, 0, 0, 0, 0]), "timeouts": np.arange(8) == 5}
+    np.savez(path, success=success, **columns, **ends)
+    dataset = load_dataset(str(path), reading=Reading(success_terminates=True))
+    assert dataset.rows[:, dataset.layout.columns["reward"]].tolist() == [0, 1, 3, 4, 6, 7]
+    assert dataset.episode_T.tolist() == [0, 1, 2, 2, 3, 4]
+    assert dataset.rows[:, dataset.layout.columns["terminated"]].tolist() == [1, 1, 0, 1, 1, 0]
+
+
 ORDERS = {
     "interleaved": np.lexsort((log()["episode"], log()["step"])),
     "shuffled": np.random.default_rng(0).permutation(ROWS),

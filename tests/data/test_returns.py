@@ -69,13 +69,13 @@ def test_what_a_log_rounds_tears_no_episode(tmp_path: Path) -> None:
     dataset = load_dataset(path)
     unfinished = Unfinished(replace(dataset.layout, extras=("mc_return",)), 0.5, None)
     assert episode_ends(dataset).sum() == 1
-    assert with_returns(dataset, unfinished, "a method").rows[0, -1] == pytest.approx(2)
-    longer = with_returns(dataset, unfinished, "a method")
+    longer = with_returns(dataset, episode_ends(dataset), unfinished, "a method")
+    assert longer.rows[0, -1] == pytest.approx(2)
     assert longer.fingerprint() == dataset.fingerprint()  # of the same data, for another method
     order = np.random.default_rng(0).permutation(100)
     shuffled = replace(dataset, rows=dataset.rows[order])
     with pytest.raises(UserError, match=r"a method needs what an episode earned .* in the order"):
-        with_returns(shuffled, unfinished, "a method")
+        with_returns(shuffled, episode_ends(shuffled), unfinished, "a method")
 
 
 class Watch(Callback):

@@ -1,10 +1,13 @@
 """The action that followed a step: of a log's rows, and in the ring as it is taken."""
 
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from lightning import Callback
 from tiny import register_toy, tiny_run, write_log
 from torch import Tensor
 
@@ -12,6 +15,7 @@ from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import TD3BC, ReBRAC
 from adabc_lightning.data.datasets import OfflineDataset
 from adabc_lightning.data.replay import ReplayRing
+from adabc_lightning.data.returns import episode_ends
 from adabc_lightning.data.successors import with_next_actions
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
@@ -50,21 +54,19 @@ def test_columns_by_hand() -> None:
 
 
 def test_the_next_row_s_action_inside_an_episode_alone() -> None:
-    made = with_next_actions(
-        dataset(
-            [
-                (0, 1, 0, 0),  # followed
-                (1, 2, 0, 0),  # followed by a terminal
-                (2, 3, 1, 0),
-                (3, 4, 0, 1),  # followed, beginning where the one before ended
-                (4, 5, 0, 1),  # the next row begins elsewhere: a gap
-                (9, 8, 0, 1),  # the last of its episode
-                (8, 7, 0, 2),  # an episode of one step
-                (7, 6, 0, 3),  # the last of all
-            ]
-        ),
-        "somebody",
+    log = dataset(
+        [
+            (0, 1, 0, 0),  # followed
+            (1, 2, 0, 0),  # followed by a terminal
+            (2, 3, 1, 0),
+            (3, 4, 0, 1),  # followed, beginning where the one before ended
+            (4, 5, 0, 1),  # the next row begins elsewhere: a gap
+            (9, 8, 0, 1),  # the last of its episode
+            (8, 7, 0, 2),  # an episode of one step
+            (7, 6, 0, 3),  # the last of all
+        ]
     )
+    made = with_next_actions(log, episode_ends(log), "somebody")
     assert made.layout == LAYOUT
     fields = made.layout.unpack(made.rows)
     assert fields["next_action_known"].tolist() == [1, 1, 0, 1, 0, 0, 0, 0]
@@ -74,9 +76,9 @@ def test_the_next_row_s_action_inside_an_episode_alone() -> None:
 
 
 def test_data_without_any_are_refused() -> None:
-    steps = [(0, 1, 0, 0), (1, 2, 0, 1), (2, 3, 1, 2)]
+    log = dataset([(0, 1, 0, 0), (1, 2, 0, 1), (2, 3, 1, 2)])
     with pytest.raises(UserError, match=r"'by hand': somebody needs the action that followed"):
-        with_next_actions(dataset(steps), "somebody")
+        with_next_actions(log, episode_ends(log), "somebody")
 
 
 def row_of(number: int) -> Tensor:
@@ -142,6 +144,40 @@ def test_a_run_learns_from_the_action_that_was_taken_next(tmp_path: Path) -> Non
     followed = known[:-1]
     assert torch.equal(fields["next_action"][:-1][followed], fields["action"][1:][followed])
     assert not fields["next_action"][~known].any()
+
+
+class Known(Callback):
+    """Which next actions are known when training begins."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        data = trainer.datamodule
+        column = data.layout.columns["next_action_known"]
+        self.rows = data.replay.rows[:120, column].bool().tolist()
+
+
+def test_a_run_that_goes_on_knows_the_same_next_actions(tmp_path: Path) -> None:
+    """A column that hardly varies, logged twice: once normalised its rounding is no gap."""
+    path = write_log(tmp_path / "log.hdf5", 3, 2, linked=True)
+    rounding = 3e-7 * (np.arange(120) % 2)
+    with h5py.File(path, "a") as file:
+        file["observations"][:, 2] = 0.5
+        file["next_observations"][:, 2] = (0.5 + rounding).astype(np.float32)
+    known = []
+    for how in (None, "last.ckpt"):
+        seen = Known()
+        trainer, module, data = tiny_run(
+            tmp_path / "run",
+            register_toy(),
+            path,
+            schedule=Schedule(4, 8, 2, evaluation_every=100),
+            callbacks=[seen],
+            model={"method": rebrac(), "critic_norm": "after"},
+            data={"normalize_observations": True, "replay_capacity": None},
+            downsampling={"keep": 1.0},
+        )
+        trainer.fit(module, data, ckpt_path=how and tmp_path / "run" / "checkpoints" / how)
+        known.append(seen.rows)
+    assert known == [(np.arange(1, 121) % 20 != 0).tolist()] * 2
 
 
 def test_a_log_that_does_not_say_what_followed_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_a_user: Path) -
         ignore=shutil.ignore_patterns("runs", "*.csv", "*.hdf5", "*.svg", "__pycache__"),
     )
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # it is the guide's commands that show it
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.delenv("ADABC_ALLOW", raising=False)
     return folder
@@ -61,8 +62,9 @@ def blocks(kind: str) -> list[str]:
     return [block for name, block in found if name == kind]
 
 
-def test_the_guide(examples: Path) -> None:
+def test_the_guide(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.delenv("WANDB_MODE")
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert [shlex.split(line)[1:4][-1] for line in lines] == [
         *("point_mass_log.py", "inspect", "fit", "validate"),
@@ -107,7 +109,7 @@ def test_a_controller_of_one_s_own(examples: Path, monkeypatch: pytest.MonkeyPat
     line = re.search(r"^python .*own_controller$", text, re.MULTILINE)
     assert line is not None
     words = command(f"{line[0]} --trainer.default_root_dir runs/own")[3:]
-    assert main([*words, "--logging.wandb", "disabled"]) == 0
+    assert main(words) == 0
     more = "--ckpt_path last --schedule.online_env_steps 440 --allow own_controller"
     assert main(["fit", "--trainer.default_root_dir", "runs/own", *more.split()]) == 0
     with open("runs/own/metrics.csv", encoding="utf-8") as file:

@@ -47,6 +47,8 @@ def test_table() -> None:
         ("AdroitHandHammer-v1", "hammer"),
         ("AdroitHandRelocate-v1", "relocate"),
         ("some/namespace/Hopper-v5", "hopper"),
+        ("gymnasium_robotics:AdroitHandPen-v1", "pen"),
+        ("module:some/namespace/Hopper-v5", "hopper"),
         ("Hopper", "hopper"),
     ],
 )

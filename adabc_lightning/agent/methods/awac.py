@@ -106,21 +106,16 @@ class AWAC(Method):
         mean_BA = policy(observation_BO, actor.weights[:-1], low, high)
         limit_A, middle_A = options.limit_A, (high + low) / 2
         # In action limits, so that the likelihood does not depend on the action's unit.
-        log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / limit_A,
-            (mean_BA - middle_A) / limit_A,
-            actor.weights[-1].clamp(*_LOG_STD_RANGE),
-            options.free_actions,
-        )
+        unit_BA, mean_unit_BA = (action_BA - middle_A) / limit_A, (mean_BA - middle_A) / limit_A
+        log_std_A, free_A = actor.weights[-1].clamp(*_LOG_STD_RANGE), options.free_actions
+        log_prob_B = gaussian_log_prob(unit_BA, mean_unit_BA, log_std_A, free_A)
         advantage_B = q_B - value_B
         loss = advantage_weighted_loss(log_prob_B, advantage_B, self.beta)
         if options.average is not None:
             loss = share_of_softmax(advantage_B / self.beta, options.average) * loss
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(
-                mean_BA.detach(), action_BA, options.free_actions
-            ),
+            "loss/behavior_cloning": behavior_cloning(mean_unit_BA.detach(), unit_BA, free_A),
             "q/policy": value_B.mean(-1),
         }
         metrics = gradient_step(actor, loss, metrics, options)

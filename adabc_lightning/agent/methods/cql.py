@@ -117,17 +117,6 @@ class CQL(SAC):
         """None: every step is in every update."""
         return (False,) * count
 
-    def delayed(
-        self,
-        state: AgentState,
-        batch: TensorDict,
-        draws: Draws,
-        coefficients: Coefficients,
-        options: UpdateOptions,
-    ) -> Metrics:
-        """Nothing; see :meth:`delayed_after`."""
-        return {}
-
     def update(
         self,
         state: AgentState,

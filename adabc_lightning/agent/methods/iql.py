@@ -128,21 +128,14 @@ class IQL(Method):
             mean_BA = torch.tanh(dropped_mlp(observation_BO, tuple(layers), draws["kept"]))
         else:
             mean_BA = torch.tanh(mlp(observation_BO, tuple(layers)))
-        half_A = (options.action_high - options.action_low) / 2
         middle_A = (options.action_high + options.action_low) / 2
         # In action limits, so that the likelihood does not depend on the action's unit.
-        log_prob_B = gaussian_log_prob(
-            (action_BA - middle_A) / options.limit_A,
-            mean_BA,
-            log_std_A.clamp(*self.log_std_range),
-            options.free_actions,
-        )
+        unit_BA, free_A = (action_BA - middle_A) / options.limit_A, options.free_actions
+        log_std_A = log_std_A.clamp(*self.log_std_range)
+        log_prob_B = gaussian_log_prob(unit_BA, mean_BA, log_std_A, free_A)
         loss = exponential_advantage_loss(log_prob_B, advantage_B, self.beta, self.largest_weight)
-        policy_action_BA = mean_BA.detach() * half_A + middle_A
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(
-                policy_action_BA, action_BA, options.free_actions
-            ),
+            "loss/behavior_cloning": behavior_cloning(mean_BA.detach(), unit_BA, free_A),
         }
         return gradient_step(actor, loss, metrics, options)

@@ -143,14 +143,15 @@ class ReBRAC(Method):
         weights = frozen(critics.weights)
         q_B = minimum(q_values(observation_BO, policy_action_BA, weights, options.critic_norm))
         limit_A = options.limit_A
-        distance_B = squared_distance(policy_action_BA / limit_A, action_BA / limit_A)
+        unit_BA, policy_unit_BA = action_BA / limit_A, policy_action_BA / limit_A
+        distance_B = squared_distance(policy_unit_BA, unit_BA)
         loss = penalised_actor_loss(
             q_B, mean_size(q_B, options), distance_B, coefficients["actor_weight"]
         )
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(
-                policy_action_BA.detach(), action_BA, options.free_actions
+                policy_unit_BA.detach(), unit_BA, options.free_actions
             ),
             "q/policy": q_B.detach().mean(-1),
         }

@@ -189,6 +189,7 @@ class SPOT(Method):
         low, high = options.action_low, options.action_high
         unit_BA = self._act(observation_BO, actor.weights, draws, "kept", options)
         action_BA = unit_BA * (high - low) / 2 + (high + low) / 2
+        data_unit_BA = (batch["action"] - (high + low) / 2) / options.limit_A
         first = first_member(frozen(critics.weights))
         q_B = q_values(observation_BO, action_BA, first, options.critic_norm).squeeze(-2)
         penalty_B = action_penalty(
@@ -204,7 +205,7 @@ class SPOT(Method):
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(
-                action_BA.detach(), batch["action"], options.free_actions
+                unit_BA.detach(), data_unit_BA, options.free_actions
             ),
             "loss/support": penalty_B.detach().mean(-1),
             "q/policy": q_B.detach().mean(-1),

@@ -104,13 +104,15 @@ class TD3BC(Method):
         if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
             (mean,) = options.average([normalizer_q_B.abs().mean()])
             normalizer_q_B = mean.expand_as(normalizer_q_B)
+        # In action limits, so that α weighs the same whatever unit an environment's actions have.
+        unit_BA, policy_unit_BA = action_BA / options.limit_A, policy_action_BA / options.limit_A
         free_A = options.free_actions
         loss = actor_loss(
-            q_NB, normalizer_q_B, policy_action_BA, action_BA, coefficients["alpha"], free_A
+            q_NB, normalizer_q_B, policy_unit_BA, unit_BA, coefficients["alpha"], free_A
         )
         metrics = {
             "loss/actor": loss.detach(),
-            "loss/behavior_cloning": behavior_cloning(policy_action_BA.detach(), action_BA, free_A),
+            "loss/behavior_cloning": behavior_cloning(policy_unit_BA.detach(), unit_BA, free_A),
             "q/policy": q_NB.detach().mean((-2, -1)),
         }
         metrics = gradient_step(actor, loss, metrics, options)

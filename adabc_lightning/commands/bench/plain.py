@@ -159,7 +159,7 @@ class PlainAgent:
         policy_action = self.policy(self.actor, observation)
         value = self.mean_q(observation, policy_action)
         divisor = value if self.normalizer == "policy" else self.mean_q(observation, action)
-        cloning = ((policy_action - action) ** 2).mean()
+        cloning = (((policy_action - action) / ((self.high - self.low) / 2)) ** 2).mean()
         loss = -value.mean() / divisor.abs().mean().detach() + alpha * cloning
         self.actor_adam.zero_grad()
         loss.backward()

@@ -46,7 +46,7 @@ class Packaged(OffToOnModule):
         self._ring = ReplayRing(layout, rows, shapes.rows, generator, device=device)
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """The two Adams, without a trainer to ask."""
+        """Every Adam, without a trainer to ask."""
         return self._adams
 
     def sample(self, updates: int) -> TensorDict:

@@ -29,7 +29,8 @@ class Reading:
         observation_keys: which parts of observations that have parts, in this order; None: all
             of one dimension (:mod:`adabc_lightning.env.observations`).
         done_means: what ``dones`` flags.
-        success_terminates: whether a step flagged as success is a terminal.
+        success_terminates: whether a step flagged as success is a terminal; those behind it that
+            are flagged, too, are left out.
         max_time_gap: two steps further apart than so many of the log's periods, by its times, are
             not of one episode; None: any gap is.
         mask: name of a filter that the file holds (robomimic's ``mask/NAME``).
