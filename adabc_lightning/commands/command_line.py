@@ -23,6 +23,7 @@ from adabc_lightning.commands.method_keys import (
     check_same,
     class_of,
     overruled,
+    pretrained_all_the_same,
 )
 from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.quiet import muted
@@ -164,6 +165,8 @@ class CommandLine(LightningCLI):
         # jsonargparse takes no file without a key in it; what is inherited is among the files.
         saying = [path for path, content in contents.items() if content.keys() - {"inherit"}]
         self.config = parser.parse_args([*(f"--config={path}" for path in saying), *args])
+        if pretrained := pretrained_all_the_same(contents, args):
+            warn(pretrained)
         largest = 2**32 - max(1, self.config.model.replicas)  # of the first replica
         if not 0 <= self.config.seed_everything <= largest:
             raise UserError(

@@ -9,12 +9,24 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from adabc_lightning.errors import UserError, nearest
-from adabc_lightning.run.config_files import load, with_ancestors
+from adabc_lightning.run.config_files import last_value, load, with_ancestors
 from adabc_lightning.run.nested import dotted
 
 _OURS = "adabc_lightning."
 OVERLAYS = "method"
 """Folder of the configs that choose a method."""
+ELSEWHERE = {
+    **dict.fromkeys(("alpha", "cql_alpha", "cql_weight", "min_q_weight"), "weight"),
+    **dict.fromkeys(("cql_n_actions", "n_actions", "num_samples"), "samples"),
+    **dict.fromkeys(("temperature", "inverse_temperature", "awac_lambda", "lam"), "beta"),
+    **dict.fromkeys(("tau", "iql_tau", "quantile"), "expectile"),
+    **dict.fromkeys(("target_entropy", "target_entropy_multiplier"), "entropy_per_action"),
+    **dict.fromkeys(("actor_lr", "policy_lr"), "actor_learning_rate"),
+    "actor_bc_coef": "actor_weight",
+    "critic_bc_coef": "critic_weight",
+    "actor_dropout": "dropout",
+}
+"""What keys of methods are called elsewhere (CORL, young-geng's, jaxrl), and here."""
 
 
 def check_one_method(files: Iterable[Path]) -> None:
@@ -67,6 +79,27 @@ def overruled(contents: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def pretrained_all_the_same(
+    contents: Mapping[Path, Mapping[str, Any]], options: Iterable[str]
+) -> str | None:
+    """A sentence where an option gives a pre-training to a method that its overlay gives none.
+
+    Args:
+        contents: see :func:`overruled`.
+        options: the command line's words.
+    """
+    words = list(options)
+    given = last_value(words, "--schedule.offline_updates")
+    for path, content in contents.items():
+        length = (content.get("schedule") or {}).get("offline_updates")
+        if path.parent.name == OVERLAYS and length == 0 and given not in (None, "0"):
+            return (
+                f"--config {OVERLAYS}/{path.stem} starts from nothing (schedule.offline_updates "
+                f"0); here it is pre-trained for {given} updates"
+            )
+    return None
+
+
 def overlay(files: Iterable[Path]) -> str | None:
     """The last of the files that is an overlay of a method, as ``method/steady``; None for none."""
     names = [f"{OVERLAYS}/{path.stem}" for path in files if path.parent.name == OVERLAYS]
@@ -88,7 +121,7 @@ def check_same(of_files: str | None, given: str | None, option: str) -> None:
     if one != other:
         raise UserError(
             f"the config files choose the method {one} and {option} chooses {other}; leave one "
-            "of them out"
+            "of them out, or name the second in a config of your own that inherits the first's"
         )
 
 
@@ -130,7 +163,9 @@ def unknown_key(name: str, class_path: str | None) -> str:
             f"{OVERLAYS}/NAME first"
         )
     short = class_path.rpartition(".")[2]
-    hint = f"; {nearest(name, known)}" if known else ""
+    meant = ELSEWHERE.get(name)
+    hint = f"did you mean {meant!r}?" if meant in known else nearest(name, known)
+    hint = f"; {hint}" if known else ""
     return f"model.method has no key {name!r} with {short}{hint}"
 
 

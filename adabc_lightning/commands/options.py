@@ -47,6 +47,9 @@ class _Number(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+_ALLOW = "--allow PACKAGE, of every command: what configs and environments may be imported from."
+
+
 class Options(argparse.ArgumentParser):
     """Raises :class:`UserError` where argparse would print its usage and exit."""
 
@@ -54,7 +57,7 @@ class Options(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m adabc_lightning {command}",
             description=description,
-            epilog=epilog,
+            epilog=f"{epilog.rstrip()}\n\n{_ALLOW}".lstrip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

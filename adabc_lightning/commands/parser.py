@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NoReturn
 
 import yaml
-from jsonargparse import _loaders_dumpers, set_dumper, set_loader
+from jsonargparse import DefaultHelpFormatter, _loaders_dumpers, set_dumper, set_loader
 from jsonargparse._optionals import get_omegaconf_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
@@ -17,8 +17,31 @@ from adabc_lightning.run.moved import translated
 from adabc_lightning.run.words import in_words, is_function, wrong_value
 from adabc_lightning.run.yaml_core import Loader, dump_yaml
 
-ELSEWHERE = {"seed": "seed_everything", "lr": "model.learning_rate"}
-"""What people write elsewhere, and what it is called here."""
+ELSEWHERE = {
+    "seed": "seed_everything",
+    "device": "trainer.accelerator",
+    "env": "data.env_id",
+    "checkpoints_path": "trainer.default_root_dir",
+    **dict.fromkeys(("lr", "critic_lr", "qf_lr"), "model.learning_rate"),
+    "discount": "model.gamma",
+    **dict.fromkeys(("num_qs", "n_critics", "ensemble_size"), "model.num_critics"),
+    "num_min_qs": "model.subset_size",
+    "policy_freq": "model.policy_delay",
+    "policy_noise": "model.target_noise",
+    "noise_clip": "model.target_noise_clip",
+    "expl_noise": "data.exploration_noise",
+    **dict.fromkeys(("normalize", "normalize_states"), "data.normalize_observations"),
+    **dict.fromkeys(("buffer_size", "replay_buffer_size"), "data.replay_capacity"),
+    "mixing_ratio": "data.offline_fraction",
+    **dict.fromkeys(("utd", "utd_ratio", "gradient_steps"), "schedule.updates_per_env_step"),
+    **dict.fromkeys(("offline_iterations", "pretrain_steps"), "schedule.offline_updates"),
+    **dict.fromkeys(
+        ("online_iterations", "max_timesteps", "total_timesteps"), "schedule.online_env_steps"
+    ),
+    **dict.fromkeys(("eval_freq", "eval_interval", "eval_period"), "schedule.evaluation_every"),
+    **dict.fromkeys(("n_episodes", "eval_episodes", "eval_n_trajs"), "evaluation.episodes"),
+}
+"""What people write elsewhere (CORL, Stable-Baselines3, rlpd), and what it is called here."""
 
 
 def read_as_today() -> None:
@@ -33,8 +56,20 @@ def read_as_today() -> None:
     set_dumper("yaml", dump_yaml)
 
 
+class Help(DefaultHelpFormatter):
+    """Says in words what a key takes, of which validators are no part."""
+
+    def _get_type_str(self, action: Any) -> str | None:
+        kind = getattr(action, "_typehint", None)
+        said = super()._get_type_str(action)
+        return in_words(kind) if said and "Annotated[" in said else said
+
+
 class Parser(LightningArgumentParser):
     """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **options})
 
     _own_key = ""  # of the class alone whose arguments it parses, where that is declared
     _refused: ClassVar[list[UserError]] = []
@@ -155,9 +190,10 @@ class Parser(LightningArgumentParser):
         keys = self.keys()
         if key in keys:
             return f"{word!r} has no meaning here; write --{word.lstrip('-')}"
-        if key in ELSEWHERE:
-            return f"there is no key {key!r}; did you mean {ELSEWHERE[key]!r}?"
         group, _, name = key.rpartition(".")
+        meant = ELSEWHERE.get(name, "")
+        if meant and (not group or "." in meant):
+            return f"there is no key {key!r}; did you mean {meant!r}?"
         short = {known.rpartition(".")[2]: known for known in keys}
         siblings = {n: known for n, known in short.items() if known == f"{group}.{n}"}
         tops = dict.fromkeys(known.partition(".")[0] for known in keys)

@@ -25,7 +25,8 @@ from adabc_lightning.errors import UserError, nearest, reason, warn
 
 BLOCK_ROWS = 131_072  # rows read at once: a few megabytes, however long the file
 D4RL_NAME = re.compile(
-    r"(hopper|halfcheetah|walker2d|ant|pen|door|hammer|relocate)-[a-z-]+-v\d", re.ASCII
+    r"(hopper|halfcheetah|walker2d|ant|pen|door|hammer|relocate|antmaze|maze2d|kitchen)-[a-z-]+-v\d",
+    re.ASCII | re.IGNORECASE,
 )
 MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+", re.ASCII)
 
@@ -84,10 +85,12 @@ def _opened(dataset: str, download: bool, reading: Reading) -> AbstractContextMa
         return open_log(ASSETS / f"{dataset.replace('-', '_')}.hdf5", reading)
     if dataset in d4rl.FILES:
         return open_log(d4rl.locate(dataset, download=download), reading)
-    if D4RL_NAME.fullmatch(dataset):
+    if (name := D4RL_NAME.fullmatch(dataset)) and not _minari_is_here(dataset):
+        family = [known for known in d4rl.FILES if known.startswith(f"{name[1].lower()}-")]
+        hint = nearest(dataset, family) if family else "Minari's are such as D4RL/antmaze/umaze-v1"
         raise UserError(
             f"{dataset!r} looks like a dataset of D4RL, but is none that is known here; give "
-            f"the path of its HDF5 file; {nearest(dataset, list(d4rl.FILES))}"
+            f"the path of its HDF5 file; {hint}"
         )
     if MINARI_ID.fullmatch(dataset):
         return _minari(dataset, download, reading)
@@ -101,6 +104,13 @@ def _opened(dataset: str, download: bool, reading: Reading) -> AbstractContextMa
         "no D4RL name such as 'hopper-medium-v0' and no Minari id such as "
         f"'mujoco/hopper/medium-v0'; {nearest(dataset, packaged_datasets())}"
     )
+
+
+def _minari_is_here(name: str) -> bool:
+    """Whether a dataset of Minari has this name: its first ones were named as D4RL's."""
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    return (get_dataset_path(name) / "data").exists()
 
 
 @contextmanager

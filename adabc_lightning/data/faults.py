@@ -33,7 +33,7 @@ def faults(
     """
     return [
         *_no_ends(dataset),
-        *_inverted(dataset),
+        *(_inverted(dataset) or _staying(dataset)),
         *_limits_as_terminals(dataset, limit),
         *_too_long(dataset, limit),
         *_torn(dataset),
@@ -102,6 +102,19 @@ def _inverted(dataset: OfflineDataset) -> list[str]:
     return [
         f"{int(ended_T.sum()):,} of {len(ended_T):,} rows are terminals{where}: probably inverted "
         "(masks, 1 − done), unless one decision is all of an episode"
+    ]
+
+
+def _staying(dataset: OfflineDataset) -> list[str]:
+    """Terminals behind terminals of an episode that went on: of a goal that is reached and kept."""
+    ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
+    again_T = ended_T[:-1] & ended_T[1:] & ~dataset.torn()
+    if again_T.sum() < max(FEW, COMMON * len(dataset.episode_length_E)):
+        return []
+    return [
+        f"{int(again_T.sum()):,} of {int(ended_T.sum()):,} terminals begin where the terminal "
+        "before them ended: each is an episode of one step; flag the first of them alone and leave "
+        "the steps behind it out"
     ]
 
 

@@ -51,6 +51,18 @@ class Learnt:
             self.normalization = Normalization.of_rows(observation_TO)
         self.apply(dataset.rows, dataset.layout)
 
+    def doubts(self, dataset: OfflineDataset) -> list[str]:
+        """A sentence where a scale is made of returns that have no range to speak of."""
+        returns = dataset.episode_return_E.unique().tolist()
+        if not self.of_range or len(returns) > 2:
+            return []
+        low, high = returns[0], returns[-1]
+        return [
+            f"data.reward_scale {RANGE} multiplies rewards by {self.scale:g}: its episodes earn "
+            f"{low:g} or {high:g}. It is for dense rewards; IQL's authors shift sparse ones and do "
+            "not scale them (data.reward_scale 1, data.reward_shift -1)"
+        ]
+
     def same_as(self, other: "Learnt") -> None:
         """Takes what another one has learnt of the same rows."""
         self.scale, self.normalization = other.scale, other.normalization

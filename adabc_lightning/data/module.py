@@ -29,7 +29,7 @@ from adabc_lightning.data.opening import check_capacity, open_online
 from adabc_lightning.data.packing import AtLimit
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.restoring import content, restore
-from adabc_lightning.data.returns import Unfinished, check_in_time, episode_ends
+from adabc_lightning.data.returns import Unfinished, check_in_time, doubts, episode_ends
 from adabc_lightning.data.rewards import Reward, check_reward
 from adabc_lightning.data.same_run import check_environment
 from adabc_lightning.data.samplers import Sampler
@@ -281,6 +281,8 @@ class ReplayDataModule(Acting):
         self._find_faults(dataset)
         end_T = episode_ends(dataset) if self.layout.extras else None  # of rows as logged
         self.learnt.offline(dataset)
+        if self._begins:
+            self._faults += self.learnt.doubts(dataset)
         return dataset, end_T
 
     def _add_columns(self) -> None:
@@ -315,6 +317,9 @@ class ReplayDataModule(Acting):
         if self.dataset is not None and end_T is not None:
             why = f"model.method {type(self.agent.method).__name__}"
             self.dataset = with_extras(self.dataset, self.layout.extras, end_T, why, returns)
+            if returns is not None and self._begins:
+                kind = type(self.agent.method).__name__
+                self._faults += doubts(self.dataset, self.failure_reward, kind)
 
     @property
     def _waits_for_returns(self) -> bool:
@@ -381,10 +386,15 @@ class ReplayDataModule(Acting):
 
         A run that goes on has said it, and it takes longer than to read them.
         """
-        if not self.ranks.rank and (self.trainer is None or self.trainer.ckpt_path is None):
+        if self._begins:
             parts = dataset.observation_parts or self.spec.observation_parts
             limit, normalizes = self.spec.max_episode_steps, self.learnt.normalizes
             self._faults = faults(dataset, limit, parts, normalizes)
+
+    @property
+    def _begins(self) -> bool:
+        """Whether what is doubtful in the dataset is said here: once, by a run that begins."""
+        return not self.ranks.rank and (self.trainer is None or self.trainer.ckpt_path is None)
 
     @property
     def _device(self) -> torch.device:

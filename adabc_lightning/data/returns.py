@@ -106,6 +106,25 @@ def with_returns(
     return replace(dataset, layout=layout, rows=rows)
 
 
+def doubts(dataset: OfflineDataset, failure: float | None, method: str) -> list[str]:
+    """A sentence where the returns of episodes that were cut off are no lower bounds.
+
+    Args:
+        dataset: of rewards as they are learnt from.
+        failure: see :func:`returns_to_go`.
+        method: whose bound it is.
+    """
+    reward_T = dataset.rows[:, dataset.layout.columns["reward"]]
+    if failure is not None or not dataset.timeouts or float((reward_T < 0).float().mean()) <= 0.5:
+        return []
+    return [
+        f"model.method {method} bounds values from below by what episodes earned, and most rewards "
+        "are negative as they are learnt from: of an episode that was cut off that is no bound; "
+        "where a step without success costs, and failing goes on for ever, set "
+        "data.failure_reward to what such a step has in the log"
+    ]
+
+
 class Unfinished:
     """The rows of the episode under way, whose returns are not known yet; one rank's.
 

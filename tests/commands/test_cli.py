@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +19,19 @@ import torch
 import yaml
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent import methods
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.metrics import COLUMNS
+from adabc_lightning.commands import method_keys, parser
+from adabc_lightning.commands.method_keys import keys_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import check_run, read_run
 from adabc_lightning.run import loggers as loggers_module
 from adabc_lightning.run.checkpoint_files import is_whole
-from adabc_lightning.run.config_files import packaged_folder
+from adabc_lightning.run.config_files import load, packaged_folder
 from adabc_lightning.run.folder import checkpoint_to_resume, fresh_folder
 from adabc_lightning.run.loggers import Logging, make_loggers
+from adabc_lightning.run.nested import dotted
 from adabc_lightning.run.words import in_words
 
 SIZES = shlex.split(
@@ -229,6 +234,45 @@ def test_a_file_that_undoes_the_method_before_it_is_named(
         )
 
 
+@pytest.mark.parametrize(
+    ("method", "length", "said"), [("rlpd", 20, 1), ("rlpd", 0, 0), ("iql", 20, 0)]
+)
+def test_a_pre_training_of_what_starts_from_nothing_is_named(
+    method: str, length: int, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--schedule.offline_updates", str(length), "--schedule.frozen_env_steps", "0"]
+    assert main([*TINY, "--config", f"method/{method}", *more, "--dry-run"]) == 0
+    sentence = (
+        "warning: --config method/rlpd starts from nothing (schedule.offline_updates 0); here it "
+        "is pre-trained for 20 updates\n"
+    )
+    assert capsys.readouterr().err.count(sentence) == said
+
+
+def test_what_is_called_otherwise_elsewhere_has_a_name_here() -> None:
+    base = load(packaged_folder() / "base.yaml")
+    assert {key for key in parser.ELSEWHERE.values() if not key.startswith("trainer.")} <= {
+        "seed_everything", *dict(dotted(base)),
+    }  # fmt: skip
+    known = {key for name in methods.__all__ for key in keys_of(f"{methods.__name__}.{name}")}
+    assert set(method_keys.ELSEWHERE.values()) <= known
+    assert not set(method_keys.ELSEWHERE) & (known - {"temperature"})  # CQL's is another
+
+
+def test_help_says_how_a_method_s_keys_and_one_s_own_parts_come_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("fit", "validate", "collect", "export", "rollout", "experiment", "report"):
+        with suppress(SystemExit):
+            main([command, "--help"])
+        assert "--allow PACKAGE" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.method.help", "IQL"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of the value, in (0, 1); 0.5 is the mean. (type: a number above 0 and below 1, " in said
+    assert "Annotated" not in said
+
+
 def test_a_run_s_folder_stands_for_its_newest_checkpoint(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +395,8 @@ MISTAKES = [
     ("--schedule.offline_updates 1.5", "schedule.offline_updates is 1.5; it must be a whole"),
     ("--schedule.offline_updates null", "schedule.offline_updates is null; it must be a whole"),
     ("--seed 3", "there is no key 'seed'; did you mean 'seed_everything'?"),
+    ("--utd_ratio 3", "no key 'utd_ratio'; did you mean 'schedule.updates_per_env_step'?"),
+    ("--model.discount 0.9", "there is no key 'model.discount'; did you mean 'model.gamma'?"),
     (
         "--ckpt_path policy.onnx",
         "policy.onnx is a file of an export; give its folder, .",
@@ -396,6 +442,10 @@ MISTAKES = [
     (
         "--config method/awac --model.method.bata 1",
         "model.method has no key 'bata' with AWAC; did you mean 'beta'?",
+    ),
+    (
+        "--config method/cql --model.method.cql_alpha 1",
+        "model.method has no key 'cql_alpha' with CQL; did you mean 'weight'?",
     ),
     (
         "--config method/cal_ql --model.method.wieght 1",

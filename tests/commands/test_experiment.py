@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -554,7 +555,8 @@ def quick_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def here(words: list[str], *, input: str, **_: Any) -> subprocess.CompletedProcess:
     """The rehearsal's program in this process."""
     assert words[:3] == [sys.executable, "-m", rehearsal.__name__]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as there; here they are errors
         patch.setattr(sys, "stdin", StringIO(input))
         rehearsal._main(Path(words[3]))
     return subprocess.CompletedProcess(words, 0)

@@ -582,8 +582,12 @@ def test_over_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     # Other seeds on one task: nothing to average over, and that is said.
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")
-    assert comparisons(panels(find_runs([tmp_path / "out"])[0])) == []
-    sentence = "No table over tasks (D4RL v0): hopper-medium has 3 seeds of fixed, hopper-random 2."
+    (smaller,) = comparisons(panels(find_runs([tmp_path / "out"])[0]))
+    assert set(smaller.scores) == set(group.scores) - {"fixed"}
+    sentence = (
+        "fixed is in no table over tasks (D4RL v0): hopper-medium has 3 seeds of fixed, "
+        "hopper-random 2."
+    )
     assert main(["report", "out"]) == 0
     assert f"\n\n{sentence}\n" in capsys.readouterr().out
     assert main(["report", "out", "--out", "page.html"]) == 0
@@ -615,6 +619,15 @@ def test_why_tasks_are_in_no_table_over_tasks(tmp_path: Path) -> None:
     assert said()[0] == (
         "No table over tasks (own file): a run of IQL on maze has no evaluation of fine-tuning yet."
     )
+    # Another variant of one task leaves those that both have in a table.
+    for task in ("x", "y"):
+        for variant in ("one", "two", *(["three"] if task == "x" else [])):
+            folder, record = tmp_path / "more" / task / variant, {"task": task, "variant": variant}
+            write_run(folder / "seed0", dataset=f"{task}.hdf5", record=record)
+    shown = panels(find_runs([tmp_path / "more"])[0])
+    (group,) = comparisons(shown)
+    assert list(group.scores) == ["one", "two"]
+    assert not_compared(shown) == ["three is in no table over tasks (own file): y has none."]
     write_run(tmp_path / "plain" / "a" / "v" / "seed0", record={"task": "a", "variant": "v"})
     other = {"env_id": "Own-v0", "scored": False}
     record = {"task": "b\x1b", "variant": "v"}
@@ -670,7 +683,13 @@ def test_an_experiment_s_order_is_the_declared_one(
     write_run(tmp_path / "alone")
     assert shown(".") == [(None, ["alone"]), *declared]
     assert main(["report", "out", "--first", "fixed"]) == 0
-    assert "| variant | runs per task" not in capsys.readouterr().out  # late is on one task only
+    printed = capsys.readouterr().out
+    late = "late is in no table over tasks (D4RL v0): hopper-medium has none."
+    assert printed.endswith(f"\n{late}\n")
+    _, _, over = printed.partition("| variant | runs per task")
+    assert [line.split(" | ")[0] for line in over.splitlines()[2:5]] == [
+        *("| fixed", "| scratch", "| adaptive")
+    ]
     assert labels_and_seeds("out")[0][0] == "late"
     (out / "order.json").write_text('{"tasks": "all"}')
     assert main(["report", "out"]) == 2

@@ -559,6 +559,29 @@ def test_a_time_limit_below_one_step_is_refused():
         load_dataset(PACKAGED, max_episode_steps=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("antmaze-umaze-v2", "Minari's are such as D4RL/antmaze/umaze-v1"),
+        ("kitchen-mixed-v0", "Minari's are such as D4RL/antmaze/umaze-v1"),
+        ("Hopper-medium-v2", "did you mean 'hopper-medium-v2'?"),
+    ],
+)
+def test_other_names_of_d4rl_are_no_minari_ids(
+    name: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        load_dataset(name)
+    assert str(caught.value) == (
+        f"{name!r} looks like a dataset of D4RL, but is none that is known here; give the path of "
+        f"its HDF5 file; {hint}"
+    )
+    (tmp_path / name / "data").mkdir(parents=True)  # Minari's first ones had such names
+    with pytest.raises(UserError, match=r"cannot be read"):
+        load_dataset(name)
+
+
 def test_a_d4rl_name_that_no_task_needs_asks_for_its_file() -> None:
     with pytest.raises(UserError) as caught:
         load_dataset("hopper-meduim-replay-v2")

@@ -79,6 +79,18 @@ def test_inverted_terminals_are_named(change, said, tmp_path: Path) -> None:
     assert [said in one for one in found] == [True] * (said is not None)
 
 
+def test_terminals_that_stay_are_named(tmp_path: Path) -> None:
+    path = log(tmp_path / "a.npz", [8] * 10, set())
+    arrays = dict(np.load(path))
+    arrays["terminals"] = np.tile(np.arange(8) > 4, 10)
+    np.savez(path, **arrays)
+    said = "20 of 30 terminals begin where the terminal before them ended: each is an episode of"
+    assert [said in one for one in faults(load_dataset(path), 10)].count(True) == 1
+    arrays["terminals"] = np.tile(np.arange(8) == 4, 10)
+    np.savez(path, **arrays)
+    assert not [one for one in faults(load_dataset(path), 10) if "begin where" in one]
+
+
 def test_steps_behind_a_success_are_no_fault(tmp_path: Path) -> None:
     path = log(tmp_path / "a.npz", [8] * 10, set())
     arrays = dict(np.load(path))

@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 from tiny import TOY_LIMIT, register_toy, tiny_run, write_log
 
-from adabc_lightning.agent.methods import RLPD, SAC, WSRL, CalQL
+from adabc_lightning.agent.methods import IQL, RLPD, SAC, WSRL, CalQL
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.returns import Unfinished, episode_ends, returns_to_go, with_returns
 from adabc_lightning.data.symmetric import check_share
@@ -76,6 +76,50 @@ def test_what_a_log_rounds_tears_no_episode(tmp_path: Path) -> None:
     shuffled = replace(dataset, rows=dataset.rows[order])
     with pytest.raises(UserError, match=r"a method needs what an episode earned .* in the order"):
         with_returns(shuffled, episode_ends(shuffled), unfinished, "a method")
+
+
+@pytest.mark.parametrize(
+    ("method", "rewards", "options", "said"),
+    [
+        (
+            IQL(),
+            [0, 1],
+            {"reward_scale": "return_range"},
+            "multiplies rewards by 1000: its epis",
+        ),
+        (IQL(), [0, 1], {"reward_scale": 1.0, "reward_shift": -1.0}, None),
+        (IQL(), [0, 1, 2], {"reward_scale": "return_range"}, None),
+        (CalQL(samples=2), [0, 1], {"reward_shift": -1.5}, "model.method CalQL bounds values from"),
+        (CalQL(samples=2), [0, 1], {"reward_shift": -1.0, "failure_reward": 0.0}, None),
+        (CalQL(samples=2), [0, 1], {}, None),
+    ],
+)
+def test_what_rewards_do_not_suit_is_said_where_a_run_begins(
+    method: Any,
+    rewards: list[int],
+    options: dict[str, Any],
+    said: str | None,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = write_log(tmp_path / "log.hdf5", 3, 2, linked=True)
+    with h5py.File(path, "a") as file:
+        file["rewards"][:] = 0
+        file["rewards"][19::20] = np.resize(rewards, 6)
+    for more in ({}, {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt"}):
+        trainer, module, data = tiny_run(
+            tmp_path / "run",
+            register_toy(),
+            path,
+            schedule=Schedule(2, 0, 1, evaluation_every=2),
+            model={"method": method, "policy_delay": 1},
+            data={"replay_capacity": None, **options},
+            downsampling={"keep": 1.0},
+        )
+        trainer.fit(module, data, **more)
+        lines = capfd.readouterr().err.splitlines()
+        found = [each for each in lines if "multiplies" in each or "bounds values" in each]
+        assert [str(said) in each for each in found] == [True] * (said is not None and not more)
 
 
 class Watch(Callback):

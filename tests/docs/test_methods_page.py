@@ -32,6 +32,14 @@ SIZES = {"data.batch_size", "model.hidden_sizes", "model.actor_hidden_sizes"} | 
 SIZES |= {"schedule.frozen_env_steps"}
 
 
+def test_what_each_measures_is_explained() -> None:
+    page = (REPOSITORY / "docs/use.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"### The columns of metrics\.csv\n(.*?)\n### ", page, re.DOTALL)
+    for name in methods.__all__:
+        for metric in getattr(methods, name).metrics:
+            assert f"`{metric}`" in table, (name, metric)
+
+
 def test_each_overlay_has_a_row_and_a_paragraph() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])]

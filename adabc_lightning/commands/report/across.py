@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -73,6 +73,37 @@ def comparisons(panels: list[Panel]) -> list[Comparison]:
 
 
 def _groups(panels: list[Panel]) -> list[list[Panel]]:
+    """Tasks that are one table; where no two have the same curves, with those that all have."""
+    groups = _same(panels)
+    kinds = {benchmark_kind(group[0].dataset) for group in groups}
+    for kind, same in _by_kind(panels).items():
+        if kind not in kinds:
+            groups += _same(_with_common(same))
+    return groups
+
+
+def _by_kind(panels: list[Panel]) -> dict[str, list[Panel]]:
+    kinds: dict[str, list[Panel]] = {}
+    for panel in panels:
+        kinds.setdefault(benchmark_kind(panel.dataset), []).append(panel)
+    return kinds
+
+
+def _with_common(panels: list[Panel]) -> list[Panel]:
+    """Those with scores, and of each the curves that all of them have, with the same seeds."""
+    scored = [panel for panel in panels if panel.unit == "score"]
+    known = [{(c.label, _seeds(c)) for c in panel.curves if _known(c)} for panel in scored]
+    common = set.intersection(*known) if known else set()
+    if len(common) < 2:
+        return []
+    return [
+        replace(panel, curves=[c for c in panel.curves if (c.label, _seeds(c)) in common])
+        for panel in scored
+    ]
+
+
+def _same(panels: list[Panel]) -> list[list[Panel]]:
+    """Tasks with the same variants and seeds, whose scores are known."""
     tasks = Counter(map(_task, panels))
     twice = max(tasks.values(), default=0) > 1
     groups: dict[tuple, list[Panel]] = {}
@@ -88,11 +119,11 @@ def _groups(panels: list[Panel]) -> list[list[Panel]]:
 
 def not_compared(panels: list[Panel]) -> list[str]:
     """Sentences: why tasks of one benchmark that share variants are in no table over tasks."""
-    inside = [panel for group in _groups(panels) for panel in group]
+    inside = {panel.title: panel for group in _groups(panels) for panel in group}
     sentences = []
-    for kind in dict.fromkeys(benchmark_kind(panel.dataset) for panel in panels):
-        same = [panel for panel in panels if benchmark_kind(panel.dataset) == kind]
-        compared = [panel for panel in same if any(panel is other for other in inside)]
+    for kind, same in _by_kind(panels).items():
+        compared = [panel for panel in same if panel.title in inside]
+        sentences += _left_out(kind, [(panel, inside[panel.title]) for panel in compared])
         for panel in same:
             others = [
                 other
@@ -111,6 +142,41 @@ def not_compared(panels: list[Panel]) -> list[str]:
     return sentences
 
 
+def _left_out(kind: str, pairs: list[tuple[Panel, Panel]]) -> list[str]:
+    """Sentences: which curves some tasks of a table have, and the table has not.
+
+    Args:
+        kind: of the benchmark.
+        pairs: each task as it is, and as it is in the table.
+    """
+    labels = dict.fromkeys(
+        label for panel, shown in pairs for label in _curves(panel) if label not in _curves(shown)
+    )
+    sentences = []
+    for label in labels:
+        names = [panel.task or panel.title for panel, _ in pairs]
+        curves = [_curves(panel) for panel, _ in pairs]
+        without = [name for name, each in zip(names, curves, strict=True) if label not in each]
+        of = {n: each[label] for n, each in zip(names, curves, strict=True) if label in each}
+        why = f"{without[0]} has none" if without else _other_runs(label, of)
+        sentences.append(printable(f"{label} is in no table over tasks ({kind}): {why}."))
+    return sentences
+
+
+def _other_runs(label: str, of: dict[str, Curve]) -> str:
+    """In what the first curve differs from another of its variant, by the names of their tasks."""
+    (one, curve), *others = of.items()
+    seeds = _seeds(curve)
+    for other, theirs in others:
+        if len(seeds) != len(_seeds(theirs)):
+            count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+            return f"{one} has {count} of {label}, {other} {len(_seeds(theirs))}"
+        if seeds != _seeds(theirs):
+            return f"{one} has other seeds of {label} than {other}"
+    name = next((name for name, each in of.items() if not _known(each)), one)
+    return f"a run of {label} on {name} has no evaluation of fine-tuning yet"
+
+
 def _difference(first: Panel, one: str, second: Panel, other: str) -> str:
     """The first thing for which two tasks of one benchmark do not compare.
 
@@ -125,17 +191,13 @@ def _difference(first: Panel, one: str, second: Panel, other: str) -> str:
     for name, lacking in ((other, [*ours.keys() - theirs]), (one, [*theirs.keys() - ours])):
         if lacking:
             return f"{name} has no {', '.join(sorted(lacking)[:3])}"
-    for label, curve in ours.items():
-        seeds, others = _seeds(curve), _seeds(theirs[label])
-        if len(seeds) != len(others):
-            count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
-            return f"{one} has {count} of {label}, {other} {len(others)}"
-        if seeds != others:
-            return f"{one} has other seeds of {label} than {other}"
-    for panel, name in ((first, one), (second, other)):
-        for curve in panel.curves:
-            if not _known(curve):
-                return f"a run of {curve.label} on {name} has no evaluation of fine-tuning yet"
+    of = {label: {one: curve, other: theirs[label]} for label, curve in ours.items()}
+    for label, two in of.items():
+        if _seeds(two[one]) != _seeds(two[other]):
+            return _other_runs(label, two)
+    for label, two in of.items():
+        if not all(map(_known, two.values())):
+            return _other_runs(label, two)
     return f"{one} and {other} have other time limits or reference returns"
 
 

@@ -18,7 +18,8 @@ from the first on that has four fifths of the run's best. *{KEPT}*: the final ev
 of the run's best, of the seed with the smallest. These three count the pre-trained policy's
 evaluation, too. *{TRIED}*: made beside those of training by a variant that evaluates the policy it
 deploys, not its newest. Different datasets are different benchmarks: their numbers do not compare.
-Tasks of one benchmark with the same variants and seeds have a table over all of them: the IQM over
+Tasks of one benchmark with the same variants and seeds (where no two have, with those that all
+share) have a table over all of them: the IQM over
 runs and tasks, and *P*, the probability that a run of the row's variant has a higher mean of
 fine-tuning than one of the first variant on the same task.
 """
