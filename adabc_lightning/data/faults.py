@@ -11,6 +11,7 @@ from adabc_lightning.errors import key_of
 FEW = 5  # episodes: of fewer nothing is said
 COMMON = 0.1  # share of all episodes
 LARGE, SMALL = 100.0, 1e-3  # standard deviations of an observation that networks hardly learn from
+FINE = 0.01  # of an action, whose bounds a policy is to use
 OFFSET = 100.0  # standard deviations, that a mean lies away from 0
 OTHER_REWARDS = 30.0  # ratio of nearly all rewards of a log and of an environment
 ENOUGH_REWARDS = 20  # of each, to say that one has two values and the other has not
@@ -38,6 +39,7 @@ def faults(
         *_too_long(dataset, limit),
         *_torn(dataset),
         *_out_of_scale(dataset, parts, normalized),
+        *_actions_out_of_scale(dataset),
     ]
 
 
@@ -167,6 +169,25 @@ def _torn(dataset: OfflineDataset) -> list[str]:
         f"{int(torn.sum()):,} next observations inside episodes are not the next row's "
         f"observation (the first at step {step:,} of episode {episode:,}, counted from 0): ends of "
         "episodes are not flagged, or rows are missing or shuffled"
+    ]
+
+
+def _actions_out_of_scale(dataset: OfflineDataset) -> list[str]:
+    """Actions that are far from order one: nothing is done to them before critics see them."""
+    rows = dataset.rows[:, dataset.layout.columns["action"]].cpu().numpy()
+    largest_A = np.abs(rows).max(0)
+    far = [
+        f"action_{i} (up to {largest:.4g})"
+        for i, largest in enumerate(largest_A.tolist())
+        if largest > LARGE or 0 < largest < FINE
+    ]
+    if not far:
+        return []
+    more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
+    return [
+        f"{', '.join(far[:NAMED])}{more} {'is' if len(far) == 1 else 'are'} far from order one, "
+        f"where critics learn: rescale actions in the environment "
+        f"(gymnasium.wrappers.RescaleAction) and in the log ({key_of('action_scale')})"
     ]
 
 

@@ -79,6 +79,27 @@ def test_inverted_terminals_are_named(change, said, tmp_path: Path) -> None:
     assert [said in one for one in found] == [True] * (said is not None)
 
 
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ((1, 1), None),
+        ((100, 0.02), None),
+        ((1, 200), "action_1 (up to 200) is far from order one, where critics learn: rescale"),
+        ((0.001, 1e4), "action_0 (up to 0.001), action_1 (up to 1e+04) are far from order one"),
+        ((0, 1), None),  # it is fixed
+    ],
+)
+def test_actions_far_from_order_one_are_named(
+    factors: tuple[float, float], said: str | None, tmp_path: Path
+) -> None:
+    path = log(tmp_path / "a.npz", [8] * 10, set())
+    arrays = dict(np.load(path))
+    arrays["actions"] = np.linspace(-1, 1, 80)[:, None] * np.array(factors)
+    np.savez(path, **arrays)
+    found = [each for each in faults(load_dataset(path), 10) if "critics learn" in each]
+    assert [str(said) in each for each in found] == [True] * (said is not None)
+
+
 def test_terminals_that_stay_are_named(tmp_path: Path) -> None:
     path = log(tmp_path / "a.npz", [8] * 10, set())
     arrays = dict(np.load(path))
