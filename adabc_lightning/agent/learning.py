@@ -159,9 +159,9 @@ class Learning(ActingAgent):
         each = count // steps
         follows: tuple[bool, ...] = ()
         for first in range(done + 1, done + 1 + count, each):
-            answers = method.delayed_after(first, each, self.policy_delay, self.online)
+            answers = tuple(method.delayed_after(first, each, self.policy_delay, self.online))
             check_follows(answers, each, method)
-            follows += tuple(answers)
+            follows += answers
         preparing = 0 if self.online else min(count, max(0, method.preparation - done))
         return (None,) * preparing + follows[preparing:]
 

@@ -18,9 +18,8 @@ OVERLAYS = "method"
 ELSEWHERE = {
     **dict.fromkeys(("alpha", "cql_alpha", "cql_weight", "min_q_weight"), "weight"),
     **dict.fromkeys(("cql_n_actions", "n_actions", "num_samples"), "samples"),
-    **dict.fromkeys(("temperature", "inverse_temperature", "awac_lambda", "lam"), "beta"),
+    **dict.fromkeys(("temperature", "awac_lambda", "lam"), "beta"),
     **dict.fromkeys(("tau", "iql_tau", "quantile"), "expectile"),
-    **dict.fromkeys(("target_entropy", "target_entropy_multiplier"), "entropy_per_action"),
     **dict.fromkeys(("actor_lr", "policy_lr"), "actor_learning_rate"),
     "actor_bc_coef": "actor_weight",
     "critic_bc_coef": "critic_weight",

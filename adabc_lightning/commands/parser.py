@@ -35,9 +35,7 @@ ELSEWHERE = {
     "mixing_ratio": "data.offline_fraction",
     **dict.fromkeys(("utd", "utd_ratio", "gradient_steps"), "schedule.updates_per_env_step"),
     **dict.fromkeys(("offline_iterations", "pretrain_steps"), "schedule.offline_updates"),
-    **dict.fromkeys(
-        ("online_iterations", "max_timesteps", "total_timesteps"), "schedule.online_env_steps"
-    ),
+    **dict.fromkeys(("online_iterations", "total_timesteps"), "schedule.online_env_steps"),
     **dict.fromkeys(("eval_freq", "eval_interval", "eval_period"), "schedule.evaluation_every"),
     **dict.fromkeys(("n_episodes", "eval_episodes", "eval_n_trajs"), "evaluation.episodes"),
 }

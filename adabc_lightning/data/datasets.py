@@ -107,10 +107,12 @@ def _opened(dataset: str, download: bool, reading: Reading) -> AbstractContextMa
 
 
 def _minari_is_here(name: str) -> bool:
-    """Whether a dataset of Minari has this name: its first ones were named as D4RL's."""
-    from minari.storage.datasets_root_dir import get_dataset_path
+    """Whether a dataset of Minari has this name: its first ones were named as D4RL's.
 
-    return (get_dataset_path(name) / "data").exists()
+    Minari's own ``get_dataset_path`` makes the folder that it names.
+    """
+    folder = os.environ.get("MINARI_DATASETS_PATH", os.path.expanduser("~/.minari/datasets"))
+    return Path(folder, name, "data").exists()
 
 
 @contextmanager

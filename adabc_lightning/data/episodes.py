@@ -71,10 +71,13 @@ def arrange(
         timeout_T = final_S | (timeout_T[place_S] if timeout_T is not None else False)
         end_T = gap_T = None
     assumed = timeout_T is None and end_T is None
+    # What goes on behind a success was not reset by it, either: the limit's count goes on, too.
+    goes_on = success_T is not None and bool((success_T[1:] & success_T[:-1] & ~ended_T[:-1]).any())
+    reset_T = ended_T if goes_on else terminal_T
     if assumed and not {"step", "time"} & scalars.keys():
-        timeout_T = _of_files(source, limit, terminal_T)
+        timeout_T = _of_files(source, limit, reset_T)
     elif assumed:
-        timeout_T = _every(limit, terminal_T, gap_T, count_T)
+        timeout_T = _every(limit, reset_T, gap_T, count_T)
     elif end_T is not None:
         timeout_T = end_T if timeout_T is None else timeout_T | end_T
     assert timeout_T is not None

@@ -17,6 +17,9 @@ RANGE: Literal["return_range"] = "return_range"
 """In place of a scale: the one by which the returns of a dataset's episodes span 1,000."""
 
 
+MANY = 5  # episodes, of which two returns in all are few
+
+
 class Learnt:
     """What is done to rows, in place.
 
@@ -54,7 +57,7 @@ class Learnt:
     def doubts(self, dataset: OfflineDataset) -> list[str]:
         """A sentence where a scale is made of returns that have no range to speak of."""
         returns = dataset.episode_return_E.unique().tolist()
-        if not self.of_range or len(returns) > 2:
+        if not self.of_range or len(returns) > 2 or len(dataset.episode_return_E) < MANY:
             return []
         low, high = returns[0], returns[-1]
         return [

@@ -44,8 +44,9 @@ def reference_for(env_id: str) -> Reference | None:
     """The references of an environment id such as ``Hopper-v5`` or ``AdroitHandPen-v1``.
 
     Args:
-        env_id: a Gymnasium id, with or without a module to import and a namespace.
+        env_id: a Gymnasium id, with or without a namespace, or Gymnasium's own module before it.
     Returns: its references, or None for an environment D4RL does not know.
     """
-    name = env_id.rpartition(":")[2].rsplit("/", 1)[-1].rsplit("-v", 1)[0].lower()
+    known = env_id.removeprefix("gymnasium:").removeprefix("gymnasium_robotics:")
+    name = known.rsplit("/", 1)[-1].rsplit("-v", 1)[0].lower()
     return REFERENCES.get(name.removeprefix("adroithand"))

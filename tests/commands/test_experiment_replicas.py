@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -208,11 +209,34 @@ def test_groups(
 ) -> None:
     for name in there.split():
         (tmp_path / f"recipe-{name}").mkdir()
-        (tmp_path / f"recipe-{name}" / "experiment.json").touch()
+        (tmp_path / f"recipe-{name}" / "experiment.json").write_text("{}")
     (tmp_path / "recipe-seed0").mkdir(exist_ok=True)  # nothing has begun there
     places = [(tmp_path, "recipe-"), (tmp_path / "nowhere", "")]
     found = groups(places, seeds, together)
     assert [(group.start, group.stop) for group in found] == expected
+
+
+def test_how_many_a_process_made(tmp_path: Path) -> None:
+    """By its record; by the folders where a run by hand has none. Other names are nobody's."""
+    for name in ("seeds", "seeds3-2"):
+        (tmp_path / name / "replica_0").mkdir(parents=True)
+        (tmp_path / name / "replica_0.bak").mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    assert groups([(tmp_path, "")], 3, together=True) == [range(1), range(1, 3)]
+    record = {"settings": {"model.replicas": 3}, "seed": 0}
+    (tmp_path / "seeds" / "experiment.json").write_text(json.dumps(record))
+    assert groups([(tmp_path, "")], 5, together=True) == [range(3), range(3, 5)]
+
+
+def test_what_a_run_store_has_counts() -> None:
+    out = Path("fresh")
+    names = [f"toy/adaptive/seeds/replica_{i}/experiment.json" for i in range(2)]
+    stored = frozenset(out / name for name in (*names, "toy/adaptive/seeds/experiment.json"))
+    choice = Choice(out, replicas=True, stored=stored)
+    planned = plan(replace(read(Path("pair.yaml"), defaults()), seeds=4), choice)
+    assert [job.folder.name for job in planned if job.record["kind"] == "run"] == [
+        *("seeds", "seeds2-3")
+    ]
 
 
 def test_the_same_seeds_of_two_processes(tmp_path: Path) -> None:

@@ -579,7 +579,7 @@ def test_over_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--first is 'fixt', no variant of these runs; did you mean 'fixed'?" in (
         capsys.readouterr().err
     )
-    # Other seeds on one task: nothing to average over, and that is said.
+    # Other seeds on one task: a table of the others, and that is said.
     moved = tmp_path / "out" / "hopper-random" / "fixed" / "seed2"
     moved.rename(tmp_path / "elsewhere")
     (smaller,) = comparisons(panels(find_runs([tmp_path / "out"])[0]))
@@ -627,7 +627,23 @@ def test_why_tasks_are_in_no_table_over_tasks(tmp_path: Path) -> None:
     shown = panels(find_runs([tmp_path / "more"])[0])
     (group,) = comparisons(shown)
     assert list(group.scores) == ["one", "two"]
-    assert not_compared(shown) == ["three is in no table over tasks (own file): y has none."]
+    sentence = "three is in no table over tasks (own file): y has none."
+    assert not_compared(shown) == [sentence]
+    assert main(["report", str(tmp_path / "more"), "--format", "latex"]) == 0
+    assert f"% {sentence}\n" in (tmp_path / "more" / "table.tex").read_text()
+    # Nor does a run of something else beside them take it away.
+    write_run(tmp_path / "more" / "alone", dataset="x.hdf5")
+    (group,) = comparisons(panels(find_runs([tmp_path / "more"])[0]))
+    assert list(group.scores) == ["one", "two"]
+    # Two datasets under one task's name are told apart.
+    for dataset, seeds in (("a", 2), ("b", 1)):
+        for variant, count in (("one", 1), ("two", 1), ("three", seeds)):
+            for seed in range(count):
+                folder = tmp_path / "twice" / dataset / variant / f"seed{seed}"
+                record = {"task": "hop", "variant": variant}
+                write_run(folder, seed, dataset=f"{dataset}.hdf5", record=record)
+    (said_of_three,) = not_compared(panels(find_runs([tmp_path / "twice"])[0]))
+    assert "has 2 seeds of three, hop: " in said_of_three
     write_run(tmp_path / "plain" / "a" / "v" / "seed0", record={"task": "a", "variant": "v"})
     other = {"env_id": "Own-v0", "scored": False}
     record = {"task": "b\x1b", "variant": "v"}

@@ -268,6 +268,27 @@ def test_a_success_that_lasts_ends_one_episode(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("success", "lengths"),
+    [
+        ([6, 7], [7, 2, 10, 10]),  # lost at 8, as a goal that moves: the rest is an episode
+        ([6, 7, 8, 9, 10], [7, 1, 9, 10]),  # kept to the limit; the next one begins with success
+        ([6], [7, 10, 10, 3]),  # nothing says that it went on
+    ],
+)
+def test_a_time_limit_counts_on_behind_a_success_that_lasts(
+    success: list[int], lengths: list[int], tmp_path: Path
+) -> None:
+    rows = 30
+    columns = {"observations": np.arange(rows)[:, None] + 0.0, "actions": np.zeros((rows, 1))}
+    flags = np.isin(np.arange(rows), success)
+    path = tmp_path / "a.npz"
+    np.savez(path, success=flags, rewards=np.ones(rows), terminals=np.zeros(rows), **columns)
+    reading = Reading(success_terminates=True)
+    dataset = load_dataset(str(path), max_episode_steps=10, reading=reading)
+    assert dataset.episode_length_E.tolist() == lengths
+
+
 def test_successes_that_are_episodes_of_their_own(tmp_path: Path) -> None:
     """Ends that the log knows, and flags that fall in between."""
     path = tmp_path / "a.npz"

@@ -48,7 +48,6 @@ def test_table() -> None:
         ("AdroitHandRelocate-v1", "relocate"),
         ("some/namespace/Hopper-v5", "hopper"),
         ("gymnasium_robotics:AdroitHandPen-v1", "pen"),
-        ("module:some/namespace/Hopper-v5", "hopper"),
         ("Hopper", "hopper"),
     ],
 )
@@ -58,7 +57,15 @@ def test_reference_for_environment_ids(env_id: str, task: str) -> None:
 
 @pytest.mark.parametrize(
     "env_id",
-    ["Pendulum-v1", "InvertedPendulum-v5", "AdroitHandPenSparse-v1", "Walker2dExtra-v5", ""],
+    [
+        "my_module:Hopper-v0",
+        "log:hopper",
+        "Pendulum-v1",
+        "InvertedPendulum-v5",
+        "AdroitHandPenSparse-v1",
+        "Walker2dExtra-v5",
+        "",
+    ],
 )
 def test_unknown_environments_have_none(env_id: str) -> None:
     assert reference_for(env_id) is None

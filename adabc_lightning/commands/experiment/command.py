@@ -93,7 +93,7 @@ def parser() -> Options:
     add(
         "--replicas",
         action="store_true",
-        help="train those seeds of a task and variant that have not run yet in one process "
+        help="train those seeds of a task and variant that have not begun yet in one process "
         "(model.replicas), where small networks make that faster; in folders "
         "OUT/TASK/VARIANT/seeds/replica_0, …",
     )
@@ -148,7 +148,11 @@ def main(words: list[str]) -> None:
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
         raise UserError(f"--out: {out} is no folder, nor can one be made there")
     check_options(options)
-    choice = Choice(out, options.scale, options.config, options.data_dir, replicas=options.replicas)
+    stored: frozenset[Path] = frozenset()
+    if options.store is not None:  # where other machines may have begun more than OUT knows of
+        stored = frozenset(out / name for name in Store(options.store).names())
+    more = {"replicas": options.replicas, "stored": stored}
+    choice = Choice(out, options.scale, options.config, options.data_dir, **more)
     jobs = plan(chosen, choice)
     picked = pick(jobs, options.only, options.index)
     if options.dry_run:

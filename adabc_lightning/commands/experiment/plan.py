@@ -65,8 +65,9 @@ class Choice:
         scale: factor of the schedule's lengths and of the evaluation interval.
         overlays: configs between the tasks' and the methods'.
         data_dir: folder of datasets of one's own, ``hopper_medium.hdf5`` for ``hopper-medium``.
-        replicas: whether the seeds of a task and variant that have not run yet train in one
+        replicas: whether the seeds of a task and variant that have not begun yet train in one
             process, where they can.
+        stored: files of a run store, as if they lay in ``out``.
     """
 
     out: Path
@@ -74,6 +75,7 @@ class Choice:
     overlays: list[str] = field(default_factory=list)
     data_dir: Path | None = None
     replicas: bool = False
+    stored: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class _Cell:
         self, experiment: str, file: str, task: str, variant: Variant, choice: Choice
     ) -> None:
         self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
-        self.together = choice.replicas
+        self.together, self.stored = choice.replicas, choice.stored
         names = [file, *choice.overlays]
         if variant.method is not None:
             names.append(_overlay(variant.method))
@@ -226,7 +228,7 @@ class _Cell:
     def groups(self, seeds: int) -> list[range]:
         """Which seeds share a process; what shares a pre-training with others does as they."""
         places = [(self.pretrainings, f"{self.digest}-"), (self.runs, "")]
-        return groups(places, seeds, self.together and self.replicable)
+        return groups(places, seeds, self.together and self.replicable, self.stored)
 
     @property
     def pretrainings(self) -> Path:

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -84,7 +85,7 @@ def run_all(
         if alone:
             lock.take(out)
         adopt(chosen)
-        write_order(out, *order)
+        _in_turn(out, alone, partial(write_order, out, *order))
         with engine(lock if alone else None) as running:
             folders = {job.folder for job in chosen}
             left = [job for job in unfinished(jobs) if job.folder in folders]
@@ -180,13 +181,7 @@ class _Runner:
                 self._fail(job, f"failed after {minutes:.1f} min, see {log_path(job)}")
 
     def _gather(self) -> None:
-        """Writes ``results.csv``; of many processes in one folder, one at a time."""
-        if self.alone:
-            write_results(self.out)
-            return
-        with FolderLock("an experiment", "--out") as lock, suppress(UserError):
-            lock.take(self.out, patience=10.0)  # a whole experiment at work there writes it, too
-            write_results(self.out)
+        _in_turn(self.out, self.alone, partial(write_results, self.out))
 
     def _fail(self, job: Job, text: str) -> None:
         self._report(job, text)
@@ -195,6 +190,16 @@ class _Runner:
     def _report(self, job: Job, text: str) -> None:
         self.count += 1
         say(f"{self.count}/{self.total} {job.label}: {text}")
+
+
+def _in_turn(out: Path, alone: bool, write: Callable[[], None]) -> None:
+    """Writes a file of all runs; of many processes in one folder, one at a time."""
+    if alone:
+        write()
+        return
+    with FolderLock("an experiment", "--out") as lock, suppress(UserError):
+        lock.take(out, patience=10.0)  # a whole experiment at work there writes it, too
+        write()
 
 
 def _scores(job: Job) -> str:

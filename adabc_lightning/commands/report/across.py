@@ -91,7 +91,8 @@ def _by_kind(panels: list[Panel]) -> dict[str, list[Panel]]:
 
 def _with_common(panels: list[Panel]) -> list[Panel]:
     """Those with scores, and of each the curves that all of them have, with the same seeds."""
-    scored = [panel for panel in panels if panel.unit == "score"]
+    times = Counter(curve.label for panel in panels for curve in panel.curves)
+    scored = [p for p in panels if p.unit == "score" and any(times[c.label] > 1 for c in p.curves)]
     known = [{(c.label, _seeds(c)) for c in panel.curves if _known(c)} for panel in scored]
     common = set.intersection(*known) if known else set()
     if len(common) < 2:
@@ -154,7 +155,8 @@ def _left_out(kind: str, pairs: list[tuple[Panel, Panel]]) -> list[str]:
     )
     sentences = []
     for label in labels:
-        names = [panel.task or panel.title for panel, _ in pairs]
+        tasks = Counter(panel.task for panel, _ in pairs)
+        names = [p.task if p.task and tasks[p.task] == 1 else p.title for p, _ in pairs]
         curves = [_curves(panel) for panel, _ in pairs]
         without = [name for name, each in zip(names, curves, strict=True) if label not in each]
         of = {n: each[label] for n, each in zip(names, curves, strict=True) if label in each}

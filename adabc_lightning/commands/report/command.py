@@ -129,7 +129,7 @@ def main(words: list[str]) -> None:
             from adabc_lightning.commands.report.latex import to_latex
 
             target = out.with_suffix(".tex") if page else out / "table.tex"
-            replace_text(target, to_latex(sorted_runs, table, groups))
+            replace_text(target, to_latex(sorted_runs, table, groups, without))
         else:
             from adabc_lightning.commands.report.figure import draw  # matplotlib takes a second
             from adabc_lightning.commands.report.profile import draw_profiles

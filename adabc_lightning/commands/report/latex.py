@@ -32,13 +32,19 @@ _SPECIAL = {
 }
 
 
-def to_latex(panels: list[Panel], rows: list[Numbers], groups: Iterable[Comparison] = ()) -> str:
+def to_latex(
+    panels: list[Panel],
+    rows: list[Numbers],
+    groups: Iterable[Comparison] = (),
+    without: Iterable[str] = (),
+) -> str:
     """A ``table`` environment per table of a panel or over tasks, with booktabs.
 
     Args:
         panels: not empty.
         rows: of :func:`~adabc_lightning.commands.report.table.rows`, all panels' in order.
         groups: variants over several tasks.
+        without: sentences about what is in none of these; comments.
     """
     remaining = iter(rows)
     lines = [
@@ -56,6 +62,7 @@ def to_latex(panels: list[Panel], rows: list[Numbers], groups: Iterable[Comparis
             lines += _table(caption, ["variant", *table.columns], shown)
     for group in groups:
         lines += _table(group.title, group.columns, cells_of(group))
+    lines += [f"% {sentence}" for sentence in without]
     return "\n".join(lines).rstrip() + "\n"
 
 
