@@ -89,7 +89,7 @@ def test_the_evaluation_is_made_by_the_resumed_run(
     assert last["Evaluation"]["history"] == whole["Evaluation"]["history"]
 
 
-@pytest.mark.parametrize(("seed", "won", "lost"), [(1, 2, 0), (2, 0, 2)])
+@pytest.mark.parametrize(("seed", "won", "lost"), [(1, 2, 0), (3, 0, 2)])
 def test_a_trial_that_was_cut_is_made_anew(
     seed: int,
     won: int,

@@ -54,7 +54,7 @@ from adabc_lightning.run.schedule import Schedule
 
 TESTS = REPOSITORY / "tests"
 RUN = shlex.split(
-    "fit --config method/steady"
+    "fit --config method/steady --seed_everything 1"
     " --data.env_id InvertedPendulum-v5 --schedule.offline_updates 10 --data.batch_size 8"
     " --schedule.online_env_steps 40 --schedule.updates_per_env_step 2 --schedule.offline_chunk 5"
     " --schedule.evaluation_every 10 --data.replay_capacity 60 --data.reference_min 0"
