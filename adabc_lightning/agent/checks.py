@@ -58,10 +58,11 @@ def chosen_method(
         target_noise, target_noise_clip, normalizer: of :class:`TD3BC`.
     Raises: UserError: another method is given, and values of these.
     """
+    of_these = TD3BC(target_noise, target_noise_clip, normalizer)
     if method is None:
-        return TD3BC(target_noise, target_noise_clip, normalizer)
+        return of_these
     check_method(method)
-    if (target_noise, target_noise_clip, normalizer) != (0.2, 0.5, "policy"):
+    if vars(of_these) != vars(TD3BC()):
         raise UserError(
             "model.target_noise, model.target_noise_clip and model.normalizer are for the "
             f"default method; model.method is {type(method).__name__}, give it its own keys"

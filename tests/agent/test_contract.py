@@ -95,6 +95,16 @@ def test_what_it_states_is_looked_at_when_it_is_made(method: Any, said: str) -> 
         OffToOnModule(data.spec, method=method, num_critics=2, hidden_sizes=(4,))
 
 
+@pytest.mark.parametrize("key", ["target_noise", "target_noise_clip", "normalizer"])
+def test_keys_of_the_default_method_are_for_no_other(key: str) -> None:
+    spec = ReplayDataModule(TOY, None, Schedule(0, 4)).spec
+    values: dict[str, Any] = {"target_noise": 0.3, "target_noise_clip": 0.4, "normalizer": "data"}
+    OffToOnModule(spec, hidden_sizes=(4,), **{key: values[key]})
+    with pytest.raises(UserError, match="are for the default method; model.method is Few, give it"):
+        OffToOnModule(spec, hidden_sizes=(4,), method=Few(), **{key: values[key]})
+    OffToOnModule(spec, hidden_sizes=(4,), method=Few(), **{key: getattr(TD3BC(), key)})
+
+
 @pytest.mark.parametrize(("method", "said"), MADE)
 def test_what_it_makes_is_looked_at_in_the_first_update(
     method: Any, said: str, tmp_path: Path
