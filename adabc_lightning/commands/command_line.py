@@ -29,6 +29,7 @@ from adabc_lightning.commands.parser import Parser, read_as_today
 from adabc_lightning.commands.quiet import muted
 from adabc_lightning.commands.replicating import replicate
 from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.data.same_run import check_env_id
 from adabc_lightning.errors import UserError, one_line, warn
 from adabc_lightning.replicas import Replicas
 from adabc_lightning.replicas.saved import check_run
@@ -76,6 +77,7 @@ class CommandLine(LightningCLI):
     threads: Threads | None = None  # where they were chosen here
     _had_threads: int | None = None  # those of the run that goes on
     _counters = 0, 0  # gradient updates and environment steps of its checkpoint
+    _saved_data: dict[str, Any] | None = None  # what that has of its data module
 
     def __init__(
         self,
@@ -208,6 +210,8 @@ class CommandLine(LightningCLI):
             self.checkpoint = checkpoint_to_resume(
                 self.folder, self.config.ckpt_path, self._check, count
             )
+            if self._saved_data is not None:
+                check_env_id(self.config.data.env_id, self._saved_data)
             if self.neighbours is not None:
                 self._settle(self.neighbours)
 
@@ -216,8 +220,11 @@ class CommandLine(LightningCLI):
         check_run(content)
         first = content.get("replicas", [content])[0]
         self._had_threads = (first["agent"].get("engine") or {}).get("threads")
-        env_steps = first["ReplayDataModule"]["collector"]["env_steps"]
-        self._counters = first["agent"]["gradient_updates"], env_steps
+        self._saved_data = first["ReplayDataModule"]
+        self._counters = (
+            first["agent"]["gradient_updates"],
+            self._saved_data["collector"]["env_steps"],
+        )
 
     def _settle(self, neighbours: Neighbours) -> None:
         """Chooses the threads; a run that goes on keeps those that it had."""

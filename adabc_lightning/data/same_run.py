@@ -9,6 +9,20 @@ from adabc_lightning.env.observations import as_parts, described
 from adabc_lightning.errors import UserError, one_line
 
 
+def check_env_id(env_id: str, state: dict[str, Any]) -> None:
+    """Whether it was trained in the environment of this name; before any is made.
+
+    Raises: UserError: in another one.
+    """
+    # A log's folder may have been moved: its episodes, once there are any, say whose it is.
+    logs = all(each.startswith(PREFIX) for each in (env_id, state["env_id"]))
+    if state["env_id"] != env_id and not (logs and state["collector"].get("digest")):
+        raise UserError(
+            f"the checkpoint was trained in {state['env_id']!r:.100}, data.env_id is {env_id!r}; "
+            "resume in the environment of the run"
+        )
+
+
 def check_environment(data: Owner, state: dict[str, Any]) -> None:
     """Whether it was trained in the same environment.
 
@@ -18,13 +32,7 @@ def check_environment(data: Owner, state: dict[str, Any]) -> None:
     Raises: UserError: in another one, made in another way, or other parts of observations were
         seen.
     """
-    # A log's folder may have been moved: its episodes, once there are any, say whose it is.
-    logs = all(each.startswith(PREFIX) for each in (data.env_id, state["env_id"]))
-    if state["env_id"] != data.env_id and not (logs and state["collector"].get("digest")):
-        raise UserError(
-            f"the checkpoint was trained in {state['env_id']!r:.100}, data.env_id is "
-            f"{data.env_id!r}; resume in the environment of the run"
-        )
+    check_env_id(data.env_id, state)
     kwargs = state.get("env_kwargs") or {}  # checkpoints of 0.1.0 have none
     if kwargs != data.env_kwargs:
         raise UserError(

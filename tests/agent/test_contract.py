@@ -100,7 +100,7 @@ def test_keys_of_the_default_method_are_for_no_other(key: str) -> None:
     spec = ReplayDataModule(TOY, None, Schedule(0, 4)).spec
     values: dict[str, Any] = {"target_noise": 0.3, "target_noise_clip": 0.4, "normalizer": "data"}
     OffToOnModule(spec, hidden_sizes=(4,), **{key: values[key]})
-    with pytest.raises(UserError, match="are for the default method; model.method is Few, give it"):
+    with pytest.raises(UserError, match=r"for the default method; model\.method is Few, give it"):
         OffToOnModule(spec, hidden_sizes=(4,), method=Few(), **{key: values[key]})
     OffToOnModule(spec, hidden_sizes=(4,), method=Few(), **{key: getattr(TD3BC(), key)})
 

@@ -249,6 +249,19 @@ def test_a_pre_training_of_what_starts_from_nothing_is_named(
     assert capsys.readouterr().err.count(sentence) == said
 
 
+def test_another_environment_is_named_before_what_it_entails(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cal-QL would ask for longer frozen steps first, for the episodes of the other one."""
+    start = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    other = ["--data.env_id", "Walker2d-v5", "--schedule.frozen_env_steps", "0"]
+    assert main([*TINY, "--config", "method/cal_ql", *start, *other]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: the checkpoint was trained in 'Hopper-v5', data.env_id is 'Walker2d-v5'; resume in "
+        "the environment of the run"
+    )
+
+
 def test_what_is_called_otherwise_elsewhere_has_a_name_here() -> None:
     base = load(packaged_folder() / "base.yaml")
     assert {key for key in parser.ELSEWHERE.values() if not key.startswith("trainer.")} <= {
