@@ -32,12 +32,13 @@ def faults(
         parts: of the observations, for their names; None where they have none.
         normalized: whether networks will see the observations by ``data.normalize_observations``.
     """
+    torn_T = dataset.torn()
     return [
         *_no_ends(dataset),
-        *(_inverted(dataset) or _staying(dataset)),
+        *(_inverted(dataset, torn_T) or _staying(dataset, torn_T)),
         *_limits_as_terminals(dataset, limit),
         *_too_long(dataset, limit),
-        *_torn(dataset),
+        *_torn(dataset, torn_T),
         *_out_of_scale(dataset, parts, normalized),
         *_actions_out_of_scale(dataset),
     ]
@@ -92,14 +93,14 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
     ]
 
 
-def _inverted(dataset: OfflineDataset) -> list[str]:
+def _inverted(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
     """More terminals than other rows, as where masks, 1 − done, were logged."""
     ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
     if dataset.success_T is not None:  # a log may go on behind a success that ends an episode
         ended_T &= ~dataset.success_T.numpy()
     if ended_T.sum() < FEW or ended_T.sum() <= 0.5 * len(ended_T):
         return []
-    goes_on = int((ended_T[:-1] & ~dataset.torn()).sum())
+    goes_on = int((ended_T[:-1] & ~torn_T).sum())
     where = f", and {goes_on:,} of the next begin where they ended" if goes_on else ""
     return [
         f"{int(ended_T.sum()):,} of {len(ended_T):,} rows are terminals{where}: probably inverted "
@@ -107,10 +108,10 @@ def _inverted(dataset: OfflineDataset) -> list[str]:
     ]
 
 
-def _staying(dataset: OfflineDataset) -> list[str]:
+def _staying(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
     """Terminals behind terminals of an episode that went on: of a goal that is reached and kept."""
     ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
-    again_T = ended_T[:-1] & ended_T[1:] & ~dataset.torn()
+    again_T = ended_T[:-1] & ended_T[1:] & ~torn_T
     if again_T.sum() < max(FEW, COMMON * len(dataset.episode_length_E)):
         return []
     return [
@@ -157,9 +158,9 @@ def _too_long(dataset: OfflineDataset, limit: int | None) -> list[str]:
     ]
 
 
-def _torn(dataset: OfflineDataset) -> list[str]:
+def _torn(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
     inside = dataset.episode_T[1:].numpy() == dataset.episode_T[:-1].numpy()
-    torn = inside & dataset.torn()
+    torn = inside & torn_T
     if not torn.any():
         return []
     row = int(torn.argmax())
@@ -183,10 +184,8 @@ def _actions_out_of_scale(dataset: OfflineDataset) -> list[str]:
     ]
     if not far:
         return []
-    more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
     return [
-        f"{', '.join(far[:NAMED])}{more} {'is' if len(far) == 1 else 'are'} far from order one, "
-        f"where critics learn: rescale actions in the environment "
+        f"{_are(far)} far from order one, where critics learn: rescale actions in the environment "
         f"(gymnasium.wrappers.RescaleAction) and in the log ({key_of('action_scale')})"
     ]
 
@@ -209,11 +208,15 @@ def _out_of_scale(dataset: OfflineDataset, parts: Parts | None, normalized: bool
             far.append(f"{name} (mean {mean:.4g}, standard deviation {std:.4g})")
     if not far:
         return []
-    more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
-    are = "is" if len(far) == 1 else "are"
     remedy = "set data.normalize_observations to true, or scale them in log and environment"
     if normalized:  # and is no help
         remedy = "scale them in log and environment"
     return [
-        f"{', '.join(far[:NAMED])}{more} {are} far from order one, where networks learn: {remedy}"
+        f"{_are(far)} far from order one, where networks learn: {remedy}",
     ]
+
+
+def _are(columns: list[str]) -> str:
+    """The beginning of a sentence about columns, of which the first are named."""
+    more = f" and {len(columns) - NAMED} more" if len(columns) > NAMED else ""
+    return f"{', '.join(columns[:NAMED])}{more} {'is' if len(columns) == 1 else 'are'}"

@@ -9,15 +9,13 @@ from typing import Literal
 from torch import Tensor
 
 from adabc_lightning.agent.normalization import Normalization
+from adabc_lightning.data.faults import FEW
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 
 RANGE: Literal["return_range"] = "return_range"
 """In place of a scale: the one by which the returns of a dataset's episodes span 1,000."""
-
-
-MANY = 5  # episodes, of which two returns in all are few
 
 
 class Learnt:
@@ -57,7 +55,7 @@ class Learnt:
     def doubts(self, dataset: OfflineDataset) -> list[str]:
         """A sentence where a scale is made of returns that have no range to speak of."""
         returns = dataset.episode_return_E.unique().tolist()
-        if not self.of_range or len(returns) > 2 or len(dataset.episode_return_E) < MANY:
+        if not self.of_range or len(returns) > 2 or len(dataset.episode_return_E) < FEW:
             return []
         low, high = returns[0], returns[-1]
         return [

@@ -163,7 +163,7 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
         for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
-    order = [(group, cell) for cell in cells for group in cell.groups(declaration.seeds)]
+    order = [(group, cell) for cell in cells for group in cell.processes(declaration.seeds)]
     if not choice.replicas:
         order.sort(key=lambda each: each[0].start)
     jobs: dict[Path, Job] = {}
@@ -216,6 +216,8 @@ class _Cell:
 
         self.settings = settings(self.config)
         self.recipe = settings(offline(self.config), AFTER_PRETRAINING)
+        recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
+        self.digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
 
     @property
     def replicable(self) -> bool:
@@ -225,7 +227,7 @@ class _Cell:
         log = str(self.config["data"]["env_id"]).startswith("log:")
         return not log and all(str(count) == "1" for count in devices)
 
-    def groups(self, seeds: int) -> list[range]:
+    def processes(self, seeds: int) -> list[range]:
         """Which seeds share a process; what shares a pre-training with others does as they."""
         places = [(self.pretrainings, f"{self.digest}-"), (self.runs, "")]
         return groups(places, seeds, self.together and self.replicable, self.stored)
@@ -240,21 +242,14 @@ class _Cell:
         """Where its own lie."""
         return self.out / self.task / slug(self.variant.name)
 
-    @property
-    def digest(self) -> str:
-        """Of all that its pre-training depends on."""
-        recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
-        return hashlib.sha256(recipe.encode()).hexdigest()[:10]
-
     def pretraining(self, seeds: range) -> Job | None:
         """None where the method starts from nothing."""
         updates = self.config["schedule"]["offline_updates"]
         if not updates:
             return None
-        digest = self.digest
-        folder = self.pretrainings / f"{digest}-{name_of(seeds)}"
+        folder = self.pretrainings / f"{self.digest}-{name_of(seeds)}"
         record = {"kind": "pretraining", "task": self.task, "settings": self.recipe}
-        label = f"{self.task} pre-training {digest}"
+        label = f"{self.task} pre-training {self.digest}"
         return _job(label, folder, self.pretraining_words, record, (updates, 0), seeds)
 
     def run(self, seeds: range, pretraining: Job | None) -> Job:

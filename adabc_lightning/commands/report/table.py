@@ -67,8 +67,8 @@ def interquartile_mean(values: list[float] | np.ndarray) -> Interval:
 def _middle(scores_RT: np.ndarray) -> np.ndarray:
     """``rliable.metrics.aggregate_iqm``, ``[1]``, to the last digit.
 
-    SciPy's ``trim_mean``, which that calls, looks at its arguments for ten times as long as it
-    computes: a report of eighteen variants would take three times as long.
+    SciPy's ``trim_mean``, which that calls, looks at its arguments for longer than it computes, and
+    this is called for every resample: a report of many variants would take more than twice as long.
     """
     scores, cut = scores_RT.ravel(), int(0.25 * scores_RT.size)
     last = scores.size - cut
