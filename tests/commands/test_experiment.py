@@ -20,6 +20,7 @@ from paths import REPOSITORY
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent import products
 from adabc_lightning.commands.experiment import rehearsal
 from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
 from adabc_lightning.commands.experiment.folders import unfinished, waits_for
@@ -230,6 +231,19 @@ def test_scale_overlays_and_own_data(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tiniest["offline_updates"], tiniest["evaluation_every"]) == (1, 1)
 
 
+def test_keys_of_fit_hold_for_every_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also over what the file gives to all; what is not given stays."""
+    Path("long.yaml").write_text(LONG.replace("OPTION", "alpha.kp: 0"))
+    line = "experiment long --dry-run --seeds 1 --schedule.offline_updates 7 --model.tau=0.5"
+    assert main([*line.split(), "--model.hidden_sizes", "[4, 4]"]) == 0
+    *commands, total = capsys.readouterr().out.splitlines()
+    assert len(commands) == 3  # kp is the hand-over's: one pre-training
+    words = "--schedule.offline_updates 7 --model.tau 0.5 --model.hidden_sizes '[4, 4]'"
+    assert all(words in command for command in commands)
+    assert "--alpha.kp 0" in commands[2]
+    assert total.startswith("# 1 pre-trainings, 2 runs; 3 of them left")
+
+
 def test_what_pretraining_cannot_depend_on_is_shared_and_the_rest_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -320,6 +334,7 @@ def test_the_plan_imports_no_pytorch() -> None:
     script = """
 import sys
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent import products
 assert main(["experiment", "fig4", "--dry-run"]) == 0
 heavy = {"torch", "lightning", "numpy", "gymnasium", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
@@ -353,6 +368,12 @@ MISTAKES = [
     ("greek", "variants 'β' and 'γ' would share the folder variant", "; rename one"),
     ("one", "variants '1' and '1' would share the folder 1", ""),
     ("text", "text.yaml: seeds is '3'; it must be a whole number, 1 or more", ""),
+    ("pair --model.tua 1", "the command line: there is no key 'model.tua'", "'model.tau'?"),
+    ("pair --model.tau", "--model.tau has no value; write --model.tau VALUE", ""),
+    ("pair --model.tau={", "--model.tau is '{', which is no YAML", ""),
+    ("pair --seed_everything 3", "seed_everything is each run's own, from seeds; leave it out", ""),
+    ("pair --ckpt_path x", "ckpt_path is each run's own, that of its pre-training", ""),
+    ("pair --alpha.kp 1", "variant 'Fixed α' of pair has its own; leave the option out", ""),
 ]
 FILES = {
     "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
@@ -556,7 +577,8 @@ def here(words: list[str], *, input: str, **_: Any) -> subprocess.CompletedProce
     """The rehearsal's program in this process."""
     assert words[:3] == [sys.executable, "-m", rehearsal.__name__]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as there; here they are errors
+        warnings.simplefilter("default")  # as there; here they are errors, and kept
+        warnings.showwarning = lambda *what: sys.stderr.write(warnings.formatwarning(*what[:4]))
         patch.setattr(sys, "stdin", StringIO(input))
         rehearsal._main(Path(words[3]))
     return subprocess.CompletedProcess(words, 0)
@@ -595,6 +617,26 @@ def test_what_fit_would_refuse_is_said_before_anything_runs(
     assert planning == "planning 2 runs before the first begins"
     assert error == f"error: wrong on toy: {said}"
     assert not Path("out").exists()
+
+
+def test_what_fit_would_warn_of_is_said_once_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "gain", lambda *_: 0.25)
+    Path("long.yaml").write_text(LONG.replace("OPTION", "model.precision: bf16, model.tau: 1"))
+    three = f"{Path('long.yaml').read_text()}  third: {{options: {{model.precision: bf16}}}}\n"
+    Path("long.yaml").write_text(three)
+    jobs = plan(read(Path("long.yaml"), defaults()), Choice(Path("out")))
+    monkeypatch.setattr(subprocess, "run", here)
+    rehearse(jobs)
+    planning, gaps, slow = capsys.readouterr().err.splitlines()
+    assert planning == "planning 3 runs before the first begins"
+    assert gaps.startswith("warning: dataset 'log.hdf5': 114 next observations inside episodes are")
+    assert gaps.endswith("(right on toy and 2 more)")
+    assert slow == (
+        "warning: model.precision is bf16, but this machine multiplies in it at 0.25 × float32's "
+        "speed; float32 would be faster (wrong on toy and 1 more)"
+    )
 
 
 def test_what_is_right_can_begin_and_what_is_short_begins_at_once(

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from yaml import YAMLError
 
 from adabc_lightning.commands.experiment.cluster import Cluster, Resources, need_ray, probe
 from adabc_lightning.commands.experiment.declaration import (
+    OWN_KEYS,
     Declaration,
     find_experiment,
+    override,
     packaged_experiments,
     read,
     slug,
@@ -29,12 +34,14 @@ from adabc_lightning.run.allowed import allowing
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.threads import cores
+from adabc_lightning.run.yaml_core import load_yaml
 
 STAGES = ("pretrainings", "runs")
 EPILOG = """\
 Configs stack in this order: the task, --config overlays, the method, the variant's options; so a
-smaller protocol never overrides what defines a method. Each pre-training is made once per task,
-seed and recipe (all keys that it can depend on) and shared by the variants.
+smaller protocol never overrides what defines a method. A key of fit (--model.precision float32) is
+an option of every variant, and wins over all configs. Each pre-training is made once per task, seed
+and recipe (all keys that it can depend on) and shared by the variants.
 
 The same command again skips what is finished and goes on with the rest. Ctrl-C lets the runs save
 before it ends them. Children run with OMP_NUM_THREADS = cores // jobs (ray: the cores of a run) and
@@ -139,9 +146,11 @@ def main(words: list[str]) -> None:
         UserError: something the user gave is wrong.
         SystemExit: 1 when a run failed, 128 + the signal's number when one ended it.
     """
+    words, keys = keys_of_fit(words)
     options = parser().parse_args(words)
     declared = read(find_experiment(options.name), defaults())
     chosen = select(declared, options.tasks, options.variants, options.seeds)
+    chosen = override(chosen, keys, defaults())
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UserError(f"--data-dir: there is no folder {options.data_dir}")
     out = options.out or Path("runs", declared.name)
@@ -173,6 +182,28 @@ def main(words: list[str]) -> None:
     tasks = [Path(task).name for task in (*declared.tasks, *chosen.tasks)]
     order = tasks, [variant.name for variant in declared.variants]
     run_all(jobs, picked, out, engine(options, jobs, out), order, alone=options.index is None)
+
+
+def keys_of_fit(words: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The experiment's own words, and what else is given as dotted keys, as ``fit`` takes them.
+
+    Raises: UserError: a key has no value, or one that is no YAML.
+    """
+    own, keys = [], {}
+    rest = iter(words)
+    for word in rest:
+        key, sign, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or ("." not in key and key not in OWN_KEYS):
+            own.append(word)
+            continue
+        value = text if sign else next(rest, None)
+        if value is None:
+            raise UserError(f"{word} has no value; write --{key} VALUE")
+        try:
+            keys[key] = load_yaml(value)
+        except YAMLError as error:
+            raise UserError(f"--{key} is {value!r}, which is no YAML") from error
+    return own, keys
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Variant:
     Args:
         name: as in tables and legends.
         method: name of a config in ``configs/method``, or a path; None for the task's own.
-        options: values by their dotted keys, which win over every config file.
+        options: its own values by their dotted keys, which win over every config file.
         options_for: more of them for the tasks that match a pattern (``hopper-*``), or one of
             several with commas.
     """
@@ -45,7 +45,7 @@ class Variant:
     options_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def options_of(self, task: str) -> dict[str, Any]:
-        """All options for one task."""
+        """All of its own for one task."""
         options = dict(self.options)
         for patterns, more in self.options_for.items():
             if any(fnmatchcase(task, pattern.strip()) for pattern in patterns.split(",")):
@@ -62,12 +62,14 @@ class Declaration:
         seeds: how many; they are 0, 1, …
         tasks: names of task configs.
         variants: the curves.
+        options: of every variant, over which its own win.
     """
 
     name: str
     seeds: int
     tasks: list[str]
     variants: list[Variant]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def packaged_experiments() -> dict[str, str]:
@@ -111,7 +113,7 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
     if not isinstance(variants, dict) or not variants:
         raise UserError(f"{path}: variants must map names to methods and options")
     common = _options(content.get("options"), known_keys, f"{path}: options")
-    made = [_variant(str(n), v, common, known_keys, str(path)) for n, v in variants.items()]
+    made = [_variant(str(n), v, known_keys, str(path)) for n, v in variants.items()]
     first: dict[str, str] = {}
     for variant in made:
         if (folder := slug(variant.name)) in first:
@@ -120,7 +122,30 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
                 f"{folder}, as only a to z, digits, dots and + of a name are kept; rename one"
             )
         first[folder] = variant.name
-    return Declaration(path.stem, seeds, [t.removesuffix(".yaml") for t in tasks], made)
+    return Declaration(path.stem, seeds, [t.removesuffix(".yaml") for t in tasks], made, common)
+
+
+def override(
+    declaration: Declaration, options: Mapping[str, Any], known_keys: Collection[str]
+) -> Declaration:
+    """An experiment with options of the command line for every variant.
+
+    Args:
+        declaration: of those variants that are wanted.
+        options: values by their dotted keys.
+        known_keys: as of :func:`read`.
+    Raises: UserError: there is no such key, it is each run's own, or what variants differ in.
+    """
+    _options(dict(options), known_keys, "the command line")
+    for key in options:
+        for variant in declaration.variants:
+            if any(key in own for own in (variant.options, *variant.options_for.values())):
+                raise UserError(
+                    f"--{key} would be of every run, but variant {variant.name!r} of "
+                    f"{declaration.name} has its own; leave the option out, or change a copy of "
+                    "the experiment's file"
+                )
+    return replace(declaration, options={**declaration.options, **options})
 
 
 def task_names(tasks: list[str]) -> list[str]:
@@ -136,9 +161,7 @@ def task_names(tasks: list[str]) -> list[str]:
     return names
 
 
-def _variant(
-    name: str, content: Any, common: Mapping[str, Any], known_keys: Collection[str], where: str
-) -> Variant:
+def _variant(name: str, content: Any, known_keys: Collection[str], where: str) -> Variant:
     where = f"{where}: variant {name!r}"
     if not isinstance(content, dict):
         raise UserError(f"{where} must be a mapping such as {{method: redq_adaptive_bc}}")
@@ -154,7 +177,7 @@ def _variant(
         str(pattern): _options(values, known_keys, f"{where}: options_for {pattern}")
         for pattern, values in patterns.items()
     }
-    return Variant(name, method, {**common, **options}, options_for)
+    return Variant(name, method, options, options_for)
 
 
 def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
         does not go with it.
     """
     cells = [
-        _Cell(declaration.name, f"{task}.yaml", name, variant, choice)
+        _Cell(declaration, f"{task}.yaml", name, variant, choice)
         for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
@@ -180,16 +180,17 @@ class _Cell:
     """One variant on one task: its command line and what that resolves to."""
 
     def __init__(
-        self, experiment: str, file: str, task: str, variant: Variant, choice: Choice
+        self, declaration: Declaration, file: str, task: str, variant: Variant, choice: Choice
     ) -> None:
-        self.experiment, self.task, self.variant, self.out = experiment, task, variant, choice.out
+        self.experiment, self.task, self.variant = declaration.name, task, variant
+        self.out = choice.out
         self.together, self.stored = choice.replicas, choice.stored
         names = [file, *choice.overlays]
         if variant.method is not None:
             names.append(_overlay(variant.method))
         self.words = [word for name in names for word in ("--config", name)]
         files, _ = resolve("fit", self.words)
-        options = variant.options_of(task)
+        options = {**declaration.options, **variant.options_of(task)}
         config = merged(files, options)
         given = "data.dataset" in options  # then the variant is about other data than the task's
         if choice.data_dir is not None and config["data"]["dataset"] is not None and not given:

@@ -2,7 +2,7 @@
 
 As a program (``python -m …rehearsal FILE``), in a process of its own, since it imports PyTorch:
 reads labels and command lines as JSON, plans each as ``fit --dry-run`` does, and writes into the
-file why one cannot be.
+file why one cannot be, or what the plans warn of.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import say
-from adabc_lightning.errors import UserError, first_cause
+from adabc_lightning.errors import UserError, first_cause, warn
 
 WORTH_IT = 100_000
 """Gradient updates of all jobs; fewer are not worth the seconds that this takes."""
@@ -25,7 +26,9 @@ _OF_A_JOB = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
 
 
 def rehearse(jobs: Sequence[Job]) -> None:
-    """Has all runs planned, each variant on each task once.
+    """Has all runs planned, each variant on each task once, and says what ``fit`` would warn of.
+
+    A run's own warnings go to its log, where nobody looks before its hours are over.
 
     Args:
         jobs: those that are not finished.
@@ -49,10 +52,14 @@ def rehearse(jobs: Sequence[Job]) -> None:
             capture_output=True,
             text=True,
         )
-        if answer.is_file():
-            raise UserError(answer.read_text(encoding="utf-8"))
-    if done.returncode:
-        raise UserError(f"the runs cannot be planned: {done.stderr[-500:]}")
+        if done.returncode:
+            raise UserError(f"the runs cannot be planned: {done.stderr[-500:]}")
+        said = json.loads(answer.read_text(encoding="utf-8"))
+    if isinstance(said, str):
+        raise UserError(said)
+    for text, (first, *others) in said.items():
+        more = f" and {len(others)} more" if others else ""
+        warn(f"{text} ({first}{more})")
 
 
 def _common(words: list[str]) -> list[str]:
@@ -61,27 +68,33 @@ def _common(words: list[str]) -> list[str]:
     return [word for option, value in pairs if option not in _OF_A_JOB for word in (option, value)]
 
 
-def _plan(words: list[str], folder: str) -> None:
-    from adabc_lightning.commands.command_line import CommandLine
-    from adabc_lightning.commands.fit import plan
+def _plan(words: list[str], folder: str) -> list[str]:
+    """Plans a run; what it warns of."""
+    from adabc_lightning.commands.fit import run
     from adabc_lightning.run.config_files import resolve
-    from adabc_lightning.run.lock import FolderLock
 
     own = ["--trainer.default_root_dir", str(Path(folder, "run"))]
-    with FolderLock("a run", "--out") as lock:
-        plan(CommandLine("fit", *resolve("fit", [*words, *own]), lock, dry=True))
+    fresh = warnings.catch_warnings()  # else what was said of one run is not said of the next
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as heard, fresh:
+        run("fit", *resolve("fit", [*words, *own]), dry=True)
+    begun = "warning: "
+    lines = heard.getvalue().splitlines()
+    return [line.removeprefix(begun) for line in lines if line.startswith(begun)]
 
 
 def _main(answer: Path) -> None:
+    heard: dict[str, list[str]] = {}
+    said: str | dict[str, list[str]] = heard
     with tempfile.TemporaryDirectory() as folder:
         for label, words in json.load(sys.stdin):
             try:
-                with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                    _plan(words, folder)
+                for text in dict.fromkeys(_plan(words, folder)):
+                    heard.setdefault(text, []).append(label)
             except (Exception, SystemExit) as error:  # whatever fit would end with
-                said = error if isinstance(error, UserError) else first_cause(error)
-                answer.write_text(f"{label}: {said}", encoding="utf-8")
-                return
+                why = error if isinstance(error, UserError) else first_cause(error)
+                said = f"{label}: {why}"
+                break
+    answer.write_text(json.dumps(said), encoding="utf-8")
 
 
 if __name__ == "__main__":
