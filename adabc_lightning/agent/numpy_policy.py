@@ -64,6 +64,25 @@ class StoredPolicy:
         head = (*arrays(["log_std_head"]), *scalars)
         return cls(layers, None, head, arrays(normalise), (low, high), seen)
 
+    def fits(self, actions: int) -> bool:
+        """Whether it has layers, each of which takes what the one before gives.
+
+        Args:
+            actions: A.
+        """
+        layers, heads = self.layers, [] if self.head is None else [self.head[:2]]
+        return (
+            _is_chain(layers)
+            and len(layers[-1]) == actions
+            and all(_is_chain((*layers[:-2], *head)) for head in heads)
+            and all(head[1].shape == layers[-1].shape for head in heads)
+            and (
+                not self.norms
+                or [n.shape for n in self.norms]
+                == [bias.shape for bias in layers[1:-2:2] for _ in "ab"]
+            )
+        )
+
     @property
     def samples(self) -> bool:
         """Whether it has noise of its own."""
@@ -103,8 +122,16 @@ class StoredPolicy:
 
 
 def _float32(numbers: Any) -> np.ndarray:
-    tensor = numbers.detach().cpu() if hasattr(numbers, "detach") else numbers
+    tensor = numbers.detach().cpu().float() if hasattr(numbers, "detach") else numbers
     return np.asarray(tensor, np.float32)
+
+
+def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
+    """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
+    weights, biases = layers[::2], layers[1::2]
+    fits = [w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(weights, biases, strict=True)]
+    chained = all(fits) and [w.shape[1] for w in weights[1:]] == [len(w) for w in weights[:-1]]
+    return bool(layers) and chained
 
 
 class NumpyPolicy:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.atomic import NotWritten, replace_text, writing
+from adabc_lightning.run.atomic import NotWritten, no_link, replace_text, writing
 
 
 class MetricsFile:
@@ -41,7 +41,7 @@ class MetricsFile:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.size and path.exists() and self._begins(path):
-            os.truncate(path, self.size)
+            self._cut(path)
             with open(path, newline="") as file:  # a version before may have had other columns
                 self.columns, *rows = csv.reader(file)
             return [dict(zip(self.columns, row, strict=False)) for row in rows]
@@ -72,15 +72,19 @@ class MetricsFile:
         """On disk before any checkpoint says so; no half row stays where the disk is full."""
         assert self._path is not None
         try:
-            with writing(self._path), open(self._path, "a", newline="") as file:
+            with writing(self._path), open(self._path, "a", newline="", opener=no_link) as file:
                 csv.writer(file).writerow(self._cells(row))
                 file.flush()
                 os.fsync(file.fileno())
         except NotWritten:
             with suppress(FileNotFoundError):  # the folder is gone
-                os.truncate(self._path, self.size)
+                self._cut(self._path)
             raise
         self._measure()
+
+    def _cut(self, path: Path) -> None:
+        with open(path, "r+b", opener=no_link) as file:
+            file.truncate(self.size)
 
     def _begins(self, path: Path) -> bool:
         """Whether a file begins with what a checkpoint says."""

@@ -64,10 +64,12 @@ class Options(argparse.ArgumentParser):
         # argparse takes -1e3 for an option.
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
-    def add_count(self, option: str, *, low: int = 1, **more: Any) -> None:
-        """An option whose value is a whole number, ``low`` or more; 1e6 is one."""
-        more |= {"read": as_whole, "allowed": lambda value: value >= low}
-        more |= {"wanted": f"a whole number, {low} or more"}
+    def add_count(self, option: str, *, low: int = 1, high: int | None = None, **more: Any) -> None:
+        """An option whose value is a whole number, ``low`` to ``high`` or more; 1e6 is one."""
+        most = math.inf if high is None else high
+        more |= {"read": as_whole, "allowed": lambda value: low <= value <= most}
+        wanted = f"a whole number, {low} or more"
+        more |= {"wanted": wanted if high is None else f"a whole number from {low} to {high:,}"}
         self.add_argument(option, action=_Number, **more)
 
     def add_number(

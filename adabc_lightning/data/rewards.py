@@ -22,7 +22,7 @@ from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Source
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import EnvironmentFailure, UserError, key_of, one_line
-from adabc_lightning.run.allowed import check_module
+from adabc_lightning.run.allowed import check_module, check_origin
 
 BLOCK = 131_072  # rows that a function gets at once
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -51,6 +51,7 @@ class Reward:
         if not callable(found):
             missing = "is no function" if found is not None else f"is not in {module}"
             raise UserError(f"{self.what}: {function} {missing}")
+        check_origin(found, self.what)
         self._function: Callable[..., object] = found
 
     def __call__(self, rows: Tensor, layout: Layout) -> Tensor:

@@ -68,15 +68,11 @@ def stored_policy(checkpoint: dict[str, Any], path: Path) -> StoredPolicy:
         policy = StoredPolicy.of_actor(actor)
     except KeyError:
         policy = StoredPolicy(())
-    layers, norms, log_std = policy.layers, policy.norms, state.get("actor.log_std")
-    heads = [] if policy.head is None else [policy.head[:2]]
-    if (
-        not _is_chain(layers)
-        or (log_std is not None and log_std.shape != layers[-1].shape)
-        or not all(_is_chain((*layers[:-2], *head)) for head in heads)
-        or any(head[1].shape != layers[-1].shape for head in heads)
-        or (norms and [n.shape for n in norms] != [b.shape for b in layers[1:-2:2] for _ in "ab"])
-    ):
+    sized = [state.get(f"actor.{name}") for name in ("action_low", "action_high")]
+    log_std = state.get("actor.log_std")
+    sized += [] if log_std is None else [log_std]
+    shapes = {None if each is None else tuple(each.shape) for each in sized}
+    if len(shapes) != 1 or len(shape := shapes.pop() or ()) != 1 or not policy.fits(*shape):
         raise UserError(f"{path} holds no actor; give a checkpoint of a run of this package")
     if policy.normalization is not None and not _normalizes(policy):
         raise UserError(f"{path} has no sound observation_mean and observation_scale")
@@ -93,14 +89,6 @@ def _normalizes(policy: StoredPolicy) -> bool:
     size = policy.layers[0].shape[1:]
     finite = np.isfinite(mean).all() and np.isfinite(scale).all()
     return mean.shape == scale.shape == size and bool(finite) and bool((scale > 0).all())
-
-
-def _is_chain(layers: tuple[np.ndarray, ...]) -> bool:
-    """Whether each layer, weight ``[H, I]`` and bias ``[H]``, takes what the one before gives."""
-    weights, biases = layers[::2], layers[1::2]
-    fits = [w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(weights, biases, strict=True)]
-    chained = all(fits) and [w.shape[1] for w in weights[1:]] == [len(w) for w in weights[:-1]]
-    return bool(layers) and chained
 
 
 def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:

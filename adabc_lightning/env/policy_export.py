@@ -1,16 +1,71 @@
-"""The weights of a policy that ``export`` wrote, out of ONNX or ``torch.export``."""
+"""The weights of a policy that ``export`` wrote, out of ONNX or ``torch.export``.
+
+Neither file is executed, nor is anything in it: it may be a stranger's.
+"""
 
 import json
+import math
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.env.observations import is_parts
+from adabc_lightning.env.options import is_plain
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.checkpoint_files import is_whole
 
 CARD = "policy.json"
 FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 """Format of ``export`` → the file beside the card."""
+_WEIGHTS = "/data/weights/"  # in torch.export's archive, below the name of its root
+_FLOAT32 = 7  # its code there
+
+
+def _must(right: Any) -> AfterValidator:
+    def validate(value: Any) -> Any:
+        if not right(value):
+            raise ValueError
+        return value
+
+    return AfterValidator(validate)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Bounds(_Part):
+    low: list[float]
+    high: list[float]
+
+
+class _Seen(_Part):
+    normalization: dict[str, Any] | None = None
+
+
+class _Reference(_Part):
+    model_config = ConfigDict(extra="forbid")
+
+    minimum: float
+    maximum: float
+
+
+class _Card(_Part):
+    """What is taken from a card; the rest of it is for people."""
+
+    format: Literal["onnx", "torch"]
+    action: _Bounds
+    observation: _Seen | None = None
+    observation_parts: Annotated[Any, _must(lambda value: value is None or is_parts(value))] = None
+    env_id: str
+    env_kwargs: Annotated[dict[str, Any] | None, _must(is_plain)] = None
+    max_episode_steps: Annotated[int, Field(ge=1, lt=2**53)] | None
+    reference: _Reference | None
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None
 
 
 def read_export(folder: Path) -> tuple[StoredPolicy, list[float], list[float], dict[str, Any]]:
@@ -23,12 +78,15 @@ def read_export(folder: Path) -> tuple[StoredPolicy, list[float], list[float], d
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        file = folder / FILES[card["format"]]
-        low, high = card["action"]["low"], card["action"]["high"]
-        if (parts := card.get("observation_parts")) is not None and not is_parts(parts):
-            raise ValueError("no parts")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CARD} is no card that export wrote") from error
+        _Card.model_validate(card)
+    except ValidationError as error:
+        where = "/".join(map(str, error.errors()[0]["loc"])) or "its content"
+        raise UserError(
+            f"{folder / CARD} is no card that export wrote: {where:.80} is missing or wrong"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{folder / CARD} is no card that export wrote: it is no JSON") from error
+    file, low, high = folder / FILES[card["format"]], card["action"]["low"], card["action"]["high"]
     if not file.is_file():
         raise UserError(f"{folder} has a card, but no {file.name}; export it again")
     read = _read_onnx if card["format"] == "onnx" else _read_torch
@@ -40,8 +98,12 @@ def read_export(folder: Path) -> tuple[StoredPolicy, list[float], list[float], d
                 f"{file} and its card disagree on whether observations are normalised; export it "
                 "again"
             )
+        if not policy.fits(len(low)) or len(low) != len(high):
+            raise KeyError("layers")
         return policy, low, high, card
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{file} holds no policy that export wrote; export it again") from error
 
 
@@ -72,9 +134,36 @@ def _read_onnx(file: Path) -> dict[str, Any]:
 
 
 def _read_torch(file: Path) -> dict[str, Any]:
-    import torch
+    """The plain numbers that lie in the archive.
 
+    Not by ``torch.export.load``: PyTorch 2.13's unpickles whatever lies beside them if it does not
+    load otherwise, and evaluates the shapes that the file names.
+    """
+    damaged = UserError(f"{file} is no readable PyTorch export; export it again")
+    if not is_whole(file):
+        raise damaged
     try:
-        return dict(torch.export.load(str(file)).state_dict)
-    except Exception as error:  # a zip, JSON or PyTorch's own, of all kinds
-        raise UserError(f"{file} is no readable PyTorch export; export it again") from error
+        with zipfile.ZipFile(file) as archive:
+            suffix = f"{_WEIGHTS}model_weights_config.json"
+            (config,) = (name for name in archive.namelist() if name.endswith(suffix))
+            folder = config.removesuffix("model_weights_config.json")
+            weights = json.loads(archive.read(config))["config"]
+            return {
+                name: _array(archive.read(f"{folder}{entry['path_name']}"), entry["tensor_meta"])
+                for name, entry in weights.items()
+                if not entry["use_pickle"]
+            }
+    except Exception as error:  # a zip, JSON or what is in it, of all kinds
+        raise damaged from error
+
+
+def _array(content: bytes, meta: dict[str, Any]) -> np.ndarray:
+    """A tensor ``[*]`` of a ``torch.export`` archive.
+
+    Raises: ValueError: it is not float32, or not in the order of its rows.
+    """
+    sizes, strides = ([each["as_int"] for each in meta[name]] for name in ("sizes", "strides"))
+    dense = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    if meta["dtype"] != _FLOAT32 or strides != dense or meta["storage_offset"]["as_int"]:
+        raise ValueError("not as export writes it")
+    return np.frombuffer(content, "<f4").reshape(sizes)

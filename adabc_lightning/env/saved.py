@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 import torch
-from pydantic import PlainValidator
+from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
-from adabc_lightning.agent.saved import SavedActor
+from adabc_lightning.agent.saved import AgentProgress, SavedActor
 from adabc_lightning.env.observations import is_parts
 from adabc_lightning.env.options import is_plain
 from adabc_lightning.run.saved import (
@@ -72,6 +72,23 @@ class Steps(Saved):
     env_steps: Count
 
 
+class _Evaluated(Saved):
+    history: Listing[Named[Number]]
+
+
+class _Callbacks(Saved):
+    Evaluation: _Evaluated = absent()
+
+
+class _Trained(AgentProgress):
+    seed: Count | None = absent()
+
+
+def _is_reference(value: Any) -> Any:
+    numbers = TypeAdapter(Listing[Number]).validate_python(value)
+    return numbers if len(numbers) in (0, 2) else wrong("a minimum and a maximum")
+
+
 class Origin(Saved):
     """Where a policy was trained."""
 
@@ -79,11 +96,14 @@ class Origin(Saved):
     max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
     env_kwargs: Annotated[Any, _env_kwargs] = absent()  # not in those
     observation_parts: Annotated[Any, _parts] | None = absent()
-    reference: Listing[Number] | None = absent()
+    reference: Annotated[Any, PlainValidator(_is_reference)] | None = absent()
+    dataset_name: Text | None = absent()
     collector: Steps
 
 
 class SavedPolicy(SavedActor):
     """What ``collect``, ``export`` and ``rollout`` need of a checkpoint: a kept policy has it."""
 
+    agent: _Trained
+    callbacks: _Callbacks = absent()
     ReplayDataModule: Origin

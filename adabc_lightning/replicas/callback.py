@@ -12,7 +12,7 @@ from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.replicas.data import Batches
 from adabc_lightning.replicas.group import Group
 from adabc_lightning.replicas.replica import Replica
-from adabc_lightning.run.atomic import replace_text, writing
+from adabc_lightning.run.atomic import no_link, replace_text, writing
 
 AVERAGED = ("eval/score", "eval/return")
 
@@ -113,7 +113,7 @@ class ReplicasCallback(Callback):
         if anew:
             replace_text(target, new)
         else:
-            with writing(target), open(target, "a") as file:
+            with writing(target), open(target, "a", opener=no_link) as file:
                 file.write(new)
 
 

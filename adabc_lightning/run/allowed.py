@@ -76,16 +76,27 @@ def allowing() -> list[str]:
 
 
 def check_module(module: str, what: str) -> None:
-    """Refuses a module that nobody trusts and that is not imported yet.
+    """Refuses a module that nobody trusts.
+
+    What the user has imported is trusted; Python's own modules are imported by everybody.
 
     Args:
         module: dotted name.
         what: where it is named, for the message.
-    Raises: UserError: it would have to be imported.
+    Raises: UserError: it would have to be imported, or it is one of Python's own.
     """
     trusted = any(f"{module}.".startswith(f"{package}.") for package in allowed_packages())
-    if not trusted and module not in sys.modules:
+    everybodys = module.partition(".")[0] in sys.stdlib_module_names
+    if not trusted and (everybodys or module not in sys.modules):
         raise UserError(refusal(module, what))
+
+
+def check_origin(part: object, what: str) -> None:
+    """:func:`check_module` for the module of a function that another one may only have imported.
+
+    Raises: UserError: as there.
+    """
+    check_module(getattr(part, "__module__", None) or type(part).__module__, what)
 
 
 def check_environment(env_id: str) -> None:

@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, and one sentence when the disk does not take them."""
 
+import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,6 +78,25 @@ def replace_text(target: Path, text: str) -> None:
     """A whole file of UTF-8; errors as :func:`replacing`."""
     with replacing(target) as file:
         file.write(text.encode())
+
+
+def no_link(path: str, flags: int) -> int:
+    """The opener of ``open`` for what is written in place: a file, and the one in its folder.
+
+    A run's folder may be a stranger's, and where our file belongs there a link to any other.
+
+    Raises: NotWritten: there is a link, a pipe or a folder.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotWritten(f"{path} is a link and would lead elsewhere; remove it") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotWritten(f"{path} is no file; remove it")
+    return handle
 
 
 def sync_folder(folder: Path) -> None:

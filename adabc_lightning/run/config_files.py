@@ -10,7 +10,7 @@ import yaml
 
 from adabc_lightning.errors import UserError, nearest, reason
 from adabc_lightning.run.moved import translated
-from adabc_lightning.run.yaml_core import TwiceError, load_yaml
+from adabc_lightning.run.yaml_core import RefusedError, load_yaml
 
 _MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -74,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
-    except TwiceError as error:
+    except RefusedError as error:
         raise UserError(f"config {path}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""

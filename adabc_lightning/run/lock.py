@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.atomic import writing
+from adabc_lightning.run.atomic import no_link, writing
 
 NAME = ".lock"
 
@@ -63,7 +63,8 @@ class FolderLock:
         path = folder / NAME
         with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock
+            # Open as long as the lock.
+            file = open(path, "a+", encoding="utf-8", opener=no_link)  # noqa: SIM115
         until = time.monotonic() + patience
         while not (held := hold(file)) and time.monotonic() < until:
             time.sleep(0.1)

@@ -13,6 +13,7 @@ import yaml
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
+_MOST_ENTRIES = 100_000  # of one mapping
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
@@ -27,12 +28,12 @@ _PLAIN = {  # in the order in which they are tried; each with the letters it may
 }
 
 
-class TwiceError(yaml.MarkedYAMLError):
-    """A mapping gives one key twice."""
+class RefusedError(yaml.MarkedYAMLError):
+    """A mapping gives one key twice, or merges grow without end."""
 
 
 class Loader(_LOADER):
-    """For ``yaml.load``; a key that stands twice in one mapping is a :class:`TwiceError`."""
+    """For ``yaml.load``; a key that stands twice in one mapping is a :class:`RefusedError`."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
@@ -41,6 +42,7 @@ class Loader(_LOADER):
         node = super().get_single_node()
         if node is not None:
             _refuse_twice(node)
+            _refuse_growth(node)
         return node
 
 
@@ -72,7 +74,7 @@ Loader.add_constructor(f"{_TAG}int", _integer)
 def load_yaml(text: str) -> Any:
     """What a YAML text holds: plain values, lists and mappings, None where there is nothing.
 
-    Raises: yaml.YAMLError: it is no YAML. TwiceError: a key stands twice in one mapping.
+    Raises: yaml.YAMLError: it is no YAML. RefusedError: a key stands twice in one mapping.
         ValueError, OverflowError, RecursionError: a value that no one can read.
     """
     return yaml.load(text, Loader)
@@ -83,6 +85,44 @@ def dump_yaml(content: Any) -> str:
     return yaml.dump(
         content, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
     )
+
+
+def _refuse_growth(root: yaml.Node) -> None:
+    """Looks at how many entries mappings have with those that merge keys bring in.
+
+    Ten lines that merge ten times the line before each would be 10¹⁰; PyYAML copies every one.
+    """
+    known: dict[int, int] = {}
+
+    def entries(mapping: yaml.MappingNode) -> int:
+        if id(mapping) not in known:
+            known[id(mapping)] = _MOST_ENTRIES  # of what merges itself
+            found = 0
+            for key, value in mapping.value:
+                merges = key.tag == f"{_TAG}merge"
+                others = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                given = [each for each in others if isinstance(each, yaml.MappingNode)]
+                found += sum(map(entries, given)) if merges else 1
+            known[id(mapping)] = found
+        if known[id(mapping)] >= _MOST_ENTRIES:
+            line = mapping.start_mark.line + 1
+            raise RefusedError(
+                problem=f"merge keys (<<) make {_MOST_ENTRIES:,} entries or more in line {line}",
+                problem_mark=mapping.start_mark,
+            )
+        return known[id(mapping)]
+
+    seen, left = set(), [root]
+    while left:
+        node = left.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            entries(node)
+            left += [value for pair in node.value for value in pair]
+        else:
+            left += node.value
 
 
 def _refuse_twice(root: yaml.Node) -> None:
@@ -104,7 +144,7 @@ def _refuse_twice(root: yaml.Node) -> None:
                 if other is not key:
                     lines = other.start_mark.line + 1, key.start_mark.line + 1
                     where = f"in line {lines[0]} and again in line {lines[1]}"
-                    raise TwiceError(
+                    raise RefusedError(
                         problem=f"{key.value!r} is given {where}; leave one of them",
                         problem_mark=key.start_mark,
                     )

@@ -301,6 +301,21 @@ def test_no_policy_is_handed_over_unseen(
         evaluation.on_load_checkpoint(*words)  # type: ignore[arg-type]
 
 
+def test_a_metrics_file_that_is_a_link_is_not_written(tmp_path: Path) -> None:
+    elsewhere, file = tmp_path / "elsewhere", MetricsFile()
+    file.go_on(tmp_path / "own" / "metrics.csv")
+    file.start(["a"], [{"a": 1}])
+    (tmp_path / "own" / "metrics.csv").rename(elsewhere)
+    with open(elsewhere, "a") as more:
+        more.write("precious\n")
+    before = elsewhere.read_bytes()
+    (tmp_path / "own" / "metrics.csv").symlink_to(elsewhere)
+    for act in (file.go_on, lambda _: file.append({"a": 2})):
+        with pytest.raises(UserError, match=r"metrics.csv is a link and would lead elsewhere"):
+            act(tmp_path / "own" / "metrics.csv")
+        assert elsewhere.read_bytes() == before
+
+
 def test_a_folder_that_is_gone_is_said_as_any_file_that_cannot_be_written(tmp_path: Path) -> None:
     file = MetricsFile()
     file.go_on(tmp_path / "run" / "metrics.csv")

@@ -353,9 +353,9 @@ MISTAKES = [
     ("pair --tasks toy,sub/toy.yaml", "toy and sub/toy would share the folder toy", ""),
     ("beta", "no key 'model.method.beta'", "did you mean 'model.method.init_args.beta'?"),
     ("pair --scale 0", "--scale is 0; it must be a number above 0", ""),
-    ("pair --seeds 0", "--seeds is 0; it must be a whole number, 1 or more", ""),
+    ("pair --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000", ""),
     ("pair --sceds 1", "there is no option --sceds", "did you mean '--seeds'?"),
-    ("no_seeds", "no_seeds.yaml: seeds is None", "it must be a whole number"),
+    ("no_seeds", "no_seeds.yaml: seeds is None; it must be a whole number from 1 to 10,000", ""),
     ("field", "there is no field 'variant'", "did you mean 'variants'?"),
     ("key", "variant 'a': options: there is no key 'alpha.initia'", "'alpha.initial'?"),
     ("method", "config 'method/nowhere.yaml' is neither in", ""),
@@ -367,10 +367,23 @@ MISTAKES = [
     ("twins", "variants 'a-b' and 'A b' would share the folder a-b", "; rename one"),
     ("greek", "variants 'β' and 'γ' would share the folder variant", "; rename one"),
     ("one", "variants '1' and '1' would share the folder 1", ""),
-    ("text", "text.yaml: seeds is '3'; it must be a whole number, 1 or more", ""),
+    ("text", "text.yaml: seeds is '3'; it must be a whole number from 1 to 10,000", ""),
     ("pair --model.tua 1", "the command line: there is no key 'model.tua'", "'model.tau'?"),
     ("pair --model.tau", "--model.tau has no value; write --model.tau VALUE", ""),
     ("pair --model.tau={", "--model.tau is '{', which is no YAML", ""),
+    ("pair --model.tau --dry-run", "--model.tau has no value; write --model.tau VALUE", ""),
+    ("pair --model.tau=" + "1" * 5000, "--model.tau is '11111", "which is no YAML"),
+    ("pair --model.tau=!!int\tabc", "which is no YAML", ""),
+    ("loop", "config loop.yaml has more than", "an alias in it (*name) may refer to itself"),
+    ("pair --seeds 1000000000", "--seeds is 1000000000; it must be a whole number from 1 to", ""),
+    ("pair --schedule.offline_updates abc", "schedule.offline_updates is 'abc'; it must be", ""),
+    ("pair --schedule.online_env_steps null", "schedule.online_env_steps is None; it must", ""),
+    ("pair --scale 0.5 --schedule.evaluation_every .inf", "evaluation_every is inf; it must", ""),
+    ("up", "task '..' would have no folder of its own; rename it", ""),
+    ("many", "many.yaml: seeds is 1000000000; it must be a whole number from 1 to 10,000", ""),
+    ("bytes", "model.tau must be a number, a text,", ""),
+    ("pair --tasks flat", "adaptive on flat: schedule must map keys to values", ""),
+    ("pair --tasks lists", "trainer must map keys to values", ""),
     ("pair --seed_everything 3", "seed_everything is each run's own, from seeds; leave it out", ""),
     ("pair --ckpt_path x", "ckpt_path is each run's own, that of its pre-training", ""),
     ("pair --alpha.kp 1", "variant 'Fixed α' of pair has its own; leave the option out", ""),
@@ -391,6 +404,13 @@ FILES = {
     "twins.yaml": "{seeds: 1, tasks: [toy], variants: {a-b: {}, A b: {}}}",
     "greek.yaml": "{seeds: 1, tasks: [toy], variants: {β: {}, γ: {}}}",
     "one.yaml": "{seeds: 1, tasks: [toy], variants: {1: {}, '1': {}}}",
+    "up.yaml": "{seeds: 1, tasks: [...yaml], variants: {a: {}}}",
+    "...yaml": TOY,
+    "many.yaml": "{seeds: 1000000000, tasks: [toy], variants: {a: {}}}",
+    "bytes.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.tau: !!binary aGk=}}}}",
+    "loop.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.tau: &a [*a]}}}}",
+    "flat.yaml": "{inherit: toy.yaml, schedule: 3}",
+    "lists.yaml": "{inherit: toy.yaml, trainer: [3]}",
     "text.yaml": "{seeds: '3', tasks: [toy], variants: {a: {}}}",
 }
 
@@ -402,7 +422,7 @@ def test_a_mistake_is_one_line(
     for name, content in FILES.items():
         Path(name).write_text(content)
     before = sorted(os.listdir())
-    assert main(["experiment", *line.split()]) == 2
+    assert main(["experiment", *line.split(" ")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1

@@ -127,6 +127,9 @@ def test_the_file_acts_as_the_module_without_this_package(
     assert str(REPOSITORY).encode() not in content
 
 
+FACTS = {"env_id": "Test-v0", "max_episode_steps": None, "reference": None, "seed": None}
+
+
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_a_normalised_squashed_policy_is_the_module_s(
     kind: str, observation_BO: np.ndarray, tmp_path: Path
@@ -144,7 +147,7 @@ def test_a_normalised_squashed_policy_is_the_module_s(
     content = graph.export(policy, kind)
     answered = graph.run(content, kind, observation_BO)
     np.testing.assert_allclose(answered / LIMIT, expected / LIMIT, 0, TOLERANCE)
-    card = {"format": kind, "action": {"low": spec.action_low, "high": spec.action_high}}
+    card = FACTS | {"format": kind, "action": {"low": spec.action_low, "high": spec.action_high}}
     (tmp_path / FILES[kind]).write_bytes(content)
     (tmp_path / CARD).write_text(json.dumps(card))
     loaded = load_policy(tmp_path)
@@ -152,6 +155,45 @@ def test_a_normalised_squashed_policy_is_the_module_s(
     state["actor.net.1.weight"] = torch.ones(7)
     with pytest.raises(UserError, match="holds no actor"):
         stored_policy({"state_dict": state}, Path("x"))
+
+
+WRONG_CARDS: list[tuple[str, Any]] = [
+    ("format", "../../x"),
+    ("format", ["onnx"]),
+    ("action", 3),
+    ("action/low/0", ["a", "b"]),
+    ("observation", 3),
+    ("observation_parts", [["a", 0]]),
+    ("env_id", 3),
+    ("env_kwargs", [1]),
+    ("max_episode_steps", "x"),
+    ("reference/a", {"minimum": 0, "maximum": 1, "a": 1}),
+    ("reference/maximum", {"minimum": 0.0, "maximum": float("nan")}),
+    ("seed", "abc"),
+    ("seed", -1),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), WRONG_CARDS)
+def test_a_wrong_card_is_one_sentence(path: str, value: Any, tmp_path: Path) -> None:
+    card = FACTS | {"format": "onnx", "action": {"low": [-1, -3], "high": [1, 3]}}
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"has a card, but no policy.onnx; export it again$"):
+        load_policy(tmp_path)  # so far it is right
+    name, *rest = path.split("/")
+    low = rest[:1] == ["low"]
+    card[name] = {"low": value, "high": value} if low else value
+    (tmp_path / CARD).write_text(json.dumps(card))
+    said = f"{CARD} is no card that export wrote: {path} is missing or wrong$"
+    with pytest.raises(UserError, match=said):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]"])
+def test_a_card_that_is_no_mapping_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text(text)
+    with pytest.raises(UserError, match=f"{CARD} is no card that export wrote: "):
+        load_policy(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
@@ -163,7 +205,7 @@ def test_what_is_read_from_a_file_normalises_as_it_does(kind: str, tmp_path: Pat
     policy = Policy(StoredPolicy(tuple(layers), normalization=seen), *bounds)
     (tmp_path / FILES[kind]).write_bytes(graph.export(policy, kind))
     told = {"mean": seen[0].tolist(), "scale": seen[1].tolist()}
-    card = {"format": kind, "action": {"low": [-1, -3], "high": [1, 3]}}
+    card = FACTS | {"format": kind, "action": {"low": [-1, -3], "high": [1, 3]}}
     card["observation"] = {"normalization": told}
     (tmp_path / CARD).write_text(json.dumps(card))
     observation_BO = seen[0] + seen[1] * generator.normal(size=(9, 3)).astype(np.float32)

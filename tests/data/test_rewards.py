@@ -212,6 +212,10 @@ def test_what_a_function_may_not_give(name: str, said: str, tmp_path: Path) -> N
         ("a:b:c", "must be a function as module:name"),
         ("os.path:", "must be a function as module:name"),
         ("this:s", "names this, and only parts of .* are imported unasked; .* add --allow this"),
+        ("os:system", "names os, and only parts of"),
+        ("subprocess:Popen", "names subprocess, and only parts of"),
+        ("builtins:exec", "names builtins, and only parts of"),
+        ("adabc_lightning.env.make:import_module", "names importlib, and only parts of"),
         ("torch.no_such_part:f", "torch.no_such_part cannot be imported: ModuleNotFoundError"),
     ],
 )

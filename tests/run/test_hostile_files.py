@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,14 @@ from test_bad_data import SPEC, log, write
 from test_datasets import create_minari, episode_buffers
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.agent.numpy_policy import StoredPolicy
+from adabc_lightning.commands.export import graph
 from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.d4rl import FILES
 from adabc_lightning.data.datasets import MINARI_ID, load_dataset
 from adabc_lightning.data.transitions import Layout
+from adabc_lightning.env.policy import Policy, load_policy
+from adabc_lightning.env.policy_export import CARD
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run import limits, yaml_core
@@ -117,10 +122,90 @@ def test_the_package_never_unpickles_or_evaluates() -> None:
             ):
                 assert word not in code, where
             assert "torch.load(" not in code or "weights_only=True" in code, where
+            # It unpickles; what it may read is the bytes that were made a line before.
+            assert "export.load(" not in code or path.name == "graph.py", where
             # In one place, by a loader that makes plain values alone (below).
             loads = "yaml.load(" in code or "yaml.full_load" in code
             assert not loads or path.name == "yaml_core.py", where
     assert issubclass(yaml_core.Loader, yaml.SafeLoader | yaml.CSafeLoader)
+
+
+def exported(folder: Path) -> bytes:
+    """A right export of a tiny policy; what is in its file."""
+    layers = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
+    content = graph.export(Policy(StoredPolicy(layers), [-1, -1], [1, 1]), "torch")
+    facts = {"env_id": "Hopper-v5", "max_episode_steps": None, "reference": None, "seed": None}
+    card = facts | {"format": "torch", "action": {"low": [-1, -1], "high": [1, 1]}}
+    folder.mkdir()
+    (folder / CARD).write_text(json.dumps(card))
+    (folder / "policy.pt2").write_bytes(content)
+    return content
+
+
+def test_an_export_with_a_payload_is_read_and_it_is_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content, evil = exported(Path("out")), io.BytesIO()
+    torch.save((Payload(),), evil)
+    right = load_policy("out")(np.ones(3))
+    for name, instead in (
+        ("data/sample_inputs/model.pt", evil.getvalue()),
+        ("data/weights/model_weights_config.json", b'"use_pickle": true'),
+        ("data/weights/weight_0", b""),
+        ("data/weights/weight_0", bytes(100)),
+    ):
+        with (
+            zipfile.ZipFile(io.BytesIO(content)) as old,
+            zipfile.ZipFile("out/policy.pt2", "w", zipfile.ZIP_STORED) as new,
+        ):
+            for entry in old.infolist():
+                data = old.read(entry)
+                if entry.filename.endswith(name):
+                    pickled = instead.startswith(b'"use_pickle')
+                    data = data.replace(b'"use_pickle": false', instead) if pickled else instead
+                new.writestr(entry.filename, data)
+        if "sample" in name:
+            np.testing.assert_array_equal(load_policy("out")(np.ones(3)), right)
+            assert main(["rollout", "--ckpt_path", "out", "--episodes", "1"]) == 2
+            assert "the policy is for observations of 3" in capsys.readouterr().err
+        else:
+            with pytest.raises(UserError, match=r"policy.pt2 (is no readable|holds no policy)"):
+                load_policy("out")
+        assert not Path("pwned").exists()
+
+
+WRONG_POLICIES: list[tuple[str, Any, str]] = [
+    ("agent/seed", "abc", "agent/seed is 'abc'; it must be a whole number, 0 or more"),
+    ("agent/seed", torch.ones(3), "agent/seed is a tensor"),
+    ("callbacks", 3, "callbacks is 3; it must be a mapping"),
+    ("callbacks/Evaluation", {"history": {"a": 1}}, "callbacks/Evaluation/history is a dict of 1"),
+    ("callbacks/Evaluation", {"history": [[1]]}, "history/0 is a list of 1; it must be a mapping"),
+    ("callbacks/Evaluation", {"history": [{"a": [1]}]}, "it must be a finite number"),
+    ("ReplayDataModule/dataset_name", torch.ones(3), "must be a text"),
+    ("ReplayDataModule/reference", [1.0, 2.0, 3.0], "it must be a minimum and a maximum"),
+    ("state_dict/actor.action_low", torch.ones(7), "holds no actor"),
+    ("state_dict/actor.net.0.weight", torch.ones(7), "holds no actor"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), WRONG_POLICIES)
+def test_what_a_kept_policy_says_of_itself_is_checked(path: str, value: Any, said: str) -> None:
+    names = ("action_low", "action_high", "net.0.bias")
+    state = {f"actor.{name}": torch.ones(2) for name in names}
+    state["actor.net.0.weight"] = torch.ones(2, 3, dtype=torch.bfloat16)
+    data = {"env_id": "Hopper-v5", "collector": {"env_steps": 1}, "dataset_name": "x"}
+    kept = {"agent": {"gradient_updates": 1, "seed": 0}, "state_dict": state, "callbacks": {}}
+    kept["ReplayDataModule"] = data
+    torch.save(kept, "kept.ckpt")
+    assert load_policy("kept.ckpt").action_size == 2
+    group, _, name = path.partition("/")
+    if name:
+        kept[group][name] = value
+    else:
+        kept[group] = value
+    torch.save(kept, "kept.ckpt")
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_policy("kept.ckpt")
 
 
 # ---- datasets ----------------------------------------------------------------------------------
@@ -329,7 +414,9 @@ def test_take_allowed() -> None:
     assert take_allowed(["--a", "1", "--allow=x.y", "--allow", "z", "b"]) == ["--a", "1", "b"]
     assert allowed_packages()[-2:] == ["x.y", "z"]
     check_module("x.y.z", "it")
-    check_module("json", "it")  # imported already: nothing runs
+    check_module("h5py", "it")  # the user has imported it: nothing runs
+    with pytest.raises(UserError, match="it names json, and only parts of"):
+        check_module("json", "it")  # everybody has, and it is not for configs
     for module in ("x", "x.yy", "torchx"):
         with pytest.raises(UserError, match="add --allow"):
             check_module(module, "it")

@@ -92,6 +92,19 @@ def test_trainers_of_one_s_own_are_kept_apart_as_well(tmp_path: Path) -> None:
         lock.take(folder)  # it is over
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_of_the_folder_is_not_written(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("precious")
+    if kind == "link":
+        (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(tmp_path / ".lock")
+    said = r"\.lock is (a link and would lead elsewhere|no file); remove it$"
+    with pytest.raises(UserError, match=said):
+        FolderLock("a run", "--here").take(tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"\.lock cannot be written: "):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import REPOSITORY
 
-from adabc_lightning.run.yaml_core import TwiceError, dump_yaml, load_yaml
+from adabc_lightning.run.yaml_core import RefusedError, dump_yaml, load_yaml
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,21 @@ def test_merge_keys_give_no_key_twice() -> None:
 
 @pytest.mark.parametrize("text", ["{a: 1, a: 1}", '{a: 1, "a": 2}', "- {b: {a: 1, c: 2, a: 3}}"])
 def test_a_key_given_twice(text: str) -> None:
-    with pytest.raises(TwiceError, match="'a' is given in line 1 and again in line 1"):
+    with pytest.raises(RefusedError, match="'a' is given in line 1 and again in line 1"):
         load_yaml(text)
+
+
+MERGED = "a0: &a0 {b: 1, c: 2}\n"
+LAUGHS = "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 9))
+
+
+def test_merges_that_grow_without_end_are_refused_before_they_do() -> None:
+    assert load_yaml(MERGED + LAUGHS[: LAUGHS.index("a4")])["a3"] == {"b": 1, "c": 2}
+    said = r"merge keys \(<<\) make 100,000 entries or more in line 6"
+    with pytest.raises(RefusedError, match=said):
+        load_yaml(MERGED + LAUGHS)
+    with pytest.raises(RefusedError, match="entries or more in line 1"):
+        load_yaml("a: &a {<<: *a}")
 
 
 LOOKALIKES = st.from_regex(r"[-+0-9a-fox_.:e~]{1,6}", fullmatch=True)

@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from adabc_lightning.commands.experiment.cluster import Cluster, Resources, need_ray, probe
 from adabc_lightning.commands.experiment.declaration import (
+    MOST_SEEDS,
     OWN_KEYS,
     Declaration,
     find_experiment,
@@ -74,7 +75,9 @@ def parser() -> Options:
         help="multiply schedule.offline_updates, online_env_steps and evaluation_every by S; "
         "nothing else is scaled: not G, the ring, the rows kept, nor the controller's gains",
     )
-    options.add_count("--seeds", metavar="N", help="seeds 0 … N-1 (default: the experiment's)")
+    options.add_count(
+        "--seeds", high=MOST_SEEDS, metavar="N", help="seeds 0 … N-1 (default: the experiment's)"
+    )
     add("--tasks", metavar="A,B", help="these tasks (any task config) instead of its own")
     add("--variants", metavar="A,B", help="only these variants")
     add(
@@ -196,13 +199,13 @@ def keys_of_fit(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not word.startswith("--") or ("." not in key and key not in OWN_KEYS):
             own.append(word)
             continue
-        value = text if sign else next(rest, None)
-        if value is None:
+        value = text if sign else next(rest, "--")
+        if not sign and value.startswith("--"):
             raise UserError(f"{word} has no value; write --{key} VALUE")
         try:
             keys[key] = load_yaml(value)
-        except YAMLError as error:
-            raise UserError(f"--{key} is {value!r}, which is no YAML") from error
+        except (YAMLError, ValueError, OverflowError, RecursionError) as error:
+            raise UserError(f"--{key} is {value!r:.100}, which is no YAML") from error
     return own, keys
 
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.env.options import is_plain
 from adabc_lightning.errors import UserError, nearest
 from adabc_lightning.run.config_files import load, packaged_folder
 
@@ -17,6 +18,7 @@ OWN_KEYS = {
     "ckpt_path": "that of its pre-training",
 }
 """What no variant may set, and where it is from."""
+MOST_SEEDS = 10_000
 VARIANT_FIELDS = ("method", "options", "options_for")
 # Keys of Lightning's Trainer and of a class that a variant names; only ``fit`` knows which exist.
 OPEN_KEYS = ("trainer.", "model.method.class_path", "model.method.init_args.")
@@ -106,8 +108,10 @@ def read(path: Path, known_keys: Collection[str]) -> Declaration:
     content = load(path)
     _check_names(content, FIELDS, str(path))
     seeds, tasks, variants = (content.get(name) for name in ("seeds", "tasks", "variants"))
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise UserError(f"{path}: seeds is {seeds!r}; it must be a whole number, 1 or more")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or not 1 <= seeds <= MOST_SEEDS:
+        raise UserError(
+            f"{path}: seeds is {seeds!r:.40}; it must be a whole number from 1 to {MOST_SEEDS:,}"
+        )
     if not isinstance(tasks, list) or not tasks or not all(isinstance(t, str) for t in tasks):
         raise UserError(f"{path}: tasks must be a list of names of task configs")
     if not isinstance(variants, dict) or not variants:
@@ -155,6 +159,8 @@ def task_names(tasks: list[str]) -> list[str]:
     """
     names = [Path(task).name for task in tasks]
     for index, name in enumerate(names):
+        if name in ("", "..") or not name.isprintable():
+            raise UserError(f"task {tasks[index]!r} would have no folder of its own; rename it")
         if name in names[:index]:
             first = tasks[names.index(name)]
             raise UserError(f"tasks {first} and {tasks[index]} would share the folder {name}")
@@ -196,6 +202,11 @@ def _options(content: Any, known_keys: Collection[str], where: str) -> dict[str,
                 (name, *_), short = content[key] or ("…",), f"{where}: write {key} with a dot"
                 raise UserError(f"{short}, {key}.{name}: keys and values stand in one mapping")
             raise UserError(f"{where}: there is no key {key!r}; {nearest(str(key), known_keys)}")
+        if not is_plain(content[key]):
+            raise UserError(
+                f"{where}: {key} must be a number, a text, true or false, null, or a list or "
+                "mapping of them"
+            )
     return content
 
 

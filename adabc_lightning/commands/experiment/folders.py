@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import IO
 
 from adabc_lightning.commands.experiment.plan import Job, checkpoint
 from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.commands.experiment.resolved import differences, strangeness
 from adabc_lightning.commands.experiment.store import MARK
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.atomic import replace_text
+from adabc_lightning.run.atomic import no_link, replace_text
 from adabc_lightning.run.checkpoint_files import newest
 from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.moved import translated
@@ -112,7 +113,12 @@ def log_path(job: Job) -> Path:
     return job.folder.with_name(f"{job.folder.name}.log")
 
 
+def open_log(job: Job) -> IO[str]:
+    """To add to it."""
+    return open(log_path(job), "a", encoding="utf-8", opener=no_link)
+
+
 def write_log(job: Job, line: str) -> None:
     """Adds a line to what a job said."""
-    with open(log_path(job), "a", encoding="utf-8") as log:
+    with open_log(job) as log:
         log.write(f"{line}\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,6 +54,11 @@ AFTER_PRETRAINING = (
 )
 # Callbacks that do nothing before the hand-over.
 IDLE_OFFLINE = (TRIALS,)
+LENGTHS = (
+    *("offline_updates", "online_env_steps", "evaluation_every"),
+    *("updates_per_env_step", "frozen_env_steps"),
+)
+"""Keys of ``schedule``."""
 SCALED = ("schedule.offline_updates", "schedule.online_env_steps", "schedule.evaluation_every")
 
 
@@ -136,13 +142,19 @@ def offline(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without the callbacks that do nothing in a pre-training."""
     trainer = dict(config.get("trainer") or {})
     for key in ("callbacks", "callbacks+"):
-        if given := trainer.get(key):
-            busy = [each for each in given if each["class_path"] not in IDLE_OFFLINE]
+        given = trainer.get(key)
+        if given and isinstance(given, list):  # whatever else it is, fit says
+            busy = [each for each in given if _class_of(each) not in IDLE_OFFLINE]
             if busy:
                 trainer[key] = busy
             else:
                 del trainer[key]
     return {**config, "trainer": trainer}
+
+
+def _class_of(callback: Any) -> Any:
+    """What a callback of a config is: ``class_path`` alone, or a mapping with it."""
+    return callback.get("class_path") if isinstance(callback, Mapping) else callback
 
 
 def among(key: str, names: tuple[str, ...]) -> bool:
@@ -192,6 +204,7 @@ class _Cell:
         files, _ = resolve("fit", self.words)
         options = {**declaration.options, **variant.options_of(task)}
         config = merged(files, options)
+        self._check_kinds(config)
         given = "data.dataset" in options  # then the variant is about other data than the task's
         if choice.data_dir is not None and config["data"]["dataset"] is not None and not given:
             own = choice.data_dir / f"{task.replace('-', '_')}.hdf5"
@@ -219,6 +232,24 @@ class _Cell:
         self.recipe = settings(offline(self.config), AFTER_PRETRAINING)
         recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
         self.digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+
+    def _check_kinds(self, config: Mapping[str, Any]) -> None:
+        """Of what is computed with here, before ``fit`` reads it.
+
+        Raises: UserError: a group is no mapping, or a length of the schedule no number.
+        """
+        where = f"{self.variant.name} on {self.task}"
+        for group in ("data", "model", "schedule", "trainer"):
+            if not isinstance(config.get(group, {}), Mapping | None):
+                raise UserError(f"{where}: {group} must map keys to values")
+        for key in LENGTHS:
+            value = config["schedule"][key]
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise UserError(
+                    f"{where}: schedule.{key} is {value!r:.40}; it must be a whole number, 0 or "
+                    "more"
+                )
 
     @property
     def replicable(self) -> bool:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Self
 
-from adabc_lightning.commands.experiment.folders import log_path, prepare
+from adabc_lightning.commands.experiment.folders import open_log, prepare
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.run.lock import FolderLock
 
@@ -45,7 +45,7 @@ class Processes:
     def start(self, job: Job) -> None:
         """Starts a process; errors as :func:`prepare`."""
         words = prepare(job)
-        with open(log_path(job), "a") as log:
+        with open_log(job) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "adabc_lightning", *words],
                 env=self.environment,

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adabc_lightning.commands.experiment.folders import log_path, prepare, write_log
+from adabc_lightning.commands.experiment.folders import open_log, prepare, write_log
 from adabc_lightning.commands.experiment.plan import Job, checkpoint
 from adabc_lightning.commands.experiment.store import Store, is_small
 from adabc_lightning.errors import UserError, first_cause
@@ -96,7 +96,7 @@ def run(trial: Trial, board: Any) -> str | None:
     try:
         with _place(trial) as (job, save):
             words = prepare(job, PATIENCE_SECONDS)
-            with open(log_path(job), "a") as log:
+            with open_log(job) as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "adabc_lightning.commands.experiment.child", *words],
                     env={**os.environ, **trial.environment},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adabc_lightning.commands.options import Options
 from adabc_lightning.env.policy import load_policy
 from adabc_lightning.env.policy_export import CARD, FILES
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 
 if TYPE_CHECKING:
     from adabc_lightning.env.policy import Policy
@@ -130,7 +130,8 @@ def _largest_difference(policy: Policy, action_BA: Any) -> float:
 def _in_short(card: dict[str, Any]) -> str:
     sizes = [card[side]["shape"][-1] for side in ("observation", "action")]
     evaluation = card["evaluation"] or {}
-    text = f"{card['env_id']}, {sizes[0]} observations → {sizes[1]} actions"
-    if "eval/score" in evaluation:
-        return f"{text}, score {evaluation['eval/score']:.1f}"
-    return f"{text}, return {evaluation['eval/return']:.1f}" if evaluation else text
+    text = f"{printable(card['env_id'])}, {sizes[0]} observations → {sizes[1]} actions"
+    for name in ("score", "return"):
+        if (value := evaluation.get(f"eval/{name}")) is not None:
+            return f"{text}, {name} {value:.1f}"
+    return text
