@@ -30,7 +30,7 @@ small: venv
 	$(BIN)/python -m adabc_lightning experiment small --config small --data-dir $(DATA)
 
 test: venv
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # the same with every dependency at the lowest that pyproject.toml allows, or, with TORCH=2.12.1,
 # with that torch; LOWEST_TESTS=reduced, or words for pytest, for less (docs/release.md)

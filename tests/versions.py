@@ -103,7 +103,13 @@ def main() -> None:
     shown = f"import importlib.metadata as m; print(*(n + ' ' + m.version(n) for n in {names}))"
     _run(python, "-c", shown)
     tests = shlex.split(REDUCED if options.tests == "reduced" else options.tests)
-    _run(python, "-m", "pytest", *(tests or ["-n", "auto", "--dist", "loadfile"]), *LENIENT)
+    _run(
+        python,
+        "-m",
+        "pytest",
+        *(tests or ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]),
+        *LENIENT,
+    )
 
 
 if __name__ == "__main__":

@@ -481,7 +481,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def test_run_cut_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     # Cut in the middle: long enough a fine-tuning that the signal meets it.
-    long = ["--config", "long.yaml", "--jobs", "2"]
+    long = ["--config", "long.yaml", "--jobs", "2", "--seeds", "1"]
     Path("long.yaml").write_text("schedule: {online_env_steps: 400}\n")
     process = start(*long)
     first = out / "toy" / "adaptive" / "seed0"
@@ -500,14 +500,14 @@ def test_run_cut_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = process.communicate(timeout=240)[1]
     assert process.returncode == 0, said
     (pretrained,) = {path.name.split("-seed")[0] for path in (out / "pretrained" / "toy").iterdir()}
-    assert len(list((out / "pretrained" / "toy").glob(f"{pretrained}-seed?"))) == 2  # shared
+    assert len(list((out / "pretrained" / "toy").glob(f"{pretrained}-seed?"))) == 1  # shared
     log = first.with_name("seed0.log").read_text()
     assert "stopped by SIGTERM, saved; go on with" in log
 
     with open(out / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     cells = [(row["task"], row["variant"], row["seed"]) for row in rows]
-    assert cells == [("toy", variant, seed) for variant in ("Fixed α", "adaptive") for seed in "01"]
+    assert cells == [("toy", variant, "0") for variant in ("Fixed α", "adaptive")]
     for row in rows:
         folder = out / row["folder"]
         summary = json.loads((folder / "summary.json").read_text())
