@@ -3,6 +3,7 @@
 Imports no PyTorch.
 """
 
+import inspect
 import os
 import sys
 
@@ -92,11 +93,12 @@ def check_module(module: str, what: str) -> None:
 
 
 def check_origin(part: object, what: str) -> None:
-    """:func:`check_module` for the module of a function that another one may only have imported.
+    """:func:`check_module` for where a function or class is from: another may have imported it.
 
     Raises: UserError: as there.
     """
-    check_module(getattr(part, "__module__", None) or type(part).__module__, what)
+    if isinstance(part, type) or inspect.isroutine(part):  # other objects were made where they are
+        check_module(part.__module__ or "builtins", what)
 
 
 def check_environment(env_id: str) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def centred(observation, action, following):
 
 
 NOT_CALLABLE = 3
+partly = partial(other)  # an object of one's own, whose class is Python's
 
 
 def columns(**others: Any) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def test_a_function_makes_rewards_and_returns(tmp_path: Path) -> None:
     assert dataset.episode_return_E.tolist() == [0, -2]
     assert dataset.episode_length_E.tolist() == [3, 3]
     assert dataset.reward == f"{HERE}gain"
+    whole = load(write(tmp_path / "c.npz"), f"{HERE}partly")
+    assert whole.rows[:, dataset.layout.columns["reward"]].tolist() == [7] * 5
     half = load(write(tmp_path / "b.npz"), f"{HERE}gain", action_scale=0.5)
     assert half.rows[:, dataset.layout.columns["reward"]].tolist() == [1, 1, 1, 1, -1]
     assert half.rows[0, 3:5].tolist() == [0.5, -1.5]
