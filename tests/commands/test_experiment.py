@@ -244,6 +244,12 @@ def test_keys_of_fit_hold_for_every_run(capsys: pytest.CaptureFixture[str]) -> N
     assert total.startswith("# 1 pre-trainings, 2 runs; 3 of them left")
 
 
+def test_callbacks_that_are_none_are_for_fit_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("[a]", "[1]", "abc", "[{init_args: {}}]"):
+        assert main(["experiment", "pair", "--dry-run", "--trainer.callbacks", value]) == 0
+        assert "--trainer.callbacks" in capsys.readouterr().out.splitlines()[0]
+
+
 def test_what_pretraining_cannot_depend_on_is_shared_and_the_rest_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
