@@ -245,7 +245,10 @@ def test_keys_of_fit_hold_for_every_run(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_callbacks_that_are_none_are_for_fit_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
-    for value in ("[a]", "[1]", "abc", "[{init_args: {}}]"):
+    trials = "adabc_lightning.callbacks.Trials"
+    given = ("3", "{steps: a}", "{tried: 3}", "{episodes: 0}")
+    wrong = [f"[{{class_path: {trials}, init_args: {value}}}]" for value in given]
+    for value in ("[a]", "[1]", "abc", "[{init_args: {}}]", f"[{trials}]", *wrong):
         assert main(["experiment", "pair", "--dry-run", "--trainer.callbacks", value]) == 0
         assert "--trainer.callbacks" in capsys.readouterr().out.splitlines()[0]
 

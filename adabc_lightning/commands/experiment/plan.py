@@ -144,7 +144,7 @@ def offline(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("callbacks", "callbacks+"):
         given = trainer.get(key)
         if given and isinstance(given, list):  # whatever else it is, fit says
-            busy = [each for each in given if _class_of(each) not in IDLE_OFFLINE]
+            busy = [each for each in given if class_of(each) not in IDLE_OFFLINE]
             if busy:
                 trainer[key] = busy
             else:
@@ -152,7 +152,7 @@ def offline(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "trainer": trainer}
 
 
-def _class_of(callback: Any) -> Any:
+def class_of(callback: Any) -> Any:
     """What a callback of a config is: ``class_path`` alone, or a mapping with it."""
     return callback.get("class_path") if isinstance(callback, Mapping) else callback
 
