@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from adabc_lightning.data.formats.hdf5 import attribute
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.run.atomic import replace_text
@@ -46,10 +47,8 @@ def _attributes(path: Path) -> dict[str, Any]:
     if not h5py.is_hdf5(path):
         return {}
     with h5py.File(path) as file:
-        found = {
-            name: getattr(value, "tolist", lambda v=value: v)()
-            for name, value in file.attrs.items()
-        }
+        values = {name: attribute(file, name) for name in file.attrs}
+    found = {name: getattr(v, "tolist", lambda v=v: v)() for name, v in values.items()}
     return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
 
 

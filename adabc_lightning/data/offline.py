@@ -87,8 +87,12 @@ class OfflineDataset:
         columns, rows = self.layout.columns, self.rows.cpu().numpy()
         observation_TO = rows[:, columns["observation"]]
         next_observation_TO = rows[:, columns["next_observation"]]
-        tolerance_O = TOLERANCE * observation_TO.std(0) + 1e-6
-        apart_TO = np.abs(next_observation_TO[:-1] - observation_TO[1:]) > tolerance_O
+        with np.errstate(over="ignore", invalid="ignore"):
+            std_O = observation_TO.std(0)
+            if not np.isfinite(std_O).all():  # squares, or the sum, that float32 does not hold
+                std_O = observation_TO.std(0, dtype=np.float64)
+            tolerance_O = TOLERANCE * std_O + 1e-6
+            apart_TO = np.abs(next_observation_TO[:-1] - observation_TO[1:]) > tolerance_O
         return np.asarray(apart_TO.any(1))
 
     def columns(self) -> dict[str, np.ndarray]:

@@ -18,11 +18,13 @@ from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, key_of, one_line
+from adabc_lightning.run.limits import check_rows
 
 AtLimit = Literal["terminal", "timeout"]
 """What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
 # So many of the episodes that end at the limit make it improbable that their terminals are true.
 SUSPICIOUS_SHARE, SUSPICIOUS_EPISODES = 0.9, 2
+BLOCK_NUMBERS = 1 << 24  # of vectors read at once: where rows are wide, they are fewer
 SUCCESSES = ("success", "later_success")
 
 
@@ -50,12 +52,12 @@ def pack(
     _name_unread(source)
     layout = Layout(source.widths["observations"], source.widths["actions"])
     if source.rows is not None:
-        check_room(source.rows, layout.observation_size, layout.action_size, where)
+        _check_room(source, source.rows, layout)
     scalars = _scalars(source, block_rows)
     total = len(next(iter(scalars.values())))
     if not total:
         raise UserError(f"{where} has no rows")
-    check_room(total, layout.observation_size, layout.action_size, where)
+    _check_room(source, total, layout)
     reward_T, stands_in = read_rewards(source, scalars, reading.reward)
     scalars.pop("rewards", None)
     if not stands_in:
@@ -87,7 +89,8 @@ def pack(
     out["reward"][:] = reward_S[kept_K]
     targets = _targets(source, out, steps, kept_K)
     del reward_S, terminal_S, timeout_S, end_S, steps  # the second pass needs none of them
-    unresolved = fill(source, targets, total, block_rows)
+    width = sum(source.widths[key] for key in targets)
+    unresolved = fill(source, targets, total, max(1, min(block_rows, BLOCK_NUMBERS // width)))
     return OfflineDataset(
         name=name,
         layout=layout,
@@ -108,6 +111,13 @@ def pack(
         reward=reading.reward or LOGGED,
         observation_parts=source.observation_parts,
     )
+
+
+def _check_room(source: Source, rows: int, layout: Layout) -> None:
+    """Raises: UserError: so many rows are more than the file is worth, or than the memory has."""
+    if source.stored is not None:
+        check_rows(rows * layout.width, source.stored, source.where)
+    check_room(rows, layout.observation_size, layout.action_size, source.where)
 
 
 def _successes(

@@ -12,6 +12,8 @@ from adabc_lightning.errors import UserError
 # Compression Factor" in zlib's technical details. Constant columns come close to it, whole
 # datasets stay below 10.
 DEFLATE = 1032
+SMALL = 64 << 20
+"""Bytes of rows that are no harm, however small the file."""
 
 
 def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> None:
@@ -32,6 +34,26 @@ def check_bytes(claimed: int, stored: int, where: str) -> None:
         raise UserError(
             f"{where} says that it holds {amount(claimed)}, but has {amount(stored)}: it is "
             "damaged, or was made to fill your memory"
+        )
+
+
+def check_rows(values: int, stored: int, where: str) -> None:
+    """Refuses rows that take far more memory than their file is worth.
+
+    A file of bytes or of runs of one value may claim no more than it can hold, and still become
+    many times that: rows are float32, and hold each observation twice.
+
+    Args:
+        values: float32 numbers of the packed rows.
+        stored: bytes of the file or files.
+        where: the file, for the message.
+    Raises: UserError: they are more than :data:`DEFLATE` times the file, and not a few.
+    """
+    if 4 * values > max(SMALL, DEFLATE * stored):
+        raise UserError(
+            f"{where} has {amount(stored)}, and its rows would take {amount(4 * values)}, more "
+            f"than {DEFLATE:,} times that: it was made to fill your memory; if it was not, store "
+            "it without compression"
         )
 
 

@@ -380,6 +380,12 @@ def test_a_broken_lerobot_folder_is_one_sentence(tmp_path: Path) -> None:
     assert "must be of LeRobot's version 2 or 3, but says v1.6" in refused(
         lerobot(tmp_path / "b", codebase_version="v1.6")
     )
+    for i, (key, value) in enumerate(
+        [("total_frames", True), ("total_frames", "12"), ("total_tasks", 10**400)]
+    ):
+        message = refused(lerobot(tmp_path / f"count{i}", **{key: value}))
+        assert f"info.json: {key!r} must be a whole number that" in message
+        assert message.endswith("kB of data can hold")
     folder = lerobot(tmp_path / "c")
     file = folder / "data" / "chunk-000" / "file-10.parquet"
     file.write_bytes(file.read_bytes()[:-20])

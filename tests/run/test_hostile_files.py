@@ -7,8 +7,11 @@ import pickle
 import re
 import subprocess
 import sys
+import tracemalloc
+import warnings
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,11 @@ from test_datasets import create_minari, episode_buffers
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.numpy_policy import StoredPolicy
 from adabc_lightning.commands.export import graph
+from adabc_lightning.data import filling, packing
 from adabc_lightning.data.actions import clip_actions
 from adabc_lightning.data.d4rl import FILES
 from adabc_lightning.data.datasets import MINARI_ID, load_dataset
+from adabc_lightning.data.formats.source import Reading
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.policy import Policy, load_policy
 from adabc_lightning.env.policy_export import CARD
@@ -256,6 +261,187 @@ def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     load_dataset(path)
     monkeypatch.setattr(limits, "available", lambda: None)  # no Linux
     check_memory(10**30, "nothing")
+
+
+@contextmanager
+def at_most(megabytes: int) -> Iterator[None]:
+    """Python and NumPy take no more than so much in here."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < megabytes * 1e6
+
+
+def flags(rows: int) -> dict[str, np.ndarray]:
+    """A log of ones of a byte each."""
+    shapes = {"observations": (rows, 3), "actions": (rows, 2), "rewards": rows, "terminals": rows}
+    return {key: np.ones(shape, bool) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("name", ["bytes.npz", "bytes.hdf5", "shards"])
+def test_bytes_that_become_far_more_rows_are_refused(name: str) -> None:
+    path = Path(name) if "." in name else Path(name, "a.npz")
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, **flags(2_000_000))
+    else:
+        with h5py.File(path, "w") as file:
+            for key, column in flags(2_000_000).items():
+                file.create_dataset(key, data=column, compression=9, chunks=True)
+    message = r" has \d+\.\d kB, and its rows would take 88.0 MB, more than 1,032 times that"
+    with at_most(80), pytest.raises(UserError, match=name + message):
+        load_dataset(name)
+    np.savez_compressed("few.npz", **flags(200_000))  # 8.8 MB are no harm
+    assert len(load_dataset("few.npz").rows) == 200_000
+
+
+def test_wide_rows_are_read_in_short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(Path("log.hdf5"), log())
+    expected, blocks = load_dataset(path), []
+    monkeypatch.setattr(packing, "BLOCK_NUMBERS", 100)
+    monkeypatch.setattr(packing, "fill", lambda *a: blocks.append(a[-1]) or filling.fill(*a))
+    assert torch.equal(load_dataset(path).rows, expected.rows)
+    assert blocks == [100 // (3 + 3 + 2)]
+    monkeypatch.setattr(packing, "BLOCK_NUMBERS", 7)
+    assert torch.equal(load_dataset(path).rows, expected.rows)
+    assert blocks[1:] == [1]
+
+
+def test_one_long_text_does_not_make_an_array_of_them() -> None:
+    path = write(Path("ids.hdf5"), log(timeouts=None, terminals=np.zeros(200)))
+    with h5py.File(path, "a") as file:
+        ids = file.create_dataset("episode", (200,), h5py.string_dtype(), chunks=True)
+        ids[:] = [f"run {i // 50}" for i in range(200)]
+    assert load_dataset(path).episode_length_E.tolist() == [50] * 4
+    with h5py.File(path, "a") as file:
+        file["episode"][7] = "x" * 200_000  # 160 MB as 200 rows of NumPy's texts
+    wrong = r"'episode' has a text of 200,000 characters in row 7 .*; a name may have 1,000"
+    with at_most(8), pytest.raises(UserError, match=wrong):
+        load_dataset(path)
+    with h5py.File(path, "a") as file:
+        file["episode"][7] = ""
+    with pytest.raises(UserError, match=r"'episode' has the value '' in row 7 \(counted from 0\)"):
+        load_dataset(path)
+    with h5py.File(path, "a") as file:
+        del file["episode"]
+        file.create_dataset("episode", (200, 10**7), h5py.string_dtype(), chunks=(1, 100))
+    with pytest.raises(UserError, match="'episode' must be texts, one in each row"):
+        load_dataset(path)
+
+
+def test_what_is_one_number_or_name_is_not_read_as_many() -> None:
+    with h5py.File("demos.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        for key, column in {"obs/a": log()["observations"], "actions": log()["actions"]}.items():
+            demo[key] = column
+        demo["rewards"] = np.zeros(200)
+        file["data"].attrs["env_args"] = ["{}", "{}"]
+        many = {"chunks": (1000,), "compression": "gzip"}
+        file.create_dataset("mask/many", (10**11,), "S10", **many)
+        file["mask/numbers"], file["mask/one"] = np.zeros(3), [b"demo_0"]
+    for mask, message in {
+        "many": "mask 'many' says that it holds 1.0 TB, but has",
+        "numbers": "mask 'numbers' must be texts, one in each row",
+    }.items():
+        with at_most(8), pytest.raises(UserError, match=message):
+            load_dataset("demos.hdf5", reading=Reading(mask=mask))
+    assert len(load_dataset("demos.hdf5", reading=Reading(mask="one")).rows) == 199
+    with h5py.File("demos.hdf5", "a") as file:
+        del file["mask"]
+        file["mask"] = np.zeros(3)
+    with pytest.raises(UserError, match="'mask' must be a group of arrays, a mask in each"):
+        load_dataset("demos.hdf5", reading=Reading(mask="one"))
+
+    with h5py.File("dump.h5", "w") as file:
+        file["columns"] = [b"observations"]
+        file.create_dataset("num_episodes", (10**11,), "i8", **many)
+    with pytest.raises(UserError, match="'num_episodes' must be a number that the file can hold"):
+        load_dataset("dump.h5")
+
+    path = write(Path("attributes.hdf5"), log())
+    with h5py.File(path, "a") as file:
+        file.attrs["env_id"] = ["Hopper-v4", "Hopper-v4"]
+    assert load_dataset(path).env_id is None
+    with h5py.File(path, "a") as file:
+        file.attrs["observation_parts"] = ['[["a", 3]]'] * 2
+    with pytest.raises(UserError, match="its attribute 'observation_parts' must be a list of"):
+        load_dataset(path)
+
+
+def parquet_log(rows: int, **changes: Any) -> str:
+    """A log of one observation and one action as Parquet, with other columns."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"observation_0": np.arange(rows) % 7.0, "action_0": np.zeros(rows)}
+    columns |= {"reward": np.zeros(rows), "terminal": np.zeros(rows)} | changes
+    columns = {key: column for key, column in columns.items() if column is not None}
+    parquet.write_table(pyarrow.table(columns), "log.parquet", compression="zstd")
+    return "log.parquet"
+
+
+@pytest.mark.parametrize("case", ["fixed", "lists", "later", "unread", "pages"])
+def test_parquet_of_more_numbers_than_the_file_can_hold_is_refused(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    wide, rows = 50_000, 100
+    zeros, ends = np.zeros(wide * rows, np.float32), np.arange(rows + 1, dtype=np.int32) * wide
+    if case == "later":  # the first list is short
+        ends[1:-1] = np.arange(1, rows)
+    changes = {
+        "fixed": {"observation": pyarrow.FixedSizeListArray.from_arrays(zeros, wide)},
+        "unread": {"note": pyarrow.FixedSizeListArray.from_arrays(zeros, wide)},
+        "pages": {"note": ["x" * 5_000_000] + [""] * (rows - 1)},
+    }.get(case, {"observation": pyarrow.ListArray.from_arrays(ends, zeros)})
+    if "observation" in changes:
+        changes["observation_0"] = None
+    path = parquet_log(rows, **changes)
+
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
+    held = "5.0 MB" if case == "pages" else "20.0 MB"
+    with pytest.raises(UserError, match=f"log.parquet says that it holds {held}, but has .* kB"):
+        load_dataset(path)
+
+
+def test_a_text_of_parquet_is_not_copied_into_every_row() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    rows, rng = 400, np.random.default_rng(0)
+    long = rng.bytes(500_000).hex()  # 400 MB in all
+    places = np.repeat([1, 0, 2], [200, 100, 100]).astype(np.int32)
+    ids = pyarrow.DictionaryArray.from_arrays(places, ["7", long, long[1:]])
+    path, before = parquet_log(rows, episode=ids), pyarrow.default_memory_pool()
+    pool = pyarrow.proxy_memory_pool(before)
+    pyarrow.set_memory_pool(pool)
+    try:
+        with at_most(20):
+            dataset = load_dataset(path)
+    finally:
+        pyarrow.set_memory_pool(before)
+    assert 0 < pool.max_memory() < 40e6
+    assert dataset.episode_length_E.tolist() == [200, 100, 100]
+    path = parquet_log(2, episode=pyarrow.array([long.encode()] * 2, pyarrow.binary()))
+    with pytest.raises(UserError, match="episode must be a number or a text, but is binary"):
+        load_dataset(path)
+
+
+def test_observations_at_the_end_of_float32_are_compared_without_a_warning() -> None:
+    size = np.where(np.arange(200) % 2, 3e38, -3e38).astype(np.float32)
+    columns = log(observations=np.stack([size, size / 1e19, size / 1e38], 1))
+    columns["next_observations"] = np.roll(columns["observations"], -1, 0)
+    columns["next_observations"][9, 1] *= -1  # of 3e19: its square is too large, too
+    dataset = load_dataset(write(Path("log.hdf5"), columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.flatnonzero(dataset.torn()).tolist() == [9]
 
 
 @pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])

@@ -32,14 +32,22 @@ def open_d3rlpy(file: h5py.File, path: Path, reading: Reading) -> Source:
             f"{where} is a dump of d3rlpy 2.0, which d3rlpy itself no longer reads; write it again "
             "with 2.1 or later"
         )
-    count = array(file, "num_episodes", where)[()]
-    if np.ndim(count) or not 0 < int(count) <= path.stat().st_size:
+    count = _number(file, "num_episodes", where)
+    if count is None or not 0 < int(count) <= path.stat().st_size:
         raise UserError(f"{where}: 'num_episodes' must be a number that the file can hold")
     arrays: list[h5py.Dataset] = []
     episodes = [_episode(file, index, where, arrays) for index in range(int(count))]
     check_claims(arrays, path.stat().st_size, where)
     names = ["observations", "actions", "rewards", "terminated"]
-    return episodic_source(where, episodes, names, reading, last_observation=False)
+    source = episodic_source(where, episodes, names, reading, last_observation=False)
+    source.stored = path.stat().st_size
+    return source
+
+
+def _number(file: h5py.File, name: str, where: str) -> Any:
+    """What is stored as one number; None, and nothing is read, where it is anything else."""
+    found = array(file, name, where)
+    return found[()] if found.shape == () and found.dtype.kind in "biuf" else None
 
 
 def _episode(file: h5py.File, index: int, where: str, arrays: list[h5py.Dataset]) -> Episode:
@@ -56,11 +64,10 @@ def _episode(file: h5py.File, index: int, where: str, arrays: list[h5py.Dataset]
         columns[key] = array(file, name, where)
     arrays += columns.values()
     rows = (columns["actions"].shape or (0,))[0]
-    terminated = (
-        array(file, f"terminated_{index}", where)[()] if f"terminated_{index}" in file else 0
-    )
-    if np.ndim(terminated) or terminated not in (0, 1):
-        raise UserError(f"{where}: 'terminated_{index}' must be true or false")
+    name = f"terminated_{index}"
+    terminated = _number(file, name, where) if name in file else 0
+    if terminated not in (0, 1):
+        raise UserError(f"{where}: {name!r} must be true or false")
     check_claims(arrays[-3:], Path(where).stat().st_size, where)
     flags = np.zeros(rows, bool)
     flags[-1:] = bool(terminated)

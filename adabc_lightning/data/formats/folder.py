@@ -88,6 +88,7 @@ def open_shards(folder: Path, paths: Sequence[Path], reading: Reading, open_one:
         widths=first.widths,
         scalars=first.scalars,
         blocks=blocks,
+        stored=None if first.stored is None else sum(path.stat().st_size for path in paths),
         place=place,
         kind=first.kind,
         ends_known=first.ends_known,

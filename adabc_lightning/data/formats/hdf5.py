@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from adabc_lightning.data.formats.columns import Between, array_source
-from adabc_lightning.data.formats.source import Reading, Source
+from adabc_lightning.data.formats.source import Reading, Source, row_place
+from adabc_lightning.data.formats.tables import coded, episode_code
 from adabc_lightning.data.names import VECTORS, assign
 from adabc_lightning.env.observations import is_parts
 from adabc_lightning.errors import UserError
@@ -17,6 +20,9 @@ from adabc_lightning.run.limits import check_claims
 
 PARTS = "observation_parts"
 """Attribute of a file of flat arrays: names and sizes of the observations' parts, in JSON."""
+_LONGEST = 1000  # characters of an id or a name
+# Texts of any length that are read at once: each of them may be the same one, as long as the file.
+_TEXTS = 256
 _GROUPS = tuple(name for names in VECTORS.values() for name in names)
 
 
@@ -45,6 +51,42 @@ def array(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
     if isinstance(item, h5py.Group):
         raise UserError(f"{where}: {name!r} must be an array in this file, no link and no group")
     return item
+
+
+def texts(item: h5py.Dataset, what: str, stored: int) -> Iterator[tuple[int, list[str]]]:
+    """An array of texts in blocks, each with its first row; never many long ones at once.
+
+    Args:
+        item: ``[n]`` or ``[n, 1]``.
+        what: file and array, for messages.
+        stored: bytes of the file.
+    Raises: UserError: it holds anything else, more than the file can hold, or texts that are longer
+        than names are.
+    """
+    kind, shape = h5py.check_string_dtype(item.dtype), tuple(item.shape or ())
+    if kind is None or (len(shape) != 1 and shape[1:] != (1,)):
+        raise UserError(f"{what} must be texts, one in each row")
+    check_claims([item], stored, what)
+    most = max(_TEXTS, _TEXTS * _LONGEST // kind.length) if kind.length else _TEXTS
+    for start in range(0, shape[0], most):
+        rows = item.asstr("utf-8", errors="replace")[start : start + most]
+        block = rows.reshape(-1).tolist()
+        lengths = list(map(len, block))
+        if (longest := max(lengths)) > _LONGEST:
+            raise UserError(
+                f"{what} has a text of {longest:,} characters in "
+                f"{row_place(start + lengths.index(longest))}; a name may have {_LONGEST:,}"
+            )
+        yield start, block
+
+
+def attribute(item: h5py.HLObject, name: str) -> Any:
+    """An attribute that is one value; None for several, which is not read, and for none.
+
+    Several texts may all be the same one, as long as the file.
+    """
+    single = name in item.attrs and item.attrs.get_id(name).shape == ()
+    return item.attrs[name] if single else None
 
 
 def parts(group: h5py.Group, name: str, where: str) -> dict[str, h5py.Dataset]:
@@ -88,17 +130,29 @@ def flat_source(file: h5py.File, path: Path, reading: Reading) -> Source:
         elif name in known.single.values():
             arrays[name] = array(file, name, where)
             if name == known.single.get("episode") and h5py.check_string_dtype(arrays[name].dtype):
-                check_claims([arrays[name]], path.stat().st_size, where)
-                arrays[name] = arrays[name].asstr(errors="replace")[()].astype(str)
+                arrays[name] = _ids(arrays[name], f"{where}: {name!r}", path.stat().st_size)
     if PARTS in file.attrs:
-        _split(arrays, known.single, file.attrs[PARTS], where)
+        _split(arrays, known.single, attribute(file, PARTS), where)
     source = array_source(where, arrays, reading)
     check_claims(_read(arrays, source.read), path.stat().st_size, where)
     groups = {name.partition("/")[0] for name in arrays if "/" in name}
     source.names = [name for name in dict.fromkeys([*present, *arrays]) if name not in groups]
-    env_id = file.attrs.get("env_id")
+    env_id = attribute(file, "env_id")
     source.env_id = env_id if isinstance(env_id, str) else None
+    source.stored = path.stat().st_size
     return source
+
+
+def _ids(item: h5py.Dataset, what: str, stored: int) -> np.ndarray:
+    """Texts as numbers, as other formats have them: an array of texts is as wide as its longest."""
+    found = [np.empty(0)]
+    for start, block in texts(item, what, stored):
+        found.append(coded(what, episode_code, block, partial(_behind, start)))
+    return np.concatenate(found)
+
+
+def _behind(start: int, row: int) -> str:
+    return row_place(start + row)
 
 
 def _split(arrays: dict[str, Any], names: Mapping[str, str], text: Any, where: str) -> None:

@@ -13,6 +13,7 @@ from adabc_lightning.data.formats.folder import files_of, open_shards
 from adabc_lightning.data.formats.parquet import open_parquet
 from adabc_lightning.data.formats.source import Block, Reading, Source
 from adabc_lightning.errors import UserError, one_line
+from adabc_lightning.run.limits import DEFLATE, amount
 
 INFO = Path("meta", "info.json")
 _LARGEST = 16 << 20  # bytes
@@ -31,25 +32,34 @@ def open_lerobot(folder: Path, reading: Reading) -> Source:
     if not paths:
         raise UserError(f"{folder} has {INFO}, but no Parquet file below data")
     source = open_shards(folder, paths, reading, open_parquet)
-    plain, frames = source.blocks, info.get("total_frames")
+    frames, tasks = (_count(folder, info, key, source) for key in ("total_frames", "total_tasks"))
+    plain = source.blocks
 
     def blocks(keys: Sequence[str], most: int) -> Iterator[Block]:
         rows = 0
         for block in plain(keys, most):
             rows += len(next(iter(block.values())))
             yield block
-        if isinstance(frames, int) and rows != frames:
+        if frames is not None and rows != frames:
             raise UserError(
                 f"{folder}: {INFO} says that there are {frames} frames, but data has {rows}; "
                 "files are missing, or of another version"
             )
 
     source.blocks = blocks
-    source.rows = frames if isinstance(frames, int) and frames > 0 else None
-    tasks = info.get("total_tasks")
-    if isinstance(tasks, int) and tasks > 1:
+    source.rows = frames or None
+    if tasks is not None and tasks > 1:
         source.notes.append(f"{folder} holds {tasks} tasks, which are learnt as one")
     return source
+
+
+def _count(folder: Path, info: dict[str, object], key: str, source: Source) -> int | None:
+    count, stored = info.get(key), source.stored or 0
+    if count is None or (type(count) is int and 0 <= count <= DEFLATE * stored):
+        return count
+    raise UserError(
+        f"{folder / INFO}: {key!r} must be a whole number that {amount(stored)} of data can hold"
+    )
 
 
 def _info(path: Path) -> dict[str, object]:

@@ -60,6 +60,7 @@ def open_minari(folder: Path, where: str, reading: Reading, stack: ExitStack) ->
     source = episodic_source(where, episodes, names, reading, last_observation=True)
     source.env_id = _env_id(metadata)
     source.reference = _reference(where, metadata)
+    source.stored = path.stat().st_size
     return source
 
 

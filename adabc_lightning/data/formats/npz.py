@@ -131,7 +131,7 @@ def open_npz(path: Path, reading: Reading, stack: ExitStack) -> Source:
         except Exception as error:  # zlib's own
             raise UserError(_unreadable(where, error)) from error
 
-    source.blocks = careful
+    source.blocks, source.stored = careful, path.stat().st_size
     return source
 
 

@@ -33,19 +33,33 @@ def open_parquet(path: Path, reading: Reading, stack: ExitStack) -> Source:
             f"{where}: Parquet needs pyarrow: pip install 'adabc_lightning[tables]'"
         ) from error
     try:
-        file = stack.enter_context(parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-        # Runs of one value take next to nothing, so the rows are what can be told from the size.
-        check_bytes(4 * rows, path.stat().st_size, where)
-        first = next(file.iter_batches(1, row_groups=[0]), None) if rows else None
+        options: dict[str, Any] = {"buffer_size": _BUFFER, "pre_buffer": False}
+        file = stack.enter_context(parquet.ParquetFile(path, **options))
+        schema, metadata = file.schema_arrow, file.metadata
+        _check_claims(metadata, path.stat().st_size, where)
+        lists = [field.name for field in schema if _is_list(field.type)]
+        first = None
+        if metadata.num_rows and lists:
+            first = next(file.iter_batches(1, row_groups=[0], columns=lists), None)
+        texts = [field.name for field in schema if _is_text(field.type)]
+        # A text is stored once and may stand in every row: it is not to be copied into each.
+        options |= {"metadata": metadata, "read_dictionary": texts}
+        file = stack.enter_context(parquet.ParquetFile(path, **options))
     except (ArrowException, OSError) as error:
         raise UserError(_unreadable(where, error)) from error
     columns = {}
-    for index, name in enumerate(schema.names):
-        columns[name] = _column(schema.field(index), None if first is None else first.column(index))
+    for field in schema:
+        place = -1 if first is None else first.schema.get_field_index(field.name)
+        columns[field.name] = _column(field, first.column(place) if first and place >= 0 else None)
 
     def read(names: Sequence[str], most: int) -> Iterator[dict[str, np.ndarray]]:
         start = 0
+        for name in names:
+            if not columns[name].numeric and name not in texts:
+                raise UserError(
+                    f"{where}: column {one_line(name)} must be a number or a text, but is "
+                    f"{columns[name].kind}"
+                )
         try:
             for batch in file.iter_batches(most, columns=list(names), use_threads=False):
                 found = {}
@@ -60,7 +74,35 @@ def open_parquet(path: Path, reading: Reading, stack: ExitStack) -> Source:
         except (ArrowException, OSError) as error:
             raise UserError(_unreadable(where, error)) from error
 
-    return table_source(where, columns, schema.names, read, reading, rows)
+    source = table_source(where, columns, schema.names, read, reading, metadata.num_rows)
+    source.stored = path.stat().st_size
+    return source
+
+
+def _check_claims(metadata: Any, stored: int, where: str) -> None:
+    """Refuses more than the file can hold: pages as they are unpacked, and numbers in all.
+
+    Runs of one value take next to nothing, also those inside of lists, so numbers are counted.
+    """
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    numbers = sum(
+        group.column(index).num_values for group in groups for index in range(group.num_columns)
+    )
+    check_bytes(4 * max(numbers, metadata.num_rows), stored, where)
+    check_bytes(sum(group.total_byte_size for group in groups), stored, where)
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _unreadable(where: str, error: Exception) -> str:
@@ -73,7 +115,7 @@ def _column(field: Any, first: Any) -> Column:
     kind, width = field.type, 0
     if types.is_fixed_size_list(kind):
         width, kind = kind.list_size, kind.value_type
-    elif types.is_list(kind) or types.is_large_list(kind):
+    elif _is_list(kind):
         value = first[0] if first is not None and len(first) else None
         width = len(value) if value is not None and value.is_valid else 0
         kind = kind.value_type
@@ -111,25 +153,20 @@ def _array(where: str, name: str, width: int, values: Any, start: int) -> np.nda
 
 
 def _ids(where: str, name: str, values: Any, start: int) -> np.ndarray:
-    """Texts as numbers, the same for the same text."""
+    """Texts as numbers, the same for the same text; each text of the dictionary once."""
     if values.null_count:
         row = int(np.argmax(~values.is_valid().to_numpy(zero_copy_only=False)))
         raise UserError(
             f"{where}: column {one_line(name)} has no value in {row_place(start + row)}"
         )
-    from pyarrow import types
-
-    kind = values.type
-    if types.is_dictionary(kind):
-        values, kind = values.dictionary_decode(), kind.value_type
-    if not types.is_string(kind) and not types.is_large_string(kind):
-        raise UserError(
-            f"{where}: column {one_line(name)} must be a number or a text, but is {values.type}"
-        )
+    used, first_U, which = np.unique(
+        values.indices.to_numpy(zero_copy_only=False), return_index=True, return_inverse=True
+    )
     code = moment if name.lower() in SCALARS["time"] else episode_code
-    return coded(
+    code_U = coded(
         f"{where}: column {one_line(name)}",
         code,
-        values.to_pylist(),
-        lambda i: row_place(start + i),
+        values.dictionary.take(used).to_pylist(),
+        lambda i: row_place(start + int(first_U[i])),
     )
+    return code_U[which]

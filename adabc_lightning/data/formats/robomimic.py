@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from adabc_lightning.data.formats.episodic import Episode, episodic_source
-from adabc_lightning.data.formats.hdf5 import array, inside, parts
+from adabc_lightning.data.formats.hdf5 import array, attribute, inside, parts, texts
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.errors import UserError, one_line
 from adabc_lightning.run.limits import check_claims
@@ -39,16 +38,16 @@ def open_robomimic(file: h5py.File, path: Path, reading: Reading) -> Source:
     data = inside(file, "data", where)
     demos = sorted(filter(_DEMO.fullmatch, data), key=_number)
     if reading.mask is not None:
-        wanted = _mask(file, where, reading.mask)
-        if lost := sorted(wanted - set(demos)):
-            raise UserError(f"{where}: mask {reading.mask!r} has {one_line(lost[0])}, data has not")
+        wanted = _mask(file, path, reading.mask, set(demos))
         demos = [name for name in demos if name in wanted]
     arrays: list[h5py.Dataset] = []
     sparse = _is_sparse(data)
     episodes = [_episode(data, name, where, arrays, sparse) for name in demos]
     check_claims(arrays, path.stat().st_size, where)
     names = sorted(data[demos[0]]) if demos else []
-    return episodic_source(where, episodes, names, reading, last_observation=False)
+    source = episodic_source(where, episodes, names, reading, last_observation=False)
+    source.stored = path.stat().st_size
+    return source
 
 
 def _number(name: str) -> int:
@@ -60,7 +59,7 @@ def _number(name: str) -> int:
 def _is_sparse(data: h5py.Group) -> bool:
     """Whether rewards are 1 for success and 0 otherwise, by the arguments of the environment."""
     try:
-        shaping = json.loads(data.attrs["env_args"])["env_kwargs"]["reward_shaping"]
+        shaping = json.loads(attribute(data, "env_args"))["env_kwargs"]["reward_shaping"]
     except (KeyError, TypeError, ValueError, OSError, RecursionError):
         return False
     return shaping is False
@@ -91,11 +90,19 @@ def _episode(
     return Episode(name, columns)
 
 
-def _mask(file: h5py.File, where: str, name: str) -> set[str]:
+def _mask(file: h5py.File, path: Path, name: str, demos: set[str]) -> set[str]:
+    """Those of the demonstrations that a mask names."""
+    where = str(path)
     group = inside(file, "mask", where) if "mask" in file else {}
+    if isinstance(group, h5py.Dataset):
+        raise UserError(f"{where}: 'mask' must be a group of arrays, a mask in each")
     if name not in group:
         known = ", ".join(map(one_line, sorted(group))) or "none"
         raise UserError(f"{where} has no mask {name!r}; it has: {known}")
-    values = np.asarray(array(group, name, where)[()]).reshape(-1).tolist()
-    return {value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            for value in values}  # fmt: skip
+    wanted: set[str] = set()
+    what = f"{where}: mask {name!r}"
+    for _, block in texts(array(group, name, where), what, path.stat().st_size):
+        if lost := sorted(set(block) - demos):
+            raise UserError(f"{what} has {one_line(lost[0])}, data has not")
+        wanted.update(block)
+    return wanted

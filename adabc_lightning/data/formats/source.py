@@ -84,6 +84,7 @@ class Source:
         blocks: (keys, at most so many rows) → the columns of these keys, ``[n]`` or ``[n, N]``,
             from the first row to the last; can be called again.
         rows: T, where it is known before anything is read.
+        stored: bytes of its files, where few can stand for many rows; None: they cannot.
         place: index of a row → where that is, for messages: ``row 3 (counted from 0)`` of arrays,
             ``line 5`` of text files, whose header is line 1.
         kind: what its columns are, for messages.
@@ -106,6 +107,7 @@ class Source:
     scalars: Sequence[str]
     blocks: Blocks
     rows: int | None = None
+    stored: int | None = None
     place: Callable[[int], str] = row_place
     kind: Literal["arrays", "columns"] = "arrays"
     ends_known: bool = False
