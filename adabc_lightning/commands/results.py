@@ -4,8 +4,9 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.record import RECORD, load_json
 
@@ -17,6 +18,13 @@ COLUMNS = (
     *("gradient_updates", "env_steps", "seconds", "folder"),
 )
 SCORES = COLUMNS[COLUMNS.index("unit") + 1 : COLUMNS.index("gradient_updates")]
+
+
+def as_cell(value: Any) -> Any:
+    """A value for CSV: names steer no terminal, and are no formulas for a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    return f"{chr(39) if value.startswith(('=', '+', '-', '@')) else ''}{printable(value)}"
 
 
 def load_order(out: Path) -> dict[str, list[str]]:
@@ -63,5 +71,5 @@ def write_results(out: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
     replace_text(out / "results.csv", text.getvalue())

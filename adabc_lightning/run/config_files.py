@@ -10,9 +10,11 @@ import yaml
 
 from adabc_lightning.errors import UserError, nearest, reason
 from adabc_lightning.run.moved import translated
+from adabc_lightning.run.record import read_text
 from adabc_lightning.run.yaml_core import RefusedError, load_yaml
 
 _MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
+_MOST_BITS = 1024  # of a whole number: Python prints the longest no more, but in hexadecimal
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -73,7 +75,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises: UserError: it cannot be read, is not YAML or does not hold a mapping.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(read_text(path))
     except RefusedError as error:
         raise UserError(f"config {path}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
@@ -93,6 +95,7 @@ def load(path: Path) -> dict[str, Any]:
         kind = "list" if isinstance(content, list) else "single value"
         raise UserError(f"config {path} holds a {kind}; it must map keys to values")
     _check_size(content, path)
+    _check_kinds(content, path)
     return translated(content)
 
 
@@ -110,6 +113,26 @@ def _check_size(content: Any, path: Path) -> None:
             )
         if isinstance(below, list):
             open_ends += [(item, depth + 1) for item in below]
+
+
+def _check_kinds(content: Any, path: Path) -> None:
+    """Refuses what a tag makes of a value (``!!timestamp``, ``!!set``): no key takes it, and JSON
+    has no such thing.
+    """
+    open_ends = [content]
+    while open_ends:
+        value = open_ends.pop()
+        if isinstance(value, dict):
+            open_ends += [*value, *value.values()]
+        elif isinstance(value, list):
+            open_ends += value
+        elif value is not None and type(value) not in (bool, int, float, str):
+            raise UserError(
+                f"config {path} holds a {type(value).__name__}; it must be made of numbers, texts, "
+                "true or false, null, lists and mappings of them"
+            )
+        elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise UserError(f"config {path} holds a whole number of more than 300 digits")
 
 
 def with_ancestors(path: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:

@@ -1,7 +1,6 @@
 """The folder of a run: where it lies, what may be written into it, what it resumes from."""
 
 import itertools
-import json
 import os
 import shlex
 import sys
@@ -22,6 +21,7 @@ from adabc_lightning.run.checkpoint_files import (
     read_checkpoint,
 )
 from adabc_lightning.run.config_files import load
+from adabc_lightning.run.record import load_json
 
 Check = Callable[[Any], None]
 
@@ -192,8 +192,8 @@ def words_to_go_on(folder: Path | str) -> str:
 def commands_of(folder: Path) -> list[str]:
     """The command lines that a run's ``summary.json`` knows; none where it cannot be read."""
     try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["commands"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = load_json(folder / "summary.json").get("commands")
+    except UserError:
         return []
     return [str(line) for line in found] if isinstance(found, list) else []
 

@@ -396,6 +396,9 @@ def test_the_figure(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
             assert f"<!-- {title} -->" in first.decode()
         inspect(f"a.hdf5 --env-id {TOY} --plot b.svg", capsys)
         assert Path("b.svg").read_bytes() == first
+        write("$x_{$.hdf5", episodes())  # a name, no formula
+        inspect(f"$x_{{$.hdf5 --env-id {TOY} --plot b.svg", capsys)
+        assert "<!-- $x_{$.hdf5: " in Path("b.svg").read_text()
 
 
 MISTAKES = [

@@ -16,6 +16,7 @@ import pytest
 from test_report import experiment, write_run
 
 from adabc_lightning.__main__ import main
+from adabc_lightning.commands.report.page import HERE as REPORT
 from adabc_lightning.commands.report.page import write_page
 from adabc_lightning.commands.report.panels import panels
 from adabc_lightning.commands.report.reach import Reached, level_of, reached, steps_to
@@ -330,6 +331,29 @@ def test_the_page_of_a_fit_imports_no_plotting(tmp_path: Path) -> None:
     score = json.loads((folder / "summary.json").read_text())["score"]
     assert page.numbers["run", "pretrained"][0] == score["pretrained"]
     assert page.numbers["run", "dip"] == (None, "–")
+
+
+def test_ticks_end_where_numbers_are_too_large_for_steps() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    script = (REPORT / "page.js").read_text(encoding="utf-8")
+    found = re.search(r"  function ticks.*?\n  }\n", script, re.DOTALL)
+    assert found
+    wanted = {
+        "1e17, 1e17 + 16, 4": [1e17, 1e17 + 16],
+        "0, 10, 4": [0, 5, 10],
+        "-0.3, 0.3, 6": [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3],
+        "3, 3, 4": [3],
+        "0, 1e100, 1": [0, 1e100],
+    }
+    calls = ", ".join(f"ticks({arguments})" for arguments in wanted)
+    result = subprocess.run(
+        [node, "-e", f"{found[0]} console.log(JSON.stringify([{calls}]))"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    for made, expected in zip(json.loads(result.stdout), wanted.values(), strict=True):
+        assert made == pytest.approx(expected)
 
 
 def browser() -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from adabc_lightning.commands.report.provenance import differences
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.commands.report.series import section
 from adabc_lightning.commands.report.table import bootstrapped, interquartile_mean
+from adabc_lightning.commands.results import write_results
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import merged
 from adabc_lightning.run.outcomes import outcomes
@@ -478,7 +480,7 @@ def rewrite(folder: Path, **more: Any) -> None:
         ("summary.json", '{"finished": true}', "summary.json is damaged: it has no 'env_id'"),
         ("config.yaml", "", "config.yaml is damaged: it has no 'data'"),
         ("config.yaml", "null", "config.yaml is damaged: it has no 'data'"),
-        ("config.yaml", "data: null", "config.yaml is damaged: it has no 'data'"),
+        ("config.yaml", "data: null", "config.yaml is damaged: data is null; it must be a mapping"),
         ("config.yaml", "data: [", "config.yaml is not YAML"),
         ("metrics.csv", "a,b\n1,2\n", "metrics.csv is damaged: it has no column 'eval/return'"),
         ("experiment.json", "{", "experiment.json is damaged: it is no JSON"),
@@ -494,6 +496,184 @@ def test_a_damaged_file_is_one_line(
     assert printed.out == ""
     assert printed.err.count("\n") == 1
     assert message in printed.err
+
+
+def in_json(text: str, **values: Any) -> str:
+    """A JSON file with these values at their paths, ``score__final``."""
+    content = json.loads(text)
+    for path, value in values.items():
+        *parts, last = path.split("__")
+        place = content
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return json.dumps(content)
+
+
+def in_yaml(text: str, **values: Any) -> str:
+    """The same of a config."""
+    return yaml.safe_dump(json.loads(in_json(json.dumps(yaml.safe_load(text)), **values)))
+
+
+NUMBER = "it must be a number between ±1e+100"
+COUNT = "it must be a whole number, 0 or more and below 2⁵³"
+PLAIN = "it must be made of numbers, texts, true or false, null, lists and mappings of them"
+BROKEN: list[tuple[str, dict[str, Any] | Any, str]] = [
+    ("summary.json", lambda _: '{"a":' * 100_000, "is damaged: its values are nested too deeply"),
+    ("summary.json", lambda _: f'{{"a": {"9" * 5000}}}', "is damaged: it is no JSON"),
+    ("summary.json", {"finished": "no"}, "finished is 'no'; it must be true or false"),
+    ("summary.json", {"versions": [1]}, "versions is a list of 1; it must be a mapping or null"),
+    ("summary.json", {"versions__source": {"a": 1}}, "versions/source is a mapping of 1; it must"),
+    ("summary.json", {"score__final": 10**400}, f"; {NUMBER} or null"),
+    ("summary.json", {"score__kept": float("nan")}, f"score/kept is nan; {NUMBER} or null"),
+    ("summary.json", {"return__best": float("inf")}, f"return/best is inf; {NUMBER} or null"),
+    ("summary.json", {"return": {"final": True}}, f"return/final is True; {NUMBER} or null"),
+    ("summary.json", {"seed": 10**400}, COUNT),
+    ("summary.json", {"seed": -1}, f"seed is -1; {COUNT}"),
+    ("summary.json", {"env_steps": 1.5}, f"env_steps is 1.5; {COUNT}"),
+    ("summary.json", {"trials__env_steps": "x"}, f"trials/env_steps is 'x'; {COUNT} or null"),
+    ("summary.json", {"trials__env_steps": [1]}, "trials/env_steps is a list of 1; it must be"),
+    ("summary.json", {"env_id": "x" * 100_000}, "it must be a text of at most 1,000 letters"),
+    ("summary.json", lambda text: text.replace("dataset", "data"), "it has no 'dataset'"),
+    ("experiment.json", {"variant": {"a": 1}}, "variant is a mapping of 1; it must be a text of"),
+    ("experiment.json", {"task": ["a"]}, "task is a list of 1; it must be a text of at most"),
+    ("experiment.json", {"experiment": {}}, "experiment is a mapping of 0; it must be a text of"),
+    ("config.yaml", {"trainer": 3}, "trainer is 3; it must be a mapping or null"),
+    ("config.yaml", {"trainer__callbacks": 3}, "trainer.callbacks is 3; it must be a list of"),
+    (
+        "config.yaml",
+        {"trainer__callbacks": [{"class_path": "a", "init_args": 3}]},
+        "trainer.callbacks is a list of 1; it must be a list of classes and their init_args",
+    ),
+    ("config.yaml", {"ckpt_path": [1]}, "ckpt_path is a list of 1; it must be a text or null"),
+    ("config.yaml", {"data__reference_min": "abc"}, f"data.reference_min is 'abc'; {NUMBER}"),
+    ("config.yaml", {"data__reference_max": float("inf")}, "data.reference_max is inf; it must"),
+    ("config.yaml", {"data__max_episode_steps": [1]}, "data.max_episode_steps is a list of 1; it"),
+    ("config.yaml", {"alpha": {}}, "it has no 'alpha.ceiling'"),
+    ("config.yaml", {"alpha__ceiling": None}, f"alpha.ceiling is null; {NUMBER}"),
+    ("config.yaml", {"alpha__initial": "abc"}, f"alpha.initial is 'abc'; {NUMBER} or null"),
+    ("config.yaml", lambda text: f"{text}\nx: !!timestamp 2001-01-01", f"a date; {PLAIN}"),
+    ("config.yaml", lambda text: f"{text}\nx: !!binary aGk=", f"a bytes; {PLAIN}"),
+    ("config.yaml", lambda text: f"{text}\nx: !!set {{a, b}}", f"a set; {PLAIN}"),
+    ("config.yaml", lambda text: f"{text}\nx: 0x{'f' * 5000}", "number of more than 300 digits"),
+    ("metrics.csv", {3: ("env_steps", "")}, f"env_steps is missing in row 4; {COUNT}"),
+    ("metrics.csv", {3: ("env_steps", "inf")}, f"env_steps is inf in row 4; {COUNT}"),
+    ("metrics.csv", {3: ("gradient_updates", "-1")}, "gradient_updates is -1 in row 4; it must"),
+    ("metrics.csv", {0: ("eval/return", "-inf")}, f"eval/return is -inf in row 1; {NUMBER}"),
+    ("metrics.csv", {0: ("eval/score", "1e308")}, f"eval/score is 1e+308 in row 1; {NUMBER}"),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "message"), BROKEN)
+def test_a_run_that_does_not_fit_is_left_out_with_one_sentence(
+    file: str, change: Any, message: str, tmp_path: Path
+) -> None:
+    for name in ("bad", "fine"):
+        write_run(tmp_path / "runs" / name, record={"task": "t", "variant": "v"})
+    path = tmp_path / "runs" / "bad" / file
+    path.write_text(changed(path.read_text(), file, change))
+    runs, (sentence,) = find_runs([Path("runs")])
+    assert [run.folder.name for run in runs] == ["fine"]
+    assert f"runs/bad/{file}" in sentence
+    assert message in sentence
+    assert len(sentence) < 250
+
+
+def changed(text: str, file: str, change: Any) -> str:
+    """A file's text with a function's or a mapping's changes."""
+    if callable(change):
+        return change(text)
+    if file.endswith(".json"):
+        return in_json(text, **change)
+    if file.endswith(".yaml"):
+        return in_yaml(text, **change)
+    rows = list(csv.DictReader(text.splitlines()))
+    for row, (name, value) in change.items():
+        rows[row][name] = value
+    return "\n".join(",".join(cells) for cells in (rows[0], *(row.values() for row in rows))) + "\n"
+
+
+@pytest.mark.parametrize("name", ["summary.json", "experiment.json", "config.yaml"])
+def test_a_pipe_is_no_file_of_a_run(name: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run") / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    runs, (sentence,) = find_runs([Path("run")])
+    assert not runs
+    assert sentence.endswith(f"run/{name} cannot be read: it is no file")
+
+
+def test_what_a_run_need_not_have_is_shown_all_the_same(tmp_path: Path) -> None:
+    """Unusual, but no mistakes: keys that are numbers, no trainer, infinite losses, odd texts."""
+    folder = write_run(tmp_path / "run")
+    more = {"versions": None, "trials": "x", "commands": ["a", {}], "warnings": ["b", [[]]]}
+    rewrite(folder, **more, score={}, machine=[1], datasets=[{"name": [[]]}])
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"trainer": None, 1: {2: [3]}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"model": 3}))
+    other = write_run(tmp_path / "other")
+    rows = (other / "metrics.csv").read_text().replace("control/alpha", "x").splitlines()
+    lines = [f"{rows[0]},loss/a\x9b", f"{rows[1]},inf", *(f"{row},1e308" for row in rows[2:])]
+    (other / "metrics.csv").write_text("\n".join(lines) + "\n")
+    assert main(["report", "run", "other", "--out", "page.html", "--format", "svg"]) == 0
+    text = Path("page.html").read_text()
+    data = json.loads(
+        text.partition('type="application/json">')[2].partition("</script>")[0],
+        parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+    )
+    assert "\x9b" not in text
+    assert len(data[0]["curves"]) == 2
+
+
+NAMES_OF_OTHERS = [
+    "=HYPERLINK(1)", "-1", "@x", "$\\foo$", "$x_{$", "$$", "_x", "a\ud800", "\x1b[2Jx",
+    "<script>x</script>", "![a](http://x)", "",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied")
+def test_names_are_shown_letter_by_letter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no formulas, neither TeX's nor a spreadsheet's, no HTML and no pictures."""
+    for module in ("table", "across"):
+        monkeypatch.setattr(f"adabc_lightning.commands.report.{module}.REPETITIONS", 10)
+    for number, name in enumerate(NAMES_OF_OTHERS):
+        for task in ("$$", "=1"):
+            folder = tmp_path / "runs" / str(number) / f"task{task == '=1'}"
+            write_run(folder, record={"task": task, "variant": name}, env_id="$\\x$\ud800",
+                      dataset=f"{'y' * 3000 if task == '=1' else '@<b>' + chr(27)}-v0")  # fmt: skip
+    assert main(["report", "runs", "--format", "svg,latex"]) == 0
+    assert main(["report", "runs", "--out", "page.html"]) == 0
+    capsys.readouterr()
+    for name in ("table.csv", "across.csv"):
+        with open(Path("runs", name), newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {"'=HYPERLINK(1)", "'-1", "'@x", "a\\ud800", "\\x1b[2Jx"} <= {
+            row["variant"] for row in rows
+        }
+        texts = [cell for row in rows for cell in row.values() if cell]
+        assert not [text for text in texts if text.startswith(("=", "+", "@"))]
+        assert not [text for text in texts if text.startswith("-") and not float(text) < 0]
+    for name in ("curves", "across"):
+        drawn = Path("runs", f"{name}.svg").read_text()
+        assert {"$\\foo$", "$x_{$", "$$", "_x"} <= set(re.findall("<!-- (.*?) -->", drawn))
+    table = Path("runs", "table.md").read_text()
+    assert "| &lt;script>x&lt;/script> |" in table
+    assert "| ![a]&#40;http://x) |" in table
+    assert "## $$: $\\x$\\ud800, @&lt;b>\\x1b-v0 (Minari)" in table
+    assert "<" not in table
+    assert "](" not in table
+
+
+def test_names_in_results_are_no_formulas(tmp_path: Path) -> None:
+    record = {"task": "=1+1", "variant": "\x1b@"}
+    folder = write_run(tmp_path / "out" / "t" / "v" / "seed0", record=record, dataset="-x")
+    rewrite(folder, gradient_updates=3, seconds={"online": -1.0})
+    write_results(tmp_path / "out")
+    with open("out/results.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["task"], row["variant"], row["dataset"]) == ("'=1+1", r"\x1b@", "'-x")
+    assert row["seconds"] == "-1.0"
 
 
 @pytest.mark.parametrize("page", [False, True])

@@ -104,6 +104,15 @@ def test_a_file_can_inherit_the_packaged_one_of_its_own_name() -> None:
             "model: !!timestamp 2001-99-99",
             r"a.yaml holds a value that cannot be read: month must be in",
         ),
+        (
+            "model: !!timestamp 2001-01-01",
+            r"a.yaml holds a date; it must be made of numbers, ",
+        ),
+        ("model: [{gamma: !!binary aGk=}]", r"a.yaml holds a bytes; it must be made of"),
+        ("model: !!set {a, b}", r"a.yaml holds a set; it must be made of"),
+        ("model: !!omap [a: 1]", r"a.yaml holds a tuple; it must be made of"),
+        ("!!timestamp 2001-01-01: 1", r"a.yaml holds a date; it must be made of"),
+        (f"model: 0x{'f' * 5000}", r"a.yaml holds a whole number of more than 300 digits$"),
         ("inherit: 3", r"a.yaml: inherit must be a config's name or a list of names$"),
         ("inherit: [3]", r"a.yaml: inherit must be a config's name or a list of names$"),
         ("model:\n  gamma: [0.9\n", r"a.yaml is not YAML: line 3: "),
@@ -131,6 +140,19 @@ def test_bytes_that_are_no_text() -> None:
         load(Path("a.yaml"))
     with pytest.raises(UserError, match=r"cannot be read: Is a directory$"):
         load(Path("."))
+
+
+def test_a_pipe_is_not_waited_for() -> None:
+    os.mkfifo("a.yaml")
+    with pytest.raises(UserError, match=r"config a.yaml cannot be read: it is no file$"):
+        load(Path("a.yaml"))
+
+
+def test_names_may_be_numbers() -> None:
+    """A variant of an experiment's, the epoch of a callback's schedule."""
+    assert load(write("a.yaml", "variants: {0.5: 1, 3: {null: 2}}")) == {
+        "variants": {0.5: 1, 3: {None: 2}}
+    }
 
 
 def test_an_empty_file_changes_nothing() -> None:

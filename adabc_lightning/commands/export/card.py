@@ -1,7 +1,6 @@
 """The card: what an exported policy says about itself."""
 
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from adabc_lightning.env.policy_checkpoint import run_folder
 from adabc_lightning.env.policy_export import FILES
 from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError, warn
+from adabc_lightning.run.record import load_json
 from adabc_lightning.run.versions import version
 
 
@@ -94,10 +94,9 @@ def _fitting(names: list[str] | None, size: int) -> list[str] | None:
 def _trained_with(run: Path | None) -> dict[str, str] | None:
     """Versions of the run, by its ``summary.json``."""
     try:
-        summary = json.loads((run / "summary.json").read_text()) if run else {}
-    except (OSError, ValueError):
+        return load_json(run / "summary.json").get("versions") if run else None
+    except UserError:
         return None
-    return summary.get("versions")
 
 
 def _commit() -> str | None:

@@ -33,7 +33,8 @@ def draw(dataset: OfflineDataset, card: dict[str, Any], limit: int | None, path:
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(2, 3, figsize=(10, 5.5), layout="constrained")
         figure.suptitle(
-            f"{card['name']}: {card['transitions']:,} transitions, {card['episodes']:,} episodes"
+            f"{card['name']}: {card['transitions']:,} transitions, {card['episodes']:,} episodes",
+            parse_math=False,  # a file's name
         )
         (ax_returns, ax_lengths, ax_rewards), (ax_order, ax_actions, ax_cover) = axes
         ax_returns.hist(returns, BINS, color=BLUE)

@@ -17,6 +17,7 @@ from adabc_lightning.commands.report.table import (
     interquartile_mean,
     values_of,
 )
+from adabc_lightning.commands.results import as_cell
 from adabc_lightning.errors import printable
 
 
@@ -291,7 +292,7 @@ def to_csv(groups: list[Comparison]) -> str:
             row = [group.kind, scores.shape[1], label, len(scores), group.unfinished[label]]
             chance = group.chances[label]
             better = [group.first, *chance] if chance else [None] * 4
-            writer.writerow([*row, *group.means[label], *better])
+            writer.writerow(map(as_cell, [*row, *group.means[label], *better]))
     return text.getvalue()
 
 

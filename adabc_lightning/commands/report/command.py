@@ -105,7 +105,7 @@ def main(words: list[str]) -> None:
         raise UserError(f"--out: {folder} cannot be made: {error.strerror}") from error
     from adabc_lightning.commands.report.across import comparisons, not_compared, to_lines
     from adabc_lightning.commands.report.across import to_csv as across_csv
-    from adabc_lightning.commands.report.markdown import to_markdown
+    from adabc_lightning.commands.report.markdown import escaped, to_markdown
     from adabc_lightning.commands.report.table import rows, to_csv
 
     table, groups = rows(sorted_runs, options.reach), comparisons(sorted_runs)
@@ -117,7 +117,7 @@ def main(words: list[str]) -> None:
         print(printable(str(out)))
     else:
         across = [line for group in groups for line in to_lines(group)]
-        across += [line for text in without for line in (text, "")]
+        across += [line for text in without for line in (escaped(text), "")]
         text = to_markdown(sorted_runs, table, options.each, across)
         replace_text(out / "table.md", text)
         replace_text(out / "table.csv", to_csv(table))

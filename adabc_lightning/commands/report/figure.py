@@ -25,6 +25,9 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 4  # panels beside each other
 TITLE_SIZE = 7.5  # points
+LONGEST = 1_000  # letters of a title
+plain_texts = mpl.rc_context({"text.parse_math": False})
+"""Names are shown letter by letter: a variant called ``$x$`` is no formula, ``$$`` no mistake."""
 Points = list[tuple[float, float]]
 
 
@@ -35,6 +38,7 @@ def style_of(index: int) -> tuple[str, object, str]:
     return COLORS[place], LINES[line], MARKERS[marker]
 
 
+@plain_texts
 def draw(panels: list[Panel], path: Path) -> None:
     """One panel per task and dataset: pre-training over updates, then fine-tuning over steps.
 
@@ -77,8 +81,9 @@ def draw(panels: list[Panel], path: Path) -> None:
 
 
 def _title(panel: Panel, points: float) -> list[str]:
-    """Its lines, none of which is wider."""
-    whole = panel.title.replace(": ", "\n", 1).splitlines()
+    """Its lines, none of which is wider; of many datasets the first."""
+    title = panel.title if len(panel.title) <= LONGEST else f"{panel.title[:LONGEST]}…"
+    whole = title.replace(": ", "\n", 1).splitlines()
     for letters in range(120, 0, -1):
         lines = [line for each in whole for line in wrap(each, letters, break_on_hyphens=False)]
         if max(_points_wide(line) for line in lines) <= points:

@@ -37,7 +37,7 @@ def to_markdown(panels: list[Panel], rows: list[Numbers], each: bool, across: li
     remaining = iter(rows)
     lines = [NOTE]
     for panel in panels:
-        lines += [f"## {panel.title}", ""]
+        lines += [f"## {escaped(panel.title)}", ""]
         for table in tables(panel, [next(remaining) for _ in panel.curves]):
             names = ["variant", *table.columns]
             lines += [line_of(names), line_of(["---"] * len(names))]
@@ -52,6 +52,11 @@ def to_markdown(panels: list[Panel], rows: list[Numbers], each: bool, across: li
     return "\n".join(lines).rstrip() + "\n"
 
 
+def escaped(text: str) -> str:
+    """Names are neither HTML nor links."""
+    return text.replace("<", "&lt;").replace("](", "]&#40;")
+
+
 def line_of(cells: list[str]) -> str:
     """A row of a table."""
-    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"
+    return f"| {' | '.join(escaped(cell).replace('|', '∣') for cell in cells)} |"

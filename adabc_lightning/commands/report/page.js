@@ -37,8 +37,11 @@
   function ticks(low, high, count) {
     const raw = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= raw * 0.999);
-    const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) found.push(k * step);
+    const first = Math.ceil(low / step - 1e-9), found = [];
+    for (let n = 0; n <= count + 2; n++) { // beyond 2⁵³ the next number may be the same
+      const value = (first + n) * step;
+      if (value <= high + step * 1e-9 && value !== found.at(-1)) found.push(value);
+    }
     return found;
   }
 

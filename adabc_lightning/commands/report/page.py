@@ -8,7 +8,7 @@ from adabc_lightning import __version__
 from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
 from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
 from adabc_lightning.commands.report.panels import Panel, mixed_sources, panels
-from adabc_lightning.commands.report.provenance import versions
+from adabc_lightning.commands.report.provenance import texts, versions
 from adabc_lightning.commands.report.runs import Run, find_runs
 from adabc_lightning.commands.report.series import points_for, section
 from adabc_lightning.commands.report.shown import (
@@ -71,7 +71,10 @@ def to_html(
     unfinished = sum(not run.finished for run in runs)
     count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
     count += f", {unfinished} unfinished" if unfinished else ""
-    warnings = [*mixed_sources(shown), *(f"{w} ({r.folder})" for r in runs for w in _warnings(r))]
+    warnings = [
+        *mixed_sources(shown),
+        *(f"{w} ({r.folder})" for r in runs for w in texts(r.summary.get("warnings"))),
+    ]
     content = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
@@ -122,11 +125,6 @@ def write_page(folder: Path) -> Path | None:
     target = folder / "report.html"
     replace_text(target, to_html(found, folder.resolve().name, rows(found, intervals=False)))
     return target
-
-
-def _warnings(run: Run) -> list[str]:
-    found = run.summary.get("warnings")
-    return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def _section(panel: Panel, table: list[Numbers]) -> str:

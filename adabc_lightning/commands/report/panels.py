@@ -70,7 +70,7 @@ class Panel:
     def unit(self) -> str:
         """``"score"``, or ``"return"`` where no references are known."""
         runs = [run for curve in self.curves for run in curve.runs]
-        known = all(run.summary["score"]["final"] is not None for run in runs)
+        known = all(run.summary["score"].get("final") is not None for run in runs)
         return "score" if known else "return"
 
 
@@ -97,9 +97,16 @@ def benchmark_kind(dataset: str | None) -> str:
     if dataset in packaged_datasets():
         return "packaged log"
     version = re.search(r"-v(\d+)$", dataset)
-    if version is None or Path(dataset).is_file():
+    if version is None or _is_file(dataset):
         return "own file"
     return f"D4RL v{version[1]}" if dataset in d4rl.FILES else "Minari"
+
+
+def _is_file(dataset: str) -> bool:
+    try:
+        return Path(dataset).is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def panels(runs: list[Run]) -> list[Panel]:

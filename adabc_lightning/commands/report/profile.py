@@ -6,12 +6,13 @@ import numpy as np
 
 from adabc_lightning.commands.figures import save
 from adabc_lightning.commands.report.across import Comparison
-from adabc_lightning.commands.report.figure import plt, style_of
+from adabc_lightning.commands.report.figure import plain_texts, plt, style_of
 from adabc_lightning.commands.report.table import Interval, bootstrapped
 
 THRESHOLDS = 101  # of a profile
 
 
+@plain_texts
 def draw_profiles(comparisons: list[Comparison], path: Path) -> None:
     """A row per comparison: interquartile mean, performance profile, probability of improvement.
 

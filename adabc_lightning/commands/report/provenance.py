@@ -17,22 +17,25 @@ def commands(run: Run) -> list[str]:
     A run of a version that did not write them down gets the one that repeats it: its own
     ``config.yaml`` holds every key.
     """
-    recorded = run.summary.get("commands")
-    if isinstance(recorded, list) and recorded:
-        return [str(line) for line in recorded]
+    if recorded := texts(run.summary.get("commands")):
+        return recorded
     words = ["python", "-m", "adabc_lightning", "fit", "--config", str(run.folder / "config.yaml")]
     return [shlex.join([*words, "--trainer.default_root_dir", "NEW"])]
+
+
+def texts(found: Any) -> list[str]:
+    """Those of a list; nothing of what else a file may hold there."""
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def versions(runs: Iterable[Run]) -> dict[str, str]:
     """Name → every version that a run was made with, and the machines."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
-        entries = run.summary.get("versions")
-        entries = entries if isinstance(entries, dict) else {}
+        entries = run.summary.get("versions") or {}
         for name, value in {**entries, "machine": run.summary.get("machine")}.items():
-            if value is not None:
-                found.setdefault(name, {})[str(value)] = None
+            if isinstance(value, str):
+                found.setdefault(name, {})[value] = None
     return {name: ", ".join(values) for name, values in found.items()}
 
 
@@ -40,7 +43,9 @@ def kept_of_each(run: Run) -> list[tuple[str, ...]]:
     """Of several datasets: name, and transitions and episodes that are kept, of how many each."""
     found = run.summary.get("datasets")
     entries = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
-    return [(str(e.get("name")), *(_whole(e.get(name)) for name in _KEPT)) for e in entries]
+    names = [name if isinstance(name := e.get("name"), str) else "–" for e in entries]
+    counts = [tuple(_whole(e.get(name)) for name in _KEPT) for e in entries]
+    return [(name, *each) for name, each in zip(names, counts, strict=True)]
 
 
 def _whole(value: Any) -> str:
@@ -60,7 +65,7 @@ def differences(panel: Panel) -> dict[str, list[str]]:
 
 def _of_callbacks(config: dict[str, Any]) -> dict[str, str]:
     made: dict[str, str] = {}
-    callbacks = config.get("trainer", {}).get("callbacks") or []
+    callbacks = (config.get("trainer") or {}).get("callbacks") or []
     for callback in [callbacks] if isinstance(callbacks, dict) else callbacks:
         if isinstance(callback, dict) and "class_path" in callback:
             name = str(callback["class_path"]).rpartition(".")[2]

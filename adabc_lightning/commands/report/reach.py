@@ -6,6 +6,8 @@ from math import floor, inf, log10
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.runs import Run
 
+_SMALLEST = 1e-100  # of returns that have a round level of their own
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -33,7 +35,8 @@ def level_of(panel: Panel) -> float | None:
     if not best:
         return None
     largest = max(abs(value) for value in best)
-    step = 10.0 if panel.unit == "score" else 10.0 ** floor(log10(largest or 1.0)) / 10
+    largest = largest if largest > _SMALLEST else 1.0
+    step = 10.0 if panel.unit == "score" else 10.0 ** floor(log10(largest)) / 10
     return floor(best[len(best) // 2] / step) * step
 
 

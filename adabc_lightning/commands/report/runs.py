@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.results import SCORES, load_order
+from adabc_lightning.commands.report import contents
+from adabc_lightning.commands.results import load_order
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.outcomes import falls
@@ -21,8 +22,6 @@ from adabc_lightning.run.record import RECORD, load_json
 
 # Keys that tell runs of one method apart without changing it.
 NOT_THE_METHOD = ("seed_everything", "ckpt_path", "logging", "trainer")
-IN_SUMMARY = ("finished", "env_id", "dataset", "seed", "score", "return", "env_steps")
-GROUPS = ("score", "return", "data", "alpha")
 # Keys of data that say, beside dataset and environment, what a number means.
 PROTOCOL = ("reference_min", "reference_max", "max_episode_steps")
 
@@ -54,10 +53,12 @@ class Run:
         """The rows of ``metrics.csv`` that hold an evaluation.
 
         Args:
-            columns: wanted beside ``gradient_updates`` and ``env_steps``, left out where empty.
+            columns: wanted beside ``gradient_updates`` and ``env_steps``, left out where empty or
+                not there.
         Raises: UserError: it holds something else.
         """
-        names = ("gradient_updates", "env_steps", *columns)
+        known = [name for name in columns if name in self.metrics]
+        names = ("gradient_updates", "env_steps", *known)
         evaluated = ~np.isnan(self.column("eval/return"))
         found = [(name, self.column(name)[evaluated]) for name in names]
         return [
@@ -79,6 +80,8 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """Every column of ``metrics.csv`` but ``phase``; a line that is still written is left out.
 
+        What is infinite, or so large that sums would be, is no point of any curve: NaN.
+
         Raises: UserError: it holds something else.
         """
         path = self.folder / "metrics.csv"
@@ -92,7 +95,7 @@ class Run:
                 raise ValueError("its lines differ in length")
             values = {name: [row[i] for row in rows] for i, name in enumerate(header)}
             values.pop("phase", None)
-            return {
+            columns = {
                 name: np.array([float(value or "nan") for value in column])
                 for name, column in values.items()
             }
@@ -100,6 +103,10 @@ class Run:
             raise UserError(f"{path} is damaged: {error}") from error
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        contents.check_metrics(path, columns)
+        for column in columns.values():
+            column[abs(column) >= contents.LARGEST] = np.nan
+        return columns
 
     @property
     def initial_alpha(self) -> float:
@@ -121,7 +128,7 @@ class Run:
     @property
     def source(self) -> str | None:
         """Revisions of the code that made it; None in runs of versions that did not write them."""
-        last = self.summary.get("versions", {}).get("source")
+        last = (self.summary.get("versions") or {}).get("source")
         return THEN.join(self.summary.get("revisions", [])) or last
 
     @property
@@ -133,7 +140,7 @@ class Run:
     def method(self) -> str:
         """What runs have in common that differ in their seed only."""
         rest = {name: keys for name, keys in self.config.items() if name not in NOT_THE_METHOD}
-        callbacks = self.config.get("trainer", {}).get("callbacks")
+        callbacks = (self.config.get("trainer") or {}).get("callbacks")
         return json.dumps([rest, callbacks], sort_keys=True)
 
 
@@ -187,33 +194,20 @@ def _read(folder: Path) -> Run | None:
     record = load_json(folder / RECORD)
     if record.get("kind") == "pretraining":
         return None
-    path = folder / "summary.json"
-    summary, config = load_json(path), load(folder / "config.yaml")
+    path, config_path = folder / "summary.json", folder / "config.yaml"
+    summary, config = load_json(path), _named_by_texts(load(config_path))
     if not summary:
         raise UserError(f"not evaluated yet: {folder}")
-    _check(path, summary, IN_SUMMARY)
-    _check(folder / "config.yaml", config, ("data", "alpha"))
-    numbers = {f"{unit}/{name}": summary[unit].get(name) for unit in ("score", "return")
-               for name in (*SCORES, *summary[unit])}  # fmt: skip
-    numbers |= {"seed": summary["seed"], "env_steps": summary["env_steps"]}
-    for name, value in numbers.items():
-        wanted = int if name in ("seed", "env_steps") else int | float | None
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise UserError(f"{path} is damaged: {name} is {value!r}")
-    for name in ("env_id", "dataset"):
-        if not isinstance(summary[name], str if name == "env_id" else str | None):
-            raise UserError(f"{path} is damaged: {name} is {summary[name]!r}")
-    revisions, data = summary.get("revisions", []), summary.get("dataset_fingerprint")
-    if not isinstance(revisions, list) or not all(isinstance(each, str) for each in revisions):
-        raise UserError(f"{path} is damaged: revisions is {revisions!r}")
-    if not isinstance(data, str | None):
-        raise UserError(f"{path} is damaged: dataset_fingerprint is {data!r}")
+    summary.setdefault("revisions", [])  # not in those of earlier versions
+    contents.check(folder / RECORD, record, contents.RECORD)
+    contents.check(path, summary, contents.SUMMARY)
+    contents.check(config_path, config, contents.CONFIG)
     run = Run(folder, summary, config, record)
     if not run.evaluations():
         raise UserError(f"{folder / 'metrics.csv'} holds no evaluation")
     for unit in ("score", "return"):
         if "drawdown" not in summary[unit]:  # of an earlier version
-            rows = run.evaluations(*(name for name in (f"eval/{unit}",) if name in run.metrics))
+            rows = run.evaluations(f"eval/{unit}")
             after = [r[f"eval/{unit}"] for r in rows if r["env_steps"] and f"eval/{unit}" in r]
             summary[unit] |= falls(summary[unit].get("pretrained"), after)
     return run
@@ -227,10 +221,13 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _check(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        if name not in content or (name in GROUPS and not isinstance(content[name], dict)):
-            raise UserError(f"{path} is damaged: it has no {name!r}")
+def _named_by_texts(config: Any) -> Any:
+    """A config whose keys are texts: sorted and shown like any, whatever YAML makes of them."""
+    if isinstance(config, list):
+        return [_named_by_texts(each) for each in config]
+    if not isinstance(config, dict):
+        return config
+    return {str(name): _named_by_texts(value) for name, value in config.items()}
 
 
 def _as_declared(runs: list[Run]) -> list[Run]:

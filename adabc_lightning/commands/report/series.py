@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.runs import Run
+from adabc_lightning.errors import printable
 
 REPETITIONS = 1_000  # bootstrap resamples of a band
 EVALUATIONS = 400  # points of a learning curve at most
@@ -110,7 +112,8 @@ def section(panel: Panel, points: int) -> dict[str, Any]:
         interval ``lo`` and ``hi``, the seeds ``s``; ``grids`` of each curve, their x values.
     """
     found = list(dict.fromkeys(name for c in panel.curves for r in c.runs for name in r.metrics))
-    others = [Chart(name, (name,)) for name in found if name not in KNOWN]
+    unknown = [(name, printable(name)) for name in found if name not in KNOWN]
+    others = [Chart(shown, (name,), (shown,)) for name, shown in unknown]
     curves = [_Lines(curve, points) for curve in panel.curves]
     charts = []
     evaluations = SCORE if panel.unit == "score" else RETURN
@@ -243,4 +246,4 @@ def _on_grid(x: np.ndarray, y: np.ndarray, grid: np.ndarray, hold: bool) -> np.n
 
 def _short(values: Iterable[float]) -> list[float | None]:
     """Six digits are enough to draw and to read."""
-    return [None if value != value else float(f"{value:.6g}") for value in map(float, values)]
+    return [float(f"{value:.6g}") if isfinite(value) else None for value in map(float, values)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.reach import Reached, level_of, reached
+from adabc_lightning.commands.results import as_cell
 
 FIELDS = {
     "pretrained": "after pre-training",
@@ -141,5 +142,5 @@ def to_csv(table: list[Numbers]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in table)
     return text.getvalue()
