@@ -42,7 +42,7 @@ class MetricsFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.size and path.exists() and self._begins(path):
             self._cut(path)
-            with open(path, newline="") as file:  # a version before may have had other columns
+            with open(path, newline="", opener=no_link) as file:  # an earlier version's columns
                 self.columns, *rows = csv.reader(file)
             return [dict(zip(self.columns, row, strict=False)) for row in rows]
         if path.exists():
@@ -88,7 +88,7 @@ class MetricsFile:
 
     def _begins(self, path: Path) -> bool:
         """Whether a file begins with what a checkpoint says."""
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=no_link) as file:
             known = file.read(self.size)
         self._hash = hashlib.sha256(known)
         return len(known) == self.size and self.digest in (None, self._hash.hexdigest())

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.atomic import sync_folder
+from adabc_lightning.run.atomic import no_link, sync_folder
 from adabc_lightning.run.lock import hold
 
 TIMEOUT = 10.0  # seconds without a byte
@@ -46,7 +46,7 @@ def fetch(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    with part.open("ab") as file:
+    with open(part, "ab", opener=no_link) as file:
         _lock(file, part, url)
         kept = file.tell()
         if sha256 is None or (size is not None and kept > size):

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import gymnasium
 import h5py
@@ -21,7 +21,7 @@ from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.env.observations import Parts
 from adabc_lightning.env.rollout import Rollout
 from adabc_lightning.errors import UserError
-from adabc_lightning.run.atomic import replacing, writing
+from adabc_lightning.run.atomic import no_link, replacing, writing
 from adabc_lightning.run.lock import hold
 
 _EXTRA, _BLOCK = 16_384, 1 << 20  # bytes that HDF5 adds to an episode; written at once
@@ -50,7 +50,8 @@ class PartialFile:
         """(part, steps, return) of each episode."""
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
+            mode = "r+b" if path.exists() else "w+b"
+            self._file: IO[bytes] = open(path, mode, opener=no_link)  # noqa: SIM115 - while it grows
             try:
                 self._lock()
                 self._open(json.loads(json.dumps(options)), anew)
@@ -265,7 +266,7 @@ def _check_space(target: Path, buffers: Sequence[Any]) -> None:
     try:
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with trial.open("wb") as file:
+            with open(trial, "wb", opener=no_link) as file:
                 for start in range(0, needed, _BLOCK):
                     file.write(bytes(min(_BLOCK, needed - start)))
     finally:

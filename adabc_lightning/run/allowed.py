@@ -98,7 +98,8 @@ def check_origin(part: object, what: str) -> None:
     Raises: UserError: as there.
     """
     if isinstance(part, type) or inspect.isroutine(part):  # other objects were made where they are
-        check_module(part.__module__ or "builtins", what)
+        own = getattr(part, "__self__", None)  # of a bound method, which may have no module
+        check_module(getattr(part, "__module__", None) or type(own).__module__, what)
 
 
 def check_environment(env_id: str) -> None:

@@ -90,9 +90,11 @@ def no_link(path: str, flags: int) -> int:
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise NotWritten(f"{path} is a link and would lead elsewhere; remove it") from error
+        if error.errno == errno.ELOOP:
+            raise NotWritten(f"{path} is a link and would lead elsewhere; remove it") from error
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a pipe that nobody reads, a folder
+            raise NotWritten(f"{path} is no file; remove it") from error
+        raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise NotWritten(f"{path} is no file; remove it")

@@ -12,8 +12,8 @@ from adabc_lightning.errors import UserError
 # Compression Factor" in zlib's technical details. Constant columns come close to it, whole
 # datasets stay below 10.
 DEFLATE = 1032
-SMALL = 64 << 20
-"""Bytes of rows that are no harm, however small the file."""
+SMALL = 1 << 30
+"""Bytes of rows that are no harm, however small the file: what is sparse takes next to nothing."""
 
 
 def check_claims(arrays: Iterable[h5py.Dataset], stored: int, where: str) -> None:
@@ -52,8 +52,8 @@ def check_rows(values: int, stored: int, where: str) -> None:
     if 4 * values > max(SMALL, DEFLATE * stored):
         raise UserError(
             f"{where} has {amount(stored)}, and its rows would take {amount(4 * values)}, more "
-            f"than {DEFLATE:,} times that: it was made to fill your memory; if it was not, store "
-            "it without compression"
+            f"than {DEFLATE:,} times that: either it was made to fill your memory, or it is very "
+            "sparse; store it without compression"
         )
 
 

@@ -97,13 +97,14 @@ def _refuse_growth(root: yaml.Node) -> None:
     def entries(mapping: yaml.MappingNode) -> int:
         if id(mapping) not in known:
             known[id(mapping)] = _MOST_ENTRIES  # of what merges itself
-            found = 0
+            found, merged = 0, False
             for key, value in mapping.value:
                 merges = key.tag == f"{_TAG}merge"
                 others = value.value if isinstance(value, yaml.SequenceNode) else [value]
                 given = [each for each in others if isinstance(each, yaml.MappingNode)]
                 found += sum(map(entries, given)) if merges else 1
-            known[id(mapping)] = found
+                merged |= merges
+            known[id(mapping)] = found if merged else min(found, _MOST_ENTRIES - 1)
         if known[id(mapping)] >= _MOST_ENTRIES:
             line = mapping.start_mark.line + 1
             raise RefusedError(

@@ -238,8 +238,8 @@ def test_keys_of_fit_hold_for_every_run(capsys: pytest.CaptureFixture[str]) -> N
     assert main([*line.split(), "--model.hidden_sizes", "[4, 4]"]) == 0
     *commands, total = capsys.readouterr().out.splitlines()
     assert len(commands) == 3  # kp is the hand-over's: one pre-training
-    words = "--schedule.offline_updates 7 --model.tau 0.5 --model.hidden_sizes '[4, 4]'"
-    assert all(words in command for command in commands)
+    words = "--schedule.offline_updates 7", "--model.tau 0.5", "--model.hidden_sizes '[4, 4]'"
+    assert all(each in command for each in words for command in commands)
     assert "--alpha.kp 0" in commands[2]
     assert total.startswith("# 1 pre-trainings, 2 runs; 3 of them left")
 
@@ -390,12 +390,18 @@ MISTAKES = [
     ("pair --scale 0.5 --schedule.evaluation_every .inf", "evaluation_every is inf; it must", ""),
     ("up", "task '..' would have no folder of its own; rename it", ""),
     ("many", "many.yaml: seeds is 1000000000; it must be a whole number from 1 to 10,000", ""),
-    ("bytes", "model.tau must be a number, a text,", ""),
+    ("bytes", "config bytes.yaml holds a bytes; it must be made of numbers, texts,", ""),
+    ("pair --model.tau=!!binary\taGk=", "model.tau must be a number, a text, true or", ""),
     ("pair --tasks flat", "adaptive on flat: schedule must map keys to values", ""),
     ("pair --tasks lists", "trainer must map keys to values", ""),
     ("pair --seed_everything 3", "seed_everything is each run's own, from seeds; leave it out", ""),
     ("pair --ckpt_path x", "ckpt_path is each run's own, that of its pre-training", ""),
-    ("pair --alpha.kp 1", "variant 'Fixed α' of pair has its own; leave the option out", ""),
+    ("pair --alpha.kp 1", "variant 'Fixed α' has its own; leave the option out", ""),
+    ("kinds --model.num_critics 7", "variants 'a' and 'b' differ in it; leave the option out", ""),
+    ('kinds --model.method={"class_path":"x"}', "variants 'a' and 'b' differ in it", ""),
+    ('parent --model.method={"class_path":"x"}', "variant 'a' has its own", ""),
+    ("pair --config null.yaml", "adaptive on toy: schedule must map keys to values", ""),
+    ("pair --config model.yaml", "adaptive on toy: model must map keys to values", ""),
 ]
 FILES = {
     "no_seeds.yaml": "{tasks: [toy], variants: {a: {}}}",
@@ -418,6 +424,11 @@ FILES = {
     "many.yaml": "{seeds: 1000000000, tasks: [toy], variants: {a: {}}}",
     "bytes.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.tau: !!binary aGk=}}}}",
     "loop.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: {model.tau: &a [*a]}}}}",
+    "kinds.yaml": "{seeds: 1, tasks: [toy], variants: {a: {}, b: {method: iql}}}",
+    "parent.yaml": "{seeds: 1, tasks: [toy], variants: {a: {options: "
+    "{model.method.init_args.expectile: 0.9}}}}",
+    "null.yaml": "schedule:",
+    "model.yaml": "model:",
     "flat.yaml": "{inherit: toy.yaml, schedule: 3}",
     "lists.yaml": "{inherit: toy.yaml, trainer: [3]}",
     "text.yaml": "{seeds: '3', tasks: [toy], variants: {a: {}}}",

@@ -282,7 +282,9 @@ def flags(rows: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["bytes.npz", "bytes.hdf5", "shards"])
-def test_bytes_that_become_far_more_rows_are_refused(name: str) -> None:
+def test_bytes_that_become_far_more_rows_are_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(name) if "." in name else Path(name, "a.npz")
     path.parent.mkdir(exist_ok=True)
     if path.suffix == ".npz":
@@ -292,10 +294,42 @@ def test_bytes_that_become_far_more_rows_are_refused(name: str) -> None:
             for key, column in flags(2_000_000).items():
                 file.create_dataset(key, data=column, compression=9, chunks=True)
     message = r" has \d+\.\d kB, and its rows would take 88.0 MB, more than 1,032 times that"
+    monkeypatch.setattr(limits, "SMALL", 64 << 20)
     with at_most(80), pytest.raises(UserError, match=name + message):
         load_dataset(name)
     np.savez_compressed("few.npz", **flags(200_000))  # 8.8 MB are no harm
     assert len(load_dataset("few.npz").rows) == 200_000
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".parquet"])
+def test_sparse_rows_of_a_small_file_are_no_harm(suffix: str) -> None:
+    """A walk in a grid world, one-hot: over 1,032 times its file, and honest."""
+    rows, cells, rng = 20_000, 256, np.random.default_rng(0)
+    place = np.cumsum(rng.integers(-1, 2, rows) * (np.arange(rows) % 50 == 0)) % cells
+    columns = {
+        "observations": np.eye(cells, dtype=np.uint8)[place],
+        "actions": np.zeros((rows, 1), np.int8),
+        "rewards": np.zeros(rows, np.int8),
+        "terminals": (np.arange(1, rows + 1) % 200 == 0).astype(np.int8),
+    }
+    path = Path(f"grid{suffix}")
+    if suffix == ".npz":
+        np.savez_compressed(path, **columns)
+    elif suffix == ".hdf5":
+        with h5py.File(path, "w") as file:
+            for key, column in columns.items():
+                file.create_dataset(key, data=column, compression=9, chunks=True)
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        wide = columns.pop("observations").reshape(-1)
+        columns = {key: column.reshape(-1) for key, column in columns.items()}
+        columns["observations"] = pyarrow.FixedSizeListArray.from_arrays(wide, cells)
+        parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+    dataset = load_dataset(path)
+    assert dataset.rows.nbytes > limits.DEFLATE * path.stat().st_size
+    assert len(dataset.rows) == rows
 
 
 def test_wide_rows_are_read_in_short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +440,7 @@ def test_parquet_of_more_numbers_than_the_file_can_hold_is_refused(
     def read(*_: Any, **__: Any) -> None:
         raise AssertionError("it was read")
 
+    monkeypatch.setattr(limits, "SMALL", 1 << 20)
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", read)
     held = "5.0 MB" if case == "pages" else "20.0 MB"
     with pytest.raises(UserError, match=f"log.parquet says that it holds {held}, but has .* kB"):

@@ -65,6 +65,7 @@ class Declaration:
         tasks: names of task configs.
         variants: the curves.
         options: of every variant, over which its own win.
+        keys: of the command line, which win over all.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Declaration:
     tasks: list[str]
     variants: list[Variant]
     options: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
 
 def packaged_experiments() -> dict[str, str]:
@@ -138,18 +140,10 @@ def override(
         declaration: of those variants that are wanted.
         options: values by their dotted keys.
         known_keys: as of :func:`read`.
-    Raises: UserError: there is no such key, it is each run's own, or what variants differ in.
+    Raises: UserError: there is no such key, or it is each run's own.
     """
     _options(dict(options), known_keys, "the command line")
-    for key in options:
-        for variant in declaration.variants:
-            if any(key in own for own in (variant.options, *variant.options_for.values())):
-                raise UserError(
-                    f"--{key} would be of every run, but variant {variant.name!r} of "
-                    f"{declaration.name} has its own; leave the option out, or change a copy of "
-                    "the experiment's file"
-                )
-    return replace(declaration, options={**declaration.options, **options})
+    return replace(declaration, keys=dict(options))
 
 
 def task_names(tasks: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -175,6 +175,8 @@ def plan(declaration: Declaration, choice: Choice) -> list[Job]:
         for task, name in zip(declaration.tasks, task_names(declaration.tasks), strict=True)
         for variant in declaration.variants
     ]
+    for key in declaration.keys:
+        _check_common(key, cells)
     order = [(group, cell) for cell in cells for group in cell.processes(declaration.seeds)]
     if not choice.replicas:
         order.sort(key=lambda each: each[0].start)
@@ -202,9 +204,12 @@ class _Cell:
             names.append(_overlay(variant.method))
         self.words = [word for name in names for word in ("--config", name)]
         files, _ = resolve("fit", self.words)
+        self._check_groups(merged(files, {}))
         options = {**declaration.options, **variant.options_of(task)}
+        self.declared = merged(files, options)
+        options |= declaration.keys
         config = merged(files, options)
-        self._check_kinds(config)
+        self._check_lengths(config["schedule"])
         given = "data.dataset" in options  # then the variant is about other data than the task's
         if choice.data_dir is not None and config["data"]["dataset"] is not None and not given:
             own = choice.data_dir / f"{task.replace('-', '_')}.hdf5"
@@ -233,17 +238,25 @@ class _Cell:
         recipe = json.dumps(named_as_before(self.recipe), sort_keys=True)
         self.digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
 
-    def _check_kinds(self, config: Mapping[str, Any]) -> None:
-        """Of what is computed with here, before ``fit`` reads it.
+    def _check_groups(self, config: Mapping[str, Any]) -> None:
+        """What is read here, before ``fit`` reads it.
 
-        Raises: UserError: a group is no mapping, or a length of the schedule no number.
+        Raises: UserError: a group of the config files is no mapping.
+        """
+        for group in ("data", "model", "schedule", "trainer"):
+            given = config.get(group)
+            if not isinstance(given, Mapping) and (given is not None or group != "trainer"):
+                where = f"{self.variant.name} on {self.task}"
+                raise UserError(f"{where}: {group} must map keys to values")
+
+    def _check_lengths(self, schedule: Mapping[str, Any]) -> None:
+        """What is computed with here, before ``fit`` reads it.
+
+        Raises: UserError: one is no number.
         """
         where = f"{self.variant.name} on {self.task}"
-        for group in ("data", "model", "schedule", "trainer"):
-            if not isinstance(config.get(group, {}), Mapping | None):
-                raise UserError(f"{where}: {group} must map keys to values")
         for key in LENGTHS:
-            value = config["schedule"][key]
+            value = schedule[key]
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 <= value < math.inf:
                 raise UserError(
@@ -303,6 +316,35 @@ class _Cell:
         label = f"{self.task} {self.variant.name}"
         env_steps = schedule["online_env_steps"]
         return _job(label, folder, words, record, (updates, env_steps), seeds, pretraining)
+
+
+def _check_common(key: str, cells: Sequence[_Cell]) -> None:
+    """Whether a key of the command line may be of every run.
+
+    Raises: UserError: it is a variant's own, or its variants differ in it.
+    """
+    first: dict[str, tuple[str, Any]] = {}
+    for cell in cells:
+        variant, task, value = cell.variant, cell.task, _under(cell.declared, key)
+        own = variant.options_of(task)
+        known, before = first.setdefault(task, (variant.name, value))
+        if any(f"{a}.".startswith(f"{b}.") for o in own for a, b in ((key, o), (o, key))):
+            what = f"variant {variant.name!r} has its own"
+        elif before != value:
+            what = f"variants {known!r} and {variant.name!r} differ in it"
+        else:
+            continue
+        raise UserError(
+            f"--{key} would be of every run, but {what}; leave the option out, or change a copy of "
+            "the experiment's file"
+        )
+
+
+def _under(config: Any, key: str) -> Any:
+    """A value of a config by its dotted key, None where there is none."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def _overlay(method: str) -> str:
