@@ -115,7 +115,8 @@ def check_environment(env_id: str) -> None:
 def refusal(path: str, what: str) -> str:
     """That a dotted path is not below the packages that are allowed."""
     package = path.partition(".")[0]
+    also = "" if package in sys.stdlib_module_names else f" (in Python: import {package} first)"
     return (
         f"{what} names {path}, and only parts of {', '.join(PACKAGES)} are imported unasked; "
-        f"if you trust {package}, add --allow {package} (in Python: import {package} first)"
+        f"if you trust {package}, add --allow {package}{also}"
     )

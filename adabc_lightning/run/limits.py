@@ -9,8 +9,8 @@ import h5py
 from adabc_lightning.errors import UserError
 
 # Bytes that one stored byte can stand for at most: the limit of deflate (gzip), see "Maximum
-# Compression Factor" in zlib's technical details. Constant columns come close to it, whole
-# datasets stay below 10.
+# Compression Factor" in zlib's technical details. Constant columns come close to it, and
+# datasets stay below 10, unless they are sparse.
 DEFLATE = 1032
 SMALL = 1 << 30
 """Bytes of rows that are no harm, however small the file: what is sparse takes next to nothing."""

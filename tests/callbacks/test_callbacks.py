@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,6 +315,11 @@ def test_a_metrics_file_that_is_a_link_is_not_written(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"metrics.csv is a link and would lead elsewhere"):
             act(tmp_path / "own" / "metrics.csv")
         assert elsewhere.read_bytes() == before
+    (tmp_path / "own" / "metrics.csv").unlink()
+    os.mkfifo(tmp_path / "own" / "metrics.csv")  # reading it would never end
+    for act in (file.go_on, lambda _: file.append({"a": 2})):
+        with pytest.raises(UserError, match=r"metrics.csv is no file; remove it"):
+            act(tmp_path / "own" / "metrics.csv")
 
 
 def test_a_folder_that_is_gone_is_said_as_any_file_that_cannot_be_written(tmp_path: Path) -> None:

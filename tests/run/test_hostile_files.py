@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,18 @@ from adabc_lightning.env.policy_export import CARD
 from adabc_lightning.errors import UserError
 from adabc_lightning.replicas.saved import read_run
 from adabc_lightning.run import limits, yaml_core
-from adabc_lightning.run.allowed import allowed_packages, check_module, take_allowed
+from adabc_lightning.run.allowed import (
+    allowed_packages,
+    check_module,
+    check_origin,
+    take_allowed,
+)
 from adabc_lightning.run.config_files import merged
 from adabc_lightning.run.limits import check_memory
 from adabc_lightning.run.loggers import refuse_key
 
 PACKAGE = REPOSITORY / "adabc_lightning"
+TINY_PART = partial(print)  # an object of this module
 
 
 @pytest.fixture(autouse=True)
@@ -636,13 +643,26 @@ def test_take_allowed() -> None:
     assert allowed_packages()[-2:] == ["x.y", "z"]
     check_module("x.y.z", "it")
     check_module("h5py", "it")  # the user has imported it: nothing runs
-    with pytest.raises(UserError, match="it names json, and only parts of"):
+    with pytest.raises(UserError, match=r"it names json, and only .* add --allow json$"):
         check_module("json", "it")  # everybody has, and it is not for configs
     for module in ("x", "x.yy", "torchx"):
         with pytest.raises(UserError, match="add --allow"):
             check_module(module, "it")
     with pytest.raises(UserError, match="jsonargparse reads the configs"):
         take_allowed(["--allow", "jsonargparse"])
+
+
+def test_where_functions_are_from() -> None:
+    for part in (load_dataset, torch.norm, torch.ones(1).add, np.add.reduce, TINY_PART):
+        check_origin(part, "it")
+    for part, module in (
+        (os.getcwd, "posix|nt"),
+        (re.compile, "re"),
+        (eval, "builtins"),
+        (len.__call__, "builtins"),
+    ):
+        with pytest.raises(UserError, match=f"it names ({module}), and only parts of"):
+            check_origin(part, "it")
 
 
 # ---- secrets -----------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def test_merges_that_grow_without_end_are_refused_before_they_do() -> None:
     said = r"merge keys \(<<\) make 100,000 entries or more in line 6"
     with pytest.raises(RefusedError, match=said):
         load_yaml(MERGED + LAUGHS)
+    many = load_yaml("".join(f"{i}: 1\n" for i in range(100_001)))  # its reader has a limit
+    assert len(many) == 100_001
     with pytest.raises(RefusedError, match="entries or more in line 1"):
         load_yaml("a: &a {<<: *a}")
 
