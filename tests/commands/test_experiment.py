@@ -343,7 +343,6 @@ def test_the_plan_imports_no_pytorch() -> None:
     script = """
 import sys
 from adabc_lightning.__main__ import main
-from adabc_lightning.agent import products
 assert main(["experiment", "fig4", "--dry-run"]) == 0
 heavy = {"torch", "lightning", "numpy", "gymnasium", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
