@@ -82,15 +82,15 @@ def test_a_controller_of_ones_own_takes_the_packaged_ones_place(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Path("own_controller.py").write_text(CONTROLLER)
+    Path("their_controller.py").write_text(CONTROLLER)
     monkeypatch.syspath_prepend(".")
     keys |= {
-        "trainer.callbacks": [{"class_path": "own_controller.Nothing"}],
+        "trainer.callbacks": [{"class_path": "their_controller.Nothing"}],
         "model.replicas": replicas,
     }
-    run = ConfiguredRun("quick", keys=keys, allow=["own_controller"])
+    run = ConfiguredRun("quick", keys=keys, allow=["their_controller"])
     said = capsys.readouterr().err
-    assert "own_controller.Nothing, of trainer.callbacks, takes the place of the callback" in said
+    assert "their_controller.Nothing, of trainer.callbacks, takes the place of the callback" in said
     assert "the keys alpha.* are for" in said
     run.fit()
     folders = sorted(run.folder.glob("replica_?")) or [run.folder]
@@ -105,10 +105,10 @@ def test_a_controller_of_ones_own_takes_the_packaged_ones_place(
             assert "AlphaController" in one["callbacks"]
             assert "Nothing" not in one["callbacks"]
 
-    keys["trainer.callbacks"] += [{"class_path": "own_controller.Another"}]
+    keys["trainer.callbacks"] += [{"class_path": "their_controller.Another"}]
     keys["trainer.default_root_dir"] = "another"
     with pytest.raises(UserError, match="has Nothing and Another; a run has one AlphaController"):
-        ConfiguredRun("quick", keys=keys, allow=["own_controller"])
+        ConfiguredRun("quick", keys=keys, allow=["their_controller"])
 
 
 @pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
