@@ -56,11 +56,11 @@ def read_env_kwargs(text: str | None) -> dict[str, Any] | None:
         return None
     import yaml
 
-    from adabc_lightning.run.yaml_core import RefusedError, load_yaml
+    from adabc_lightning.run.yaml_core import load_yaml
 
     try:
         content = load_yaml(text)
-    except (yaml.YAMLError, RefusedError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         content = text
     if not isinstance(content, dict):
         raise UserError(

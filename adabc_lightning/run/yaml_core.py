@@ -6,6 +6,7 @@ Source: YAML 1.2.2, 10.3.2, https://yaml.org/spec/1.2.2/#1032-tag-resolution
 """
 
 import re
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -74,7 +75,8 @@ Loader.add_constructor(f"{_TAG}int", _integer)
 def load_yaml(text: str) -> Any:
     """What a YAML text holds: plain values, lists and mappings, None where there is nothing.
 
-    Raises: yaml.YAMLError: it is no YAML. RefusedError: a key stands twice in one mapping.
+    Raises: yaml.YAMLError: it is no YAML. RefusedError: a key stands twice in one mapping, or
+        merges grow without end.
         ValueError, OverflowError, RecursionError: a value that no one can read.
     """
     return yaml.load(text, Loader)
@@ -113,6 +115,12 @@ def _refuse_growth(root: yaml.Node) -> None:
             )
         return known[id(mapping)]
 
+    for mapping in _mappings(root):
+        entries(mapping)
+
+
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Each mapping of a text once, whatever aliases lead to it."""
     seen, left = set(), [root]
     while left:
         node = left.pop()
@@ -120,26 +128,17 @@ def _refuse_growth(root: yaml.Node) -> None:
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            entries(node)
-            left += [value for pair in node.value for value in pair]
+            yield node
+            left += [each for pair in node.value for each in pair]
         else:
             left += node.value
 
 
 def _refuse_twice(root: yaml.Node) -> None:
     """Looks at the text's own keys, before merge keys (``<<``) bring in those of others."""
-    seen, left = set(), [root]
-    while left:
-        node = left.pop()
-        if id(node) in seen or isinstance(node, yaml.ScalarNode):
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            left += node.value
-            continue
+    for mapping in _mappings(root):
         first: dict[tuple[str, str], yaml.Node] = {}
-        for key, value in node.value:
-            left += [key, value]
+        for key, _ in mapping.value:
             if isinstance(key, yaml.ScalarNode):
                 other = first.setdefault((key.tag, key.value), key)
                 if other is not key:

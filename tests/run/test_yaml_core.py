@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import REPOSITORY
 
+from adabc_lightning.env.options import read_env_kwargs
+from adabc_lightning.errors import UserError
 from adabc_lightning.run.yaml_core import RefusedError, dump_yaml, load_yaml
 
 
@@ -62,6 +64,12 @@ def test_merges_that_grow_without_end_are_refused_before_they_do() -> None:
     assert len(many) == 100_001
     with pytest.raises(RefusedError, match="entries or more in line 1"):
         load_yaml("a: &a {<<: *a}")
+
+
+@pytest.mark.parametrize("text", ["!!int abc", "{a: !!int b}", "1" * 5000, "{a: 1, a: 1}", "{"])
+def test_what_no_one_can_read_is_no_mapping_of_an_environment(text: str) -> None:
+    with pytest.raises(UserError, match=r"^--env-kwargs is .*; it must be a mapping such as"):
+        read_env_kwargs(text)
 
 
 LOOKALIKES = st.from_regex(r"[-+0-9a-fox_.:e~]{1,6}", fullmatch=True)
