@@ -1,9 +1,12 @@
 """Which version of a library runs here, also of one that is only unpacked."""
 
+import importlib.metadata
 import sys
+from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
+
+installed = cache(importlib.metadata.version)
+"""Parses the library's metadata, and ``summary.json`` asks after each evaluation."""
 
 
 def version(name: str) -> str:
@@ -17,7 +20,7 @@ def version(name: str) -> str:
     """
     try:
         number = installed(name)
-    except PackageNotFoundError:
+    except importlib.metadata.PackageNotFoundError:
         pass
     else:
         said = str(getattr(sys.modules.get(name), "__version__", ""))

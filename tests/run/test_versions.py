@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,7 @@ TINY = shlex.split(
 
 
 @pytest.fixture
-def _unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unpacked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if this package were a folder on the path and no more."""
     found = importlib.metadata.Distribution.from_name
 
@@ -37,6 +38,9 @@ def _unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
         return found(name)
 
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", all_but_this)
+    versions.installed.cache_clear()
+    yield
+    versions.installed.cache_clear()
 
 
 def test_versions_are_those_that_were_installed() -> None:
