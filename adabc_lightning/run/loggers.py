@@ -56,7 +56,7 @@ class Logging:
     def __post_init__(self) -> None:
         if self.tensorboard and find_spec("tensorboard") is None:
             raise UserError(
-                "logging.tensorboard needs TensorBoard: pip install adabc_lightning[tensorboard]"
+                "logging.tensorboard needs TensorBoard: pip install 'adabc_lightning[tensorboard]'"
             )
 
 
