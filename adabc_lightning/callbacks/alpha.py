@@ -1,12 +1,15 @@
 """Eq. 2 at the end of every training episode."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import Trainer
 
 from adabc_lightning.agent.control import control_terms, next_alpha, next_return_average
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.metrics import record
+from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.make import evaluate
 from adabc_lightning.env.stepping import close
@@ -14,11 +17,6 @@ from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Number, Saved, absent
 from adabc_lightning.run.seeding import stream_seed
 from adabc_lightning.run.types import Fraction, NonNegative, Real, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.collector import Episode
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 class SavedAlpha(Saved):
@@ -76,12 +74,7 @@ class AlphaController(RunCallback):
         """Whether Eq. 2 moves α."""
         return self.kp > 0 or self.kd > 0
 
-    def setup(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        stage: str,
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: OffToOnModule, stage: str) -> None:
         """Refuses returns that cannot be normalised before anything is trained."""
         data = data_of(trainer)
         moves = self.adaptive and _has_alpha(pl_module) and data.schedule.online_env_steps
@@ -92,7 +85,7 @@ class AlphaController(RunCallback):
                 "alpha.kp 0 and alpha.kd 0"
             )
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """R_avg starts at one evaluation episode of the pre-trained policy, α at its initial.
 
         Without an environment, in a log, R_avg starts at the first training episode; of a method
@@ -112,16 +105,12 @@ class AlphaController(RunCallback):
                 close(env)
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 
-    def on_train_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-    ) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
         """α is held on in a run that goes on; where nobody would let it go, it is let go here."""
         held = any(callback.holds_alpha for callback in run_callbacks(trainer))
         self.floor = min(self.floor, self.ceiling) if held else 0.0  # another ceiling, perhaps
 
-    def hold(self, alpha: float, agent: "OffToOnModule") -> None:
+    def hold(self, alpha: float, agent: OffToOnModule) -> None:
         """Sets α, below which Eq. 2 may not let it fall until :meth:`let_go`."""
         self.alpha = self.floor = alpha
         agent.alpha.fill_(alpha)
@@ -131,12 +120,7 @@ class AlphaController(RunCallback):
         self.floor = 0.0
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A control step for each episode, of any rank, that ended with this batch's step."""
         data = data_of(trainer)
@@ -144,7 +128,7 @@ class AlphaController(RunCallback):
             record(trainer, self._control(episode, data, pl_module))
 
     def _control(
-        self, episode: "Episode", data: "ReplayDataModule", agent: "OffToOnModule"
+        self, episode: Episode, data: ReplayDataModule, agent: OffToOnModule
     ) -> dict[str, float]:
         values = {
             "online/episode_return": episode.episode_return,
@@ -172,10 +156,7 @@ class AlphaController(RunCallback):
         return values
 
     def on_load_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
     ) -> None:
         """In checkpoints of earlier versions ``Trials`` has what α is held above."""
         self.floor = checkpoint["callbacks"].get("Trials", {}).get("floor", 0.0)
@@ -191,6 +172,6 @@ class AlphaController(RunCallback):
         self.floor = state_dict.get("floor", self.floor)
 
 
-def _has_alpha(agent: "OffToOnModule") -> bool:
+def _has_alpha(agent: OffToOnModule) -> bool:
     """Whether the agent's method reads what is controlled here."""
     return agent.method.uses_alpha

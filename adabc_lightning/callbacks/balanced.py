@@ -1,6 +1,6 @@
 """Balanced Replay (Lee et al. 2021): offline rows that look like online ones are drawn more."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import torch
 from lightning import Trainer
@@ -11,19 +11,17 @@ from torchrl.modules import MLP
 from adabc_lightning.agent.losses import density_ratio_loss, density_ratio_priority
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.mlp import Weights, mlp
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.state import Part
 from adabc_lightning.agent.update import step_adam
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.priorities import PrioritySampler
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.saved import Count, Generator, Saved
 from adabc_lightning.run.seeding import stream_seed, torch_generator
 from adabc_lightning.run.types import NonNegative, Positive, Real, Sizes, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 class DensityRatio(nn.Module):
@@ -98,12 +96,7 @@ class BalancedReplay(RunCallback):
         self.offline_rows = 0
         self._part: Part | None = None
 
-    def setup(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        stage: str,
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: OffToOnModule, stage: str) -> None:
         """Makes the network and gives the data module the sampler of its online ring."""
         if stage != "fit":
             return
@@ -131,19 +124,14 @@ class BalancedReplay(RunCallback):
         pl_module.add_part("density_ratio", Trained(network, self.learning_rate))
         self.sampler = data.online_sampler = PrioritySampler()
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """The entry priority: with M offline rows of priority 1, p₀ = M·f / ((1 − f)·steps)."""
         self.offline_rows = len(data.replay) if data.kept is None else len(data.kept)
         share = self.online_fraction / (1 - self.online_fraction)
         self.sampler.entry_priority = self.offline_rows * share / self.balanced_steps
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One step of the network and new priorities for each of the G batches, in order."""
         data = data_of(trainer)
@@ -171,7 +159,7 @@ class BalancedReplay(RunCallback):
         ):
             self.sampler.update_priority(index_B, priority_B)
 
-    def _draw(self, data: "ReplayDataModule", first: int, end: int) -> Tensor:
+    def _draw(self, data: ReplayDataModule, first: int, end: int) -> Tensor:
         """Uniform rows with ``first <= index < end``: their (s, a), ``[batch_size, O + A]``."""
         index = torch.randint(first, end, (self.batch_size,), generator=self.generator)
         rows = data.layout.unpack(data.replay.rows[index])

@@ -1,19 +1,17 @@
 """Which state of a run ``best.ckpt`` holds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import Trainer
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.checkpoint_files import BEST, FOLDER
 from adabc_lightning.run.ranks import digest
 from adabc_lightning.run.saved import Number, Saved, Text, absent
 from adabc_lightning.run.trainer import find
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
 
 
 class SavedCheckpointing(Saved):
@@ -38,7 +36,7 @@ class Best:
         """Nothing is the best: in a new folder what was it elsewhere is not there."""
         self.best_return, self._chosen = None, ""
 
-    def improved(self, trainer: Trainer, agent: "OffToOnModule") -> bool:
+    def improved(self, trainer: Trainer, agent: OffToOnModule) -> bool:
         """Whether the agent as it is was evaluated, and is what ``best.ckpt`` has to hold now."""
         data = data_of(trainer)
         evaluation = find(trainer, Evaluation)

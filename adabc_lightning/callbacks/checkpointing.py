@@ -3,14 +3,16 @@
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.best import Best, has_best
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.scores import saved_reference
 from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, PRETRAINED
@@ -18,10 +20,6 @@ from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.stopping import Stop
 from adabc_lightning.run.trainer import callbacks_of
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 class Checkpointing(RunCallback, Checkpoint):
@@ -53,11 +51,7 @@ class Checkpointing(RunCallback, Checkpoint):
         self._as_evaluated = True
         self._stop = Stop()
 
-    def on_train_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-    ) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
         """Listens for the signals that ask for an end; has the evaluation made that one cut.
 
         What a run starts from is its best so far, if it was evaluated.
@@ -74,10 +68,7 @@ class Checkpointing(RunCallback, Checkpoint):
                 callback.make_up(trainer, pl_module)
 
     def on_load_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
     ) -> None:
         """A run may go on without what deployed another policy than the actor, and without that."""
         deployed = getattr(pl_module, "deployed", "actor")  # replicas have one each
@@ -94,12 +85,7 @@ class Checkpointing(RunCallback, Checkpoint):
         self.teardown(trainer, pl_module, "fit")
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Runs after every other callback (Lightning puts ``Checkpoint`` last)."""
         data = data_of(trainer)
@@ -145,11 +131,11 @@ class Checkpointing(RunCallback, Checkpoint):
         if not any(data.ranks.gather(last.exists())):
             trainer.save_checkpoint(last, weights_only=False)
 
-    def _asked(self, data: "ReplayDataModule") -> int | None:
+    def _asked(self, data: ReplayDataModule) -> int | None:
         """The signal that ends the run: it reaches one rank, or each at another batch."""
         return next(filter(None, data.ranks.gather(self._stop.asked)), None)
 
-    def on_idle(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_idle(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """A signal ends a run that waits for an episode or evaluates, too."""
         if self._stop.asked is None or data.ranks.count > 1:  # which stop together, after a batch
             return
@@ -189,7 +175,7 @@ def _evaluates(trainer: Trainer) -> bool:
     return any(each.interrupted is not None for each in evaluations)
 
 
-def _save_policy(target: Path, agent: "OffToOnModule", data: "ReplayDataModule") -> None:
+def _save_policy(target: Path, agent: OffToOnModule, data: ReplayDataModule) -> None:
     """A checkpoint's entries that say what the policy is and where it comes from, no others."""
     actor = {f"actor.{name}": tensor for name, tensor in agent.policy.state_dict().items()}
     content = {

@@ -1,21 +1,19 @@
 """The hand-over: which offline transitions the agent keeps for fine-tuning (paper V.C)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.types import Count, Fraction, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
-    from adabc_lightning.data.offline import OfflineDataset
 
 
 def random_rows(count: int, total: int, replacement: bool, generator: torch.Generator) -> Tensor:
@@ -71,7 +69,7 @@ class Downsampling(RunCallback):
         """How many of ``total`` rows are kept."""
         return min(total, max(round(self.keep * total), self.minimum))
 
-    def select(self, dataset: "OfflineDataset", generator: torch.Generator) -> Tensor:
+    def select(self, dataset: OfflineDataset, generator: torch.Generator) -> Tensor:
         """Row indices to keep ``[K]``, in the order in which they go into the ring."""
         total = len(dataset.rows)
         count = self.count(total)
@@ -95,7 +93,7 @@ class Downsampling(RunCallback):
                 f"{data.replay_capacity}; keep fewer or make the ring larger"
             )
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """Tells the data module which rows stay."""
         if data.dataset is not None:
             data.kept = self.select(data.dataset, torch_generator(data.seed, "hand-over"))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from lightning import LightningModule, Trainer
@@ -10,10 +10,12 @@ from pydantic import AfterValidator, ConfigDict, Field
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.scores import Reference
@@ -32,11 +34,6 @@ from adabc_lightning.run.saved import (
 )
 from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import Positive, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
-
 
 _MOST = 10_000  # each episode has an environment of its own
 
@@ -115,7 +112,7 @@ class Evaluation(RunCallback):
         self.visited: np.ndarray = np.empty((0, 0))
         """States of the newest evaluation in this process ``[T, O]``, in order of time."""
 
-    def run(self, data: "ReplayDataModule", agent: "OffToOnModule") -> Outcomes:
+    def run(self, data: ReplayDataModule, agent: OffToOnModule) -> Outcomes:
         """Raw returns, lengths and successes of one evaluation; the same starts every time.
 
         Several ranks have a part of the episodes each, in order, and all of them the results.
@@ -138,7 +135,7 @@ class Evaluation(RunCallback):
         self.seconds += seconds
         Evaluation.of_all += seconds
 
-    def _evaluate(self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def _evaluate(self, trainer: Trainer, data: ReplayDataModule, agent: OffToOnModule) -> None:
         if data.log is None:
             returns, lengths, *_ = found = self.run(data, agent)
             success_rate = found.success_rate
@@ -165,18 +162,13 @@ class Evaluation(RunCallback):
         self.history.append({**counters, **values})
         record(trainer, values)
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """A run without pre-training has its untrained policy measured here."""
         if not self.history:
             self._evaluate(data.trainer, data, agent)  # type: ignore[arg-type]
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Evaluates when the schedule says so."""
         data = data_of(trainer)
@@ -239,7 +231,7 @@ class Evaluation(RunCallback):
             )
 
     def _score_anew(
-        self, history: list[dict[str, float]], trainer: Trainer, data: "ReplayDataModule"
+        self, history: list[dict[str, float]], trainer: Trainer, data: ReplayDataModule
     ) -> None:
         """Within a run there is one scale; another one that starts from a pre-training has its own.
 

@@ -1,19 +1,16 @@
 """Whether all that an agent learns with is made of numbers."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.hooks import run_callbacks
 from adabc_lightning.errors import NotFinite
 
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
 
-
-def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
+def agent_tensors(agent: OffToOnModule) -> dict[str, Tensor]:
     """All that an update reads and writes, and the sums of the metrics (``[]``), by name."""
     tensors = {name: tensor.detach() for name, tensor in agent.state_dict().items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in agent.named_parameters()}
@@ -25,13 +22,13 @@ def agent_tensors(agent: "OffToOnModule") -> dict[str, Tensor]:
     return tensors | {f"sum of {name}": total for name, total in agent.sums.items()}
 
 
-def all_tensors(agent: "OffToOnModule") -> list[dict[str, Tensor]]:
+def all_tensors(agent: OffToOnModule) -> list[dict[str, Tensor]]:
     """Those of the agent, and of each callback that learns as well, of any shape ``[*]``."""
     learners = [callback.tensors() for callback in run_callbacks(agent.trainer)]
     return [agent_tensors(agent), *filter(None, learners)]
 
 
-def check_all(agent: "OffToOnModule") -> None:
+def check_all(agent: OffToOnModule) -> None:
     """Raises: NotFinite: as :func:`check_tensors`."""
     for tensors in all_tensors(agent):
         check_tensors(tensors)

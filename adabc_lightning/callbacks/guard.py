@@ -2,18 +2,20 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from tensordict import TensorDict
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import diagnostics
 from adabc_lightning.callbacks.finite import all_tensors, check_all
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import Metrics
 from adabc_lightning.data.faults import in_other_units
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
@@ -21,10 +23,6 @@ from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Listing, Saved, Text
 from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import NonNegative, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 Q_METRICS = ("q/mean", "q/target", "q/policy")
 _DIVERGES = ": Q diverges"
@@ -63,12 +61,7 @@ class Guard(RunCallback):
         self._sound: dict[str, int] | None = None
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Checks the agent before it is evaluated."""
         self._batch = batch
@@ -78,7 +71,7 @@ class Guard(RunCallback):
             if 0 < data.env_steps <= data.schedule.evaluation_every:
                 self._check_units(data)
 
-    def check_row(self, trainer: Trainer, agent: "OffToOnModule", values: dict[str, float]) -> None:
+    def check_row(self, trainer: Trainer, agent: OffToOnModule, values: dict[str, float]) -> None:
         """Checks a row of the metrics, and the agent, before the row is written.
 
         Raises: NotFinite: something is NaN or infinite.
@@ -93,15 +86,12 @@ class Guard(RunCallback):
         self._check_bound(data, agent, values)
 
     def on_save_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
     ) -> None:
         """No checkpoint, whoever asks for it, holds numbers that are none."""
         check_all(pl_module)
 
-    def _check_units(self, data: "ReplayDataModule") -> None:
+    def _check_units(self, data: ReplayDataModule) -> None:
         """Warns where the environment's rewards, by now known, are none like the log's."""
         columns, rows = data.layout.columns, data.replay.stores
         reward_T = torch.cat([some[:, columns["reward"]] for some in rows]).cpu().numpy()
@@ -116,12 +106,12 @@ class Guard(RunCallback):
             )
             self._warn(data, text)
 
-    def _warn(self, data: "ReplayDataModule", text: str) -> None:
+    def _warn(self, data: ReplayDataModule, text: str) -> None:
         self.warnings.append(text)
         say(data.trainer, f"warning: {text}")
 
     def _check_bound(
-        self, data: "ReplayDataModule", agent: "OffToOnModule", values: dict[str, float]
+        self, data: ReplayDataModule, agent: OffToOnModule, values: dict[str, float]
     ) -> None:
         if not self.q_bound or any(_DIVERGES in warning for warning in self.warnings):
             return
@@ -174,7 +164,7 @@ class Guard(RunCallback):
             exception.add(f"; more in {path}")
         self._batch = None
 
-    def _keep(self, trainer: Trainer, data: "ReplayDataModule", exception: Exception) -> str:
+    def _keep(self, trainer: Trainer, data: ReplayDataModule, exception: Exception) -> str:
         """Saves what is sound; says from where the run can go on."""
         folder = getattr(trainer, "run_folder", trainer.default_root_dir)  # a replica has both
         last = Path(folder) / "checkpoints" / "last.ckpt"
@@ -195,8 +185,8 @@ class Guard(RunCallback):
     def _diagnosis(
         self,
         trainer: Trainer,
-        data: "ReplayDataModule",
-        agent: "OffToOnModule",
+        data: ReplayDataModule,
+        agent: OffToOnModule,
         problem: str,
         rows: dict[str, Any],
     ) -> dict[str, Any]:
@@ -240,11 +230,11 @@ class Guard(RunCallback):
         self.warnings = list(state_dict["warnings"])
 
 
-def _counters(data: "ReplayDataModule", agent: "OffToOnModule") -> dict[str, int]:
+def _counters(data: ReplayDataModule, agent: OffToOnModule) -> dict[str, int]:
     return {"gradient_updates": agent.gradient_updates, "env_steps": data.env_steps}
 
 
-def _place(data: "ReplayDataModule", agent: "OffToOnModule", batch: TensorDict | None) -> str:
+def _place(data: ReplayDataModule, agent: OffToOnModule, batch: TensorDict | None) -> str:
     """When, in which phase, learning from which rows."""
     source = data.dataset_name or "no dataset"
     update = f" at gradient update {agent.gradient_updates:,}"
@@ -257,7 +247,7 @@ def _place(data: "ReplayDataModule", agent: "OffToOnModule", batch: TensorDict |
     return f"{update} and environment step {data.env_steps:,} (fine-tuning, {rows})"
 
 
-def _remedy(data: "ReplayDataModule", agent: "OffToOnModule", rows: dict[str, Any]) -> str:
+def _remedy(data: ReplayDataModule, agent: OffToOnModule, rows: dict[str, Any]) -> str:
     broken = [name for name, column in rows.items() if column["non_finite"]]
     if broken:
         return f"; the rows themselves are not finite in {', '.join(broken)}, correct the data"

@@ -1,6 +1,6 @@
 """How far the policy has left what its critics know: at the hand-over and at every evaluation."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -9,19 +9,17 @@ from pydantic import Field
 from tensordict import TensorDict
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.saved import Listing, Number, Saved, Text, tensor
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import Positive, Real, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 SATURATED = 0.99
 """From here on, in action limits, an action counts as saturated."""
@@ -32,7 +30,7 @@ with where a log of constant or saturated actions is met exactly."""
 
 @torch.no_grad()
 def measure(
-    agent: "OffToOnModule", batch: TensorDict | None, visited_VO: Tensor | None
+    agent: OffToOnModule, batch: TensorDict | None, visited_VO: Tensor | None
 ) -> dict[str, float]:
     """The diagnostics of an agent; nothing in it changes, and no random number is drawn.
 
@@ -112,7 +110,7 @@ class HandoverDiagnostics(RunCallback):
         self._smallest: float | None = None
         self._visited_VO: Tensor | None = None
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """With the rows that are kept and the α that fine-tuning starts from."""
         assert data.trainer is not None
         if self._visited_VO is None:  # a run without pre-training has just been evaluated
@@ -131,12 +129,7 @@ class HandoverDiagnostics(RunCallback):
         )
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measures what was just evaluated."""
         data = data_of(trainer)
@@ -161,7 +154,7 @@ class HandoverDiagnostics(RunCallback):
             )
         self._smallest = min(self._smallest, distance)
 
-    def _measure(self, data: "ReplayDataModule", agent: "OffToOnModule") -> dict[str, float]:
+    def _measure(self, data: ReplayDataModule, agent: OffToOnModule) -> dict[str, float]:
         replay, kept = data.replay, data.kept
         batch = None
         if replay.total if kept is None else len(kept):
@@ -185,7 +178,7 @@ class HandoverDiagnostics(RunCallback):
         index_V = np.linspace(0, len(evaluation.visited) - 1, count).astype(int)
         return torch.from_numpy(evaluation.visited[index_V].astype(np.float32))
 
-    def _warn(self, trainer: Trainer, agent: "OffToOnModule", text: str) -> None:
+    def _warn(self, trainer: Trainer, agent: OffToOnModule, text: str) -> None:
         # Of methods without α nothing is known.
         off = self.distance_ratio is None or not agent.method.uses_alpha
         if off or self.warnings:
@@ -207,6 +200,6 @@ class HandoverDiagnostics(RunCallback):
         self.warnings = list(state_dict["warnings"])
 
 
-def _whose(agent: "OffToOnModule") -> str:
+def _whose(agent: OffToOnModule) -> str:
     """Of two policies the one that acts in training falls, where another is deployed."""
     return " of the learner (not of what is deployed)" if "incumbent" in agent.trained else ""

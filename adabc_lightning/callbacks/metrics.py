@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.metrics_file import MetricsFile
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import first_cause
 from adabc_lightning.run.lock import FolderLock
@@ -17,10 +19,6 @@ from adabc_lightning.run.loggers import TensorBoard
 from adabc_lightning.run.saved import Count, Named, Number, Saved, absent
 from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.types import Positive, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 COLUMNS = (
     "phase",
@@ -103,11 +101,7 @@ class Metrics(RunCallback):
         self._file = MetricsFile()
         self._lock = FolderLock("a run", "default_root_dir")
 
-    def on_train_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-    ) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
         """Locks the folder, and starts the file or cuts it back to where the checkpoint was made.
 
         Raises: UserError: another run is at work in the folder, or has left its rows there.
@@ -126,7 +120,7 @@ class Metrics(RunCallback):
             self._show_again(trainer, pl_module, rows[-1:])
 
     def _show_again(
-        self, trainer: Trainer, agent: "OffToOnModule", rows: list[dict[str, str]]
+        self, trainer: Trainer, agent: OffToOnModule, rows: list[dict[str, str]]
     ) -> None:
         """The row of the checkpoint: TensorBoard drops all that it has of that step."""
         data = data_of(trainer)
@@ -151,18 +145,13 @@ class Metrics(RunCallback):
         """The same where a run ends in an error: Lightning has no teardown then."""
         self._lock.release()
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """What was measured at the hand-over gets its row before the first step."""
         if self.pending:
             self._write(data.trainer, agent, data)  # type: ignore[arg-type]
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Writes a row when one is due or when the agent has just been evaluated."""
         data = data_of(trainer)
@@ -174,9 +163,7 @@ class Metrics(RunCallback):
         if due or "eval/return" in self.pending:
             self._write(trainer, pl_module, data)
 
-    def _write(
-        self, trainer: Trainer, pl_module: "OffToOnModule", data: "ReplayDataModule"
-    ) -> None:
+    def _write(self, trainer: Trainer, pl_module: OffToOnModule, data: ReplayDataModule) -> None:
         updates, env_steps = pl_module.gradient_updates, data.env_steps
         values = {
             **pl_module.take_metrics(),

@@ -1,16 +1,13 @@
 """Where whole episodes without noise are made, for evaluations and before them."""
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import gymnasium
 
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.make import Outcomes, Policy, evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.seeding import stream_seed
-
-if TYPE_CHECKING:
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 class Places:
@@ -21,7 +18,7 @@ class Places:
 
     def run(
         self,
-        data: "ReplayDataModule",
+        data: ReplayDataModule,
         act: Policy,
         episodes: int,
         purpose: str,

@@ -3,19 +3,16 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 from adabc_lightning.run.trainer import callbacks_of
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-
 
 # What a progress line calls the counts of trials.
 TRIALS = {"promotions": "won", "holds": "lost", "retreats": "went back"}
@@ -52,12 +49,7 @@ class Progress(ProgressBar):
         self._enabled = True
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Moves the bar of the current phase."""
         if not self._enabled:

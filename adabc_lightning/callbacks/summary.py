@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.evaluation import Evaluation
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.trainer import data_of
@@ -24,9 +25,6 @@ from adabc_lightning.run.saved import Listing, Number, Saved, Text, absent
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 from adabc_lightning.run.trainer import callbacks_of, find
 from adabc_lightning.run.versions import version
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
 
 LIBRARIES = ("adabc_lightning", "torch", "lightning", "torchrl", "gymnasium", "mujoco", "numpy")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -104,22 +102,17 @@ class Summary(RunCallback):
         """Of the code, in the order in which they have trained the run."""
         source_revision()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
         """Starts the clock; what a resumed run's file says is what its checkpoint knows.
 
         A new run's has the command already, which a kill before the first checkpoint leaves there.
         """
         self._mark, self._evaluated = time.perf_counter(), Evaluation.of_all
         self._revision = revision()
-        self._write(trainer, pl_module, finished=False)  # type: ignore[arg-type]
+        self._write(trainer, pl_module, finished=False)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Adds the batch's time, evaluations aside, to its phase; a replica's is that of all."""
         if self.revisions[-1:] != [self._revision]:
@@ -134,13 +127,13 @@ class Summary(RunCallback):
         if new or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
             self._write(trainer, pl_module, finished=False)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
         """Writes the final numbers, also where a kill came between the last checkpoint and here."""
         data = data_of(trainer)
-        done = data.schedule.finished(pl_module.gradient_updates, data.env_steps)  # type: ignore[arg-type]
-        self._write(trainer, pl_module, finished=done)  # type: ignore[arg-type]
+        done = data.schedule.finished(pl_module.gradient_updates, data.env_steps)
+        self._write(trainer, pl_module, finished=done)
 
-    def _write(self, trainer: Trainer, agent: "OffToOnModule", finished: bool) -> None:
+    def _write(self, trainer: Trainer, agent: OffToOnModule, finished: bool) -> None:
         evaluation = find(trainer, Evaluation)
         if not trainer.is_global_zero or evaluation is None:
             return

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adabc_lightning.agent.comparison import Verdict, verdict
 from adabc_lightning.agent.method import Trained
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import put_back, snapshot
 from adabc_lightning.callbacks.alpha import AlphaController
@@ -20,6 +21,7 @@ from adabc_lightning.callbacks.metrics import record
 from adabc_lightning.callbacks.places import Places
 from adabc_lightning.callbacks.trials_state import COUNTS, TrialsState
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.interaction import TRIED, Interaction
@@ -27,10 +29,6 @@ from adabc_lightning.run.interaction import trials as planned_trials
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.trainer import find
 from adabc_lightning.run.types import Fraction, NonNegative, Positive, declared
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 
 @declared("Trials")
@@ -96,12 +94,7 @@ class Trials(RunCallback):
         """Trials that were won and lost, ways back, and environment steps made in trials."""
         return self._state.counts
 
-    def setup(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        stage: str,
-    ) -> None:
+    def setup(self, trainer: Trainer, pl_module: OffToOnModule, stage: str) -> None:
         """Adds the average and the incumbent to the agent.
 
         Raises: UserError: there is no environment.
@@ -119,7 +112,7 @@ class Trials(RunCallback):
             pl_module.add_part(name, Trained(network, None))
             setattr(self, f"_{name}", network)
 
-    def on_hand_over(self, data: "ReplayDataModule", agent: "OffToOnModule") -> None:
+    def on_hand_over(self, data: ReplayDataModule, agent: OffToOnModule) -> None:
         """The pre-trained policy is the first incumbent."""
         self._average.load_state_dict(agent.actor.state_dict())
         returns, steps = self._try(data, agent, "actor")
@@ -128,11 +121,7 @@ class Trials(RunCallback):
         self._state = TrialsState(returns, taken, alpha, starts=_starts(data), env_steps=steps)
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: OffToOnModule, batch: Any, batch_idx: int
     ) -> None:
         """The average follows the learner, as it was before these updates.
 
@@ -145,7 +134,7 @@ class Trials(RunCallback):
                 torch._foreach_lerp_(self._average.weights, pl_module.actor.weights, rate)
 
     def before_evaluation(
-        self, trainer: Trainer, data: "ReplayDataModule", agent: "OffToOnModule"
+        self, trainer: Trainer, data: ReplayDataModule, agent: OffToOnModule
     ) -> None:
         """The trial."""
         # What a signal cut may have been the evaluation after a trial that was made.
@@ -179,7 +168,7 @@ class Trials(RunCallback):
         record(trainer, means | counts)
 
     def _try(
-        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str, most: int = 0
+        self, data: ReplayDataModule, agent: OffToOnModule, name: str, most: int = 0
     ) -> tuple[list[float], int]:
         """Returns of the policy of a part, from as many starts as it takes, and environment steps.
 
@@ -196,13 +185,13 @@ class Trials(RunCallback):
         return returns, steps
 
     def _promote(
-        self, data: "ReplayDataModule", agent: "OffToOnModule", name: str, returns: list[float]
+        self, data: ReplayDataModule, agent: OffToOnModule, name: str, returns: list[float]
     ) -> None:
         """The candidate becomes the incumbent."""
         taken = self._deploy(agent, name)
         self._state = self._state.promoted(returns, _starts(data), taken, agent.alpha.item())
 
-    def _hold(self, controller: AlphaController | None, agent: "OffToOnModule") -> None:
+    def _hold(self, controller: AlphaController | None, agent: OffToOnModule) -> None:
         """α is held above what it was."""
         if controller and self.alpha_rise is not None:
             # The first counts from pre-training's α, which may be above the ceiling.
@@ -210,24 +199,21 @@ class Trials(RunCallback):
             controller.hold(least + self.alpha_rise * (controller.ceiling - least), agent)
         self._state = self._state.held()
 
-    def _retreat(self, agent: "OffToOnModule") -> None:
+    def _retreat(self, agent: OffToOnModule) -> None:
         """The learner goes back to the snapshot."""
         assert self._state.snapshot is not None
         put_back(agent.agent_state(), self._state.snapshot)
         self._average.load_state_dict(self._incumbent.state_dict())
         self._state = self._state.retreated()
 
-    def _deploy(self, agent: "OffToOnModule", name: str) -> Tensor:
+    def _deploy(self, agent: OffToOnModule, name: str) -> Tensor:
         """A part's policy becomes the incumbent; the snapshot of the learner ``[P]``."""
         self._incumbent.load_state_dict(agent.get_submodule(name).state_dict())
         agent.deployed = "incumbent"
         return snapshot(agent.agent_state())
 
     def on_load_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: "OffToOnModule",  # type: ignore[override]
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
     ) -> None:
         """Raises: UserError: the snapshot is not of this agent's size."""
         saved = checkpoint["callbacks"].get(self.state_key, {}).get("snapshot")
@@ -278,12 +264,12 @@ class Trials(RunCallback):
             self._places.close()
 
 
-def _starts(data: "ReplayDataModule") -> list[int]:
+def _starts(data: ReplayDataModule) -> list[int]:
     """See :class:`TrialsState`."""
     return [data.seed, data.spec.max_episode_steps or 0]
 
 
-def _controller(trainer: Trainer, agent: "OffToOnModule") -> AlphaController | None:
+def _controller(trainer: Trainer, agent: OffToOnModule) -> AlphaController | None:
     """That of the run; None where the agent's method has no α."""
     return find(trainer, AlphaController) if agent.method.uses_alpha else None
 
