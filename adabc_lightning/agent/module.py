@@ -296,8 +296,7 @@ class OffToOnModule(Learning):
         precision = self.matmul_precision
         if precision == "auto":
             before = self._engine_before if goes_on_in_place(self.trainer) else None
-            # 0.1.0 had no other.
-            had = None if before is None else before.get("matmul_precision", "highest")
+            had = before["matmul_precision"] if before else None
             choices = self._ranks.gather(float32.choose(self.device, had))
             precision = "medium" if set(choices) == {"medium"} else "highest"
         torch.set_float32_matmul_precision(precision)

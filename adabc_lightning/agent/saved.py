@@ -50,11 +50,12 @@ class AgentProgress(Saved):
 
 
 class Engine(Saved):
-    """What made the updates, on which kind of device, and with how many threads of the CPU."""
+    """What made the updates, on which kind of device, with how many threads and which products."""
 
     name: Text
     device: Text
-    threads: Count = absent()  # in checkpoints of earlier versions
+    threads: Count
+    matmul_precision: Text
 
 
 class AgentCounters(AgentProgress):

@@ -155,21 +155,14 @@ class AlphaController(RunCallback):
             values["control/return_average"] = self.return_average
         return values
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """In checkpoints of earlier versions ``Trials`` has what α is held above."""
-        self.floor = checkpoint["callbacks"].get("Trials", {}).get("floor", 0.0)
-
     def state_dict(self) -> dict[str, Any]:
         """α in double precision, what it is held above, and R_avg."""
-        kept = {"alpha": self.alpha, "return_average": self.return_average}
-        return {**kept, "floor": self.floor} if self.floor else kept
+        return {"alpha": self.alpha, "return_average": self.return_average, "floor": self.floor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
-        self.floor = state_dict.get("floor", self.floor)
+        self.floor = state_dict.get("floor", 0.0)  # 0.1.0 held none
 
 
 def _has_alpha(agent: OffToOnModule) -> bool:

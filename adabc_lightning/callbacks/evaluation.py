@@ -60,17 +60,21 @@ def _of_one_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 _Episodes = Listing[Annotated[Listing[Number], AfterValidator(_two)]]
 
 
+class _SavedCut(Saved):
+    """See :class:`Cut`."""
+
+    episodes: _Episodes
+    batch: Annotated[Named[Annotated[Tensor, tensor()]], AfterValidator(_of_one_size)]
+
+
 class SavedEvaluation(Saved):
     """See :meth:`Evaluation.state_dict`."""
 
     history: Listing[_Point]
     seconds: Number
-    logged: _Episodes = absent()
-    """Absent in checkpoints of earlier versions."""
-    interrupted: _Episodes = absent()
+    logged: _Episodes
+    interrupted: _SavedCut = absent()
     """Only of a checkpoint that was saved within an evaluation."""
-    batch: Annotated[Named[Annotated[Tensor, tensor()]], AfterValidator(_of_one_size)] = absent()
-    """As above; absent in checkpoints of earlier versions."""
 
 
 class Cut(NamedTuple):
@@ -261,23 +265,24 @@ class Evaluation(RunCallback):
             "logged": [tuple(episode) for episode in self._logged],
         }
         if self.interrupted is not None:
-            state["interrupted"] = [tuple(episode) for episode in self.interrupted.episodes]
-            # Without what it is a view of.
-            state["batch"] = {k: v.clone() for k, v in self.interrupted.batch.cpu().items()}
+            state["interrupted"] = {
+                "episodes": [tuple(episode) for episode in self.interrupted.episodes],
+                # Without what it is a view of.
+                "batch": {k: v.clone() for k, v in self.interrupted.batch.cpu().items()},
+            }
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.history = [dict(point) for point in state_dict["history"]]
         self.seconds = state_dict["seconds"]
-        # absent in checkpoints of earlier versions
-        self._logged = [Episode(*episode) for episode in state_dict.get("logged", ())]
-        self.interrupted, episodes = None, state_dict.get("interrupted")
-        if episodes is not None:
-            batch = state_dict.get("batch", {})
-            size = next((field.shape[:2] for field in batch.values()), (0, 0))
-            cut = Cut([Episode(*each) for each in episodes], TensorDict(batch, size))
-            self.interrupted = cut
+        self._logged = [Episode(*episode) for episode in state_dict["logged"]]
+        self.interrupted = None
+        if cut := state_dict.get("interrupted"):
+            batch = cut["batch"]
+            size = next(iter(batch.values())).shape[:2]
+            episodes = [Episode(*episode) for episode in cut["episodes"]]
+            self.interrupted = Cut(episodes, TensorDict(batch, size))
 
 
 def _on_scale(point: dict[str, float], reference: Reference | None) -> bool:

@@ -79,9 +79,8 @@ class SavedSummary(Saved):
     """See :meth:`Summary.state_dict`."""
 
     seconds: _Seconds
-    evaluation_seconds: Number = absent()  # only in checkpoints of earlier versions
-    commands: Listing[Text] = absent()  # in checkpoints of earlier versions
-    revisions: Listing[Text] = absent()  # likewise
+    commands: Listing[Text]
+    revisions: Listing[Text] = absent()  # 0.1.0 did not say
 
 
 class Summary(RunCallback):
@@ -188,7 +187,7 @@ class Summary(RunCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.seconds = dict(state_dict["seconds"])
-        self.commands = [*state_dict.get("commands", []), *self.commands]
+        self.commands = [*state_dict["commands"], *self.commands]
         self.revisions = list(state_dict.get("revisions", []))  # 0.1.0 did not say
 
 

@@ -141,7 +141,7 @@ class Trials(RunCallback):
         if data.env_steps in (0, self._state.newest):
             return
         incumbent, again = self._state.returns, 0
-        if self._state.starts not in ([], _starts(data)):  # resumed with others
+        if self._state.starts != _starts(data):  # resumed with others
             incumbent, again = self._try(data, agent, "incumbent")
         most = len(incumbent)
         tried = {name: self._try(data, agent, name, most) for name in TRIED[self.tried]}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, absent, tensor
+from adabc_lightning.run.saved import FLOATS, Count, Listing, Number, Saved, tensor
 
 COUNTS = ("promotions", "holds", "retreats", "env_steps")
 """Trials that were won and lost, ways back, and environment steps made in trials."""
@@ -23,9 +23,8 @@ class SavedTrials(Saved):
     holds: Count
     retreats: Count
     env_steps: Count
-    since: Count | None = absent()  # in checkpoints of earlier versions
-    starts: Listing[Count] = absent()  # likewise
-    floor: Number = absent()  # only there: AlphaController has it now
+    since: Count
+    starts: Listing[Count]
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,12 @@ class TrialsState:
     Args:
         returns: raw, the incumbent's.
         starts: what the starts that they are from follow from: the seed, and the time limit in
-            steps, 0 for none; empty where an older checkpoint does not say.
+            steps, 0 for none.
         snapshot: of the learner at the last promotion, ``[P]``; None before the hand-over.
         alpha: at the last promotion.
         lost: trials in a row.
         newest: environment steps of training before the newest trial.
-        since: those before the last promotion; 0 for the pre-trained policy, None where an older
-            checkpoint does not say.
+        since: those before the last promotion; 0 for the pre-trained policy.
         promotions, holds, retreats, env_steps: see :data:`COUNTS`.
     """
 
@@ -50,7 +48,7 @@ class TrialsState:
     alpha: float = 0.0
     lost: int = 0
     newest: int = 0
-    since: int | None = 0
+    since: int = 0
     starts: list[int] = field(default_factory=list)
     promotions: int = 0
     holds: int = 0
@@ -89,7 +87,4 @@ class TrialsState:
     @classmethod
     def of(cls, content: dict[str, Any]) -> "TrialsState":
         """The inverse of :meth:`content`."""
-        known = {entry.name: content[entry.name] for entry in fields(cls) if entry.name in content}
-        if known.get("promotions"):
-            known.setdefault("since", None)
-        return cls(**known)
+        return cls(**{entry.name: content[entry.name] for entry in fields(cls)})

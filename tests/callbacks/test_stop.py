@@ -15,7 +15,10 @@ from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
 from adabc_lightning.callbacks import BalancedReplay, alpha, places
+from adabc_lightning.callbacks.evaluation import SavedEvaluation
 from adabc_lightning.env import make
+from adabc_lightning.errors import UserError
+from adabc_lightning.run.saved import check
 from adabc_lightning.run.schedule import Schedule
 
 
@@ -172,8 +175,16 @@ def test_whoever_learns_from_the_batch_after_an_evaluation_has_it_in_the_resumed
         with pytest.raises(SystemExit):
             run("run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    saved = torch.load(last, weights_only=True)["callbacks"]["Evaluation"]["batch"]
-    assert saved["index"].shape[0] == 2
+    saved = torch.load(last, weights_only=True)["callbacks"]["Evaluation"]["interrupted"]
+    assert saved["batch"]["index"].shape[0] == 2
+    whole = {"history": [], "seconds": 0.0, "logged": [], "interrupted": saved}
+    check(SavedEvaluation, whole)
+    for half in ("episodes", "batch"):
+        cut = {name: value for name, value in saved.items() if name != half}
+        with pytest.raises(UserError, match=f"^interrupted/{half} is missing$"):
+            check(SavedEvaluation, {**whole, "interrupted": cut})
+    with pytest.raises(UserError, match=r"^interrupted/batch is "):
+        check(SavedEvaluation, {**whole, "interrupted": {**saved, "batch": {}}})
     module_2, data_2 = run("run", ckpt_path=str(last))
     assert module.state_dict().keys() == module_2.state_dict().keys()
     for name, weight in module.state_dict().items():
