@@ -3,13 +3,14 @@
 A part is a network with, where it is trained, its Adam, and, where it has one, its target network.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from adabc_lightning.agent.losses import TargetRule
 from adabc_lightning.agent.mlp import Weights
@@ -119,13 +120,7 @@ def add_to(sums: Metrics, totals: Metrics) -> None:
 
 def tensors(state: Any) -> list[Tensor]:
     """All tensors of an :data:`AgentState` or a part of it, of any shape ``[*]``, in order."""
-    if isinstance(state, Tensor):
-        return [state]
-    if isinstance(state, Mapping):
-        return tensors(tuple(state.values()))
-    if isinstance(state, Sequence) and not isinstance(state, str):
-        return [tensor for part in state for tensor in tensors(part)]
-    return []
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
 def learnt(state: AgentState) -> list[Tensor]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from adabc_lightning.agent.engines.eager import Eager
 from adabc_lightning.agent.engines.engine import Work, ignore
 from adabc_lightning.agent.engines.rounding import disagreement
-from adabc_lightning.agent.state import AdamState, AgentState, Part, copied, restore
+from adabc_lightning.agent.state import Part, copied, restore
 
 
 def prove(run: Callable[[], None], work: Work, which: Sequence[int]) -> str | None:
@@ -62,24 +63,19 @@ def in_float64(work: Work) -> Work:
         copy = copy.double() if copy.is_floating_point() else copy
         return copy.requires_grad_(tensor.requires_grad)
 
-    def doubles(some: Sequence[Tensor]) -> list[Tensor]:
-        return [double(tensor) for tensor in some]
+    def own(part: Part) -> Part:
+        copy = tree_map_only(Tensor, double, part)
+        if part.adam is None:
+            return copy
+        steps = [count.clone() for count in part.adam.steps]  # float32, as Adam's kernel has them
+        return copy._replace(adam=copy.adam._replace(steps=steps))
 
-    state: AgentState = {}
-    for name, part in work.state.items():
-        adam = part.adam
-        if adam is not None:
-            moments = doubles(adam.first_moments), doubles(adam.second_moments)
-            steps = [count.clone() for count in adam.steps]
-            adam = AdamState(*moments, steps, adam.learning_rate, adam.weight_decay)
-        target = None if part.target is None else tuple(doubles(part.target))
-        state[name] = Part(tuple(doubles(part.weights)), adam, target)
     options = work.options
     return work._replace(
-        state=state,
+        state={name: own(part) for name, part in work.state.items()},
         batch=work.batch.apply(double),
-        draws={name: double(drawn) for name, drawn in work.draws.items()},
-        coefficients={name: double(scalar) for name, scalar in work.coefficients.items()},
+        draws=tree_map_only(Tensor, double, work.draws),
+        coefficients=tree_map_only(Tensor, double, work.coefficients),
         options=replace(
             options,
             action_low=double(options.action_low),
