@@ -1,6 +1,6 @@
 """What an agent's options must be beside the limits that the constructor declares."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from adabc_lightning.agent.contract import check_method
 from adabc_lightning.agent.method import Method, Shape
@@ -12,16 +12,13 @@ from adabc_lightning.run.limits import check_memory
 def check_shape(shape: Shape) -> None:
     """Whether there can be such networks.
 
-    Raises: UserError: there are too few critics for the subset, or layers without units.
+    Raises: UserError: there are too few critics for the subset.
     """
     if not 1 <= shape.subset_size <= shape.num_critics:
         raise UserError(
             f"model.subset_size is {shape.subset_size} and model.num_critics {shape.num_critics}; "
             "it must be 1 ≤ subset_size ≤ num_critics"
         )
-    for name, sizes in (("", shape.hidden_sizes), ("actor_", shape.actor_hidden_sizes)):
-        if not isinstance(sizes, Sequence) or not sizes or min(sizes) < 1:
-            raise UserError(f"model.{name}hidden_sizes is {sizes}; it needs sizes of 1 or more")
 
 
 def check_choice(key: str, value: str, choices: Collection[str]) -> None:

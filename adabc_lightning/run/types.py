@@ -44,7 +44,6 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 """What may be none of it, but not all."""
 Limit = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
 """Infinite for none."""
-WholeSizes = Annotated[Sequence[Whole], Field()]
 Sizes = Annotated[Sequence[Positive], Field(min_length=1)]
 """Units of a network's hidden layers."""
 

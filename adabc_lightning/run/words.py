@@ -58,7 +58,7 @@ def in_words(kind: Any, value: Any = None) -> str:
         value: what was given instead; where it is a number only the limits are said.
     """
     *most, last = dict.fromkeys(_alternatives(kind, value))
-    comma = "," if any(words.endswith(" or more") for words in most) else ""
+    comma = "," if any(words.endswith((" or more", " of them")) for words in most) else ""
     return f"{', '.join(most)}{comma} or {last}" if most else last
 
 

@@ -225,6 +225,7 @@ def test_spaces_that_are_not_supported(case: str) -> None:
 # ---- values ------------------------------------------------------------------------------------
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**19
+SIZES = "it must be a list of whole numbers, each 1 or more, at least 1 of them"
 
 
 def module(**values: Any) -> OffToOnModule:
@@ -241,10 +242,11 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (module, {"num_critics": -1}, "model.num_critics -1; it must be 1 ≤ subset_size"),
     (module, {"subset_size": 0}, "model.subset_size is 0 and"),
     (module, {"subset_size": 3}, "model.subset_size is 3 and model.num_critics 2"),
-    (module, {"hidden_sizes": ()}, "model.hidden_sizes is (); it needs sizes of 1 or more"),
-    (module, {"hidden_sizes": (4, 0)}, "it needs sizes of 1 or more"),
-    (module, {"hidden_sizes": (-4,)}, "it needs sizes of 1 or more"),
-    (module, {"actor_hidden_sizes": (4, -1)}, "model.actor_hidden_sizes is (4, -1)"),
+    (module, {"hidden_sizes": ()}, f"model.hidden_sizes is (); {SIZES}"),
+    (module, {"hidden_sizes": (4, 0)}, f"model.hidden_sizes is (4, 0); {SIZES}"),
+    (module, {"hidden_sizes": (-4,)}, f"model.hidden_sizes is (-4,); {SIZES}"),
+    (module, {"actor_hidden_sizes": (4, -1)}, f"model.actor_hidden_sizes is (4, -1); {SIZES}"),
+    (module, {"actor_hidden_sizes": []}, f"model.actor_hidden_sizes is []; {SIZES}, or null"),
     # numbers
     (module, {"gamma": NAN}, "model.gamma is nan; it must be between 0 and 1"),
     (module, {"gamma": -0.1}, "model.gamma is -0.1; it must be between 0 and 1"),
