@@ -1,6 +1,7 @@
 """What an agent's options must be beside the limits that the constructor declares."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from adabc_lightning.agent.contract import check_method
 from adabc_lightning.agent.method import Method, Shape
@@ -46,7 +47,10 @@ def check_ensemble(shape: Shape, replicas: int) -> None:
 
 
 def chosen_method(
-    method: Method | None, target_noise: float, target_noise_clip: float, normalizer: str
+    method: Method | None,
+    target_noise: float,
+    target_noise_clip: float,
+    normalizer: Literal["policy", "data"],
 ) -> Method:
     """The method that is given, or TD3BC.
 

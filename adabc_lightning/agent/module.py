@@ -4,7 +4,7 @@ Its networks are :mod:`~adabc_lightning.agent.parts`, its policy is
 :mod:`~adabc_lightning.agent.acting`, its training step :mod:`~adabc_lightning.agent.learning`.
 """
 
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -35,6 +35,7 @@ from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed
 from adabc_lightning.run.types import (
     Fraction,
+    Limit,
     NonNegative,
     Positive,
     Sizes,
@@ -115,9 +116,9 @@ class OffToOnModule(Learning):
         policy_delay: Positive | None = None,
         learning_rate: NonNegative = 3e-4,
         actor_weight_decay: NonNegative = 0.0,
-        target_noise: float = 0.2,
-        target_noise_clip: float = 0.5,
-        normalizer: str = "policy",
+        target_noise: NonNegative = 0.2,
+        target_noise_clip: Limit = 0.5,
+        normalizer: Literal["policy", "data"] = "policy",
         method: Method | None = None,
         target_rule: TargetRule = minimum,
         critic_norm: Norm | None = None,

@@ -119,7 +119,7 @@ def test_metrics_are_means_since_the_last_call() -> None:
         ({"tau": float("nan")}, "model.tau is nan"),
         ({"policy_delay": 0}, "model.policy_delay is 0"),
         ({"learning_rate": -1.0}, "model.learning_rate is -1.0"),
-        ({"normalizer": "none"}, "known: policy, data"),
+        ({"normalizer": "none"}, "model.normalizer is none; it must be policy or data"),
         ({"matmul_precision": "hihg"}, "model.matmul_precision is 'hihg'; did you mean 'high'?"),
         ({"precision": "bf1"}, "model.precision is 'bf1'; did you mean 'bf16'?"),
     ],

@@ -1,5 +1,7 @@
 """TD3+BC with an ensemble of critics: REDQ+AdaptiveBC, TD3+BC, TD3, REDQ, and what lies between."""
 
+from typing import Literal
+
 import torch
 from tensordict import TensorDict
 
@@ -16,9 +18,10 @@ from adabc_lightning.agent.update import (
     smoothed,
     step_critics,
 )
-from adabc_lightning.errors import UserError
+from adabc_lightning.run.types import Limit, NonNegative, declared
 
 
+@declared("model.method")
 class TD3BC(Method):
     """Deterministic policy, value of all critics plus α times behaviour cloning (Eqs. 1, 3, 4).
 
@@ -34,17 +37,10 @@ class TD3BC(Method):
 
     def __init__(
         self,
-        target_noise: float = 0.2,
-        target_noise_clip: float = 0.5,
-        normalizer: str = "policy",
+        target_noise: NonNegative = 0.2,
+        target_noise_clip: Limit = 0.5,
+        normalizer: Literal["policy", "data"] = "policy",
     ) -> None:
-        if target_noise == float("inf"):
-            raise UserError("model.target_noise is inf; it must be a number, 0 or more")
-        for name, value in (("noise", target_noise), ("noise_clip", target_noise_clip)):
-            if not 0 <= value <= float("inf"):  # also catches NaN
-                raise UserError(f"model.target_{name} is {value}; it must be 0 or more")
-        if normalizer not in ("policy", "data"):
-            raise UserError(f"model.normalizer is {normalizer!r}; known: policy, data")
         self.target_noise, self.target_noise_clip = target_noise, target_noise_clip
         self.normalizer = normalizer
 
