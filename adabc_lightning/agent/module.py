@@ -46,11 +46,13 @@ from adabc_lightning.run.types import (
 _PRECISIONS = ("auto", "highest", "high", "medium")
 
 
-class Timeline(Protocol):
+class RunData(Protocol):
     """What an agent asks of the data module that it is trained with."""
 
     schedule: Schedule
     ranks: Ranks
+    spec: EnvironmentSpec
+    seed: int
 
     @property
     def env_steps(self) -> int:
@@ -190,39 +192,39 @@ class OffToOnModule(Learning):
             several devices, a module that another ``fit`` has trained, or a Trainer as
             :func:`~adabc_lightning.agent.one_pass.check_trainer` refuses it.
         """
-        if stage == "fit" and self.gradient_updates:  # a checkpoint is restored later
-            raise UserError(
-                "this module has been trained by an earlier fit; make a new one and give "
-                "fit(..., ckpt_path=...) to go on"
-            )
-        if stage == "fit":
-            check_trainer(self.trainer)
         if self.replicas > 1:
             raise UserError(
                 f"model.replicas is {self.replicas}, but this module is one agent; in Python give "
                 "each replica a module of its own and all of them to adabc_lightning.Replicas"
             )
-        if stage == "fit" and self.trainer.world_size > 1:
-            self._ranks = self.trainer.datamodule.ranks  # type: ignore[attr-defined]
-            self.check_devices(self._ranks.count)
-        if stage == "fit":
-            self._check_spec(self.trainer.datamodule.spec)  # type: ignore[attr-defined]
-            if self.seed != (other := self.trainer.datamodule.seed):  # type: ignore[attr-defined]
-                rank_zero_warn(
-                    f"the module's seed is {self.seed} and the data module's {other}; a run of one "
-                    "seed has it in both"
-                )
-            schedule = self.trainer.datamodule.schedule  # type: ignore[attr-defined]
-            preparation = self.method.preparation
-            if preparation and preparation >= schedule.offline_updates:
-                raise UserError(
-                    f"schedule.offline_updates is {schedule.offline_updates}, but the first "
-                    f"{preparation} updates of model.method {type(self.method).__name__} train "
-                    "neither actor nor critics; make it more, or those fewer (its own keys)"
-                )
         if self.trainer.precision != "32-true":
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}; only 32-true is supported"
+            )
+        if stage != "fit":
+            return
+        if self.gradient_updates:  # a checkpoint is restored later
+            raise UserError(
+                "this module has been trained by an earlier fit; make a new one and give "
+                "fit(..., ckpt_path=...) to go on"
+            )
+        check_trainer(self.trainer)
+        data: RunData = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.trainer.world_size > 1:
+            self._ranks = data.ranks
+            self.check_devices(self._ranks.count)
+        self._check_spec(data.spec)
+        if self.seed != data.seed:
+            rank_zero_warn(
+                f"the module's seed is {self.seed} and the data module's {data.seed}; a run of one "
+                "seed has it in both"
+            )
+        planned, preparation = data.schedule.offline_updates, self.method.preparation
+        if preparation and preparation >= planned:
+            raise UserError(
+                f"schedule.offline_updates is {planned}, but the first {preparation} updates of "
+                f"model.method {type(self.method).__name__} train neither actor nor critics; make "
+                "it more, or those fewer (its own keys)"
             )
 
     def _check_spec(self, spec: EnvironmentSpec) -> None:
@@ -317,13 +319,13 @@ class OffToOnModule(Learning):
 
     def on_train_start(self) -> None:
         """Engine and coefficients; and the α asked for, whatever a pre-training's held."""
-        data: Timeline = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: RunData = self.trainer.datamodule  # type: ignore[attr-defined]
         # An all-reduce is in every update: that breaks a compiled function in two, and on CPUs
         # there is nothing to gain from it.
         name = "eager" if self._ranks.count > 1 else self.engine
         before = self._engine_before if goes_on_in_place(self.trainer) else None
-        known = before and before["device"] == self.device.type and before["name"]
-        self._engine = make_engine(name, self.device, data.schedule.total_updates, known or None)
+        known = before["name"] if before and before["device"] == self.device.type else None
+        self._engine = make_engine(name, self.device, data.schedule.total_updates, known)
         self._engine_made = True
         # The optimisers' may be those of a checkpoint now, and the device is known.
         self._state = self._options = None
