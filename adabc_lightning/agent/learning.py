@@ -57,7 +57,8 @@ class Learning(ActingAgent):
         self.generator = torch_generator(seed, "updates")
         # What for: G, B, and whether online; the generator's state before; the draws.
         self._ahead: tuple[tuple[int, int, bool], Tensor, Draws] | None = None
-        self._engine: Engine = Eager()
+        self.running_engine: Engine = Eager()
+        """What makes the updates, from the start of a fit on; another one may take its place."""
         self._ranks = Ranks()
         # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
         # as long as two environment steps.
@@ -75,7 +76,7 @@ class Learning(ActingAgent):
         if self._state is None:
             self._state = self.agent_state()
         work = self.work(batch, self._state)
-        self._engine(work, self.add_metrics)
+        self.running_engine(work, self.add_metrics)
         self.count(len(work.delayed_after))
         if self.device.type == "cuda":
             self.draw_ahead(*batch.batch_size)
@@ -188,12 +189,3 @@ class Learning(ActingAgent):
     def coefficients(self) -> Coefficients:
         """The live scalars that updates read."""
         return {name: getattr(self, name) for name in self._coefficient_names}
-
-    @property
-    def running_engine(self) -> Engine:
-        """What makes the updates, from the start of a fit on; another one may take its place."""
-        return self._engine
-
-    @running_engine.setter
-    def running_engine(self, engine: Engine) -> None:
-        self._engine = engine

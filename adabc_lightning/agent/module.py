@@ -240,7 +240,7 @@ class OffToOnModule(Learning):
         """Counter, generator and the metrics gathered so far; plain containers only."""
         if self._engine_made:
             self._engine_before = {
-                "name": self._engine.name,
+                "name": self.running_engine.name,
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
                 "matmul_precision": torch.get_float32_matmul_precision(),
@@ -325,7 +325,8 @@ class OffToOnModule(Learning):
         name = "eager" if self._ranks.count > 1 else self.engine
         before = self._engine_before if goes_on_in_place(self.trainer) else None
         known = before["name"] if before and before["device"] == self.device.type else None
-        self._engine = make_engine(name, self.device, data.schedule.total_updates, known)
+        planned = data.schedule.total_updates
+        self.running_engine = make_engine(name, self.device, planned, known)
         self._engine_made = True
         # The optimisers' may be those of a checkpoint now, and the device is known.
         self._state = self._options = None

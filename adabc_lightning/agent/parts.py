@@ -34,7 +34,8 @@ class Parts(LightningModule):
         """Names of those that a method states; callbacks may add others."""
         self.deployed = "actor"
         """Name of the part that is evaluated, kept and exported as the policy."""
-        self._sums: dict[str, Tensor] = {}
+        self.sums: Metrics = {}
+        """Of the updates' metrics (scalars, on the device) since they were last taken."""
         self._counts: dict[str, int] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, "weights"))
@@ -144,7 +145,7 @@ class Parts(LightningModule):
             totals: scalars, each the sum of ``count`` values.
             count: how many values.
         """
-        add_to(self._sums, totals)
+        add_to(self.sums, totals)
         for name in totals:
             self._counts[name] = self._counts.get(name, 0) + count
 
@@ -156,28 +157,23 @@ class Parts(LightningModule):
             total: scalar, the sum by now; what the metric had is dropped.
             count: how many values have come to it.
         """
-        self._sums[name] = total
+        self.sums[name] = total
         self._counts[name] = self._counts.get(name, 0) + count
-
-    @property
-    def sums(self) -> dict[str, Tensor]:
-        """The sums (scalars, on the device) of the update metrics since they were last taken."""
-        return self._sums
 
     def take_metrics(self) -> dict[str, float]:
         """Means of the update metrics since the last call."""
-        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
+        means = {name: (total / self._counts[name]).item() for name, total in self.sums.items()}
+        self.sums, self._counts = {}, {}
         return means
 
     def sums_state(self) -> dict[str, Any]:
         """What a checkpoint holds of the sums."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {"sums": dict(self.sums), "counts": dict(self._counts)}
 
     def load_sums(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`sums_state`."""
-        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self.sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
     def move_sums(self) -> None:
         """To the device; a checkpoint is loaded before the module is moved there."""
-        self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
+        self.sums = {name: value.to(self.device) for name, value in self.sums.items()}

@@ -77,7 +77,7 @@ class AlphaController(RunCallback):
     def setup(self, trainer: Trainer, pl_module: OffToOnModule, stage: str) -> None:
         """Refuses returns that cannot be normalised before anything is trained."""
         data = data_of(trainer)
-        moves = self.adaptive and _has_alpha(pl_module) and data.schedule.online_env_steps
+        moves = self.adaptive and pl_module.method.uses_alpha and data.schedule.online_env_steps
         if stage == "fit" and moves and data.reference is None:
             raise UserError(
                 f"no reference returns are known for {data.env_id!r}, so the α controller cannot "
@@ -96,7 +96,7 @@ class AlphaController(RunCallback):
         agent.alpha.fill_(self.alpha)
         if data.log is not None:
             self.return_average = None
-        elif data.reference is not None and _has_alpha(agent):
+        elif data.reference is not None and agent.method.uses_alpha:
             returns = [0.0]
             if data.ranks.rank == 0:
                 env = data.make_env()
@@ -134,7 +134,7 @@ class AlphaController(RunCallback):
             "online/episode_return": episode.episode_return,
             "online/episode_length": float(episode.steps),
         }
-        if data.reference is not None and _has_alpha(agent):
+        if data.reference is not None and agent.method.uses_alpha:
             current = data.reference.fraction(episode.episode_return)
             steps = episode.steps if self.times_episode_length else 1
             average = current if self.return_average is None else self.return_average
@@ -163,8 +163,3 @@ class AlphaController(RunCallback):
         """The inverse of :meth:`state_dict`."""
         self.alpha, self.return_average = state_dict["alpha"], state_dict["return_average"]
         self.floor = state_dict.get("floor", 0.0)  # 0.1.0 held none
-
-
-def _has_alpha(agent: OffToOnModule) -> bool:
-    """Whether the agent's method reads what is controlled here."""
-    return agent.method.uses_alpha
