@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from adabc_lightning.agent.initialisation import Initialisation
+from adabc_lightning.agent.initialisation import Initialisation, uniform
 from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.networks import Actor
 
@@ -47,7 +47,7 @@ class SquashedActor(Actor):
         action_low: Sequence[float],
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
-        initialise: Initialisation | None = None,
+        initialise: Initialisation = uniform,
         gaussian: GaussianOptions = GaussianOptions(),  # noqa: B008  nothing changes it
     ) -> None:
         super().__init__(
@@ -55,8 +55,7 @@ class SquashedActor(Actor):
         )
         self.gaussian = gaussian
         self.log_std_head = nn.Linear(hidden_sizes[-1], len(action_low))
-        if initialise is not None:
-            initialise(nn.Sequential(self.log_std_head))
+        initialise(nn.Sequential(self.log_std_head))
         nn.init.constant_(
             self.log_std_head.bias, 0.0 if gaussian.scalars else gaussian.log_std_start
         )

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from adabc_lightning.agent.draws import Random
-from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.initialisation import Initialisation, small_normal, uniform
 from adabc_lightning.agent.mlp import Weights
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, Value
 from adabc_lightning.agent.norm import Norm
@@ -36,7 +36,7 @@ class Shape:
     def actor(
         self,
         log_std_range: tuple[float, float] | None = None,
-        initialise: Initialisation | None = None,
+        initialise: Initialisation = uniform,
     ) -> Actor:
         """A deterministic actor, or a Gaussian one with the range of its log σ."""
         spec = self.spec
@@ -61,7 +61,7 @@ class Shape:
             self.critic_norm,
         )
 
-    def value(self, initialise: Initialisation | None = None) -> Value:
+    def value(self, initialise: Initialisation = uniform) -> Value:
         """V(s), as wide as the critics."""
         return Value(self.spec.observation_size, self.hidden_sizes, initialise)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from adabc_lightning.agent.bounds import inward
-from adabc_lightning.agent.initialisation import Initialisation, small_normal
+from adabc_lightning.agent.initialisation import Initialisation, small_normal, uniform
 from adabc_lightning.agent.mlp import Weights, mlp
 from adabc_lightning.agent.norm import Norm, normed_net
 from adabc_lightning.agent.normalization import Normalization
@@ -81,7 +81,7 @@ class Actor(nn.Module):
         log_std_range: of a Gaussian policy's log standard deviation, which it then also learns,
             per action dimension, in action limits, the same in all states; None for a
             deterministic one.
-        initialise: of its MLP; None for PyTorch's default (as the authors' code has it).
+        initialise: of its MLP (PyTorch's default, as the authors' code has it).
         norm: where hidden layers are normalised, if they are.
     """
 
@@ -97,14 +97,13 @@ class Actor(nn.Module):
         action_high: Sequence[float],
         hidden_sizes: Sequence[int],
         log_std_range: tuple[float, float] | None = None,
-        initialise: Initialisation | None = None,
+        initialise: Initialisation = uniform,
         norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.norm = norm
         self.net = _net([observation_size, *hidden_sizes, len(action_low)], norm)
-        if initialise is not None:
-            initialise(self.net)
+        initialise(self.net)
         self.log_std = None
         if log_std_range is not None:
             self.log_std = nn.Parameter(torch.zeros(len(action_low)))
@@ -153,28 +152,20 @@ class Value(nn.Module):
     Args:
         observation_size: O.
         hidden_sizes: units of each hidden layer.
-        initialise: of its MLP; None for PyTorch's default.
+        initialise: of its MLP.
     """
 
     def __init__(
-        self,
-        observation_size: int,
-        hidden_sizes: Sequence[int],
-        initialise: Initialisation | None = None,
+        self, observation_size: int, hidden_sizes: Sequence[int], initialise: Initialisation
     ) -> None:
         super().__init__()
         self.net = _net([observation_size, *hidden_sizes, 1])
-        if initialise is not None:
-            initialise(self.net)
+        initialise(self.net)
 
     @property
     def weights(self) -> Weights:
         """The live parameters, in layer order."""
         return tuple(self.net.parameters())
-
-    def forward(self, observation_BO: Tensor) -> Tensor:
-        """V(s) as ``[B]``."""
-        return state_values(observation_BO, self.weights)
 
 
 class CriticEnsemble(nn.Module):
