@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks.best import Best, has_best
-from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.evaluation import Evaluation, is_cut
 from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
@@ -19,7 +19,7 @@ from adabc_lightning.run.checkpoint_files import BEST, FOLDER, LAST, PRETRAINED
 from adabc_lightning.run.checkpoint_io import AtomicCheckpointIO
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.stopping import Stop
-from adabc_lightning.run.trainer import callbacks_of
+from adabc_lightning.run.trainer import callbacks_of, find
 
 
 class Checkpointing(RunCallback, Checkpoint):
@@ -63,9 +63,8 @@ class Checkpointing(RunCallback, Checkpoint):
             if self._as_evaluated and self._best.improved(trainer, pl_module):
                 path = Path(trainer.default_root_dir) / FOLDER / BEST
                 trainer.save_checkpoint(path, weights_only=False)
-        for callback in callbacks_of(trainer):
-            if isinstance(callback, Evaluation):
-                callback.make_up(trainer, pl_module)
+        if evaluation := find(trainer, Evaluation):
+            evaluation.make_up(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: OffToOnModule, checkpoint: dict[str, Any]
@@ -141,7 +140,7 @@ class Checkpointing(RunCallback, Checkpoint):
             return
         trainer: Trainer = data.trainer  # type: ignore[assignment]
         # Before the first environment step the hand-over is half done: that from before it stays.
-        if data.env_steps or _evaluates(trainer):
+        if data.env_steps or is_cut(trainer):
             trainer.save_checkpoint(
                 Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False
             )
@@ -167,12 +166,6 @@ class Checkpointing(RunCallback, Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self._best.load_state_dict(state_dict)
-
-
-def _evaluates(trainer: Trainer) -> bool:
-    """Whether an evaluation that the schedule asks for is going on."""
-    evaluations = (each for each in callbacks_of(trainer) if isinstance(each, Evaluation))
-    return any(each.interrupted is not None for each in evaluations)
 
 
 def _save_policy(target: Path, agent: OffToOnModule, data: ReplayDataModule) -> None:

@@ -32,7 +32,7 @@ from adabc_lightning.run.saved import (
     tensor,
     wrong,
 )
-from adabc_lightning.run.trainer import callbacks_of
+from adabc_lightning.run.trainer import callbacks_of, find
 from adabc_lightning.run.types import Positive, declared
 
 _MOST = 10_000  # each episode has an environment of its own
@@ -283,6 +283,12 @@ class Evaluation(RunCallback):
             size = next(iter(batch.values())).shape[:2]
             episodes = [Episode(*episode) for episode in cut["episodes"]]
             self.interrupted = Cut(episodes, TensorDict(batch, size))
+
+
+def is_cut(trainer: Trainer) -> bool:
+    """Whether an evaluation that the schedule asks for is going on, or was cut by a signal."""
+    evaluation = find(trainer, Evaluation)
+    return evaluation is not None and evaluation.interrupted is not None
 
 
 def _on_scale(point: dict[str, float], reference: Reference | None) -> bool:

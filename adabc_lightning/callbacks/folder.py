@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from yaml import YAMLError
 
-from adabc_lightning.callbacks.evaluation import Evaluation
+from adabc_lightning.callbacks.evaluation import is_cut
 from adabc_lightning.data.artifacts import dataset_card, log_artifacts
 from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.trainer import data_of
@@ -20,7 +20,6 @@ from adabc_lightning.run.lock import FolderLock
 from adabc_lightning.run.loggers import Logging, TensorBoard, finish_loggers, make_loggers
 from adabc_lightning.run.nested import changes
 from adabc_lightning.run.threads import Threads
-from adabc_lightning.run.trainer import callbacks_of
 from adabc_lightning.run.yaml_core import load_yaml
 
 
@@ -164,9 +163,8 @@ def changed(path: Path, config: str) -> list[str]:
 def _finished(trainer: Trainer, agent: Any) -> bool:
     """But for an evaluation that was cut, which is made before anything else."""
     data = data_of(trainer)
-    evaluations = (each for each in callbacks_of(trainer) if isinstance(each, Evaluation))
-    left = any(each.interrupted is not None for each in evaluations)
-    return not left and data.schedule.finished(agent.gradient_updates, data.env_steps)
+    finished = data.schedule.finished(agent.gradient_updates, data.env_steps)
+    return finished and not is_cut(trainer)
 
 
 def _times(count: int) -> str:
