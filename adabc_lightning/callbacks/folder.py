@@ -91,9 +91,10 @@ class RunFolder(RunCallback):
         rows = "transitions" if not data.env_steps else "kept and collected transitions"
         if data.env_steps and data.ranks.count > 1:
             rows += " of each device"
+        times = "" if data.ranks.count == 1 else f" × {data.ranks.count}"
         line = (
             f"{data.dataset_name or 'no dataset'} ({data.replay.total:,} {rows}) → "
-            f"{data.env_id}, on {pl_module.device}{_times(data.ranks.count)}"
+            f"{data.env_id}, on {pl_module.device}{times}"
             f"{self._threads(pl_module)}; {folder}"
         )
         print(one_line(line), file=sys.stderr)
@@ -165,7 +166,3 @@ def _finished(trainer: Trainer, agent: Any) -> bool:
     data = data_of(trainer)
     finished = data.schedule.finished(agent.gradient_updates, data.env_steps)
     return finished and not is_cut(trainer)
-
-
-def _times(count: int) -> str:
-    return "" if count == 1 else f" × {count}"

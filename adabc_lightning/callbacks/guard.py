@@ -19,6 +19,7 @@ from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.errors import EnvironmentFailure, NotFinite
 from adabc_lightning.run.atomic import NotWritten
+from adabc_lightning.run.checkpoint_files import FOLDER, LAST
 from adabc_lightning.run.folder import words_to_go_on
 from adabc_lightning.run.saved import Listing, Saved, Text
 from adabc_lightning.run.trainer import find
@@ -167,7 +168,7 @@ class Guard(RunCallback):
     def _keep(self, trainer: Trainer, data: ReplayDataModule, exception: Exception) -> str:
         """Saves what is sound; says from where the run can go on."""
         folder = getattr(trainer, "run_folder", trainer.default_root_dir)  # a replica has both
-        last = Path(folder) / "checkpoints" / "last.ckpt"
+        last = Path(folder) / FOLDER / LAST
         # Before the first environment step the hand-over is half done: that from before it stays.
         one = data.ranks.count == 1  # the other ranks may have made their step
         undone = isinstance(exception, EnvironmentFailure) and exception.undone
