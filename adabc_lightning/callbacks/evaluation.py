@@ -35,8 +35,6 @@ from adabc_lightning.run.saved import (
 from adabc_lightning.run.trainer import callbacks_of, find
 from adabc_lightning.run.types import Positive, declared
 
-_MOST = 10_000  # each episode has an environment of its own
-
 
 class _Point(Saved):
     """Other entries are numbers, too."""
@@ -94,7 +92,7 @@ class Evaluation(RunCallback):
     last one, exploration noise included, and there is none before the first of them.
 
     Args:
-        episodes: episodes per evaluation.
+        episodes: episodes per evaluation; each has an environment of its own.
     Raises: UserError: a value outside its range.
     """
 
@@ -103,9 +101,7 @@ class Evaluation(RunCallback):
 
     before_rows = True
 
-    def __init__(self, episodes: Positive = 10) -> None:
-        if episodes > _MOST:
-            raise UserError(f"evaluation.episodes is {episodes}; it must be {_MOST} or fewer")
+    def __init__(self, episodes: Annotated[Positive, Field(le=10_000)] = 10) -> None:
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

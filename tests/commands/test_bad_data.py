@@ -275,8 +275,8 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (AlphaController, {"initial": 0.5}, "alpha.initial is 0.5; it must be between 0 and 0.4"),
     (Downsampling, {"keep": NAN}, "downsampling.keep is nan; it must be between 0 and 1"),
     (Downsampling, {"minimum": -1}, "downsampling.minimum is -1; it must be 0 or more"),
-    (Evaluation, {"episodes": -1}, "evaluation.episodes is -1; it must be 1 or more"),
-    (Evaluation, {"episodes": HUGE}, "it must be 10000 or fewer"),
+    (Evaluation, {"episodes": -1}, "evaluation.episodes is -1; it must be between 1 and 10000"),
+    (Evaluation, {"episodes": HUGE}, "it must be between 1 and 10000"),
     (Metrics, {"every": 0}, "metrics.every is 0; it must be 1 or more"),
     (BalancedReplay, {"online_fraction": NAN}, "online_fraction is nan"),
     # the schedule

@@ -435,7 +435,7 @@ MISTAKES = [
     ("--model.subset_size 11", "1 ≤ subset_size ≤ num_critics"),
     ("--schedule.evaluation_every 0", "schedule.evaluation_every is 0; it must be 1 or more"),
     ("--downsampling.method foo", "downsampling.method is foo; it must be random or best"),
-    ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be 1 or more"),
+    ("--evaluation.episodes 0", "evaluation.episodes is 0; it must be between 1 and 10000"),
     ("--data.replay_capacity 100", "downsampling keeps 50000 transitions, data.replay_capacity"),
     # methods
     (
