@@ -57,21 +57,22 @@ class Reward:
     def __call__(self, rows: Tensor, layout: Layout) -> Tensor:
         """Rewards ``[T]`` of packed rows ``[T, width]``, float32.
 
-        Raises: UserError: the function fails, or gives another shape, something else than numbers,
-            or what is not finite.
+        Raises: UserError: the function fails, or gives another shape or something else than
+            numbers. Whether they are finite is for the caller to check.
         """
         values = rows.numpy()
         observation, action, following = (
             values[:, layout.columns[name]].copy()  # the function's to do with as it likes
             for name in ("observation", "action", "next_observation")
         )
-        given = f"{len(rows)} transition{'s' * (len(rows) > 1)} of {layout.observation_size} and "
-        given += str(layout.action_size)
         try:
             with np.errstate(all="ignore"):  # what comes of it is looked at below, row by row
                 answer = np.asarray(self._function(observation, action, following))
         except Exception as error:  # whatever a user's function raises
-            raise UserError(f"{self.what} fails on {given} numbers: {_said(error)}") from error
+            raise UserError(
+                f"{self.what} fails on {len(rows)} transition{'s' * (len(rows) > 1)} of "
+                f"{layout.observation_size} and {layout.action_size} numbers: {_said(error)}"
+            ) from error
         if answer.dtype.kind not in "biuf":
             raise UserError(f"{self.what} must give numbers, but gives {answer.dtype}")
         if answer.shape != (len(rows),):
