@@ -42,7 +42,7 @@ def arrange(
 
     Args:
         source: the log; what was found goes to its notes.
-        scalars: its scalar columns ``[T]`` but the rewards, whole.
+        scalars: its scalar columns ``[T]``, whole.
         limit: the environment's time limit in steps, which ends episodes where nothing says
             otherwise; None: there is none.
         reading: what the user knows.

@@ -59,10 +59,10 @@ def pack(
         raise UserError(f"{where} has no rows")
     _check_room(source, total, layout)
     reward_T, stands_in = read_rewards(source, scalars, reading.reward)
-    scalars.pop("rewards", None)
+    scalars["rewards"] = reward_T
     if not stands_in:
         finite(source, "rewards", reward_T)
-    steps = arrange(source, scalars | {"rewards": reward_T}, limit, reading)
+    steps = arrange(source, scalars, limit, reading)
     scalars = {key: scalars[key] for key in SUCCESSES if key in scalars}
     assumed = steps.assumed
     terminal_S, timeout_S, end_S = steps.terminal_S, steps.timeout_S, steps.end_S
