@@ -88,7 +88,8 @@ class Source:
         place: index of a row → where that is, for messages: ``row 3 (counted from 0)`` of arrays,
             ``line 5`` of text files, whose header is line 1.
         kind: what its columns are, for messages.
-        ends_known: its ends of episodes are known without flags: none is a terminal then.
+        ends_known: where episodes end is known without flags, so terminals may be missing; without
+            them no end is a terminal.
         own_ids: its episodes are numbered by the reader, from 0 in each file; two files have none
             in common.
         turned: its rows are in another order on purpose, which is not worth a word.
