@@ -86,10 +86,12 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
     if dataset.terminals + dataset.timeouts:
         return []
     length_E = dataset.episode_length_E
+    count = len(length_E)
     return [
-        f"no end of an episode is flagged: {len(length_E)} episode of {int(length_E[0]):,} steps; "
-        "log where episodes end in timeout, or a number of each in episode; without either they "
-        f"end at the environment's time limit ({key_of('max_episode_steps')})"
+        f"no end of an episode is flagged: {count} episode{'s' * (count > 1)}, "
+        f"{int(length_E.sum()):,} steps in all; log where episodes end in timeout, or a number of "
+        "each in episode; without either they end at the environment's time limit "
+        f"({key_of('max_episode_steps')})"
     ]
 
 

@@ -214,7 +214,7 @@ SUSPICIONS = {
     "no ends": (
         lambda: changed(timeouts=np.zeros_like),
         "",
-        "no end of an episode is flagged: 1 episode of 1,500 steps",
+        "no end of an episode is flagged: 1 episode, 1,500 steps in all",
     ),
     "longer than the limit": (episodes, "--max-episode-steps 4", "300 episodes are longer than"),
     "cut early": (episodes, "--max-episode-steps 6", "299 of 300 episodes were cut off before"),

@@ -13,6 +13,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.faults import faults, in_other_units
 from adabc_lightning.data.formats.source import Reading
+from adabc_lightning.data.mixture import mixed
 from adabc_lightning.run.schedule import Schedule
 
 TOY = register_toy()
@@ -77,6 +78,19 @@ def test_inverted_terminals_are_named(change, said, tmp_path: Path) -> None:
     np.savez(path, **arrays)
     found = [one for one in faults(load_dataset(path), 10) if "inverted" in one]
     assert [said in one for one in found] == [True] * (said is not None)
+
+
+def test_logs_without_ends_are_counted_together(tmp_path: Path) -> None:
+    found = []
+    for name, rows in {"a.npz": 100, "b.npz": 30}.items():
+        path = log(tmp_path / name, [rows], set())
+        arrays = dict(np.load(path))
+        arrays["timeouts"][:] = False
+        np.savez(path, **arrays)
+        found.append(load_dataset(path))
+    for datasets, said in ((found[:1], "1 episode, 100"), (found, "2 episodes, 130")):
+        sentence = f"no end of an episode is flagged: {said} steps in all; log where"
+        assert faults(mixed(datasets), None)[0].startswith(sentence)
 
 
 @pytest.mark.parametrize(
