@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # the range in more than MANY of the rows was logged in other units.
 FAR, MANY = 1e-3, 0.01
 ROUNDING = 1e-6  # of a number
-FACTORS = (  # thousandths, degrees, 16 and 8 bits with and without sign, percent, tenths, and back
+# Thousandths, degrees, 16 bits with sign, 8 bits with and without, percent, tenths, and back.
+FACTORS = (
     *(1e-6, 1e-3, 1e-2, 1e-1, 10.0, 100.0, 1000.0, 1e6),
     *(math.pi / 180, 180 / math.pi, 1 / 127, 1 / 255, 1 / 32767),
 )

@@ -158,7 +158,7 @@ def close(env: gymnasium.Env) -> None:
 
 
 def check_action(action: np.ndarray) -> None:
-    """Raises: NotFinite: the policy's action ``[A]`` or ``[B, A]`` holds something else."""
+    """Raises: NotFinite: the policy's action ``[A]`` or ``[B, A]`` is not finite in float32."""
     if not all_finite(action):
         index, value = first_not_finite(abs(action).reshape(-1, action.shape[-1]).max(axis=0))
         raise NotFinite(f"number {index} of the policy's action is {value}")

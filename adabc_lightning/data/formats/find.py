@@ -22,7 +22,7 @@ from adabc_lightning.errors import UserError
 
 TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 _PACKED = (".gz", ".zst", ".zstd")
-# Longest first: each suffix is a format of its own. JSON beside shards says something about them.
+# Each suffix is a format of its own. JSON beside shards says something about them.
 SHARDS = tuple(
     f"{suffix}{packed}"
     for packed in (*_PACKED, "")

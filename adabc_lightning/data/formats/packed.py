@@ -13,7 +13,7 @@ from adabc_lightning.run.limits import amount
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _LONGEST = 1 << 20  # characters of a line
-# What numbers as text are packed to is a third to a twentieth; a hundredth is no log.
+# What numbers as text are packed to is a third to a twentieth; a two-hundredth is no log.
 _PACKED, _SMALL = 200, 64 << 20
 
 
@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[TextIO]:
     except UserError:
         raise
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8; a CSV file must be") from error
+        raise UserError(f"{path} is no text in UTF-8; a log as text must be") from error
     except (OSError, EOFError) as error:
         raise UserError(f"{path} cannot be unpacked: {one_line(str(error))}") from error
     except Exception as error:  # zlib's own
