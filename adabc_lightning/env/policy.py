@@ -71,7 +71,7 @@ class Policy:
                 observation = flatten(observation, self.parts)
             except Misfit as error:
                 raise UserError(
-                    f"who asked the policy {error}; it takes {described(self.parts)}"
+                    f"the caller {error}; the policy takes {described(self.parts)}"
                 ) from error
         return self._act(as_numbers(observation, self.observation_size))
 

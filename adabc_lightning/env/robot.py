@@ -60,7 +60,7 @@ class RobotPolicy:
         Raises: UserError: another shape, other parts, or no finite numbers in float32; what the
             robot does then is for its own process to say.
         """
-        whole_O = whole(observation, self._parts, "who acts")
+        whole_O = whole(observation, self._parts, "the robot")
         row = as_numbers(whole_O, self._size, batches=False)[None]
         if noise and self._sigma is None:
             action = self._mean.sample(row, self._generator.standard_normal(self._low.shape))[0]
