@@ -120,10 +120,6 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     _restore_ring(data, rings)
     if data.unfinished is not None:
         _restore_unfinished(data, data.unfinished, rings, goes_on)
-    else:  # WSRL had its rows wait as well, before it learnt from each at once
-        for ring in rings[data.ranks.rank :: data.ranks.count]:
-            for number, row in enumerate(ring.get("pending", ())):
-                data.replay.add(row, number > 0)
     data.dataset = None
 
 
