@@ -74,7 +74,7 @@ def check_rewards(data: Owner, state: dict[str, Any]) -> None:
     else:
         theirs = state["rewards"]
     ours, begun = rewards_of(data), state["collector"]["env_steps"] > 0
-    same_data = state.get("dataset_name", data.dataset_name) == data.dataset_name
+    same_data = state["dataset_name"] == data.dataset_name
     if same_data and theirs["offline"] != ours["offline"]:
         raise UserError(
             f"the checkpoint was trained with data.reward {_listed(theirs['offline'])}, not "
@@ -115,11 +115,10 @@ def check_dataset(data: Owner, state: dict[str, Any]) -> None:
         state: what :func:`~adabc_lightning.data.restoring.content` made.
     Raises: UserError: on others.
     """
-    had = state.get("dataset_name", "unknown") is not None
-    if state["dataset"] is None and had and state["collector"]["env_steps"]:
-        return  # earlier versions did not keep it
+    name = state["dataset_name"]
+    if state["dataset"] is None and name is not None and state["collector"]["env_steps"]:
+        return  # 0.1.0 did not keep it
     if state["dataset"] != data.fingerprint:
-        name = state.get("dataset_name")  # older checkpoints do not know it
         what = "other data" if name is None else f"other data ({name!r}, as it was then)"
         raise UserError(
             f"the checkpoint was pre-trained on {what} than data.dataset "

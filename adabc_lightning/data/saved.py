@@ -49,8 +49,8 @@ class SavedData(Origin):
     batches: Count
     seed: Count
     dataset: Text | None
-    dataset_name: Text | None = absent()  # in checkpoints of earlier versions
-    rewards: SavedRewards = absent()  # the same
+    dataset_name: Text | None
+    rewards: SavedRewards = absent()  # in checkpoints of 0.1.0
     collector: Annotated[Any, one_of(_collector)]
     replay: SavedDraws
     ranks: Listing[_Rank] = absent()  # those but rank zero, of a run on several devices

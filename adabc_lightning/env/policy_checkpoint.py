@@ -107,7 +107,7 @@ def facts(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
         "env_id": data["env_id"],
-        "max_episode_steps": data.get("max_episode_steps"),
+        "max_episode_steps": data["max_episode_steps"],
         "env_kwargs": data.get("env_kwargs") or {},
         "observation_parts": data.get("observation_parts"),
         "dataset": data.get("dataset_name") or keys.get("dataset"),

@@ -93,11 +93,11 @@ class Origin(Saved):
     """Where a policy was trained."""
 
     env_id: Text
-    max_episode_steps: Count | None = absent()  # in checkpoints of earlier versions
-    env_kwargs: Annotated[Any, _env_kwargs] = absent()  # not in those
+    max_episode_steps: Count | None
+    env_kwargs: Annotated[Any, _env_kwargs] = absent()  # in checkpoints of 0.1.0
     observation_parts: Annotated[Any, _parts] | None = absent()
     reference: Annotated[Any, PlainValidator(_is_reference)] | None = absent()
-    dataset_name: Text | None = absent()
+    dataset_name: Text | None = absent()  # in kept policies
     collector: Steps
 
 

@@ -206,6 +206,7 @@ def test_what_a_kept_policy_says_of_itself_is_checked(path: str, value: Any, sai
     state = {f"actor.{name}": torch.ones(2) for name in names}
     state["actor.net.0.weight"] = torch.ones(2, 3, dtype=torch.bfloat16)
     data = {"env_id": "Hopper-v5", "collector": {"env_steps": 1}, "dataset_name": "x"}
+    data["max_episode_steps"] = None
     kept = {"agent": {"gradient_updates": 1, "seed": 0}, "state_dict": state, "callbacks": {}}
     kept["ReplayDataModule"] = data
     torch.save(kept, "kept.ckpt")

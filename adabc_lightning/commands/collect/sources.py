@@ -88,7 +88,7 @@ def read_source(name: str, start: int | None, stop: int | None) -> Source:
     return Source(
         name,
         data["env_id"],
-        data.get("max_episode_steps"),  # absent in checkpoints of earlier versions
+        data["max_episode_steps"],
         policies,
         {
             "policies": len(files),
