@@ -36,8 +36,6 @@ def writing(path: Path) -> Iterator[None]:
     refuse_url(path)
     try:
         yield
-    except UserError:
-        raise
     except (OSError, RuntimeError) as error:
         refusal = _refusal(error)
         if refusal is None:

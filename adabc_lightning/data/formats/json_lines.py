@@ -101,7 +101,5 @@ def _values(
             return array.reshape(-1, width) if width else array
         wrong = next(i for i, v in enumerate(values) if type(v) in strange) // max(1, width)
         raise UserError(f"{path}: {what} must be numeric, but {place(wrong)} is not")
-    except UserError:
-        raise
     except OverflowError as error:
         raise UserError(f"{path}: {what} has a number that is too large") from error

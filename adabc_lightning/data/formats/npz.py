@@ -124,11 +124,9 @@ def open_npz(path: Path, reading: Reading, stack: ExitStack) -> Source:
     def careful(keys: Sequence[str], most: int) -> Iterator[Block]:
         try:
             yield from blocks(keys, most)
-        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(_unreadable(where, error)) from error
-        except Exception as error:  # zlib's own
+        except UserError:
+            raise
+        except Exception as error:  # as above
             raise UserError(_unreadable(where, error)) from error
 
     source.blocks, source.stored = careful, path.stat().st_size

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -33,15 +34,9 @@ def opened(path: Path) -> Iterator[TextIO]:
                 packed = io.BufferedReader(_Bounded(packed, path))
             with io.TextIOWrapper(packed, "utf-8-sig", newline="") as text:
                 yield text
-    except UserError:
-        raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8; a log as text must be") from error
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be unpacked: {one_line(str(error))}") from error
-    except Exception as error:  # zlib's own
-        if type(error).__module__ != "zlib":
-            raise
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked: {one_line(str(error))}") from error
 
 
