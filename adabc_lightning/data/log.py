@@ -139,7 +139,7 @@ class LogCollector:
 
     def close(self) -> None:
         """Lets another run learn from the folder."""
-        self._lock.__exit__(None, None, None)
+        self._lock.release()
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the log the run is; the log itself stays in its files."""

@@ -173,7 +173,7 @@ class Robot:
 
     def close(self) -> None:
         """Lets another process act."""
-        self._lock.__exit__(None, None, None)
+        self._lock.release()
 
     def __enter__(self) -> "Robot":
         return self

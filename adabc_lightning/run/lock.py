@@ -11,7 +11,6 @@ import platform
 import re
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from adabc_lightning.errors import UserError
@@ -96,12 +95,7 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
 
