@@ -1,24 +1,20 @@
 """Whether logged data and an environment are of one task, and their actions in one unit."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
-from adabc_lightning.env.exchange import PREFIX
+from adabc_lightning.env.exchange import FAR, PREFIX, ROUNDING
 from adabc_lightning.env.observations import Parts, agree, described
 from adabc_lightning.errors import UserError, key_of, warn
 
-if TYPE_CHECKING:
-    from adabc_lightning.data.offline import OfflineDataset
-
 # Rounding, and here and there an outlier, is clipped; whatever is outside by more than FAR of
 # the range in more than MANY of the rows was logged in other units.
-FAR, MANY = 1e-3, 0.01
-ROUNDING = 1e-6  # of a number
+MANY = 0.01
 # Thousandths, degrees, 16 bits with sign, 8 bits with and without, percent, tenths, and back.
 FACTORS = (
     *(1e-6, 1e-3, 1e-2, 1e-1, 10.0, 100.0, 1000.0, 1e6),
@@ -37,8 +33,8 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
         layout: columns of a row.
         spec: the environment's bounds ``[A]``.
         name: the dataset's, for the messages.
-    Raises: UserError: more than :data:`MANY` of the rows lie outside by more than :data:`FAR` of
-        the range.
+    Raises: UserError: more than :data:`MANY` of the rows lie outside by more than
+        :data:`~adabc_lightning.env.exchange.FAR` of the range.
     """
     action_TA = rows[:, layout.columns["action"]]
     low_A, high_A = torch.tensor(spec.action_low), torch.tensor(spec.action_high)
@@ -74,7 +70,7 @@ def clip_actions(rows: torch.Tensor, layout: Layout, spec: EnvironmentSpec, name
     )
 
 
-def scale_actions(dataset: "OfflineDataset", factor: float) -> None:
+def scale_actions(dataset: OfflineDataset, factor: float) -> None:
     """Multiplies the actions, in place.
 
     Args:
@@ -135,7 +131,7 @@ def _check_parts(ours: Parts | None, spec: EnvironmentSpec, name: str, size: int
         )
 
 
-def check_task(dataset: "OfflineDataset", spec: EnvironmentSpec) -> None:
+def check_task(dataset: OfflineDataset, spec: EnvironmentSpec) -> None:
     """Refuses data of other sizes than the environment's, and warns where it is another one.
 
     Args:
