@@ -13,6 +13,15 @@ def dotted(config: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, An
             yield f"{group}{name}", value
 
 
+def at(config: Any, key: str, default: Any = None) -> Any:
+    """A value by its dotted key; the default where there is none."""
+    for name in key.split("."):
+        if not isinstance(config, Mapping) or name not in config:
+            return default
+        config = config[name]
+    return config
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What a config has otherwise than an earlier one: ``alpha.target 0.5 (was 1.05)``.
 

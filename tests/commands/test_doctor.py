@@ -78,6 +78,34 @@ def test_a_config_that_cannot_run_is_a_problem() -> None:
     assert "did you mean 'Hopper-v5'?" in str(found.remedy)
 
 
+@pytest.mark.parametrize(
+    ("logging", "wanted"), [("null", "auto"), ("3", "auto"), ("{wandb: x}", "x")]
+)
+def test_a_logging_that_is_no_mapping_is_a_problem_too(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    logging: str,
+    wanted: str,
+) -> None:
+    (tmp_path / "odd.yaml").write_text(f"logging: {logging}\n")
+    asked: list[str] = []
+    nothing = Finding("nothing", "looked at")
+
+    def look(wanted: str) -> Finding:
+        asked.append(wanted)
+        return nothing
+
+    module = "adabc_lightning.commands.doctor.command"
+    for name in ("accelerators", "products", "bfloat16", "rendering", "simulation"):
+        monkeypatch.setattr(f"{module}.{name}", lambda *_: nothing)
+    monkeypatch.setattr(f"{module}.weights_and_biases", look)
+    assert main(["doctor", "--config", "odd.yaml", "--seconds", "0"]) == 1
+    assert asked == [wanted]
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "problem " in each]
+    assert line.endswith("odd cannot run")
+
+
 def test_the_status_is_1_where_something_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from adabc_lightning.commands.plan import Plan
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.config_files import last_value, merged, resolve
 from adabc_lightning.run.durations import spoken
+from adabc_lightning.run.nested import at
 from adabc_lightning.run.threads import Neighbours
 
 EPILOG = """\
@@ -107,7 +108,7 @@ def examine(
     yield accelerators(neighbours)
     yield products()
     yield bfloat16()
-    wanted = last_value(keys, "--logging.wandb") or merged(files, {})["logging"]["wandb"]
+    wanted = last_value(keys, "--logging.wandb") or at(merged(files, {}), "logging.wandb", "auto")
     yield weights_and_biases(str(wanted))
     yield rendering()
     yield from datasets(options.data_dir)

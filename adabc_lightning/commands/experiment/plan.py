@@ -27,7 +27,7 @@ from adabc_lightning.run.config_files import (
 )
 from adabc_lightning.run.interaction import TRIALS
 from adabc_lightning.run.moved import named_as_before
-from adabc_lightning.run.nested import dotted
+from adabc_lightning.run.nested import at, dotted
 
 HAND_OVER = (  # the hand-over and what comes after it
     "schedule.online_env_steps",  # 0 in the pre-training itself
@@ -325,7 +325,7 @@ def _check_common(key: str, cells: Sequence[_Cell]) -> None:
     """
     first: dict[str, tuple[str, Any]] = {}
     for cell in cells:
-        variant, task, value = cell.variant, cell.task, _under(cell.declared, key)
+        variant, task, value = cell.variant, cell.task, at(cell.declared, key)
         own = variant.options_of(task)
         known, before = first.setdefault(task, (variant.name, value))
         if any(f"{a}.".startswith(f"{b}.") for o in own for a, b in ((key, o), (o, key))):
@@ -338,13 +338,6 @@ def _check_common(key: str, cells: Sequence[_Cell]) -> None:
             f"--{key} would be of every run, but {what}; leave the option out, or change a copy of "
             "the experiment's file"
         )
-
-
-def _under(config: Any, key: str) -> Any:
-    """A value of a config by its dotted key, None where there is none."""
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, Mapping) else None
-    return config
 
 
 def _overlay(method: str) -> str:

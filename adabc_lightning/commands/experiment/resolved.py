@@ -13,6 +13,7 @@ from adabc_lightning.commands.experiment.plan import (
     offline,
 )
 from adabc_lightning.run.config_files import load
+from adabc_lightning.run.nested import at
 
 # What a run's record does not say, or says elsewhere.
 ELSEWHERE = ("ckpt_path", "seed_everything", "trainer.default_root_dir")
@@ -40,7 +41,7 @@ def differences(job: Job) -> list[str]:
         ran, without = offline(ran), AFTER_PRETRAINING
     found = []
     for key, value in {**base, **planned}.items():
-        there = _at(ran, key.removesuffix("+"), key in base)
+        there = at(ran, key.removesuffix("+"), _MISSING if key in base else None)
         if not among(key, without) and not _same(value, there):
             found.append(key)
     return sorted(found)
@@ -59,7 +60,7 @@ def strangeness(job: Job) -> list[str]:
     planned = None if job.needs is None else checkpoint(job.needs)
     if start != "last" and _full(start) != _full(planned):
         found.append("ckpt_path")
-    steps = _at(ran, "schedule.online_env_steps", False)
+    steps = at(ran, "schedule.online_env_steps")
     if job.record["kind"] == "pretraining" and steps != 0:
         found.append("schedule.online_env_steps")
     return found
@@ -69,16 +70,7 @@ def _full(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path).resolve()
 
 
-_MISSING = object()  # of an earlier version, which had no such key
-
-
-def _at(config: Any, key: str, optional: bool) -> Any:
-    """A value by its dotted key; where there is none, one that equals whatever is optional."""
-    for name in key.split("."):
-        if not isinstance(config, Mapping) or name not in config:
-            return _MISSING if optional else None
-        config = config[name]
-    return config
+_MISSING = object()  # of an earlier version, which had no such key: equals whatever is optional
 
 
 def _same(planned: Any, ran: Any) -> bool:

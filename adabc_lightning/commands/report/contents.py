@@ -4,7 +4,6 @@ Runs come from anywhere. One whose files hold something else is left out with a 
 others are reported. Imports no PyTorch, as the page of a fit.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,12 @@ import numpy as np
 
 from adabc_lightning.commands.results import SCORES
 from adabc_lightning.errors import UserError
+from adabc_lightning.run.nested import at
 
 LARGEST = 1e100  # far beyond float32; the squares of a few are still numbers
 _LARGEST_COUNT = 2**53
 _LONGEST_NAME = 1000
+_MISSING = object()
 
 
 class Kind(NamedTuple):
@@ -104,19 +105,12 @@ def check(path: Path, content: Mapping[str, Any], kinds: Mapping[str, Kind]) -> 
     Raises: UserError: the first that is missing or of another kind.
     """
     for name, kind in kinds.items():
-        value, known = _at(content, re.split("[./]", name))
+        value = at(content, name.replace("/", "."), _MISSING)
+        known = value is not _MISSING
+        value = value if known else None
         if not kind.right(value) or (kind.needed and not known):
             wrong = f"{name} is {_shown(value)}; it must be {kind.wanted}"
             raise UserError(f"{path} is damaged: {wrong if known else f'it has no {name!r}'}")
-
-
-def _at(content: Any, parts: list[str]) -> tuple[Any, bool]:
-    """A nested value, and whether there is one."""
-    for part in parts:
-        if not isinstance(content, Mapping) or part not in content:
-            return None, False
-        content = content[part]
-    return content, True
 
 
 def _shown(value: Any) -> str:
