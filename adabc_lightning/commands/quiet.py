@@ -29,14 +29,18 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 still uses what PyTorch 2.13 and jsonargparse 4.49 deprecate.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.(cli|utilities\._pytree)")
-    others = warnings.formatwarning
+    warnings.formatwarning = _formatted
 
-    def formatted(
-        message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
-    ) -> str:
-        """Ours as :func:`~adabc_lightning.errors.warn` writes them."""
-        if issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE):
-            return f"warning: {one_line(str(message))}\n"
-        return others(message, category, filename, lineno, line)
 
-    warnings.formatwarning = formatted
+# As Lightning left it, which is there before this is: read once, as many runs may be planned in one
+# process.
+_others = warnings.formatwarning
+
+
+def _formatted(
+    message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Ours as :func:`~adabc_lightning.errors.warn` writes them."""
+    if issubclass(category, UserWarning) and Path(filename).is_relative_to(PACKAGE):
+        return f"warning: {one_line(str(message))}\n"
+    return _others(message, category, filename, lineno, line)
