@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.agent import products
 from adabc_lightning.commands.experiment import rehearsal
 from adabc_lightning.commands.experiment.declaration import packaged_experiments, read, slug
-from adabc_lightning.commands.experiment.folders import unfinished, waits_for
+from adabc_lightning.commands.experiment.folders import prepare, unfinished, waits_for
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.rehearsal import rehearse
 from adabc_lightning.commands.results import SCORES
@@ -751,6 +752,24 @@ def test_a_run_that_has_saved_something_needs_no_pre_training(quick_fit: Path) -
     torch.save({}, run.folder / "checkpoints" / "last.ckpt")
     assert waits_for(run) is None
     assert first not in unfinished([first, run])
+
+
+@pytest.mark.parametrize("more", [[], ["--config", "last"]])
+def test_what_a_killed_start_left_is_removed(more: list[str]) -> None:
+    """Whatever the words of its command are."""
+    job, *_ = plan(read(Path("pair.yaml"), defaults()), Choice(Path("out")))
+    job = replace(job, words=[*job.words, *more])
+    prepare(job)
+    (job.folder / "checkpoints").mkdir()
+    for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt"):
+        (job.folder / name).touch()
+    assert prepare(job) == ["fit", *job.words]
+    assert {path.name for path in job.folder.iterdir()} <= {"experiment.json", ".lock"}
+    for name in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt"):
+        (job.folder / name).parent.mkdir(exist_ok=True)
+        (job.folder / name).touch()
+    assert prepare(job)[-2:] == ["--ckpt_path", "last"]
+    assert (job.folder / "metrics.csv").is_file()
 
 
 def test_runs_made_by_hand_are_taken_over(

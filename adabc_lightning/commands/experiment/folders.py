@@ -87,7 +87,7 @@ def prepare(job: Job, patience: float = 0.0) -> list[str]:
     with FolderLock("a run", "--out") as lock:
         lock.take(job.folder, patience)
         words = command_line(job)
-        if "last" not in words:
+        if not newest(job.folder):
             for folder in {job.folder, *job.records}:
                 _clear(folder)
         _record(job)
