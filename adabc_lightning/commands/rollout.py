@@ -8,7 +8,6 @@ from argparse import Namespace
 from pathlib import Path
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 
 _MOST_FRAMES = 30  # a second; environments give up to 125, which take long to render
@@ -56,7 +55,8 @@ def main(words: list[str]) -> None:
     Raises: UserError: anything wrong with what the user gave, or no pictures can be made here.
     """
     options = parse(words)
-    renderer = None if options.video is None else _choose_renderer()
+    if options.video is not None:
+        _choose_renderer()
     from adabc_lightning.env.policy import check_parts, load_policy
 
     policy = load_policy(options.ckpt_path)
@@ -65,6 +65,7 @@ def main(words: list[str]) -> None:
     from adabc_lightning.env.make import evaluate, make_env
     from adabc_lightning.env.scores import Reference, reference_for
     from adabc_lightning.env.state import is_mujoco
+    from adabc_lightning.env.stepping import close
     from adabc_lightning.run.seeding import stream_seed
 
     env_id = options.env_id or policy.card["env_id"]
@@ -116,13 +117,8 @@ def main(words: list[str]) -> None:
         print(f"{options.video}: {recorder.frames} frames, {recorder.seconds:.1f} s")
 
 
-def _choose_renderer() -> str | None:
-    """MuJoCo decides when it is imported: without a display, EGL instead of a window.
-
-    Returns: what the user has chosen; None for nothing.
-    """
-    chosen = os.environ.get("MUJOCO_GL")
+def _choose_renderer() -> None:
+    """MuJoCo decides when it is imported: without a display, EGL instead of a window."""
     displayless = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    if chosen is None and sys.platform == "linux" and displayless:
-        os.environ["MUJOCO_GL"] = "egl"
-    return chosen
+    if sys.platform == "linux" and displayless:
+        os.environ.setdefault("MUJOCO_GL", "egl")

@@ -344,7 +344,7 @@ def test_mistakes_are_one_line(
     assert "no run in" in capsys.readouterr().err.splitlines()[-1]
     monkeypatch.setattr("adabc_lightning.commands.report.command.find_spec", lambda name: None)
     assert main(["report", str(run)]) == 2
-    assert "pip install adabc_lightning[report]" in capsys.readouterr().err
+    assert "pip install 'adabc_lightning[report]'" in capsys.readouterr().err
 
 
 def labels_and_seeds(*folders: str) -> list[tuple[str, list[int]]]:

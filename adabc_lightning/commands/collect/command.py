@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.env.stepping import close
 from adabc_lightning.errors import UserError
 
 if TYPE_CHECKING:  # numpy and PyTorch take seconds, which a misspelt option need not wait for
@@ -70,6 +69,7 @@ def main(words: list[str]) -> None:
     from adabc_lightning.commands.collect.sources import check_fit, read_source
     from adabc_lightning.commands.collect.target import find_target
     from adabc_lightning.env.make import make_env
+    from adabc_lightning.env.stepping import close
 
     target = find_target(options)
     sources = [read_source(name, options.start, options.stop) for name in options.policy]

@@ -83,7 +83,7 @@ def main(words: list[str]) -> None:
     draws = any(name != "latex" for name in formats)
     for library in ("rliable", *(["matplotlib"] if draws else [])):
         if find_spec(library) is None:
-            raise UserError(f"report needs {library}: pip install adabc_lightning[report]")
+            raise UserError(f"report needs {library}: pip install 'adabc_lightning[report]'")
     runs, left_out = find_runs(options.runs)
     if not runs:
         why = "; ".join(left_out[:3]) or "experiments' pre-trainings are left out"
