@@ -32,7 +32,8 @@ def parse(words: list[str]) -> Namespace:
     parser = Options("rollout", about, _EXAMPLES)
     add, count = parser.add_argument, parser.add_count
     add("--ckpt_path", required=True, metavar="PATH",
-        help="a checkpoint, a run's folder (its best.ckpt), or one that export wrote")  # fmt: skip
+        help="a checkpoint, a run's folder (its best.ckpt, or else last.ckpt), or one that export "
+        "wrote")  # fmt: skip
     add("--video", metavar="FILE.mp4", help="record all episodes, one after the other")
     count("--episodes", default=3, help="default: %(default)s")
     count("--seed", low=0, help="of the start states (default: those of the run's evaluations)")

@@ -58,7 +58,7 @@ class Neighbours:
     def busy(self) -> float:
         """Cores, as a mean since it was made."""
         if self._start is None:
-            return max(0.0, os.getloadavg()[0] - 1) if hasattr(os, "getloadavg") else 0.0
+            return max(0.0, os.getloadavg()[0] - 1)
         time.sleep(max(0.0, _SHORTEST - (time.monotonic() - self._start[0])))
         now = _seconds() or self._start
         wall, machine, own = (b - a for a, b in zip(self._start, now, strict=True))

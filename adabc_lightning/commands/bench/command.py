@@ -30,7 +30,7 @@ def parse(words: list[str]) -> Namespace:
     parser = Options("bench", "Measures how fast this machine trains.", _EPILOG)
     add, count = parser.add_argument, parser.add_count
     add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all these), "
-        "or grow: how the cost grows with N, batch, width and G")  # fmt: skip
+        "or grow: how the cost grows with N, batch, width, replicas R and G")  # fmt: skip
     count("--updates", default=40, help="per contestant and round (default: %(default)s)")
     count("--rounds", default=7, help="default: %(default)s")
     count("--steps", default=500, help="environment steps of a loop (default: %(default)s)")

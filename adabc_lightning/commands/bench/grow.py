@@ -1,4 +1,4 @@
-"""How the cost of an update grows with N, batch and width, and that of a loop's step with G."""
+"""How an update's cost grows with N, batch, width and replicas R, and a loop step's with G."""
 
 import statistics
 from collections.abc import Callable

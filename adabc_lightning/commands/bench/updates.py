@@ -1,4 +1,4 @@
-"""Gradient updates per second: the packaged engines and the two baselines, in turn."""
+"""Gradient updates per second: the packaged engines, baselines and bare products, in turn."""
 
 import statistics
 import time

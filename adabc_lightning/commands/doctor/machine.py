@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -23,7 +22,7 @@ def machine() -> Iterator[Finding]:
     """System, cores, memory and disk."""
     from adabc_lightning.run.limits import amount, available
 
-    count, load = cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    count, load = cores(), os.getloadavg()[0]
     python = f"Python {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}, {python}, {count} cores ({processor()})"
     if load > 0.5 * count:
@@ -48,13 +47,6 @@ def machine() -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("memory", found)
-    if not (hasattr(os, "sched_getaffinity") or sys.platform == "darwin"):
-        yield Finding(
-            "system",
-            platform.system(),
-            "problem",
-            "use Linux or macOS; files cannot be locked here.",
-        )
 
 
 def packages() -> Iterator[Finding]:

@@ -63,7 +63,7 @@ def parser() -> Options:
         "experiment", "Runs an experiment: tasks × variants × seeds.", EPILOG + listing
     )
     add = options.add_argument
-    add("name", metavar="NAME", help="fig1 … fig7, small, or a file")
+    add("name", metavar="NAME", help="a packaged experiment, listed below, or a file")
     add("--dry-run", action="store_true", help="print the commands that would be run, and about "
         "how long they take where others of OUT have run")  # fmt: skip
     above_zero = lambda value: value > 0, "a number above 0"

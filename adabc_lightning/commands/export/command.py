@@ -43,7 +43,7 @@ def parse(words: list[str]) -> Namespace:
     parser = Options("export", about, _EXAMPLES)
     add = parser.add_argument
     add("--ckpt_path", required=True, metavar="PATH",
-        help="a checkpoint, a kept policy, or a run's folder for its best.ckpt")  # fmt: skip
+        help="a checkpoint, a kept policy, or a run's folder (its best.ckpt, or else last.ckpt)")  # fmt: skip
     add("--format", choices=tuple(FILES), default="onnx", help="default: %(default)s")
     add("--inputs", choices=("flat", "parts"), default="flat",
         help="of observations that have parts: flat, one input of all numbers in the card's order, "
