@@ -4,24 +4,22 @@ import os
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Checkpointing, Downsampling, Evaluation, Metrics
 from adabc_lightning.commands.plan import Done, Evaluations, Memory, Plan
 from adabc_lightning.data import d4rl
 from adabc_lightning.data.datasets import ASSETS, MINARI_ID
 from adabc_lightning.data.hooks import RunCallback
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.trainer import data_of
 from adabc_lightning.run.limits import amount, available
 from adabc_lightning.run.seeding import torch_generator
 from adabc_lightning.run.trainer import first_of
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 FLOAT = 4  # bytes
 ROW = 200  # bytes of metrics.csv, as the committed runs have it
@@ -78,8 +76,8 @@ def minari_root() -> Path:
 
 def plan(
     callbacks: Sequence[Callback],
-    data: "ReplayDataModule",
-    agent: "OffToOnModule",
+    data: ReplayDataModule,
+    agent: OffToOnModule,
     missing: str | None = None,
 ) -> Plan:
     """What will happen, how often, and how much it takes.
@@ -134,7 +132,7 @@ def plan(
     )
 
 
-def _kept(callbacks: Sequence[Callback], data: "ReplayDataModule", rows: int | None) -> int | None:
+def _kept(callbacks: Sequence[Callback], data: ReplayDataModule, rows: int | None) -> int | None:
     """Rows that the hand-over keeps; None where they are not known or it lies behind."""
     choice = first_of(callbacks, Downsampling)
     if rows is None or data.env_steps:
@@ -149,13 +147,13 @@ def _tensors(tensors: Any) -> int:
     return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
 
-def _agent_bytes(agent: "OffToOnModule") -> int:
+def _agent_bytes(agent: OffToOnModule) -> int:
     """Weights, targets and the two moments of Adam."""
     trained = [weight for weight in agent.parameters() if weight.requires_grad]
     return _tensors(agent.state_dict().values()) + 2 * _tensors(trained)
 
 
-def _ring(data: "ReplayDataModule", kept: int | None) -> tuple[int | None, int | None]:
+def _ring(data: ReplayDataModule, kept: int | None) -> tuple[int | None, int | None]:
     """Bytes of the online ring, and of what the run fills of it at most; None where unknown."""
     filled = None
     if kept is not None:
@@ -171,8 +169,8 @@ def _ring(data: "ReplayDataModule", kept: int | None) -> tuple[int | None, int |
 
 def _files(
     callbacks: Sequence[Callback],
-    data: "ReplayDataModule",
-    agent: "OffToOnModule",
+    data: ReplayDataModule,
+    agent: OffToOnModule,
     kept: int | None,
 ) -> dict[str, int]:
     """Name → about how many bytes, at the end of the run; loggers' own files aside."""
@@ -196,7 +194,7 @@ def _files(
     return files
 
 
-def _memory(data: "ReplayDataModule", agent: "OffToOnModule", kept: int | None) -> Memory:
+def _memory(data: ReplayDataModule, agent: OffToOnModule, kept: int | None) -> Memory:
     ring, filled = _ring(data, kept) if data.schedule.online_env_steps else (0, 0)
     updates = max(data.schedule.offline_chunk, data.schedule.updates_per_env_step)
     trained = [weight for weight in agent.parameters() if weight.requires_grad]

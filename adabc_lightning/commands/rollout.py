@@ -1,7 +1,5 @@
 """``python -m adabc_lightning rollout``: episodes of a policy, their returns, and a video."""
 
-from __future__ import annotations
-
 import os
 import sys
 from argparse import Namespace

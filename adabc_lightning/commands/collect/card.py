@@ -3,25 +3,23 @@
 import json
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from adabc_lightning.agent.spec import EnvironmentSpec
+from adabc_lightning.commands.collect.sources import Source
 from adabc_lightning.data.writer import PartialFile
 from adabc_lightning.env.rollout import NOISE
 from adabc_lightning.run.allowed import allowing
 from adabc_lightning.run.versions import version
-
-if TYPE_CHECKING:  # which needs Lightning to read checkpoints
-    from adabc_lightning.commands.collect.sources import Source
 
 LIBRARIES = ("adabc_lightning", "gymnasium", "mujoco", "numpy")
 
 
 def make_card(
     partial: PartialFile,
-    sources: "Sequence[Source]",
+    sources: Sequence[Source],
     settings: dict[str, Any],
     spec: EnvironmentSpec,
     name: str,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError
 
-if TYPE_CHECKING:  # numpy and PyTorch take seconds, which a misspelt option need not wait for
+if TYPE_CHECKING:  # with NumPy and Gymnasium, which a misspelt option need not wait for
     from adabc_lightning.commands.collect.sources import Source
 
 _EXAMPLES = """\

@@ -3,24 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lightning import Callback, Trainer
 
+from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.callbacks import Checkpointing, Evaluation, Guard, Metrics, Progress, Summary
 from adabc_lightning.callbacks.folder import RunFolder
 from adabc_lightning.commands import fit
 from adabc_lightning.commands.command_line import CommandLine
 from adabc_lightning.commands.plan import Plan
 from adabc_lightning.commands.preview import Preview
+from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.schedule import OFFLINE, ONLINE
 from adabc_lightning.run.trainer import callbacks_of
-
-if TYPE_CHECKING:
-    from adabc_lightning.agent.module import OffToOnModule
-    from adabc_lightning.data.module import ReplayDataModule
 
 NEVER = 10**12  # updates or steps between evaluations
 MOST_STEPS = 100  # of an episode where the environment has no limit: it might never end
@@ -58,7 +56,7 @@ class Stopwatch(Callback):
             are.
     """
 
-    def __init__(self, modules: Sequence["ReplayDataModule"], seconds: float) -> None:
+    def __init__(self, modules: Sequence[ReplayDataModule], seconds: float) -> None:
         self.modules, self.seconds = modules, seconds
         self.marks: dict[str, list[tuple[float, int]]] = {OFFLINE: [], FROZEN: [], ONLINE: []}
 
@@ -108,7 +106,7 @@ class Stopwatch(Callback):
 
 
 def evaluation_rate(
-    data: "ReplayDataModule", agent: "OffToOnModule", episodes: int, seconds: float
+    data: ReplayDataModule, agent: OffToOnModule, episodes: int, seconds: float
 ) -> float:
     """Steps per second of so many environments side by side, as evaluations run them.
 

@@ -1,19 +1,14 @@
 """``python -m adabc_lightning export``: a policy as ONNX or torch.export, and a card."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adabc_lightning.commands.options import Options
-from adabc_lightning.env.policy import load_policy
+from adabc_lightning.env.policy import Policy, load_policy
 from adabc_lightning.env.policy_export import CARD, FILES
 from adabc_lightning.errors import UserError, printable
-
-if TYPE_CHECKING:
-    from adabc_lightning.env.policy import Policy
 
 TOLERANCE = 1e-5
 """How far the file's actions may lie from the policy's, in action limits.
@@ -43,7 +38,8 @@ def parse(words: list[str]) -> Namespace:
     parser = Options("export", about, _EXAMPLES)
     add = parser.add_argument
     add("--ckpt_path", required=True, metavar="PATH",
-        help="a checkpoint, a kept policy, or a run's folder (its best.ckpt, or else last.ckpt)")  # fmt: skip
+        help="a checkpoint, a kept policy, or a run's folder (its best.ckpt, or else "
+        "last.ckpt)")  # fmt: skip
     add("--format", choices=tuple(FILES), default="onnx", help="default: %(default)s")
     add("--inputs", choices=("flat", "parts"), default="flat",
         help="of observations that have parts: flat, one input of all numbers in the card's order, "

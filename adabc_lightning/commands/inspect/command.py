@@ -1,19 +1,13 @@
 """``python -m adabc_lightning inspect``: its options, and what it prints and writes."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.output import lasting
-
-if TYPE_CHECKING:
-    from adabc_lightning.data.offline import OfflineDataset
 
 _EXAMPLES = """\
 examples:
@@ -118,6 +112,7 @@ def _inspect(options: Namespace) -> None:
     from adabc_lightning.data.actions import check_task
     from adabc_lightning.data.datasets import load_dataset
     from adabc_lightning.data.formats.source import Reading
+    from adabc_lightning.data.offline import OfflineDataset
 
     trial = None
     if options.env_id is not None:
