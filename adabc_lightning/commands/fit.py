@@ -1,7 +1,6 @@
 """``fit``: a run, the rest of one, or the plan of one; and ``validate``, of the same parts."""
 
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,8 @@ def run(
 def fit(line: CommandLine) -> None:
     """Runs or resumes a run and prints what became of it; of a dry one, its plan."""
     if line.dry:
-        print(printable(plan_text(plan(line), str(line.folder)), keep="\n"))
+        text = plan_text(plan(line), str(line.folder), overlay(line.files))
+        print(printable(text, keep="\n"))
         return
     with lasting("stdout"), outliving_the_terminal(), stopping(partial(_account, line)):
         train(line)
@@ -118,8 +118,7 @@ def plan(line: CommandLine) -> Plan:
         line.model.check_devices(line.planned_devices)
     callbacks = callbacks_of(line.trainer)
     if missing := to_fetch(data.dataset_name) if data.loading.download else None:
-        found = preview.plan(callbacks, data, line.model, missing)
-        return replace(found, method_config=overlay(line.files))
+        return preview.plan(callbacks, data, line.model, missing)
     if (replicas := line.replicas) is not None:  # the first one's, before anybody acts for all
         callbacks.sort(key=lambda callback: callback is not replicas.callback)
         callbacks = replicas.replicas[0].callbacks
@@ -128,4 +127,4 @@ def plan(line: CommandLine) -> Plan:
     with suppress(Planned):
         start(line)
     count = 1 if replicas is None else len(replicas.replicas)
-    return replace(planner.plan, method_config=overlay(line.files)).times(count)
+    return planner.plan.times(count)

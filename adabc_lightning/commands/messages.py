@@ -67,12 +67,13 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def plan_text(plan: Plan, folder: str) -> str:
+def plan_text(plan: Plan, folder: str, method: str | None) -> str:
     """What a run would do.
 
     Args:
         plan: of the run.
         folder: where the run would leave its files.
+        method: the overlay that has chosen the method, as ``--config`` takes it; None for none.
     """
     rows, kept = plan.transitions, plan.kept_at_hand_over
     data = "no dataset" if plan.dataset is None else plan.dataset
@@ -81,7 +82,7 @@ def plan_text(plan: Plan, folder: str) -> str:
     elif plan.dataset is not None and rows:
         data += f" ({rows:,} transitions)"
     limit, done = plan.max_episode_steps, plan.done
-    chosen = f" ({plan.method_config})" if plan.method_config else ""
+    chosen = f" ({method})" if method else ""
     evaluations, episodes = plan.evaluations, _counted(plan.episodes, "episode")
     lines = [
         f"task          {plan.env_id} (observations of {plan.observation_size}, actions of "

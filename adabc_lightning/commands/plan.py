@@ -76,8 +76,6 @@ class Plan:
         episodes: of an evaluation.
         files: name → about how many bytes at the end of the run; loggers' own files aside.
         memory: of the process.
-        method_config: the overlay that has chosen the method, as ``--config`` takes it; None for
-            none, or where nobody has asked.
         replicas: agents of which each does all this; files and memory are those of all.
     """
 
@@ -107,7 +105,6 @@ class Plan:
     episodes: int
     files: dict[str, int]
     memory: Memory
-    method_config: str | None = None
     replicas: int = 1
 
     def times(self, replicas: int) -> "Plan":

@@ -169,16 +169,14 @@ def test_frozen_steps_are_measured_apart_and_replicas_together(tmp_path: Path) -
 
 
 def test_a_plan_in_json() -> None:
-    contents = _contents(replace(PLAN, beside=[TRIALS]), measured=False)
+    contents = _contents(replace(PLAN, beside=[TRIALS]))
     assert contents["done"] == {"gradient_updates": 0, "env_steps": 0}
     assert contents["memory"] == {"now": 1000, "batches": 7, "online ring": None, "free": None}
     (trials,) = contents["beside"]
     assert trials["text"] == "5: 5 to 9 episodes, 5 to 900 environment steps"
-    assert contents["method_config"] is None
     assert "replicas" not in contents
-    contents = _contents(PLAN.times(2), measured=True)
+    contents = _contents(PLAN.times(2))
     assert contents["replicas"] == 2
-    assert "method_config" not in contents
 
 
 def test_expected_seconds() -> None:

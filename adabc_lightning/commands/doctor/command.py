@@ -142,7 +142,7 @@ def chosen(
         except UserError as error:
             yield Finding("config", f"{name} cannot run", "problem", f"{error}")
             return
-    report["plan"] = _contents(plan, measured=speed is not None)
+    report["plan"] = _contents(plan)
     yield Finding("config", f"{name}: {_task(plan)}")
     yield _room(plan)
     if plan.max_episode_steps is None and line.datamodule.log is None:
@@ -169,14 +169,12 @@ def chosen(
     yield Finding("duration", _duration(phases, evaluations, beside, names))
 
 
-def _contents(plan: Plan, measured: bool) -> dict[str, Any]:
-    """What ``--json`` prints of a plan; where that was measured, not by which config."""
+def _contents(plan: Plan) -> dict[str, Any]:
+    """What ``--json`` prints of a plan."""
     contents = asdict(plan)
     contents["beside"] = [asdict(each) | {"text": each.in_words()} for each in plan.beside]
     memory = plan.memory
     contents["memory"] = {"now": memory.now, **memory.to_come, "free": memory.free}
-    if measured:
-        del contents["method_config"]
     if plan.replicas == 1:
         del contents["replicas"]
     return contents
