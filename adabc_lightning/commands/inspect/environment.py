@@ -11,7 +11,8 @@ from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.env.make import make_env
 from adabc_lightning.env.stepping import CheckedEnv, close
 
-EPISODES, MOST_STEPS = 10, 1000
+EPISODES = 10
+MOST_STEPS = 1000  # of an episode without a time limit
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,6 @@ class Trial:
         observations: all that were seen ``[T, O]``, first ones included.
         rewards: of every step ``[S]``.
         returns: raw return of each episode ``[E]``.
-        steps: length of each episode ``[E]``; :data:`MOST_STEPS` at most where there is no limit.
     """
 
     spec: EnvironmentSpec
@@ -33,7 +33,6 @@ class Trial:
     observations: np.ndarray
     rewards: np.ndarray
     returns: np.ndarray
-    steps: np.ndarray
 
 
 def try_out(
@@ -56,7 +55,7 @@ def try_out(
         spec = EnvironmentSpec.of(env, env_id)
         checked, generator = CheckedEnv(env), np.random.default_rng(0)
         low, high = inward(spec.action_low, spec.action_high)
-        observations, rewards, returns, steps = [], [], [], []
+        observations, rewards, returns = [], [], []
         for episode in range(EPISODES):
             observations.append(checked.reset(seed=episode))
             total, length, done = 0.0, 0, False
@@ -67,10 +66,9 @@ def try_out(
                 rewards.append(reward)
                 total, length, done = total + reward, length + 1, terminated or truncated
             returns.append(total)
-            steps.append(length)
         space = env.observation_space
         bounds = np.array(space.low), np.array(space.high)  # type: ignore[attr-defined]
     finally:
         close(env)
     seen = np.stack(observations), np.array(rewards)
-    return Trial(spec, *bounds, *seen, np.array(returns), np.array(steps))
+    return Trial(spec, *bounds, *seen, np.array(returns))
