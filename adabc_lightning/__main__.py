@@ -89,7 +89,7 @@ def answer(arguments: list[str]) -> str | None:
         return f"adabc_lightning {__version__}\n"
     if arguments[0] not in COMMANDS:
         close = ELSEWHERE.get(arguments[0])
-        near = f"did you mean {close!r}?" if close else nearest(arguments[0], list(COMMANDS))
+        near = f"did you mean {close!r}?" if close else nearest(arguments[0], COMMANDS)
         raise UserError(f"{arguments[0]!r} is no command; {near}")
     if arguments[0] == "configs":
         if arguments[1:] and arguments[1] not in ("-h", "--help"):

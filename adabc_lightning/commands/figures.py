@@ -22,4 +22,4 @@ def save(figure: Any, path: Path) -> None:
     """
     kind = path.suffix.removeprefix(".")
     with replacing(path) as file:
-        figure.savefig(file, format=kind, metadata=_WITHOUT_TIME.get(kind))
+        figure.savefig(file, format=kind, metadata=_WITHOUT_TIME[kind])

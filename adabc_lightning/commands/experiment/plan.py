@@ -311,7 +311,7 @@ class _Cell:
             "settings": self.settings,
         }
         schedule = self.config["schedule"]
-        learning = max(0, schedule["online_env_steps"] - schedule.get("frozen_env_steps", 0))
+        learning = max(0, schedule["online_env_steps"] - schedule["frozen_env_steps"])
         updates = learning * schedule["updates_per_env_step"]
         label = f"{self.task} {self.variant.name}"
         env_steps = schedule["online_env_steps"]

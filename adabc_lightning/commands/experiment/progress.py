@@ -59,7 +59,7 @@ def cells_of(label: str, row: dict[str, Any]) -> list[str]:
 
     return [
         label,
-        row.get("node", ""),
+        row["node"],
         metrics.get("phase", ""),
         number("gradient_updates", ",.0f"),
         number("env_steps", ",.0f"),

@@ -69,8 +69,8 @@ class Board:
         return self.stops
 
     def tell(self, label: str, row: dict[str, str]) -> int:
-        """The newest row of a job's ``metrics.csv``; returns as :meth:`begin`."""
-        self.rows.setdefault(label, {"attempt": 1})["metrics"] = row
+        """The newest row of a begun job's ``metrics.csv``; returns as :meth:`begin`."""
+        self.rows[label]["metrics"] = row
         return self.stops
 
     def read(self) -> dict[str, dict[str, Any]]:
