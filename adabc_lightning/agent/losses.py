@@ -139,7 +139,7 @@ def behavior_cloning(
 
 def actor_loss(
     q_NB: Tensor,
-    normalizer_q_B: Tensor,
+    normalizer: Tensor,
     policy_action_BA: Tensor,
     action_BA: Tensor,
     alpha: Tensor | float,
@@ -147,13 +147,13 @@ def actor_loss(
 ) -> Tensor:
     """Normalised value of the policy against α times its distance from the data.
 
-        L = −mean_B(Q̂) / mean_B|Q̂′| + α · mean((π(s) − a)²),   Q̂ = mean_N Q_i   (Eqs. 1, 4)
+        L = −mean_B(Q̂) / c + α · mean((π(s) − a)²),   Q̂ = mean_N Q_i,   c = mean_B|Q̂′|
+        (Eqs. 1, 4)
 
     Args:
         q_NB: Q_i(s, π(s)) of all members.
-        normalizer_q_B: Q̂′, the mean over members whose absolute mean divides; no gradient
-            flows through it. The authors' code takes the policy's own values, the paper's
-            Eq. 1 those of the data actions.
+        normalizer: c, no gradient flows through it. Q̂′ are the policy's own values in the
+            authors' code, those of the data's actions in the paper's Eq. 1.
         policy_action_BA: π(s), in action limits.
         action_BA: the data's actions, in action limits.
         alpha: weight of the behaviour-cloning term, ≥ 0.
@@ -161,14 +161,14 @@ def actor_loss(
     Returns: scalar.
     Raises: ValueError: shapes disagree.
     """
-    if not _without_members(q_NB) == normalizer_q_B.shape == action_BA.shape[:-1]:
+    rows = action_BA.shape[:-1]
+    if _without_members(q_NB) != rows or normalizer.shape != rows[:-1]:
         raise ValueError(
-            f"actor_loss: q {tuple(q_NB.shape)}, normalizer {tuple(normalizer_q_B.shape)} and "
-            f"actions {tuple(action_BA.shape)} must be [N, B], [B] and [B, A]"
+            f"actor_loss: q {tuple(q_NB.shape)}, normalizer {tuple(normalizer.shape)} and "
+            f"actions {tuple(action_BA.shape)} must be [N, B], a scalar and [B, A]"
         )
-    normalizer = normalizer_q_B.detach().abs().mean(-1)
     distance = behavior_cloning(policy_action_BA, action_BA, free_A)
-    return -q_NB.mean((-2, -1)) / normalizer + alpha * distance
+    return -q_NB.mean((-2, -1)) / normalizer.detach() + alpha * distance
 
 
 def gaussian_log_prob(

@@ -71,10 +71,10 @@ def smoothed(action_BA: Tensor, draws: Draws, method: Smoothing, options: Update
     return smoothed_action(action_BA, draws["target_noise"], noise, clip, low, high)
 
 
-def mean_size(q_B: Tensor, options: UpdateOptions) -> Tensor:
+def mean_abs(q_B: Tensor, options: UpdateOptions) -> Tensor:
     """mean_B|Q| of the whole batch, not of this process's part alone; scalar, no gradient."""
-    size = q_B.detach().abs().mean(-1)
-    return size if options.average is None else options.average([size])[0]
+    mean = q_B.detach().abs().mean(-1)
+    return mean if options.average is None else options.average([mean])[0]
 
 
 @torch.no_grad()

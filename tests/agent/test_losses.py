@@ -103,8 +103,8 @@ def test_fixed_actions_have_no_share_of_behavior_cloning() -> None:
     assert torch.equal(policy_action_BA.grad, torch.tensor([[0.5, 0, -0.5], [0, 0, 0]]))
     without = behavior_cloning(policy_action_BA[:, ::2], action_BA[:, ::2])
     assert torch.equal(loss, without)
-    q_NB, one_B = torch.full((2, 2), 3.0), torch.ones(2)
-    whole = actor_loss(q_NB, one_B, policy_action_BA, action_BA, 0.4, free_A)
+    q_NB, one = torch.full((2, 2), 3.0), torch.tensor(1.0)
+    whole = actor_loss(q_NB, one, policy_action_BA, action_BA, 0.4, free_A)
     assert whole.item() == pytest.approx(-3 + 0.4 * 0.5)
     replicas = behavior_cloning(policy_action_BA.expand(4, 2, 3), action_BA.expand(4, 2, 3), free_A)
     assert torch.equal(replicas, loss.expand(4))
@@ -119,18 +119,18 @@ def test_behavior_cloning_and_gradient() -> None:
 
 
 Q_NB = [[1.0, 4.0], [3.0, 8.0]]  # Q̂ = [2, 6], mean 4
-NORMALIZER_B = [-3.0, 1.0]  # mean of absolute values 2, mean −1
+NORMALIZER = 2.0
 POLICY_BA, ACTION_BA = [[1.0, 0.0], [0.0, -1.0]], [[0.0, 0.0], [2.0, 0.0]]  # cloning 1.5
 
 
 @pytest.mark.parametrize("alpha", [2.0, torch.tensor(2.0)])
 def test_actor_loss(alpha: Tensor | float) -> None:
-    tensors = map(torch.tensor, (Q_NB, NORMALIZER_B, POLICY_BA, ACTION_BA))
+    tensors = map(torch.tensor, (Q_NB, NORMALIZER, POLICY_BA, ACTION_BA))
     assert actor_loss(*tensors, alpha).item() == 1.0  # −4 / 2 + 2 · 1.5
 
 
 def test_actor_loss_without_cloning_is_the_normalised_value() -> None:
-    tensors = map(torch.tensor, (Q_NB, NORMALIZER_B, POLICY_BA, ACTION_BA))
+    tensors = map(torch.tensor, (Q_NB, NORMALIZER, POLICY_BA, ACTION_BA))
     assert actor_loss(*tensors, 0.0).item() == -2.0
 
 
@@ -138,7 +138,7 @@ def test_actor_loss_gradients() -> None:
     q_NB, policy_BA = (torch.tensor(x, requires_grad=True) for x in (Q_NB, POLICY_BA))
     # The policy's own values as normaliser: mean|Q̂| = 4. A gradient through it would cancel
     # the first term's, as Q̂ / |Q̂| is constant.
-    actor_loss(q_NB, q_NB.mean(0), policy_BA, torch.tensor(ACTION_BA), 2.0).backward()
+    actor_loss(q_NB, q_NB.mean(0).abs().mean(), policy_BA, torch.tensor(ACTION_BA), 2.0).backward()
     assert q_NB.grad.tolist() == [[-0.0625, -0.0625], [-0.0625, -0.0625]]  # −1 / (4 numbers · 4)
     assert policy_BA.grad.tolist() == [[1.0, 0.0], [-2.0, -1.0]]  # α · 2 · difference / 4
 
@@ -164,7 +164,8 @@ def test_actor_loss_does_not_see_the_scale_of_q(scale: float, seed: int) -> None
     q_NB = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     action_BA = torch.zeros(4, 1, dtype=torch.float64)
     loss, scaled = (
-        actor_loss(q, q.mean(0), action_BA + 1, action_BA, 0.4) for q in (q_NB, scale * q_NB)
+        actor_loss(q, q.mean(0).abs().mean(), action_BA + 1, action_BA, 0.4)
+        for q in (q_NB, scale * q_NB)
     )
     assert scaled.item() == pytest.approx(loss.item(), rel=1e-9, abs=1e-9)
 
@@ -186,9 +187,9 @@ def test_wrong_shapes_are_refused_instead_of_broadcast() -> None:
     with pytest.raises(ValueError, match="behavior_cloning"):
         behavior_cloning(one_B1, one_B)
     with pytest.raises(ValueError, match="behavior_cloning"):
-        actor_loss(torch.ones(2, 3), one_B, torch.ones(1, 1), one_B1, 0.4)
+        actor_loss(torch.ones(2, 3), torch.tensor(1.0), torch.ones(1, 1), one_B1, 0.4)
     with pytest.raises(ValueError, match="actor_loss"):  # a normaliser per member
-        actor_loss(torch.ones(2, 3), torch.ones(2, 3), one_B1, one_B1, 0.4)
+        actor_loss(torch.ones(2, 3), torch.ones(2), one_B1, one_B1, 0.4)
 
 
 @pytest.mark.parametrize(

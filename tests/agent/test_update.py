@@ -25,7 +25,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.networks import Actor, CriticEnsemble, q_values
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.agent.state import AdamState, AgentState, Metrics, Part, UpdateOptions, copied
-from adabc_lightning.agent.update import bias_correction, step_adam
+from adabc_lightning.agent.update import bias_correction, mean_abs, step_adam
 from adabc_lightning.commands.bench.plain import PlainAgent
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged
@@ -70,6 +70,14 @@ def update_actor_and_targets(
 ) -> Metrics:
     method = TD3BC(SIGMA, CLIP, normalizer)
     return method.delayed(state, batch, {}, {"alpha": alpha}, options(batch["reward"].dtype))
+
+
+def test_what_divides_q_is_the_mean_of_absolute_values_of_all_processes() -> None:
+    q_B, one = torch.tensor([-3.0, 1.0], requires_grad=True), options(torch.float32)
+    mean = mean_abs(q_B, one)
+    assert (mean.item(), mean.requires_grad) == (2.0, False)  # the mean is −1
+    another = replace(one, average=lambda tensors: [(mean + 4) / 2 for mean in tensors])
+    assert mean_abs(q_B, another).item() == 3.0
 
 
 def plain(dtype: torch.dtype, normalizer: str, policy_delay: int) -> PlainAgent:

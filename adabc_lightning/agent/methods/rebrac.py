@@ -13,7 +13,7 @@ from adabc_lightning.agent.state import AgentState, Coefficients, Draws, Metrics
 from adabc_lightning.agent.update import (
     frozen,
     gradient_step,
-    mean_size,
+    mean_abs,
     members,
     polyak_update,
     smoothed,
@@ -146,7 +146,7 @@ class ReBRAC(Method):
         unit_BA, policy_unit_BA = action_BA / limit_A, policy_action_BA / limit_A
         distance_B = squared_distance(policy_unit_BA, unit_BA)
         loss = penalised_actor_loss(
-            q_B, mean_size(q_B, options), distance_B, coefficients["actor_weight"]
+            q_B, mean_abs(q_B, options), distance_B, coefficients["actor_weight"]
         )
         metrics = {
             "loss/actor": loss.detach(),

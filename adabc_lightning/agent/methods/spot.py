@@ -17,7 +17,7 @@ from adabc_lightning.agent.update import (
     first_member,
     frozen,
     gradient_step,
-    mean_size,
+    mean_abs,
     polyak_update,
     smoothed,
     step_critics,
@@ -200,7 +200,7 @@ class SPOT(Method):
             self.vae_beta,
         )
         loss = penalised_actor_loss(
-            q_B, mean_size(q_B, options), penalty_B, coefficients["support_weight"]
+            q_B, mean_abs(q_B, options), penalty_B, coefficients["support_weight"]
         )
         metrics = {
             "loss/actor": loss.detach(),

@@ -14,6 +14,7 @@ from adabc_lightning.agent.update import (
     ensemble_target,
     frozen,
     gradient_step,
+    mean_abs,
     polyak_update,
     smoothed,
     step_critics,
@@ -94,18 +95,15 @@ class TD3BC(Method):
         weights, norm = frozen(critics.weights), options.critic_norm
         q_NB = q_values(observation_BO, policy_action_BA, weights, norm)
         if self.normalizer == "policy":
-            normalizer_q_B = q_NB.detach().mean(-2)
+            normalizer_q_NB = q_NB
         else:
-            normalizer_q_B = q_values(observation_BO, action_BA, weights, norm).mean(-2)
-        if options.average is not None:  # mean|Q| of the whole batch, not of this process's part
-            (mean,) = options.average([normalizer_q_B.abs().mean()])
-            normalizer_q_B = mean.expand_as(normalizer_q_B)
+            normalizer_q_NB = q_values(observation_BO, action_BA, weights, norm)
+        normalizer = mean_abs(normalizer_q_NB.detach().mean(-2), options)
         # In action limits, so that α weighs the same whatever unit an environment's actions have.
         unit_BA, policy_unit_BA = action_BA / options.limit_A, policy_action_BA / options.limit_A
         free_A = options.free_actions
-        loss = actor_loss(
-            q_NB, normalizer_q_B, policy_unit_BA, unit_BA, coefficients["alpha"], free_A
-        )
+        alpha = coefficients["alpha"]
+        loss = actor_loss(q_NB, normalizer, policy_unit_BA, unit_BA, alpha, free_A)
         metrics = {
             "loss/actor": loss.detach(),
             "loss/behavior_cloning": behavior_cloning(policy_unit_BA.detach(), unit_BA, free_A),
