@@ -146,13 +146,7 @@ class CQL(SAC):
         """The critics' target ``[B]``; with ``max_target_backup`` that of the best action."""
         critics, next_BO = state["critics"], batch["next_observation"]
         assert critics.target is not None
-        mean_BA, log_std_BA = mean_and_log_std(next_BO, state["actor"].weights, self.gaussian)
-        unit_BKA, log_prob_BK = sample(
-            mean_BA.unsqueeze(-2),
-            log_std_BA.unsqueeze(-2),
-            draws["target_noise"],
-            options.free_actions,
-        )
+        unit_BKA, log_prob_BK = self._several(next_BO, draws["target_noise"], state, options)
         action_BKA = scaled(unit_BKA, *_bounds(options))
         drawn = members(critics.target, draws["subset"])
         q_MBK = sampled_values(next_BO, action_BKA, drawn, options.critic_norm)
@@ -169,21 +163,23 @@ class CQL(SAC):
 
         All of them are put to the critics at s.
         """
-        actor, uniform_BKA = state["actor"].weights, draws["uniform"] * 2 - 1
+        uniform_BKA = draws["uniform"] * 2 - 1
         kinds = [uniform_BKA]
         flat_BK = torch.full_like(uniform_BKA[..., 0], -math.log(2) * options.free_count)
         densities = [flat_BK]
         for name, noise in (("observation", "current_noise"), ("next_observation", "next_noise")):
-            mean_BA, log_std_BA = mean_and_log_std(batch[name], actor, self.gaussian)
-            unit_BKA, log_prob_BK = sample(
-                mean_BA.unsqueeze(-2),
-                log_std_BA.unsqueeze(-2),
-                draws[noise],
-                options.free_actions,
-            )
+            unit_BKA, log_prob_BK = self._several(batch[name], draws[noise], state, options)
             kinds.append(unit_BKA)
             densities.append(log_prob_BK)
         return scaled(torch.cat(kinds, -2), *_bounds(options)), torch.cat(densities, -1)
+
+    def _several(
+        self, observation_BO: Tensor, noise_BKA: Tensor, state: AgentState, options: UpdateOptions
+    ) -> tuple[Tensor, Tensor]:
+        """K actions of π(·|s) ``[B, K, A]``, in action limits, and their log densities."""
+        actor, free_A = state["actor"].weights, options.free_actions
+        mean_BA, log_std_BA = mean_and_log_std(observation_BO, actor, self.gaussian)
+        return sample(mean_BA.unsqueeze(-2), log_std_BA.unsqueeze(-2), noise_BKA, free_A)
 
     def _step_critics(
         self,
