@@ -29,26 +29,24 @@ class Eager:
 
     def make(self, work: Work, which: Iterable[int], add: AddMetrics) -> None:
         """Some of the G updates of ``work``."""
-        with products_in(work.options.products):
-            self._make(work, which, add)
-
-    def _make(self, work: Work, which: Iterable[int], add: AddMetrics) -> None:
         update, delayed, prepare = self._steps(work)
         batches = work.batch.unbind(0)  # in half the time of one by one
-        for g in which:
-            draws = {name: drawn[g] for name, drawn in work.draws.items()}
-            arguments = work.state, batches[g], draws, work.coefficients, work.options
-            follows = work.delayed_after[g]
-            metrics = prepare(*arguments) if follows is None else update(*arguments)
-            if follows and work.method.gathers:
-                before = [i for i in range(g) if work.delayed_after[i]]
-                since = slice(before[-1] + 1 if before else 0, g + 1)
-                draws = {name: drawn[since] for name, drawn in work.draws.items()}
-                arguments = work.state, work.batch[since], draws, work.coefficients, work.options
-            step = "prepare" if follows is None else "update"
-            check_metrics(metrics, work.batch.batch_size[1:-1], work.method, step)
-            if follows:
-                more = delayed(*arguments)
-                check_metrics(more, work.batch.batch_size[1:-1], work.method, "delayed")
-                metrics = metrics | more
-            add(metrics, 1)
+        size, method = work.batch.batch_size[1:-1], work.method
+        with products_in(work.options.products):
+            for g in which:
+                draws = {name: drawn[g] for name, drawn in work.draws.items()}
+                arguments = work.state, batches[g], draws, work.coefficients, work.options
+                follows = work.delayed_after[g]
+                metrics = prepare(*arguments) if follows is None else update(*arguments)
+                check_metrics(metrics, size, method, "prepare" if follows is None else "update")
+                if follows:
+                    if method.gathers:
+                        before = [i for i in range(g) if work.delayed_after[i]]
+                        since = slice(before[-1] + 1 if before else 0, g + 1)
+                        draws = {name: drawn[since] for name, drawn in work.draws.items()}
+                        batch = work.batch[since]
+                        arguments = work.state, batch, draws, work.coefficients, work.options
+                    more = delayed(*arguments)
+                    check_metrics(more, size, method, "delayed")
+                    metrics = metrics | more
+                add(metrics, 1)
