@@ -247,20 +247,13 @@ def density_ratio_loss(offline_ratio_B: Tensor, online_ratio_B: Tensor) -> Tenso
     return -offline_B.mean() - online_B.mean()
 
 
-def density_ratio_priority(
-    ratio_B: Tensor,
-    offline_ratio_B: Tensor,
-    temperature: float = 5.0,
-    smallest: float = 1e-3,
-    largest: float = 1e3,
-) -> Tensor:
-    """clip(w^(1/5) / mean_off w^(1/5), 0.001, 1000)   (Balanced Replay: temperature 5)
+def density_ratio_priority(ratio_B: Tensor, offline_ratio_B: Tensor) -> Tensor:
+    """clip(w^(1/5) / mean_off w^(1/5), 0.001, 1000)   (Balanced Replay, Lee et al. 2021)
 
     Args:
         ratio_B: w of the rows whose priorities are wanted.
         offline_ratio_B: w of offline rows, for the mean.
-        temperature, smallest, largest: see there; Lee et al. 2021.
     Returns: ``[B]``.
     """
-    mean = offline_ratio_B.pow(1 / temperature).mean().clamp(min=1e-10)
-    return (ratio_B.pow(1 / temperature) / mean).clamp(smallest, largest)
+    mean = offline_ratio_B.pow(1 / 5).mean().clamp(min=1e-10)
+    return (ratio_B.pow(1 / 5) / mean).clamp(1e-3, 1e3)

@@ -35,4 +35,4 @@ class RLPD(SAC):
         """After the last update of an environment step; before the hand-over as any method."""
         if not online:
             return super().delayed_after(first, count, policy_delay, online)
-        return (*[False] * (count - 1), True) if count else ()
+        return (False,) * (count - 1) + (True,)

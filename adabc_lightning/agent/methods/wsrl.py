@@ -55,10 +55,10 @@ class WSRL(CQL):
     def delayed_after(
         self, first: int, count: int, policy_delay: int, online: bool
     ) -> tuple[bool, ...]:
-        """After the last update of an environment step."""
+        """None before the hand-over, then after the last update of an environment step."""
         if not online:
             return super().delayed_after(first, count, policy_delay, online)
-        return (*[False] * (count - 1), True) if count else ()
+        return (False,) * (count - 1) + (True,)
 
     def entropy_scale(self, raw: Tensor) -> Tensor:
         """α itself, before the hand-over as well."""
