@@ -278,7 +278,7 @@ class OffToOnModule(Learning):
         )
         agent = checkpoint["agent"]
         deployed = agent.get("deployed", "actor")  # a run may go on without what deployed another
-        self.deployed = deployed if deployed in self.trained else "actor"
+        self.deployed = deployed if deployed in self.parts else "actor"
         self.gradient_updates = agent["gradient_updates"]
         self.online_updates = agent.get("online_updates", 0)  # 0.1.0 had no use for it
         self._engine_before = agent.get("engine")  # 0.1.0 did not say

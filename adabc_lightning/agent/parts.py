@@ -28,7 +28,7 @@ class Parts(LightningModule):
     def __init__(self, method: Method, shape: Shape, seed: int) -> None:
         super().__init__()
         self.method, self.shape, self.seed = method, shape, seed
-        self.trained: dict[str, Trained] = {}
+        self.parts: dict[str, Trained] = {}
         """Name → part, in the order of the optimisers."""
         self.of_method: tuple[str, ...] = ()
         """Names of those that a method states; callbacks may add others."""
@@ -43,7 +43,7 @@ class Parts(LightningModule):
             check_parts(parts, method)
             for name, part in parts.items():
                 self.add_part(name, part)
-        self.of_method = tuple(self.trained)
+        self.of_method = tuple(self.parts)
 
     @property
     def policy(self) -> Actor:
@@ -66,7 +66,7 @@ class Parts(LightningModule):
                 f"this module has a part {name} from an earlier fit; make a new one and give "
                 "fit(..., ckpt_path=...) to go on"
             )
-        self.trained[name] = part
+        self.parts[name] = part
         self.add_module(name, part.network)
         if part.target:
             self.add_module(f"{name}_target", copy.deepcopy(part.network).requires_grad_(False))
@@ -80,16 +80,16 @@ class Parts(LightningModule):
     def added_copies(self) -> list[str]:
         """Added parts that nothing trains."""
         known = (*self.of_method, *self.added_parts)
-        return [name for name in self.trained if name not in known]
+        return [name for name in self.parts if name not in known]
 
     @property
     def trained_parts(self) -> list[str]:
         """Names of the parts that have an optimiser, in the optimisers' order."""
-        return [name for name, part in self.trained.items() if part.learning_rate is not None]
+        return [name for name, part in self.parts.items() if part.learning_rate is not None]
 
     def part(self, name: str) -> Part:
         """The live tensors of one part."""
-        trained = self.trained[name]
+        trained = self.parts[name]
         adam = target = None
         if trained.learning_rate is not None:
             adam = AdamState.of(self._optimizer(name), trained.learning_rate, trained.weight_decay)
@@ -115,7 +115,7 @@ class Parts(LightningModule):
     def snapshot_size(self) -> int:
         """P of :func:`~adabc_lightning.agent.state.snapshot`, also before there are optimisers."""
         numbers = 0
-        for part in (self.trained[name] for name in self.of_method):
+        for part in (self.parts[name] for name in self.of_method):
             copies = 1 + part.target + 2 * (part.learning_rate is not None)
             numbers += copies * sum(weight.numel() for weight in part.network.weights)  # type: ignore[union-attr]
         return numbers
@@ -123,11 +123,11 @@ class Parts(LightningModule):
     @property
     def trained_weights(self) -> dict[str, Sequence[Tensor]]:
         """The parameters, of any shape ``[*]``, of each of :attr:`trained_parts`."""
-        return {name: self.trained[name].network.weights for name in self.trained_parts}  # type: ignore[misc]
+        return {name: self.parts[name].network.weights for name in self.trained_parts}  # type: ignore[misc]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for each part that is trained (AdamW where it has a decay), default β and ε."""
-        trained = [self.trained[name] for name in self.trained_parts]
+        trained = [self.parts[name] for name in self.trained_parts]
         return [
             torch.optim.AdamW(
                 part.network.weights,  # type: ignore[arg-type]

@@ -202,4 +202,4 @@ class HandoverDiagnostics(RunCallback):
 
 def _whose(agent: OffToOnModule) -> str:
     """Of two policies the one that acts in training falls, where another is deployed."""
-    return " of the learner (not of what is deployed)" if "incumbent" in agent.trained else ""
+    return " of the learner (not of what is deployed)" if "incumbent" in agent.parts else ""
