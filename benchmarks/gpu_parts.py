@@ -84,7 +84,7 @@ def replicas(file: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Updates per second of R stacked agents of the paper's sizes, all of them together."""
     import torch
 
-    from adabc_lightning.agent.engines import NAMED
+    from adabc_lightning.agent.engines import ENGINES
     from adabc_lightning.commands.bench.shapes import Shapes
     from adabc_lightning.commands.bench.updates import in_turn
     from adabc_lightning.commands.bench.updates import replicas as stacked
@@ -92,7 +92,7 @@ def replicas(file: Path, options: argparse.Namespace) -> dict[str, Any]:
     device, engine = place()
     torch.set_float32_matmul_precision(options.precision)
     shapes = Shapes(hidden=(options.hidden, options.hidden), rows=min(options.rows, 50_000))
-    engines = [NAMED[engine]() for _ in options.count]
+    engines = [ENGINES[engine]() for _ in options.count]
     counts = zip(options.count, engines, strict=True)
     running = {str(count): stacked(count, shapes, device, each) for count, each in counts}
     with turn(file, alone=False):

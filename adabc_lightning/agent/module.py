@@ -18,7 +18,7 @@ from adabc_lightning.agent.checks import (
     chosen_delay,
     chosen_method,
 )
-from adabc_lightning.agent.engines import NAMED, make_engine
+from adabc_lightning.agent.engines import ENGINES, make_engine
 from adabc_lightning.agent.learning import Learning
 from adabc_lightning.agent.losses import TargetRule, minimum
 from adabc_lightning.agent.method import Method, Shape
@@ -141,7 +141,7 @@ class OffToOnModule(Learning):
             critic_norm,
         )
         check_shape(shape)
-        check_choice("engine", engine, ["auto", *NAMED])
+        check_choice("engine", engine, ["auto", *ENGINES])
         check_choice("matmul_precision", matmul_precision, _PRECISIONS)
         check_choice("precision", precision, products.TYPES)
         check_ensemble(shape, replicas)

@@ -5,14 +5,14 @@ changes how fast they run and their last bits, never what they compute. One that
 says so in one line and goes on as :class:`Eager`, or, on a GPU, as a graph of plain updates.
 """
 
-from adabc_lightning.agent.engines.choice import NAMED, make_engine
+from adabc_lightning.agent.engines.choice import ENGINES, make_engine
 from adabc_lightning.agent.engines.compiled import Compiled
 from adabc_lightning.agent.engines.cuda_graph import CompiledGraph, CudaGraph
 from adabc_lightning.agent.engines.eager import Eager
 from adabc_lightning.agent.engines.engine import AddMetrics, Engine, Work
 
 __all__ = [
-    "NAMED",
+    "ENGINES",
     "AddMetrics",
     "Compiled",
     "CompiledGraph",

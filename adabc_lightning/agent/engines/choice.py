@@ -15,7 +15,7 @@ _ON_CPU, _ON_GPU = ("eager", "compiled", 100_000), ("cuda_graph", "compiled_grap
 """The plain engine, the compiled one, and the updates of a run from which on that pays. Compiling
 takes half a minute, which it has saved after a tenth of them on a CPU, nearly all on an H100."""
 
-NAMED: dict[str, Callable[[], Engine]] = {
+ENGINES: dict[str, Callable[[], Engine]] = {
     "eager": Eager,
     "compiled": Compiled,
     "cuda_graph": CudaGraph,
@@ -29,7 +29,7 @@ def make_engine(
     """The engine of a run.
 
     Args:
-        name: one of :data:`NAMED`, or ``"auto"``: what the run had before on such a device, so that
+        name: one of :data:`ENGINES`, or ``"auto"``: what the run had before on such a device, so that
             it goes on with the same bits; for a new one a CUDA graph on a GPU, elsewhere the plain
             update; either compiled where a run is long enough to earn back the half minute that it
             takes and, on a CPU, a C++ compiler is installed.
@@ -38,7 +38,7 @@ def make_engine(
         before: the engine that made the updates of a resumed run; None where that is not known.
     """
     if name == "auto":
-        if before in NAMED and (device.type == "cuda" or not before.endswith("graph")):
+        if before in ENGINES and (device.type == "cuda" or not before.endswith("graph")):
             name = before
         else:
             plain, compiled, worth = _ON_GPU if device.type == "cuda" else _ON_CPU
@@ -46,4 +46,4 @@ def make_engine(
     if name == "compiled" and device.type == "cpu" and not any(map(shutil.which, ("g++", "c++"))):
         rank_zero_warn("the update is not compiled: no C++ compiler (g++) is installed")
         name = "eager"
-    return NAMED[name]()
+    return ENGINES[name]()

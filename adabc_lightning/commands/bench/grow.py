@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adabc_lightning.agent.engines import NAMED
+from adabc_lightning.agent.engines import ENGINES
 from adabc_lightning.commands.bench import loop
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged, in_turn, replicas
@@ -44,7 +44,7 @@ def measure(
     Args:
         shapes: where the others stay.
         device: of the agents.
-        engine: of the updates, one of :data:`~adabc_lightning.agent.engines.NAMED`.
+        engine: of the updates, one of :data:`~adabc_lightning.agent.engines.ENGINES`.
         updates: per contestant and round.
         rounds: in which all contestants take their turn.
         steps: environment steps of a loop with G = 1; fewer with a greater G.
@@ -57,10 +57,12 @@ def measure(
             name = f"{axis} {value}"
             keys[name] = axis, value
             if axis == "replicas":
-                running[name] = replicas(value, shapes, device, NAMED[engine]())
+                running[name] = replicas(value, shapes, device, ENGINES[engine]())
                 continue
             grown: Any = (value, value) if axis == "hidden" else value
-            running[name] = Packaged(replace(shapes, **{axis: grown}), device, NAMED[engine]()).run
+            running[name] = Packaged(
+                replace(shapes, **{axis: grown}), device, ENGINES[engine]()
+            ).run
     growth: Growth = {axis: {} for axis in AXES}
     for name, rates in in_turn(running, updates, rounds, device).items():
         axis, value = keys[name]

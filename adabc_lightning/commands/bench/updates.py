@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
-from adabc_lightning.agent.engines import NAMED, Eager, Engine
+from adabc_lightning.agent.engines import ENGINES, Eager, Engine
 from adabc_lightning.agent.float32 import multiplying
 from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.products import TYPES
@@ -101,7 +101,7 @@ def contestants(
     """
     packaged = {
         label(name, precision): Packaged(
-            replace(shapes, precision=precision), device, NAMED[name]()
+            replace(shapes, precision=precision), device, ENGINES[name]()
         ).run
         for precision in dict.fromkeys(["float32", shapes.precision])
         for name in engines
