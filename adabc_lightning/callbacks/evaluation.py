@@ -96,7 +96,7 @@ class Evaluation(RunCallback):
     Raises: UserError: a value outside its range.
     """
 
-    of_all: ClassVar[float] = 0.0
+    total_seconds: ClassVar[float] = 0.0
     """Seconds of all evaluations in this process: of replicas each waits for the others'."""
 
     before_rows = True
@@ -133,7 +133,7 @@ class Evaluation(RunCallback):
     def _spent(self, start: float) -> None:
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        Evaluation.of_all += seconds
+        Evaluation.total_seconds += seconds
 
     def _evaluate(self, trainer: Trainer, data: ReplayDataModule, agent: OffToOnModule) -> None:
         if data.log is None:

@@ -106,7 +106,7 @@ class Summary(RunCallback):
 
         A new run's has the command already, which a kill before the first checkpoint leaves there.
         """
-        self._mark, self._evaluated = time.perf_counter(), Evaluation.of_all
+        self._mark, self._evaluated = time.perf_counter(), Evaluation.total_seconds
         self._revision = revision()
         self._write(trainer, pl_module, finished=False)
 
@@ -117,10 +117,10 @@ class Summary(RunCallback):
         if self.revisions[-1:] != [self._revision]:
             self.revisions.append(self._revision)
         data = data_of(trainer)
-        now, of_all = time.perf_counter(), Evaluation.of_all
-        training = now - self._mark - (of_all - self._evaluated)
+        now, evaluated = time.perf_counter(), Evaluation.total_seconds
+        training = now - self._mark - (evaluated - self._evaluated)
         self.seconds[ONLINE if data.env_steps else OFFLINE] += training
-        self._mark, self._evaluated = now, of_all
+        self._mark, self._evaluated = now, evaluated
         evaluation = find(trainer, Evaluation)
         new = evaluation is not None and len(evaluation.history) != self._points
         if new or data.schedule.evaluation_due(pl_module.gradient_updates, data.env_steps):
