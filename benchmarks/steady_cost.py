@@ -58,7 +58,7 @@ def run(sizes: dict[str, Any], steps: int, trials: Trials | None) -> tuple[float
         trials._state = trials._state.tried(0, 0)  # as if the last step had not had one
         trials.before_evaluation(trainer, data, agent)
         tried = time.process_time() - begun
-        trials._places.close()
+        trials._envs.close()
     return clock.seconds, tried
 
 

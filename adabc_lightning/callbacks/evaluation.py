@@ -11,8 +11,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.callbacks.episode_envs import EpisodeEnvs
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.callbacks.places import Places
 from adabc_lightning.data.collector import Episode
 from adabc_lightning.data.hooks import RunCallback, run_callbacks
 from adabc_lightning.data.module import ReplayDataModule
@@ -105,7 +105,7 @@ class Evaluation(RunCallback):
         self.episodes = episodes
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
-        self._places = Places()
+        self._envs = EpisodeEnvs()
         self._logged: list[Episode] = []
         self.interrupted: Cut | None = None
         """While a scheduled evaluation runs, and from a checkpoint that was saved in one."""
@@ -124,7 +124,7 @@ class Evaluation(RunCallback):
             visited.append(observation_BO)
             return agent.act(observation_BO, agent.deployed)
 
-        results = self._places.run(data, act, self.episodes, "evaluation")
+        results = self._envs.run(data, act, self.episodes, "evaluation")
         if visited:
             self.visited = np.concatenate(visited)
         self._spent(start)
@@ -199,7 +199,7 @@ class Evaluation(RunCallback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
-        self._places.close()
+        self._envs.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -16,9 +16,9 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.networks import Actor
 from adabc_lightning.agent.state import put_back, snapshot
 from adabc_lightning.callbacks.alpha import AlphaController
+from adabc_lightning.callbacks.episode_envs import EpisodeEnvs
 from adabc_lightning.callbacks.lines import say
 from adabc_lightning.callbacks.metrics import record
-from adabc_lightning.callbacks.places import Places
 from adabc_lightning.callbacks.trials_state import COUNTS, TrialsState
 from adabc_lightning.data.hooks import RunCallback
 from adabc_lightning.data.module import ReplayDataModule
@@ -85,7 +85,7 @@ class Trials(RunCallback):
         self.tried = tried
         self.horizon, self.alpha_rise, self.patience = horizon, alpha_rise, patience
         self._state = TrialsState()
-        self._places = Places()
+        self._envs = EpisodeEnvs()
         self._average: Actor
         self._incumbent: Actor
 
@@ -179,7 +179,7 @@ class Trials(RunCallback):
         returns: list[float] = []
         steps = 0
         while not returns or (steps < self.steps and (not most or len(returns) < most)):
-            more, lengths, *_ = self._places.run(data, act, self.episodes, "trials", len(returns))
+            more, lengths, *_ = self._envs.run(data, act, self.episodes, "trials", len(returns))
             returns += more
             steps += sum(lengths)
         return returns, steps
@@ -254,14 +254,14 @@ class Trials(RunCallback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environments."""
-        self._places.close()
+        self._envs.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """The same where a run ends in an error: Lightning has no teardown then."""
         if isinstance(exception, Exception):
-            self._places.close()
+            self._envs.close()
 
 
 def _starts(data: ReplayDataModule) -> list[int]:

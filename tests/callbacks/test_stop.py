@@ -14,7 +14,7 @@ from test_interruption import RUN, assert_same
 from tiny import register_toy, tiny_run, write_log
 
 from adabc_lightning.__main__ import main
-from adabc_lightning.callbacks import BalancedReplay, alpha, places
+from adabc_lightning.callbacks import BalancedReplay, alpha, episode_envs
 from adabc_lightning.callbacks.evaluation import SavedEvaluation
 from adabc_lightning.env import make
 from adabc_lightning.errors import UserError
@@ -69,7 +69,7 @@ def test_the_evaluation_is_made_by_the_resumed_run(
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(places, "evaluate", signalled(at))
+        patch.setattr(episode_envs, "evaluate", signalled(at))
         with pytest.raises(SystemExit) as stopped:
             main([*RUN, *words(folder, uncut[1])])
     assert stopped.value.code == 130
@@ -113,7 +113,7 @@ def test_a_trial_that_was_cut_is_made_anew(
     for at in (3, 4, 5, 6):
         folder = tmp_path / f"run{at}"
         with monkeypatch.context() as patch:
-            patch.setattr(places, "evaluate", signalled(at))
+            patch.setattr(episode_envs, "evaluate", signalled(at))
             with pytest.raises(SystemExit):
                 main([*run, *words(folder, uncut[1]), *longer])
         assert main(["fit", "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"]) == 0
@@ -171,7 +171,7 @@ def test_whoever_learns_from_the_batch_after_an_evaluation_has_it_in_the_resumed
 
     module, data = run("uncut")
     with monkeypatch.context() as patch:
-        patch.setattr(places, "evaluate", signalled(6))  # the last
+        patch.setattr(episode_envs, "evaluate", signalled(6))  # the last
         with pytest.raises(SystemExit):
             run("run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"

@@ -21,7 +21,7 @@ from adabc_lightning.agent.module import OffToOnModule
 from adabc_lightning.agent.restoring import as_deployed
 from adabc_lightning.agent.state import learnt
 from adabc_lightning.callbacks import AlphaController, Trials
-from adabc_lightning.callbacks.places import Places
+from adabc_lightning.callbacks.episode_envs import EpisodeEnvs
 from adabc_lightning.callbacks.trials_state import SavedTrials, TrialsState
 from adabc_lightning.env.make import Outcomes
 from adabc_lightning.env.policy import load_policy
@@ -41,16 +41,18 @@ def script(
 
     The learner and the average are tried in turn; one of the two has the returns that are given.
     """
-    real, worst = Places.run, [-100.0, -100.0]
+    real, worst = EpisodeEnvs.run, [-100.0, -100.0]
     left = [trials[0]]
     for returns in trials[1:]:
         left += [returns, worst] if better == "average" else [worst, returns]
 
-    def run(self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0) -> Any:
+    def run(
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
         made = real(self, data, act, episodes, purpose)
         return made._replace(returns=left.pop(0)) if purpose == "trials" else made
 
-    monkeypatch.setattr(Places, "run", run)
+    monkeypatch.setattr(EpisodeEnvs, "run", run)
 
 
 class Record(Callback):
@@ -192,17 +194,17 @@ def test_the_best_checkpoint_is_what_trials_chose_not_what_had_luck(
     """Evaluations are best in pre-training, and in fine-tuning before the only promotion."""
     scores = iter([9.0, 5.0, 8.0, 4.0, 3.0, 2.0, 1.0, 1.0])
     script(monkeypatch, [[2.0, 4.0], [3.0, 3.0], BETTER, *[WORSE] * 4])
-    scripted = Places.run
+    scripted = EpisodeEnvs.run
 
-    def run_places(
-        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    def run_envs(
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         made = scripted(self, data, act, episodes, purpose)
         if purpose == "evaluation":
             return made._replace(returns=[next(scores)] * episodes)
         return made
 
-    monkeypatch.setattr(Places, "run", run_places)
+    monkeypatch.setattr(EpisodeEnvs, "run", run_envs)
     trials = Trials(episodes=2, steps=1, horizon=6, confidence=2.0)
     schedule = Schedule(4, 12, 2, evaluation_every=2)
     run(tmp_path / "a", trials, schedule=schedule)
@@ -225,7 +227,9 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
     """The one that puts the learner back: made once more, it would be won, and let α go."""
     online = 0
 
-    def cut(self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0) -> Any:
+    def cut(
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+    ) -> Any:
         nonlocal online
         online += purpose == "evaluation" and data.env_steps > 0
         if online == 3:
@@ -234,8 +238,8 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
 
     with monkeypatch.context() as patch:
         script(patch, [[2.0, 4.0], BETTER, WORSE, WORSE])
-        scripted = Places.run
-        patch.setattr(Places, "run", cut)
+        scripted = EpisodeEnvs.run
+        patch.setattr(EpisodeEnvs, "run", cut)
         first = Trials(episodes=2, steps=1, horizon=6)
         with pytest.raises(SystemExit):
             run(tmp_path / "a", first)
@@ -256,15 +260,15 @@ def test_a_trial_counts_once_where_the_evaluation_after_it_was_cut(
 def test_one_of_the_two_policies_alone(
     tried: str, promoted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, real = [[2.0, 4.0], BETTER, *[WORSE] * 5], Places.run
+    left, real = [[2.0, 4.0], BETTER, *[WORSE] * 5], EpisodeEnvs.run
 
     def scripted(
-        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         made = real(self, data, act, episodes, purpose)
         return made._replace(returns=left.pop(0)) if purpose == "trials" else made
 
-    monkeypatch.setattr(Places, "run", scripted)
+    monkeypatch.setattr(EpisodeEnvs, "run", scripted)
     record, trials = Record(), Trials(episodes=2, steps=1, tried=tried, patience=None)  # type: ignore[arg-type]
     run(tmp_path / "a", trials, record)
     assert not left
@@ -280,7 +284,7 @@ def test_short_episodes_are_more_but_no_more_than_the_incumbent_s(
     starts: list[int] = []
 
     def scripted(
-        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         if purpose != "trials":
             return Outcomes([1.0] * episodes, [5] * episodes, [None] * episodes)
@@ -288,7 +292,7 @@ def test_short_episodes_are_more_but_no_more_than_the_incumbent_s(
         returns, lengths = ([9.0, 9.0], [10, 10]) if len(starts) > 3 else ([1.0, 2.0], [5, 5])
         return Outcomes(returns, lengths, [None] * 2)
 
-    monkeypatch.setattr(Places, "run", scripted)
+    monkeypatch.setattr(EpisodeEnvs, "run", scripted)
     trials = Trials(episodes=2, steps=28, tried="newest")
     run(tmp_path / "a", trials, schedule=Schedule(4, 4, 2, evaluation_every=2))
     # 6 episodes of 5 steps make 28; then 4 of 10, compared with 4 of the 6; then 4 with those 4.
@@ -304,7 +308,7 @@ def test_blocks_start_where_the_ones_before_ended(tmp_path: Path) -> None:
         tmp_path / "run", "Pendulum-v1", log, schedule=Schedule(2, 0, 1)
     )
     trainer.fit(module, data)
-    few, many = Places(), Places()
+    few, many = EpisodeEnvs(), EpisodeEnvs()
     whole = many.run(data, module.act, 4, "trials")
     blocks = [few.run(data, module.act, 2, "trials", start) for start in (0, 2)]
     assert [value for block in blocks for value in block.returns] == whole.returns
@@ -319,11 +323,11 @@ def test_a_resumed_run_may_have_another_number_of_episodes(
     episodes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scripted(
-        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         return Outcomes([1.0 + start] * episodes, [5] * episodes, [None] * episodes)
 
-    monkeypatch.setattr(Places, "run", scripted)
+    monkeypatch.setattr(EpisodeEnvs, "run", scripted)
     run(tmp_path / "a", Trials(steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
     trials, folder = Trials(episodes, steps=1), tmp_path / "a" / "run"
     log, longer = tmp_path / "a" / "log.hdf5", Schedule(4, 6, 2, evaluation_every=2)
@@ -346,11 +350,11 @@ def test_from_other_starts_the_incumbent_is_tried_again_before_anything_is_compa
     worth = [100.0]
 
     def scripted(
-        self: Places, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
+        self: EpisodeEnvs, data: Any, act: Any, episodes: int, purpose: str, start: int = 0
     ) -> Any:
         return Outcomes([worth[0]] * episodes, [5] * episodes, [None] * episodes)
 
-    monkeypatch.setattr(Places, "run", scripted)
+    monkeypatch.setattr(EpisodeEnvs, "run", scripted)
     run(tmp_path / "a", Trials(2, steps=1), schedule=Schedule(4, 4, 2, evaluation_every=2))
     worth[0] = 1.0  # of any policy, from here on
     trials, folder = Trials(2, steps=1), tmp_path / "a" / "run"
@@ -393,7 +397,7 @@ def test_nothing_changes_where_a_trial_from_other_starts_is_cut(
             raise Cut
         return Outcomes([1.0, 2.0], [5, 5], [None] * 2)
 
-    monkeypatch.setattr(Places, "run", cut)
+    monkeypatch.setattr(EpisodeEnvs, "run", cut)
     with pytest.raises(Cut):
         trials.before_evaluation(None, data, module)  # type: ignore[arg-type]
     assert trials.state_dict() == before

@@ -26,8 +26,8 @@ from adabc_lightning.callbacks import (
     BalancedReplay,
     Checkpointing,
     Trials,
+    episode_envs,
     evaluation,
-    places,
     summary,
 )
 from adabc_lightning.env import make
@@ -248,7 +248,7 @@ def test_no_replica_s_training_has_the_evaluations_of_others_in_it(
     clock = SimpleNamespace(perf_counter=lambda: now)
     for module in (summary, evaluation):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(places, "evaluate", slow)
+    monkeypatch.setattr(episode_envs, "evaluate", slow)
     log = write_log(tmp_path / "log.hdf5", 3, 2)
     trainer, group = group_of(tmp_path, log)
     trainer.fit(group.module, group.data)

@@ -33,7 +33,7 @@ def test_no_run_makes_less_or_more(
         return [0.0] * count, lengths
 
     callback = Trials(episodes, steps, tried=tried)
-    callback._places = SimpleNamespace(run=run)  # type: ignore[assignment]
+    callback._envs = SimpleNamespace(run=run)  # type: ignore[assignment]
     agent: Any = SimpleNamespace(act=print)
     callback._state = TrialsState(callback._try(None, agent, "actor")[0])  # type: ignore[arg-type]
     for _ in range(evaluations):

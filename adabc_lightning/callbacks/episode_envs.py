@@ -10,7 +10,7 @@ from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.seeding import stream_seed
 
 
-class Places:
+class EpisodeEnvs:
     """Environments for whole episodes without noise, one for each; made once."""
 
     def __init__(self) -> None:
