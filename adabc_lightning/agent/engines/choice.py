@@ -29,10 +29,10 @@ def make_engine(
     """The engine of a run.
 
     Args:
-        name: one of :data:`ENGINES`, or ``"auto"``: what the run had before on such a device, so that
-            it goes on with the same bits; for a new one a CUDA graph on a GPU, elsewhere the plain
-            update; either compiled where a run is long enough to earn back the half minute that it
-            takes and, on a CPU, a C++ compiler is installed.
+        name: one of :data:`ENGINES`, or ``"auto"``: what the run had before on such a device, so
+            that it goes on with the same bits; for a new one a CUDA graph on a GPU, elsewhere the
+            plain update; either compiled where a run is long enough to earn back the half minute
+            that it takes and, on a CPU, a C++ compiler is installed.
         device: the agent's.
         total_updates: gradient updates of the whole schedule.
         before: the engine that made the updates of a resumed run; None where that is not known.
