@@ -34,7 +34,7 @@ def verdict(
     Args:
         tried: name → raw returns, from the first of the same starts on; of equally good ones the
             first is the candidate.
-        incumbent: raw returns. Of all policies as many count as each was tried from.
+        incumbent: raw returns; only as many episodes are compared as every policy has made.
         confidence: z, standard errors.
     """
     count = min(len(returns) for returns in (incumbent, *tried.values()))

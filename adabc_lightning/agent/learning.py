@@ -60,8 +60,8 @@ class Learning(ActingAgent):
         self.running_engine: Engine = Eager()
         """What makes the updates, from the start of a fit on; another one may take its place."""
         self._ranks = Ranks()
-        # Of the training steps: the tensors stay, what is in them changes. Their collecting takes
-        # as long as two environment steps.
+        # Cached between training steps: the tensors stay, their contents change. Collecting them
+        # takes as long as two environment steps.
         self._state: AgentState | None = None
         self._options: UpdateOptions | None = None
 

@@ -140,7 +140,7 @@ class Actor(nn.Module):
     def forward(self, observation_BO: Tensor) -> Tensor:
         """Actions ``[B, A]`` (the mean of a Gaussian policy) for observations ``[B, O]``.
 
-        They are those of a batch: normalised already, if they are.
+        Observations are taken as a batch has them: normalised where the run normalises.
         """
         layers = tuple(self.net.parameters())
         return policy(observation_BO, layers, self.action_low, self.action_high, self.norm)

@@ -47,7 +47,7 @@ def check_length(name: str, value: Any) -> None:
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Whether a Trainer does what it says.
+    """Whether a Trainer makes one pass of the schedule.
 
     Raises: UserError: it has ended a fit, it has another length, or a callback that would wait for
         ever.

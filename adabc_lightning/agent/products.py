@@ -58,7 +58,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def gain(dtype: torch.dtype, device: torch.device) -> float:
     """How many times as fast as in float32 a batched product of the critics' sizes is here.
 
-    Of the least of a few tries each, in turn; some hundredths of a second, once a process.
+    By the fastest of a few tries each, in turn; some hundredths of a second, once a process.
     """
 
     def seconds(operands: tuple[Tensor, Tensor]) -> float:

@@ -33,8 +33,8 @@ def fit_added_parts(
 ) -> None:
     """Gives a checkpoint the added parts that an agent has, and no others.
 
-    What callbacks add learns from the hand-over on: before, a pre-training serves with and without
-    it, and it starts anew. Later the agent may go on without it.
+    Parts that callbacks add learn only after the hand-over. A checkpoint from before it fits an
+    agent with or without them, and they start anew; one from after it may go on without them.
 
     Args:
         checkpoint: changed in place.

@@ -82,7 +82,9 @@ class UpdateOptions:
     tau: float
     target_rule: TargetRule
     action_low: Tensor
+    """``[A]``, action units."""
     action_high: Tensor
+    """``[A]``, action units."""
     free_actions: Tensor | None = None
     """Which action dimensions ``[A]`` can vary; None: all."""
     fixed_count: int = 0

@@ -106,7 +106,10 @@ class AlphaController(RunCallback):
             self.return_average = data.reference.fraction(data.ranks.broadcast(returns[0]))
 
     def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
-        """α is held on in a run that goes on; where nobody would let it go, it is let go here."""
+        """A resumed run goes on holding α if a callback is there that can let it go.
+
+        Else it is let go here.
+        """
         held = any(callback.holds_alpha for callback in run_callbacks(trainer))
         self.floor = min(self.floor, self.ceiling) if held else 0.0  # another ceiling, perhaps
 

@@ -22,9 +22,9 @@ class SavedCheckpointing(Saved):
 
 
 class Best:
-    """The best evaluation so far; where trials choose what is deployed, what they chose last.
+    """The best evaluation so far; with trials, the policy promoted last.
 
-    An evaluation was luck where a trial was not won.
+    A higher evaluation alone may be luck.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Best:
         """Digest of the policy of ``best.ckpt``, where trials have chosen it."""
 
     def forget(self) -> None:
-        """Nothing is the best: in a new folder what was it elsewhere is not there."""
+        """Forgets it: a new folder does not have the file that was best in another."""
         self.best_return, self._chosen = None, ""
 
     def improved(self, trainer: Trainer, agent: OffToOnModule) -> bool:

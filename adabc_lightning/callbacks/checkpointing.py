@@ -23,15 +23,15 @@ from adabc_lightning.run.trainer import callbacks_of, find
 
 
 class Checkpointing(RunCallback, Checkpoint):
-    """Saves ``last.ckpt`` at every evaluation, and copies of it; ``previous.ckpt`` was last before.
+    """Saves ``last.ckpt`` at every evaluation; the one before it stays as ``previous.ckpt``.
 
     ``checkpoints/pretrained.ckpt`` is the state just before the hand-over, from which other
     fine-tunings can start; ``best.ckpt`` the best evaluation of the run so far, that of the
-    checkpoint it starts from included. Where trials choose what is deployed, it is the newest that
-    they have chosen: an evaluation was luck where a trial was not won. Keyed on the schedule,
-    because Lightning's ``ModelCheckpoint`` counts optimiser steps. SIGTERM, SIGINT and SIGUSR1 save
-    after the batch at hand and exit with 128 + their number; Lightning's own handlers would exit
-    having saved nothing (:class:`~adabc_lightning.run.stopping.Stop`).
+    checkpoint it starts from included; with trials, the policy promoted last: a higher evaluation
+    alone may be luck. Keyed on the schedule, because Lightning's ``ModelCheckpoint`` counts
+    optimiser steps. SIGTERM, SIGINT and SIGUSR1 save after the batch at hand and exit with 128 +
+    their number; Lightning's own handlers would exit having saved nothing
+    (:class:`~adabc_lightning.run.stopping.Stop`).
 
     Within an evaluation a signal ends the run after the environment's step at hand, and a resumed
     run makes that evaluation first. Several devices or replicas make the evaluation at hand first.
@@ -98,10 +98,10 @@ class Checkpointing(RunCallback, Checkpoint):
                 trainer.save_checkpoint(folder / LAST, weights_only=False)
                 self._tell(trainer, "trainer.max_time or a callback")
             return
-        # The last of them is what a run goes on from: after a kill in between the others are
-        # written once more.
         if self.keep_policies and trainer.is_global_zero:
             _save_policy(folder / "policies" / f"{env_steps:09d}.ckpt", pl_module, data)
+        # The last of them is what a run goes on from: after a kill in between the others are
+        # written once more.
         names = [BEST] if self._best.improved(trainer, pl_module) else []
         if env_steps == 0 and updates == data.schedule.offline_updates:
             names.append(PRETRAINED)

@@ -32,7 +32,7 @@ class EpisodeEnvs:
             act: the policy.
             episodes: how many; the same in every call.
             purpose: names the stream of seeds that the starts come from.
-            start: of how many of them to leave out before the first.
+            start: how many starts of that stream to skip.
         """
         ranks = data.ranks
         first, end = (episodes * rank // ranks.count for rank in (ranks.rank, ranks.rank + 1))

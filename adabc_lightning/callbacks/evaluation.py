@@ -76,7 +76,10 @@ class SavedEvaluation(Saved):
 
 
 class Cut(NamedTuple):
-    """The end of a training step that a signal cut: its evaluation, and who came after that."""
+    """What is left of a training step whose evaluation a signal cut.
+
+    That evaluation, and the callbacks after it.
+    """
 
     episodes: list[Episode]
     """Of training, that ended with the step."""

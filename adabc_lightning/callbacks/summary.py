@@ -102,9 +102,10 @@ class Summary(RunCallback):
         source_revision()
 
     def on_train_start(self, trainer: Trainer, pl_module: OffToOnModule) -> None:
-        """Starts the clock; what a resumed run's file says is what its checkpoint knows.
+        """Starts the clock and writes the file.
 
-        A new run's has the command already, which a kill before the first checkpoint leaves there.
+        A resumed run's says what its checkpoint knows, a new run's has the command, should it be
+        killed before its first checkpoint.
         """
         self._mark, self._evaluated = time.perf_counter(), Evaluation.total_seconds
         self._revision = revision()

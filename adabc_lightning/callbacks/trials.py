@@ -62,8 +62,8 @@ class Trials(RunCallback):
         tried: ``"both"``, or only the ``"newest"`` policy, or only the ``"average"``.
         horizon: of the average, gradient updates; until so many are made, over all since the
             hand-over.
-        alpha_rise: share of what α lacks to its ceiling that it rises by, and stays where the gains
-            of Eq. 2 are 0; None leaves α to Eq. 2.
+        alpha_rise: fraction of the distance to the ceiling by which α rises after a lost trial;
+            with both gains of Eq. 2 at 0 it never falls again. None leaves α to Eq. 2.
         patience: lost trials in a row before the learner goes back; None for never.
     Raises: UserError: a value outside its range.
     """

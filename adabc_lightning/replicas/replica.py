@@ -197,6 +197,6 @@ class _Prefixed(Logger):
 
 
 def _apart(tensor: Tensor) -> Tensor:
-    """Of a view its own numbers alone: a file would hold those of all replicas."""
+    """A view as a tensor of its own: a file would hold the whole stack, all replicas' numbers."""
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole else tensor.clone()

@@ -23,7 +23,7 @@ class Work(NamedTuple):
     state: AgentState
     """Written in place."""
     batch: TensorDict
-    """``[G, B]`` transitions."""
+    """``[G, B]`` transitions; ``[G, R, B]`` of replicas in one."""
     draws: Draws
     """Of G updates, on the agent's device."""
     coefficients: Coefficients

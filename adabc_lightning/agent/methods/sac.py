@@ -140,7 +140,7 @@ class SAC(Method):
         batch: TensorDict,
         options: UpdateOptions,
     ) -> Tensor:
-        """Y − γ (1 − d) α log π(a′|s′), ``[B]``; y itself without ``backup_entropy``."""
+        """The target y − γ (1 − d) α log π(a′|s′), ``[B]``; y itself without ``backup_entropy``."""
         if not self.backup_entropy:
             return target_B
         alpha = self.entropy_weight.value(*state["temperature"].weights)
