@@ -126,17 +126,10 @@ class Collector:
         action = action.astype(np.float32)
         check_action(action)
         next_observation, reward, terminated, truncated = self._checked.step(action)
-        row = np.zeros(self.layout.width, np.float32)
-        columns = self.layout.columns
-        row[columns["observation"]] = self._observation
-        row[columns["action"]] = action
-        row[columns["reward"]] = reward
-        row[columns["next_observation"]] = next_observation
-        row[columns["terminated"]] = terminated  # a time limit never stops bootstrapping
-        row[columns["online"]] = 1.0
-        packed = torch.from_numpy(row)
+        # A time limit never stops bootstrapping.
+        packed = self.layout.pack(self._observation, action, reward, next_observation, terminated)
         if self._reward is not None:
-            packed[columns["reward"]] = self._reward.of_step(packed, self.layout)
+            packed[self.layout.columns["reward"]] = self._reward.of_step(packed, self.layout)
         self.env_steps += self._ranks
         self._return += reward
         self._steps += 1

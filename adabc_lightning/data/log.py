@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from adabc_lightning.data.collector import Episode, Explore
@@ -107,18 +106,17 @@ class LogCollector:
         return row
 
     def _row(self, episode: LoggedEpisode) -> Tensor:
-        t, columns = self._next, self.layout.columns
+        t = self._next
         last = t + 1 == len(episode.rewards)
-        row = np.zeros(self.layout.width, np.float32)
-        row[columns["observation"]] = episode.observations[t]
-        row[columns["action"]] = episode.actions[t]
-        row[columns["reward"]] = episode.rewards[t]
-        row[columns["next_observation"]] = episode.observations[t + 1]
-        row[columns["terminated"]] = last and episode.terminated
-        row[columns["online"]] = 1.0
-        packed = torch.from_numpy(row)
+        packed = self.layout.pack(
+            observation=episode.observations[t],
+            action=episode.actions[t],
+            reward=episode.rewards[t],
+            next_observation=episode.observations[t + 1],
+            terminated=last and episode.terminated,
+        )
         if self._reward is not None:
-            packed[columns["reward"]] = self._reward.of_step(packed, self.layout)
+            packed[self.layout.columns["reward"]] = self._reward.of_step(packed, self.layout)
         return packed
 
     def _wait(self) -> LoggedEpisode:

@@ -8,6 +8,8 @@ next_observation | terminated | online``, and behind them what a method needs be
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class Layout:
     action_size: int
     extras: tuple[str, ...] = field(default=(), repr=False)  # a fingerprint is of the others
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of a row: 2·O + A + 3, and the extras."""
         return self._common + sum(map(self._size, self.extras))
@@ -59,6 +61,31 @@ class Layout:
                 columns[name] = behind
             behind += self._size(name)
         return columns
+
+    def pack(
+        self,
+        observation: np.ndarray,
+        action: np.ndarray,
+        reward: float,
+        next_observation: np.ndarray,
+        terminated: bool,
+    ) -> Tensor:
+        """A step of the environment as a row ``[width]``, ``online`` set; extras are 0.
+
+        Args:
+            observation, next_observation: ``[O]``.
+            action: ``[A]``.
+            reward: raw.
+            terminated: by a true terminal, never by a time limit.
+        """
+        row, columns = np.zeros(self.width, np.float32), self.columns
+        row[columns["observation"]] = observation
+        row[columns["action"]] = action
+        row[columns["reward"]] = reward
+        row[columns["next_observation"]] = next_observation
+        row[columns["terminated"]] = terminated
+        row[columns["online"]] = 1.0
+        return torch.from_numpy(row)
 
     def unpack(self, rows: Tensor, index: Tensor | None = None) -> TensorDict:
         """Named views of packed rows, no copy.

@@ -4,6 +4,7 @@ import io
 from collections import deque
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -205,3 +206,15 @@ def test_nothing_is_drawn_for_no_updates() -> None:
         assert batch["observation"].shape == (0, batch_size, LAYOUT.observation_size)
         assert batch["index"].shape == (0, batch_size)
     assert torch.equal(replay.generator.get_state(), before)
+
+
+def test_a_step_is_packed_as_it_is_unpacked() -> None:
+    layout = Layout(3, 2, ("next_action", "mc_return"))
+    observation, action = np.arange(3.0), np.array([4.0, 5.0], np.float32)
+    row = layout.pack(observation, action, 6.0, observation + 7, True)
+    assert row.dtype == torch.float32
+    assert row.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 1, 1, 0, 0, 0, 0]
+    fields = layout.unpack(row)
+    assert fields["action"].tolist() == [4, 5]
+    assert [float(fields[name]) for name in ("reward", "terminated", "online")] == [6, 1, 1]
+    assert layout.pack(observation, action, 6.0, observation, False)[9:11].tolist() == [0, 1]
