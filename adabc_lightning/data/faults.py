@@ -76,9 +76,8 @@ def _flagged(one_T: np.ndarray, other_S: np.ndarray) -> bool:
 
 def terminal_episodes(dataset: OfflineDataset) -> np.ndarray:
     """Which episodes ``[E]`` end in a terminal."""
-    rows = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
     terminal_E = np.zeros(len(dataset.episode_length_E), bool)
-    terminal_E[dataset.episode_T.numpy()[rows]] = True
+    terminal_E[dataset.episode_T.numpy()[dataset.terminal_T]] = True
     return terminal_E
 
 
@@ -97,7 +96,7 @@ def _no_ends(dataset: OfflineDataset) -> list[str]:
 
 def _inverted(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
     """More terminals than other rows, as where masks, 1 − done, were logged."""
-    ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
+    ended_T = dataset.terminal_T
     if dataset.success_T is not None:  # a log may go on behind a success that ends an episode
         ended_T &= ~dataset.success_T.numpy()
     if ended_T.sum() < FEW or ended_T.sum() <= 0.5 * len(ended_T):
@@ -112,7 +111,7 @@ def _inverted(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
 
 def _staying(dataset: OfflineDataset, torn_T: np.ndarray) -> list[str]:
     """Terminals behind terminals of an episode that went on: of a goal that is reached and kept."""
-    ended_T = dataset.rows[:, dataset.layout.columns["terminated"]].cpu().numpy() > 0
+    ended_T = dataset.terminal_T
     again_T = ended_T[:-1] & ended_T[1:] & ~torn_T
     if again_T.sum() < max(FEW, COMMON * len(dataset.episode_length_E)):
         return []

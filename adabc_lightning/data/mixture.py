@@ -130,14 +130,13 @@ def filtered(dataset: OfflineDataset, chosen: str | None) -> OfflineDataset:
     keep_T = keep_E[dataset.episode_T]
     if not keep_T.any():
         raise UserError(f"dataset {dataset.name!r}: the filter {chosen!r} leaves no transition")
-    rows, number_E = dataset.rows[keep_T], keep_E.cumsum(0) - 1
-    terminal_T = rows[:, dataset.layout.columns["terminated"]] > 0
-    terminals = int(terminal_T.sum())
+    number_E = keep_E.cumsum(0) - 1
+    terminals = int(dataset.terminal_T[keep_T.numpy()].sum())
     unfinished = len(returns) - dataset.terminals - dataset.timeouts
     last_unfinished = int(bool(unfinished) and bool(keep_E[-1]))
     return replace(
         dataset,
-        rows=rows,
+        rows=dataset.rows[keep_T],
         episode_T=number_E[dataset.episode_T[keep_T]],
         episode_return_E=returns[keep_E],
         episode_length_E=dataset.episode_length_E[keep_E],

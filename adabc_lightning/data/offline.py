@@ -66,6 +66,11 @@ class OfflineDataset:
     reward: str = LOGGED
     observation_parts: Parts | None = None
 
+    @property
+    def terminal_T(self) -> np.ndarray:
+        """Which rows end in a true terminal, ``[T]`` bool, a new array."""
+        return np.asarray(self.rows[:, self.layout.columns["terminated"]].cpu().numpy() > 0)
+
     def fingerprint(self) -> str:
         """SHA-256 of the shapes and some 1,000 evenly spaced rows: is it still the same data?
 
@@ -104,7 +109,7 @@ class OfflineDataset:
             row of episodes that succeeded in a step that is not here.
         """
         rows, column = self.rows.numpy(), self.layout.columns
-        terminal_T = rows[:, column["terminated"]] > 0
+        terminal_T = self.terminal_T
         ends_T = np.append(np.diff(self.episode_T.numpy()) != 0, True)
         succeeded = {}
         if self.success_E is not None and self.success_T is not None:

@@ -54,7 +54,7 @@ def episode_ends(dataset: OfflineDataset) -> np.ndarray:
     Args:
         dataset: of rows as they were logged, see :meth:`OfflineDataset.torn`.
     """
-    end_T = (dataset.rows[:, dataset.layout.columns["terminated"]] > 0).numpy()
+    end_T = dataset.terminal_T
     end_T[:-1] |= dataset.torn() | (np.diff(dataset.episode_T.numpy()) != 0)
     end_T[-1:] = True
     return end_T
