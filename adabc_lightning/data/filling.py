@@ -54,8 +54,7 @@ def fill(
                     f"{int(np.prod(values.shape[1:]))} numbers, the rows before "
                     f"{source.widths[key]}"
                 )
-            finite(source, key, values, start)
-            small = values.astype(np.float32, copy=False)
+            small = as_float32(source, key, values, start)
             if key != "next_observations" and values.dtype.itemsize > 4:
                 lost.setdefault(key, _Lost(values.shape[1])).add(values, small)
             for target in wanted:
@@ -75,18 +74,18 @@ def fill(
     return tuple(found)
 
 
-def finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.ndarray:
-    """The block ``[n]`` or ``[n, N]``, if all of it is finite in float32.
+def as_float32(source: Source, key: str, values: np.ndarray, start: int = 0) -> np.ndarray:
+    """The values ``[n]`` or ``[n, N]`` in float32, where all of them are finite.
 
     Args:
         source: the log, for the message.
         key: of the column.
-        block: of its rows.
+        values: a block of its rows.
         start: row of the log that the block begins with.
     Raises: UserError: a number is not.
     """
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
-        small = block.astype(np.float32, copy=False)
+        small = values.astype(np.float32, copy=False)
     wrong = ~np.isfinite(small)
     if wrong.any():
         row, *column = np.argwhere(wrong)[0]
@@ -98,7 +97,7 @@ def finite(source: Source, key: str, block: np.ndarray, start: int = 0) -> np.nd
             f"{source.place(start + int(row))} is {small[(row, *column)]}{inside}; leave the row "
             "out, and flag the one before it as a timeout, or log step"
         )
-    return block
+    return small
 
 
 class _Lost:

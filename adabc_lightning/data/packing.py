@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from adabc_lightning.data.episodes import Steps, arrange, needs_no_terminals
-from adabc_lightning.data.filling import Target, fill, finite
+from adabc_lightning.data.filling import Target, as_float32, fill
 from adabc_lightning.data.formats.columns import check_needed, check_room
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import known_ends, misspelt, unread_ends
@@ -61,7 +61,7 @@ def pack(
     reward_T, stands_in = read_rewards(source, scalars, reading.reward)
     scalars["rewards"] = reward_T
     if not stands_in:
-        finite(source, "rewards", reward_T)
+        as_float32(source, "rewards", reward_T)  # all are finite; their sums are of float64
     steps = arrange(source, scalars, limit, reading)
     scalars = {key: scalars[key] for key in SUCCESSES if key in scalars}
     assumed = steps.assumed
