@@ -34,6 +34,11 @@ class Steps:
     final_S: np.ndarray | None
     assumed: bool = False
 
+    def of_rows(self, value_T: np.ndarray) -> np.ndarray:
+        """Values ``[T]`` of the log's rows as those of steps ``[S]``."""
+        value_T = value_T if self.order_T is None else value_T[self.order_T]
+        return value_T if self.place_S is None else value_T[self.place_S]
+
 
 def arrange(
     source: Source, scalars: dict[str, np.ndarray], limit: int | None, reading: Reading

@@ -71,8 +71,7 @@ def pack(
     start_E = np.flatnonzero(np.append(True, end_S[:-1]))
     length_E = np.diff(start_E, append=len(end_S))
     _at_limit(source, limit, at_limit, start_E, length_E, terminal_S, timeout_S)
-    reward_S = reward_T if steps.order_T is None else reward_T[steps.order_T]
-    reward_S = reward_S if steps.place_S is None else reward_S[steps.place_S]
+    reward_S = steps.of_rows(reward_T)
     return_E = np.add.reduceat(reward_S, start_E)
     reward_S = reward_S.astype(np.float32)
     del reward_T
@@ -174,8 +173,7 @@ def _at_steps(flag_T: np.ndarray | None, steps: Steps) -> np.ndarray | None:
     """Flags of rows as flags of steps ``[S]`` bool; what is no 1, NaN too, is none."""
     if flag_T is None:
         return None
-    flag_T = flag_T if steps.order_T is None else flag_T[steps.order_T]
-    return (flag_T if steps.place_S is None else flag_T[steps.place_S]) == 1
+    return np.asarray(steps.of_rows(flag_T) == 1)
 
 
 def _index(rows: int) -> type:
