@@ -13,7 +13,7 @@ from adabc_lightning.run.moved import translated
 from adabc_lightning.run.record import read_text
 from adabc_lightning.run.yaml_core import RefusedError, load_yaml
 
-_MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file
+_MOST_VALUES, _DEEPEST = 100_000, 50  # of a config file, keys included
 _MOST_BITS = 1024  # of a whole number: Python prints the longest no more, but in hexadecimal
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -94,38 +94,28 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = "list" if isinstance(content, list) else "single value"
         raise UserError(f"config {path} holds a {kind}; it must map keys to values")
-    _check_size(content, path)
-    _check_kinds(content, path)
+    _check_values(content, path)
     return translated(content)
 
 
-def _check_size(content: Any, path: Path) -> None:
-    """Refuses what aliases make endless or huge: a mapping below itself, a billion laughs."""
+def _check_values(content: Any, path: Path) -> None:
+    """Refuses what aliases make endless or huge (a mapping below itself, a billion laughs), and
+    what a tag makes of a value (``!!timestamp``, ``!!set``): no key takes it, and JSON has no such
+    thing.
+    """
     open_ends, values = [(content, 0)], 0
     while open_ends:
         value, depth = open_ends.pop()
-        below = list(value.values()) if isinstance(value, dict) else value
         values += 1
         if values > _MOST_VALUES or depth > _DEEPEST:
             raise UserError(
                 f"config {path} has more than {_MOST_VALUES} values or {_DEEPEST} levels; an "
                 "alias in it (*name) may refer to itself"
             )
-        if isinstance(below, list):
-            open_ends += [(item, depth + 1) for item in below]
-
-
-def _check_kinds(content: Any, path: Path) -> None:
-    """Refuses what a tag makes of a value (``!!timestamp``, ``!!set``): no key takes it, and JSON
-    has no such thing.
-    """
-    open_ends = [content]
-    while open_ends:
-        value = open_ends.pop()
         if isinstance(value, dict):
-            open_ends += [*value, *value.values()]
+            open_ends += [(below, depth + 1) for below in (*value, *value.values())]
         elif isinstance(value, list):
-            open_ends += value
+            open_ends += [(below, depth + 1) for below in value]
         elif value is not None and type(value) not in (bool, int, float, str):
             raise UserError(
                 f"config {path} holds a {type(value).__name__}; it must be made of numbers, texts, "
