@@ -289,10 +289,6 @@ def test_the_time_limit_is_the_run_s(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert lengths("--policy run --env-id AdabcLongToy-v0")[0] == {6}  # another task
     kept("own.ckpt", None)
     assert lengths("--policy own.ckpt")[0] == {TOY_LIMIT}
-    content = torch.load("own.ckpt", weights_only=True)
-    del content["ReplayDataModule"]["max_episode_steps"]  # of an earlier version
-    torch.save(content, "old.ckpt")
-    assert lengths("--policy old.ckpt")[0] == {TOY_LIMIT}
     assert main(shlex.split("collect --policy run --policy own.ckpt --out b.hdf5")) == 2
     error = capsys.readouterr().err
     assert "different time limits (3 steps and the environment's own); choose one" in error
