@@ -67,7 +67,7 @@ def log_artifacts(loggers: Iterable[Logger], folder: Path, card: dict[str, Any] 
             continue
         run = logger.experiment
         checkpoints = [folder / FOLDER / name for name in (BEST, LAST)]
-        for path in [path for path in checkpoints if path.is_file()][:1]:
+        if path := next(filter(Path.is_file, checkpoints), None):
             _log(run, f"checkpoint-{run.id}", "model", path, {"file": path.name})
         if card is not None:
             replace_text(folder / CARD, json.dumps(card, indent=2) + "\n")

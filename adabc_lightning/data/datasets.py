@@ -121,14 +121,14 @@ def _minari(name: str, download: bool, reading: Reading) -> Iterator[Source]:
     from minari.storage.datasets_root_dir import get_dataset_path
 
     path = get_dataset_path(name)
-    if not (path / "data").exists() and not download:
-        raise UserError(
-            f"Minari dataset {name!r} is not at {path}: fetch it with `minari download {name}` or "
-            "fit --data.download true, give the path of an HDF5 file or a packaged dataset's name "
-            f"({', '.join(packaged_datasets())}), or make a stand-in with "
-            "`python -m adabc_lightning collect`"
-        )
     if not (path / "data").exists():
+        if not download:
+            raise UserError(
+                f"Minari dataset {name!r} is not at {path}: fetch it with `minari download {name}` "
+                "or fit --data.download true, give the path of an HDF5 file or a packaged "
+                f"dataset's name ({', '.join(packaged_datasets())}), or make a stand-in with "
+                "`python -m adabc_lightning collect`"
+            )
         minari.download_dataset(name)
     with ExitStack() as stack:
         if (path / "data").is_dir() and not (path / "data" / MINARI_FILE).exists():

@@ -41,7 +41,7 @@ from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed, torch_generator
-from adabc_lightning.run.types import NonNegative, Positive, Real, Seconds, declared
+from adabc_lightning.run.types import AboveZero, NonNegative, Positive, Real, Seconds, declared
 
 EXTRAS = ("next_action", "mc_return")
 """Columns that a method may want beside the common ones."""
@@ -114,7 +114,7 @@ class ReplayDataModule(Acting):
         exploration_noise: NonNegative = 0.1,
         frozen_actions: Literal["policy", "uniform"] = "policy",
         offline_fraction: Annotated[Real, Field(gt=0, lt=1)] | None = None,
-        reward_scale: Annotated[Real, Field(gt=0)] | Literal["return_range"] = 1.0,
+        reward_scale: AboveZero | Literal["return_range"] = 1.0,
         reward_shift: Real = 0.0,
         reward: str | None = None,
         reward_online: bool = False,
@@ -126,7 +126,7 @@ class ReplayDataModule(Acting):
         max_episode_steps: Positive | None = None,
         step_timeout: Seconds | None = None,
         terminals_at_limit: AtLimit = "terminal",
-        action_scale: Annotated[Real, Field(gt=0)] = 1.0,
+        action_scale: AboveZero = 1.0,
         env_kwargs: dict[str, Any] | None = None,
         observation_keys: list[str] | None = None,
         done_means: DoneMeans | None = None,

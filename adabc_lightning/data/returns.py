@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule

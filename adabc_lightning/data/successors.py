@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.errors import UserError
 
 

@@ -177,9 +177,8 @@ def try_one_step(env: gymnasium.Env, timeout: float | None = None) -> None:
     checked = CheckedEnv(env, timeout)
     low_A, high_A = inward(env.action_space.low, env.action_space.high)  # type: ignore[attr-defined]
     try:
-        with isolate_rng(
-            include_cuda=False
-        ):  # some environments draw from the process's own generators
+        # Some environments draw from the process's own generators.
+        with isolate_rng(include_cuda=False):
             checked.reset(seed=0)
             checked.step(low_A + (high_A - low_A) / 2)
     except EnvironmentFailure as failure:

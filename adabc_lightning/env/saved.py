@@ -19,6 +19,7 @@ from adabc_lightning.run.saved import (
     Saved,
     Text,
     absent,
+    plain,
     tensor,
     wrong,
 )
@@ -58,12 +59,8 @@ def saved_environment(state: Any) -> type[Saved]:
     return SavedOwnState if isinstance(state, dict) and "own" in state else SavedEnvironment
 
 
-_env_kwargs = PlainValidator(
-    lambda value: value if isinstance(value, dict) and is_plain(value) else wrong("a plain mapping")
-)
-_parts = PlainValidator(
-    lambda value: value if is_parts(value) else wrong("a list of names and sizes")
-)
+_env_kwargs = plain(lambda value: isinstance(value, dict) and is_plain(value), "a plain mapping")
+_parts = plain(is_parts, "a list of names and sizes")
 
 
 class Steps(Saved):

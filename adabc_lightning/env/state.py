@@ -257,13 +257,9 @@ def _holders(base: Any) -> dict[str, Any]:
 
 def _wrappers(env: gymnasium.Env) -> dict[str, gymnasium.Wrapper]:
     """Those that may have a state, by their place, counted from the environment outwards."""
-    around: list[gymnasium.Wrapper] = []
-    while isinstance(env, gymnasium.Wrapper):
-        around.append(env)
-        env = env.env
     return {
         f"<wrapper {place}>": wrapper
-        for place, wrapper in enumerate(reversed(around))
+        for place, wrapper in enumerate(reversed(_around(env)))
         if type(wrapper) not in _STATELESS
     }
 
@@ -306,9 +302,13 @@ def _plain(value: Any) -> Any:
 
 
 def _time_limits(env: gymnasium.Env) -> list[TimeLimit]:
-    limits = []
+    return [wrapper for wrapper in _around(env) if isinstance(wrapper, TimeLimit)]
+
+
+def _around(env: gymnasium.Env) -> list[gymnasium.Wrapper]:
+    """All that are around an environment, the outermost first."""
+    around: list[gymnasium.Wrapper] = []
     while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, TimeLimit):
-            limits.append(env)
+        around.append(env)
         env = env.env
-    return limits
+    return around

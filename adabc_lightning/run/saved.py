@@ -97,7 +97,9 @@ def shown(value: Any) -> str:
     return f"{value!r:.40}"
 
 
-def _plain(right: Callable[[Any], bool], wanted: str) -> PlainValidator:
+def plain(right: Callable[[Any], bool], wanted: str) -> PlainValidator:
+    """Whether a value is what a message says that it must be."""
+
     def validate(value: Any) -> Any:
         return value if right(value) else wrong(wanted)
 
@@ -123,9 +125,9 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else wrong("a list")
 
 
-Count = Annotated[int, _plain(_is_count, "a whole number, 0 or more and below 2⁵³")]
-Number = Annotated[float, _plain(_is_number, "a finite number")]
-Text = Annotated[str, _plain(lambda value: isinstance(value, str), "a text")]
+Count = Annotated[int, plain(_is_count, "a whole number, 0 or more and below 2⁵³")]
+Number = Annotated[float, plain(_is_number, "a finite number")]
+Text = Annotated[str, plain(lambda value: isinstance(value, str), "a text")]
 Weights = Annotated[Tensor, tensor(None, *FLOATS, torch.float16, torch.bfloat16)]
 Generator = Annotated[Tensor, tensor(1, torch.uint8)]
 """The state of one of PyTorch's."""
@@ -153,8 +155,8 @@ def _sentence(error: Any) -> str:
 
 def nested_counts(levels: int) -> Any:
     """The type of mappings of counters and flags, at any depth up to ``levels``."""
-    leaf = _plain(lambda value: isinstance(value, bool) or _is_count(value),
-                  "a whole number, 0 or more and below 2⁵³")  # fmt: skip
+    leaf = plain(lambda value: isinstance(value, bool) or _is_count(value),
+                 "a whole number, 0 or more and below 2⁵³")  # fmt: skip
     kind: Any = Annotated[Any, leaf]
     for _ in range(levels):
         kind = Annotated[Any, _mapping_or(leaf, TypeAdapter(dict[Any, kind]))]

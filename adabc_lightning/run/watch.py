@@ -48,11 +48,11 @@ class Watch:
         self._names: list[str] = names
         self._closed = False
         self._speaks = threading.Lock()  # who has it ends this process; never released
+        self._peers = list(range(1, count)) if rank == 0 else [0]
         self._threads = [
             threading.Thread(target=self._listen, args=(peer,), daemon=True, name=f"rank {peer}")
-            for peer in (range(1, count) if rank == 0 else [0])
+            for peer in self._peers
         ]
-        self._peers = list(range(1, count)) if rank == 0 else [0]
         for thread in self._threads:
             thread.start()
 

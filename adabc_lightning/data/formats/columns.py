@@ -109,7 +109,7 @@ def named_columns(
         flat = {
             part: names
             for part, names in groups.items()
-            if all(_is_flat(arrays[name]) for name in names)
+            if all(is_flat(arrays[name]) for name in names)
         }
         chosen = chosen_parts(where, key, flat, groups, reading)
         wholes = [[arrays[name] for name in flat[part]] for part in chosen]
@@ -163,7 +163,8 @@ def chosen_parts(
     return choose(flat, parts, wanted, where, key)
 
 
-def _is_flat(array: Any) -> bool:
+def is_flat(array: Any) -> bool:
+    """Whether it can be a vector or a part of one: numbers, of one or two dimensions."""
     return len(array.shape or ()) in (1, 2) and array.dtype.kind in "biuf"
 
 

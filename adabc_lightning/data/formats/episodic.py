@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.columns import Beside, chosen_parts
+from adabc_lightning.data.formats.columns import Beside, chosen_parts, is_flat
 from adabc_lightning.data.formats.source import FINAL, Block, Reading, Source, row_place
 from adabc_lightning.data.names import SCALARS, VECTORS
 from adabc_lightning.errors import UserError, one_line
@@ -91,11 +91,7 @@ def _parts(where: str, episodes: Sequence[Episode], reading: Reading) -> dict[st
     for key in VECTORS:
         found = episodes[0].columns.get(key) if episodes else None
         if isinstance(found, Mapping):
-            flat = {
-                name: part
-                for name, part in found.items()
-                if len(part.shape or ()) in (1, 2) and part.dtype.kind in "biuf"
-            }
+            flat = {name: part for name, part in found.items() if is_flat(part)}
             chosen[key] = chosen_parts(where, key, flat, found, reading)
     return chosen
 

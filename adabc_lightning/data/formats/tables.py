@@ -10,7 +10,7 @@ import numpy as np
 
 from adabc_lightning.data.formats.columns import chosen_parts, numbers_together
 from adabc_lightning.data.formats.source import Block, Blocks, Reading, Source, row_place
-from adabc_lightning.data.names import assign
+from adabc_lightning.data.names import VECTORS, assign
 from adabc_lightning.env.observations import Parts
 from adabc_lightning.errors import UserError, one_line
 
@@ -114,7 +114,7 @@ def table_source(
     vectors: dict[str, list[str]] = dict(named.numbered)
     scalars: dict[str, str] = {}
     for key, name in named.single.items():
-        if key.endswith(("observations", "actions")):
+        if key in VECTORS:
             vectors[key] = [name]
         else:
             scalars[key] = name
