@@ -146,19 +146,19 @@ class Acting(LightningDataModule):
             return LogCollector(
                 self.log,
                 self.layout,
-                self._publish,
-                self.idle,
-                self.step_timeout,
-                self.online_reward,
+                publish=self._publish,
+                idle=self.idle,
+                timeout=self.step_timeout,
+                reward=self.online_reward,
             )
         return Collector(
             self.make_env(),
             self.layout,
-            self.seed,
-            self.ranks.rank,
-            self.step_timeout,
-            self.ranks.count,
-            self.online_reward,
+            seed=self.seed,
+            rank=self.ranks.rank,
+            timeout=self.step_timeout,
+            ranks=self.ranks.count,
+            reward=self.online_reward,
         )
 
     def idle(self) -> None:

@@ -64,8 +64,14 @@ def load_dataset(
     function = None if reading.reward in (None, LOGGED, SUCCESS) else Reward(reading.reward)
     try:
         with _opened(dataset, download, reading) as source:
-            limit = max_episode_steps, terminals_at_limit
-            found = pack(dataset, source, *limit, reading, BLOCK_ROWS)
+            found = pack(
+                dataset,
+                source,
+                limit=max_episode_steps,
+                at_limit=terminals_at_limit,
+                reading=reading,
+                block_rows=BLOCK_ROWS,
+            )
             for sentence in source.notes:
                 warn(sentence)
         if reading.action_scale != 1:

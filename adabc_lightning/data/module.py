@@ -143,8 +143,15 @@ class ReplayDataModule(Acting):
             check_share(offline_fraction, batch_size, 1)
         given = given_reference(reference_min, reference_max)
         keys = None if observation_keys is None else tuple(observation_keys)
-        meanings = done_means, success_terminates, max_time_gap, mask
-        reading = Reading(keys, *meanings, reward, action_scale)
+        reading = Reading(
+            observation_keys=keys,
+            done_means=done_means,
+            success_terminates=success_terminates,
+            max_time_gap=max_time_gap,
+            mask=mask,
+            reward=reward,
+            action_scale=action_scale,
+        )
         self.loading = Loading(parts_of(dataset), download, terminals_at_limit, reading)
         for name in {reward, *self.loading.rewards}:
             check_reward(name)
@@ -215,8 +222,13 @@ class ReplayDataModule(Acting):
                 f"data.env_id is {self.env_id!r}, a log that one process follows; set "
                 "trainer.devices (and trainer.num_nodes) to 1"
             )
-        shares = self.batch_size, self.offline_fraction
-        check_even(count, self.schedule, *shares, env_steps)
+        check_even(
+            count,
+            self.schedule,
+            batch_size=self.batch_size,
+            offline_fraction=self.offline_fraction,
+            env_steps=env_steps,
+        )
 
     def setup(self, stage: str) -> None:
         """Loads the dataset and makes the ring and the training environment (``fit`` only)."""
