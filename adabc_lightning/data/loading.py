@@ -1,9 +1,7 @@
-"""The offline rows of a run, from the value of ``data.dataset`` to what its method needs."""
+"""The offline rows of a run, from the value of ``data.dataset``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-
-import numpy as np
 
 from adabc_lightning.agent.spec import EnvironmentSpec
 from adabc_lightning.data.actions import check_task
@@ -12,9 +10,7 @@ from adabc_lightning.data.formats.source import LOGGED, Reading
 from adabc_lightning.data.mixture import Part, filtered, mixed, sampler_for
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.packing import AtLimit
-from adabc_lightning.data.returns import Unfinished, with_returns
 from adabc_lightning.data.samplers import UniformSampler
-from adabc_lightning.data.successors import with_next_actions
 from adabc_lightning.errors import UserError, warn
 
 
@@ -116,29 +112,3 @@ class Loading:
         if dataset is None or not dataset.sources:
             return UniformSampler()
         return sampler_for(self.parts, [origin.rows for origin in dataset.sources])
-
-
-def with_extras(
-    dataset: OfflineDataset,
-    extras: Sequence[str],
-    end_T: np.ndarray,
-    why: str,
-    unfinished: Unfinished | None,
-) -> OfflineDataset:
-    """The dataset with the columns that a method wants beside the common ones.
-
-    Args:
-        dataset: of scaled rewards.
-        extras: names of the columns.
-        end_T: its :func:`~adabc_lightning.data.returns.episode_ends`.
-        why: who wants them, for the message.
-        unfinished: computes returns, where ``mc_return`` is wanted.
-    Raises: UserError: the log does not say what one needs.
-    """
-    for name in extras:
-        if name == "next_action":
-            dataset = with_next_actions(dataset, end_T, why)
-        else:
-            assert unfinished is not None
-            dataset = with_returns(dataset, end_T, unfinished, why)
-    return dataset

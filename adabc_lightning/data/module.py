@@ -11,18 +11,19 @@ from torch import Tensor
 
 from adabc_lightning.data.acting import Acting
 from adabc_lightning.data.checks import (
+    check_even,
     check_reward_online,
     check_room,
     check_without_dataset,
     given_reference,
     warn_if_frozen,
 )
-from adabc_lightning.data.devices import check_even
+from adabc_lightning.data.extras import EXTRAS, with_extras
 from adabc_lightning.data.faults import faults
 from adabc_lightning.data.formats.source import DoneMeans, Reading
 from adabc_lightning.data.hooks import check_callbacks, run_callbacks, take_note
 from adabc_lightning.data.learnt import RANGE, Learnt
-from adabc_lightning.data.loading import Loading, with_extras
+from adabc_lightning.data.loading import Loading
 from adabc_lightning.data.mixture import parts_of
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.opening import check_capacity, open_online
@@ -42,9 +43,6 @@ from adabc_lightning.run.ranks import Ranks
 from adabc_lightning.run.schedule import Schedule
 from adabc_lightning.run.seeding import chosen_seed, torch_generator
 from adabc_lightning.run.types import AboveZero, NonNegative, Positive, Real, Seconds, declared
-
-EXTRAS = ("next_action", "mc_return")
-"""Columns that a method may want beside the common ones."""
 
 
 @declared("data")

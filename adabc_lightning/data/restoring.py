@@ -1,9 +1,11 @@
 """What a checkpoint gets of the data module, and how a run goes on from it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from adabc_lightning.agent.normalization import Normalization
 from adabc_lightning.data.opening import online_ring
@@ -15,7 +17,6 @@ from adabc_lightning.data.same_run import (
     check_ring,
     rewards_of,
 )
-from adabc_lightning.data.shards import merged
 from adabc_lightning.env.scores import saved_reference
 from adabc_lightning.errors import UserError, warn
 from adabc_lightning.run.limits import check_memory
@@ -167,6 +168,26 @@ def _restore_ring(data: Owner, rings: list[dict[str, Any]]) -> None:
     if "offline" in rings[0]:
         offline = torch.cat([ring["offline"] for ring in rings])[rank::count]
     data.replay = online_ring(data, rows[rank::count], data.ranks.share(saved), offline)
+
+
+def merged(rings: Sequence[dict[str, Any]]) -> Tensor:
+    """All rows of several ranks' saved rings, ``[T, width]``, the oldest first.
+
+    Row i of the whole belongs to rank i mod K, and each rank draws its part of a batch from its own
+    rows: every row is as likely as with one rank. The newest rows of all ranks count as equally
+    old, in the order of the ranks.
+    """
+    parts = [_oldest_first(ring) for ring in rings]
+    to_come = torch.cat([torch.arange(len(part), 0, -1) for part in parts])
+    return torch.cat(parts)[torch.argsort(to_come, descending=True, stable=True)]
+
+
+def _oldest_first(ring: dict[str, Any]) -> Tensor:
+    """Rows ``[T, width]`` of a ring's :meth:`ReplayRing.state_dict`, in the order they came."""
+    rows: Tensor = ring["rows"]
+    if len(rows) < ring["capacity"]:
+        return rows
+    return rows.roll(-ring["writer"]["_cursor"], 0)
 
 
 def _devices(count: int) -> str:

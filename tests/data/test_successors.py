@@ -14,9 +14,9 @@ from torch import Tensor
 from adabc_lightning.agent.method import Method
 from adabc_lightning.agent.methods import TD3BC, ReBRAC
 from adabc_lightning.data.datasets import OfflineDataset
+from adabc_lightning.data.extras import with_next_actions
 from adabc_lightning.data.replay import ReplayRing
 from adabc_lightning.data.returns import episode_ends
-from adabc_lightning.data.successors import with_next_actions
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule

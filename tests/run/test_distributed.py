@@ -44,7 +44,7 @@ from adabc_lightning.callbacks import BalancedReplay
 from adabc_lightning.data.datasets import load_dataset
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.data.replay import ReplayRing
-from adabc_lightning.data.shards import merged
+from adabc_lightning.data.restoring import merged
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.env.exchange import Exchange
 from adabc_lightning.errors import UserError

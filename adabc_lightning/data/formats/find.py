@@ -10,14 +10,15 @@ import h5py
 from adabc_lightning.data.formats.d3rlpy import is_d3rlpy, open_d3rlpy
 from adabc_lightning.data.formats.folder import files_of, open_shards
 from adabc_lightning.data.formats.hdf5 import flat_source
+from adabc_lightning.data.formats.json_lines import json_source
 from adabc_lightning.data.formats.lerobot import INFO, open_lerobot
 from adabc_lightning.data.formats.minari import is_minari, open_minari
 from adabc_lightning.data.formats.npz import open_npz
-from adabc_lightning.data.formats.packed import GZIP, ZSTD
+from adabc_lightning.data.formats.packed import GZIP, ZSTD, line_of, lines_of, opened
 from adabc_lightning.data.formats.parquet import open_parquet
 from adabc_lightning.data.formats.robomimic import is_robomimic, open_robomimic
+from adabc_lightning.data.formats.separated import csv_source
 from adabc_lightning.data.formats.source import Reading, Source
-from adabc_lightning.data.formats.text import open_text
 from adabc_lightning.errors import UserError
 
 TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
@@ -88,7 +89,7 @@ def open_file(path: Path, reading: Reading, stack: ExitStack) -> Source:
             raise UserError(f"{path} is a zip file, but no npz file; unpack it first")
         return open_npz(path, reading, stack)
     if suffix in TEXT or magic.startswith((GZIP, ZSTD)):
-        return open_text(path, reading)
+        return _text(path, reading)
     if suffix in (".hdf5", ".h5", ".hdf"):
         raise UserError(f"{path} is not a readable HDF5 file")
     if magic.startswith(b"\x80") or suffix in (".pkl", ".pickle", ".pt", ".pth"):
@@ -97,6 +98,19 @@ def open_file(path: Path, reading: Reading, stack: ExitStack) -> Source:
             "numpy.savez"
         )
     raise UserError(f"{path} is not a readable HDF5 file, nor of another format: {_KNOWN}")
+
+
+def _text(path: Path, reading: Reading) -> Source:
+    """JSON Lines or CSV, packed or not, as its first character tells."""
+    with opened(path) as file:
+        line = line_of(file, path)
+        if not line.strip() and not any(map(str.strip, lines_of(file, path))):
+            raise UserError(f"{path} is empty")
+    if line.lstrip().startswith("{"):
+        return json_source(path, line, reading)
+    if line.lstrip().startswith("["):
+        raise UserError(f"{path} is one JSON array; write an object a line (JSON Lines)")
+    return csv_source(path, line, reading)
 
 
 def _hdf5(file: h5py.File, path: Path, reading: Reading, stack: ExitStack) -> Source:

@@ -1,12 +1,43 @@
-"""The action that followed a logged step."""
+"""Columns that a method may want beside those that all have."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from adabc_lightning.data.offline import OfflineDataset
+from adabc_lightning.data.returns import Unfinished, with_returns
 from adabc_lightning.errors import UserError
+
+EXTRAS = ("next_action", "mc_return")
+"""Their names: the action that followed a logged step, and what its episode still earned."""
+
+
+def with_extras(
+    dataset: OfflineDataset,
+    extras: Sequence[str],
+    end_T: np.ndarray,
+    why: str,
+    unfinished: Unfinished | None,
+) -> OfflineDataset:
+    """The dataset with the columns that a method wants beside the common ones.
+
+    Args:
+        dataset: of scaled rewards.
+        extras: names of the columns.
+        end_T: its :func:`~adabc_lightning.data.returns.episode_ends`.
+        why: who wants them, for the message.
+        unfinished: computes returns, where ``mc_return`` is wanted.
+    Raises: UserError: the log does not say what one needs.
+    """
+    for name in extras:
+        if name == "next_action":
+            dataset = with_next_actions(dataset, end_T, why)
+        else:
+            assert unfinished is not None
+            dataset = with_returns(dataset, end_T, unfinished, why)
+    return dataset
 
 
 def with_next_actions(dataset: OfflineDataset, end_T: np.ndarray, why: str) -> OfflineDataset:
