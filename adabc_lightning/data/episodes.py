@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adabc_lightning.data.formats.source import FINAL, Reading, Source
+from adabc_lightning.data.formats.source import FINAL, LOGGED, SUCCESS, Reading, Source
+from adabc_lightning.data.names import listed
 from adabc_lightning.data.order import order
 from adabc_lightning.errors import UserError, key_of
 
@@ -131,12 +132,51 @@ def _lasting(source: Source, success_S: np.ndarray, end_S: np.ndarray) -> np.nda
     return lasting_S
 
 
-def needs_no_terminals(source: Source, reading: Reading) -> bool:
+def _needs_no_terminals(source: Source, reading: Reading) -> bool:
     """Whether ends of episodes are known without a column for terminals."""
     has_dones = "dones" in source.scalars and (
         reading.done_means is not None or "timeouts" in source.scalars
     )
     return has_dones or source.ends_known
+
+
+def check_needed(source: Source, reading: Reading) -> None:
+    """Refuses a log that lacks what every log needs.
+
+    Args:
+        source: the log.
+        reading: what the user knows: only logged rewards must be there.
+    Raises: UserError: with the names of all there is.
+    """
+    optional = _needs_no_terminals(source, reading)
+    if not source.names:
+        raise UserError(f"{source.where} is empty: it has no {source.kind}")
+    words = {key: f"'{key}'" for key in ("observations", "actions", "rewards", "terminals")}
+    if source.kind == "columns":
+        words = dict(zip(words, ("observation_0", "action_0", "reward", "terminal"), strict=True))
+        words = {key: f"column {word}" for key, word in words.items()}
+    for key, word in words.items():
+        if key in source.widths or key in source.scalars or (key == "terminals" and optional):
+            continue
+        more = ""
+        if key == "rewards":
+            if reading.reward not in (None, LOGGED):
+                continue
+            more = f"; set {key_of('reward')} to a function of yours, module:name"
+            if "success" in source.scalars:
+                more += f", or to {SUCCESS} for its flags of success"
+        if key == "terminals" and "dones" in source.scalars:
+            more = (
+                "; its 'dones' are ends of episodes, and only you know whether as true terminals "
+                f"or at time limits: set {key_of('done_means')} to terminal or timeout"
+            )
+        elif key == "terminals":
+            more = (
+                "; of a task that no step ends give one of zeros, and timeouts or episodes, or the "
+                "environment's time limit, say where episodes end"
+            )
+        names = sorted(source.names) if source.kind == "arrays" else source.names
+        raise UserError(f"{source.where} has no {word}; it has: {listed(list(names))}{more}")
 
 
 def _flags(

@@ -9,16 +9,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from adabc_lightning.data.episodes import Steps, arrange, needs_no_terminals
+from adabc_lightning.data.episodes import Steps, arrange, check_needed
 from adabc_lightning.data.filling import Target, as_float32, fill
-from adabc_lightning.data.formats.columns import check_needed, check_room
 from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source
 from adabc_lightning.data.names import known_ends, misspelt, unread_ends
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.data.rewards import read_rewards
 from adabc_lightning.data.transitions import Layout
 from adabc_lightning.errors import UserError, key_of, one_line
-from adabc_lightning.run.limits import check_rows
+from adabc_lightning.run.limits import check_memory, check_rows
 
 AtLimit = Literal["terminal", "timeout"]
 """What an episode's end is that is flagged ``terminals`` at exactly the time limit."""
@@ -48,7 +47,7 @@ def pack(
     Raises: UserError: its contents are not what they should be.
     """
     where = source.where
-    check_needed(source, needs_no_terminals(source, reading), reading.reward)
+    check_needed(source, reading)
     _name_unread(source)
     layout = Layout(source.widths["observations"], source.widths["actions"])
     if source.rows is not None:
@@ -116,7 +115,7 @@ def _check_room(source: Source, rows: int, layout: Layout) -> None:
     """Raises: UserError: so many rows are more than the file is worth, or than the memory has."""
     if source.stored is not None:
         check_rows(rows * layout.width, source.stored, source.where)
-    check_room(rows, layout.observation_size, layout.action_size, source.where)
+    check_memory(2 * rows * layout.width, source.where)  # packed, and the ring's copy
 
 
 def _successes(

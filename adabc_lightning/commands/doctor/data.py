@@ -52,8 +52,7 @@ def minari_datasets(root: Path) -> Iterator[str]:
 
 def user_files(folder: Path) -> Iterator[Finding]:
     """Which HDF5 files have D4RL's columns."""
-    from adabc_lightning.data.episodes import needs_no_terminals
-    from adabc_lightning.data.formats.columns import check_needed
+    from adabc_lightning.data.episodes import check_needed
     from adabc_lightning.data.formats.find import open_log
     from adabc_lightning.data.formats.source import Reading
     from adabc_lightning.errors import UserError, reason
@@ -62,7 +61,7 @@ def user_files(folder: Path) -> Iterator[Finding]:
     for path in sorted(folder.glob("*.hdf5")):
         try:
             with open_log(path, Reading()) as source:
-                check_needed(source, needs_no_terminals(source, Reading()))
+                check_needed(source, Reading())
                 found.append(f"{path.name} ({source.rows:,})")
         except (UserError, OSError) as error:
             yield Finding(

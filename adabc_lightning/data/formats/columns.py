@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.data.formats.source import LOGGED, SUCCESS, Reading, Source, slices
-from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign, listed
-from adabc_lightning.data.transitions import Layout
+from adabc_lightning.data.formats.source import Reading, Source, slices
+from adabc_lightning.data.names import SCALARS, VECTORS, Named, assign
 from adabc_lightning.env.observations import Parts, choose
-from adabc_lightning.errors import UserError, key_of
-from adabc_lightning.run.limits import check_memory
+from adabc_lightning.errors import UserError
 
 _LENIENT = ("success", "step", "time")  # common words: arrays of other shapes mean other things
 
@@ -204,47 +202,3 @@ def check_columns(columns: Mapping[str, Any], where: str) -> None:
             )
         if key == "next_observations" and column.shape[1] != size:
             raise UserError(f"{where}: {key!r} must be as wide as 'observations', {size} columns")
-
-
-def check_room(rows: int, observations: int, actions: int, where: str) -> None:
-    """Raises: UserError: no memory for so many packed rows, and the ring's copy of them."""
-    check_memory(2 * rows * Layout(observations, actions).width, where)
-
-
-def check_needed(source: Source, optional: bool, reward: str | None = None) -> None:
-    """Refuses a log that lacks what every log needs.
-
-    Args:
-        source: the log.
-        optional: ``terminals`` may be missing: what ends episodes is known from elsewhere.
-        reward: see ``data.reward``; only logged ones must be there.
-    Raises: UserError: with the names of all there is.
-    """
-    if not source.names:
-        raise UserError(f"{source.where} is empty: it has no {source.kind}")
-    words = {key: f"'{key}'" for key in ("observations", "actions", "rewards", "terminals")}
-    if source.kind == "columns":
-        words = dict(zip(words, ("observation_0", "action_0", "reward", "terminal"), strict=True))
-        words = {key: f"column {word}" for key, word in words.items()}
-    for key, word in words.items():
-        if key in source.widths or key in source.scalars or (key == "terminals" and optional):
-            continue
-        more = ""
-        if key == "rewards":
-            if reward not in (None, LOGGED):
-                continue
-            more = f"; set {key_of('reward')} to a function of yours, module:name"
-            if "success" in source.scalars:
-                more += f", or to {SUCCESS} for its flags of success"
-        if key == "terminals" and "dones" in source.scalars:
-            more = (
-                "; its 'dones' are ends of episodes, and only you know whether as true terminals "
-                f"or at time limits: set {key_of('done_means')} to terminal or timeout"
-            )
-        elif key == "terminals":
-            more = (
-                "; of a task that no step ends give one of zeros, and timeouts or episodes, or the "
-                "environment's time limit, say where episodes end"
-            )
-        names = sorted(source.names) if source.kind == "arrays" else source.names
-        raise UserError(f"{source.where} has no {word}; it has: {listed(list(names))}{more}")
