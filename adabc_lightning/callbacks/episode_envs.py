@@ -5,7 +5,7 @@ from itertools import chain
 import gymnasium
 
 from adabc_lightning.data.module import ReplayDataModule
-from adabc_lightning.env.make import Outcomes, Policy, evaluate
+from adabc_lightning.env.make import Outcomes, PolicyFunction, evaluate
 from adabc_lightning.env.stepping import CheckedEnv
 from adabc_lightning.run.seeding import stream_seed
 
@@ -19,7 +19,7 @@ class EpisodeEnvs:
     def run(
         self,
         data: ReplayDataModule,
-        act: Policy,
+        act: PolicyFunction,
         episodes: int,
         purpose: str,
         start: int = 0,

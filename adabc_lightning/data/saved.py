@@ -8,7 +8,7 @@ from adabc_lightning.data.collector import SavedCollector
 from adabc_lightning.data.log import SavedLogCollector
 from adabc_lightning.data.origins import SavedOrigin
 from adabc_lightning.data.replay import SavedDraws, SavedRing
-from adabc_lightning.env.saved import Origin, Steps
+from adabc_lightning.env.saved import SavedTraining, Steps
 from adabc_lightning.run.saved import (
     Count,
     Listing,
@@ -43,7 +43,7 @@ class SavedRewards(Saved):
     online: Text | None
 
 
-class SavedData(Origin):
+class SavedData(SavedTraining):
     """Before the hand-over the rows are the dataset's."""
 
     batches: Count

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-LARGEST = 10_000
+MOST_ENTRIES = 10_000
 """Numbers of an array, or things within a container: what has more is a constant (a map)."""
 _DEPTH = 4
 """So far within each other; what is deeper is taken for a constant."""
@@ -59,7 +59,7 @@ def _is_number(value: Any) -> bool:
 
 def _digest(value: Any) -> str:
     """Of a value; that of its type alone where there is too much of it."""
-    digest, left = hashlib.blake2b(digest_size=16), [LARGEST]
+    digest, left = hashlib.blake2b(digest_size=16), [MOST_ENTRIES]
     try:
         _feed(digest, value, _DEPTH, left)
     except _TooMuch:

@@ -19,7 +19,7 @@ from adabc_lightning.env.stepping import CheckedEnv, check_action, close
 from adabc_lightning.errors import EnvironmentFailure, UserError, closest, key_of, one_line
 from adabc_lightning.run.allowed import check_environment
 
-Policy = Callable[[np.ndarray], np.ndarray]
+PolicyFunction = Callable[[np.ndarray], np.ndarray]
 """Observations ``[O]`` or ``[B, O]`` → actions ``[A]`` or ``[B, A]``, no noise."""
 
 _OF_ONES_OWN = (
@@ -206,7 +206,7 @@ class Outcomes(NamedTuple):
 
 
 def evaluate(
-    policy: Policy,
+    policy: PolicyFunction,
     envs: Sequence[gymnasium.Env],
     episodes: int,
     seed: int,

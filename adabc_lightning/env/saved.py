@@ -86,7 +86,7 @@ def _is_reference(value: Any) -> Any:
     return numbers if len(numbers) in (0, 2) else wrong("a minimum and a maximum")
 
 
-class Origin(Saved):
+class SavedTraining(Saved):
     """Where a policy was trained."""
 
     env_id: Text
@@ -103,4 +103,4 @@ class SavedPolicy(SavedActor):
 
     agent: _Trained
     callbacks: _Callbacks = absent()
-    ReplayDataModule: Origin
+    ReplayDataModule: SavedTraining

@@ -15,7 +15,7 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
-from adabc_lightning.env.contents import LARGEST, contents
+from adabc_lightning.env.contents import MOST_ENTRIES, contents
 from adabc_lightning.env.flat import FlatObservation
 from adabc_lightning.errors import UserError, reason
 
@@ -286,7 +286,7 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_own_array(value: Any) -> bool:
     """Whether it is a small array of numbers that is no view of the simulator's own memory."""
-    if type(value) is not np.ndarray or value.dtype.kind not in "fiub" or value.size > LARGEST:
+    if type(value) is not np.ndarray or value.dtype.kind not in "fiub" or value.size > MOST_ENTRIES:
         return False
     while isinstance(value.base, np.ndarray):
         value = value.base

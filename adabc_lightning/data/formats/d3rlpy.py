@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from adabc_lightning.data.formats.episodic import Episode, episodic_source
+from adabc_lightning.data.formats.episodic import EpisodeArrays, episodic_source
 from adabc_lightning.data.formats.hdf5 import array
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.errors import UserError
@@ -50,7 +50,7 @@ def _number(file: h5py.File, name: str, where: str) -> Any:
     return found[()] if found.shape == () and found.dtype.kind in "biuf" else None
 
 
-def _episode(file: h5py.File, index: int, where: str, arrays: list[h5py.Dataset]) -> Episode:
+def _episode(file: h5py.File, index: int, where: str, arrays: list[h5py.Dataset]) -> EpisodeArrays:
     label = f"episode {index}"
     columns: dict[str, Any] = {}
     for key in ("observations", "actions", "rewards"):
@@ -71,4 +71,4 @@ def _episode(file: h5py.File, index: int, where: str, arrays: list[h5py.Dataset]
     check_claims(arrays[-3:], Path(where).stat().st_size, where)
     flags = np.zeros(rows, bool)
     flags[-1:] = bool(terminated)
-    return Episode(label, columns | {"terminals": flags})
+    return EpisodeArrays(label, columns | {"terminals": flags})

@@ -13,7 +13,7 @@ from adabc_lightning.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeArrays:
     """One episode's arrays, not read yet.
 
     Args:
@@ -27,7 +27,7 @@ class Episode:
 
 def episodic_source(
     where: str,
-    episodes: Sequence[Episode],
+    episodes: Sequence[EpisodeArrays],
     names: Sequence[str],
     reading: Reading,
     last_observation: bool,
@@ -85,7 +85,7 @@ def episodic_source(
     )
 
 
-def _parts(where: str, episodes: Sequence[Episode], reading: Reading) -> dict[str, list[str]]:
+def _parts(where: str, episodes: Sequence[EpisodeArrays], reading: Reading) -> dict[str, list[str]]:
     """Which parts of each vector are read: as the first episode has them."""
     chosen = {}
     for key in VECTORS:
@@ -97,8 +97,8 @@ def _parts(where: str, episodes: Sequence[Episode], reading: Reading) -> dict[st
 
 
 def _checked(
-    where: str, episode: Episode, parts: Mapping[str, Sequence[str]], more: int
-) -> Episode:
+    where: str, episode: EpisodeArrays, parts: Mapping[str, Sequence[str]], more: int
+) -> EpisodeArrays:
     """The episode with each vector as one column, its lengths and types checked."""
     columns: dict[str, Any] = {}
     for key, column in episode.columns.items():
@@ -133,7 +133,7 @@ def _checked(
                 f"{where}: {key!r} of {episode.label} has {column.shape[0]} rows, but must have "
                 f"{wanted}" + ("" if extra else ", as many as its actions")
             )
-    return Episode(episode.label, columns)
+    return EpisodeArrays(episode.label, columns)
 
 
 def _check(where: str, label: str, key: str, column: Any) -> None:
@@ -147,7 +147,7 @@ def _check(where: str, label: str, key: str, column: Any) -> None:
 
 
 def _blocks(
-    episodes: Sequence[Episode],
+    episodes: Sequence[EpisodeArrays],
     lengths: np.ndarray,
     widths: Mapping[str, int],
     more: int,
@@ -160,7 +160,7 @@ def _blocks(
                 yield {key: column(index, episode, key, start, stop, rows) for key in keys}
 
     def column(
-        index: int, episode: Episode, key: str, start: int, stop: int, rows: int
+        index: int, episode: EpisodeArrays, key: str, start: int, stop: int, rows: int
     ) -> np.ndarray:
         if key == FINAL:
             return np.arange(start, stop) == rows - 1

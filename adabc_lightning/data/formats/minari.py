@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 
 from adabc_lightning.data.formats.columns import Behind
-from adabc_lightning.data.formats.episodic import Episode, episodic_source
+from adabc_lightning.data.formats.episodic import EpisodeArrays, episodic_source
 from adabc_lightning.data.formats.hdf5 import array, inside, parts
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.data.names import SCALARS
@@ -64,7 +64,7 @@ def open_minari(folder: Path, where: str, reading: Reading, stack: ExitStack) ->
     return source
 
 
-def _episode(file: h5py.File, index: int, where: str) -> Episode:
+def _episode(file: h5py.File, index: int, where: str) -> EpisodeArrays:
     label = f"episode_{index}"
     if label not in file:
         raise UserError(f"{where}: {label} is missing, the metadata count it")
@@ -83,7 +83,7 @@ def _episode(file: h5py.File, index: int, where: str) -> Episode:
     if "infos" in group and isinstance(infos := inside(group, "infos", where), h5py.Group):
         found = [flag for flag in SCALARS["success"] if flag in infos]
         columns |= _success(array(infos, found[0], where), columns) if found else {}
-    return Episode(label, columns)
+    return EpisodeArrays(label, columns)
 
 
 def _success(flags: h5py.Dataset, columns: dict[str, Any]) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def open_arrow(name: str, folder: Path, reading: Reading) -> Source:
     if json.loads(metadata["observation_space"])["type"] != "Box":
         raise UserError(f"{where}: in the Arrow format only a flat Box observation space is read")
 
-    def episodes() -> Iterator[Episode]:
+    def episodes() -> Iterator[EpisodeArrays]:
         for index, episode in enumerate(minari.load_dataset(name).iterate_episodes()):
             columns = {"observations": episode.observations, "actions": episode.actions}
             columns |= {"rewards": episode.rewards, "terminals": episode.terminations}
-            yield Episode(f"episode_{index}", columns)
+            yield EpisodeArrays(f"episode_{index}", columns)
 
     names = ["observations", "actions", "rewards", "terminations", "truncations"]
     source = episodic_source(where, list(episodes()), names, reading, last_observation=True)

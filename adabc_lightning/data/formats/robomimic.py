@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from adabc_lightning.data.formats.episodic import Episode, episodic_source
+from adabc_lightning.data.formats.episodic import EpisodeArrays, episodic_source
 from adabc_lightning.data.formats.hdf5 import array, attribute, inside, parts, texts
 from adabc_lightning.data.formats.source import Reading, Source
 from adabc_lightning.errors import UserError, one_line
@@ -67,7 +67,7 @@ def _is_sparse(data: h5py.Group) -> bool:
 
 def _episode(
     data: h5py.Group, name: str, where: str, arrays: list[h5py.Dataset], sparse: bool
-) -> Episode:
+) -> EpisodeArrays:
     demo = inside(data, name, where)
     if not isinstance(demo, h5py.Group):
         raise UserError(f"{where}: 'data/{name}' must be a group of arrays")
@@ -87,7 +87,7 @@ def _episode(
             arrays.append(columns[key])
     if sparse and "rewards" in columns:
         columns["success"] = columns["rewards"]
-    return Episode(name, columns)
+    return EpisodeArrays(name, columns)
 
 
 def _mask(file: h5py.File, path: Path, name: str, demos: set[str]) -> set[str]:
