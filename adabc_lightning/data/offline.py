@@ -100,7 +100,7 @@ class OfflineDataset:
             apart_TO = np.abs(next_observation_TO[:-1] - observation_TO[1:]) > tolerance_O
         return np.asarray(apart_TO.any(1))
 
-    def columns(self) -> dict[str, np.ndarray]:
+    def as_d4rl(self) -> dict[str, np.ndarray]:
         """The rows in D4RL's v2 layout; the last kept one of an episode without end is a timeout.
 
         Returns: ``observations [T, O]``, ``actions [T, A]``, ``rewards [T]``,

@@ -221,7 +221,7 @@ def test_the_card(run: tuple[Path, OffToOnModule], capsys: pytest.CaptureFixture
     card = export(f"--ckpt_path {folder}/checkpoints/last.ckpt --out out", capsys)
     normalization = None
     if "normalised" in str(folder):
-        seen = load_dataset(str(folder.parent / "log.hdf5")).columns()["observations"]
+        seen = load_dataset(str(folder.parent / "log.hdf5")).as_d4rl()["observations"]
         mean, scale = seen.mean(0, np.float64), seen.std(0, dtype=np.float64) + 1e-3
         normalization = {"mean": pytest.approx(mean), "scale": pytest.approx(scale)}
     assert card["observation"] == {

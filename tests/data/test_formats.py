@@ -108,7 +108,7 @@ def test_ogbench_without_rewards_says_so(tmp_path: Path) -> None:
     dataset = load(tmp_path / "a.npz", reward=f"{__name__}:third")
     assert dataset.episode_length_E.tolist() == list(LENGTHS)
     assert (len(dataset.rows), dataset.terminals) == (sum(LENGTHS), 0)
-    columns = dataset.columns()
+    columns = dataset.as_d4rl()
     assert (columns["rewards"] == columns["next_observations"][:, 2]).all()
 
 

@@ -511,7 +511,7 @@ def test_actions_in_percent(tmp_path: Path) -> None:
     ):
         data.loading.load(data.spec)
     data = ReplayDataModule(TOY, path, SCHEDULE, action_scale=0.01)
-    actions = data.loading.load(data.spec).columns()["actions"]
+    actions = data.loading.load(data.spec).as_d4rl()["actions"]
     np.testing.assert_allclose(actions, np.tile([[0.9, -2.5]], (5, 1)), rtol=1e-6)
     with pytest.raises(UserError, match=r"data.action_scale"):
         ReplayDataModule(TOY, path, SCHEDULE, action_scale=0)

@@ -272,7 +272,7 @@ def test_numbers_of_a_part_are_one_part_in_order(tmp_path: Path) -> None:
     np.savetxt(path, rows, delimiter=",", header=header, comments="")
     dataset = load_dataset(str(path))
     assert dataset.observation_parts == (("goal", 1), ("pose", 11), ("wheel_1", 1))
-    read = dataset.columns()["observations"]
+    read = dataset.as_d4rl()["observations"]
     kept = read[:, 12].astype(int)  # a row's number; a time limit's row is dropped
     poses = np.stack([columns[f"observation.pose_{i}"] for i in range(11)], 1)
     np.testing.assert_array_equal(read[:, 1:12], poses[kept].astype(np.float32))

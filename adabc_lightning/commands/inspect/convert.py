@@ -34,7 +34,7 @@ def convert(
     Raises: UserError: it cannot be written, or Minari cannot hold it.
     """
     if target.suffix in (".hdf5", ".h5"):
-        write_columns(target, dataset.columns(), card | parts_entry(dataset.observation_parts))
+        write_columns(target, dataset.as_d4rl(), card | parts_entry(dataset.observation_parts))
         return
     from minari.storage.datasets_root_dir import get_dataset_path
 
@@ -48,7 +48,7 @@ def convert(
 
 
 def _episodes(dataset: OfflineDataset, target: str) -> Iterator[Rollout]:
-    fields = dataset.columns()
+    fields = dataset.as_d4rl()
     ends = np.flatnonzero(fields["terminals"] | fields["timeouts"]) + 1
     for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         following = fields["next_observations"][start:end]
