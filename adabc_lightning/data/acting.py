@@ -122,7 +122,8 @@ class Acting(LightningDataModule):
         """Makes a step in the environment before anything else takes time.
 
         Args:
-            first: whether it is for this one, of many alike, to speak.
+            first: whether this one gives the warnings: of several ranks or replicas only the first
+                does.
         Raises: UserError: it cannot be stepped, or not be timed here.
         """
         if self.log is not None:

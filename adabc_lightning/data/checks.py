@@ -89,7 +89,7 @@ def check_even(
     offline_fraction: float | None,
     env_steps: int,
 ) -> None:
-    """Whether each device has the same part of everything.
+    """Whether everything divides evenly among the devices.
 
     Args:
         count: K.
@@ -97,7 +97,7 @@ def check_even(
         batch_size: of all together.
         offline_fraction: of a batch, None where it has no fixed share.
         env_steps: those that are made, of a checkpoint.
-    Raises: UserError: it has not.
+    Raises: UserError: it does not.
     """
     if offline_fraction is not None:
         check_share(offline_fraction, batch_size, count)

@@ -202,7 +202,7 @@ class ReplayDataModule(Acting):
 
     @property
     def speaks(self) -> bool:
-        """Whether it is for this one, of many alike, to say what concerns them all."""
+        """Whether this one gives the warnings: of several ranks or replicas only the first does."""
         return self.shares is None and not self.ranks.rank
 
     def check_devices(self, count: int, env_steps: int = 0) -> None:
@@ -394,7 +394,7 @@ class ReplayDataModule(Acting):
     def _find_faults(self, dataset: OfflineDataset) -> None:
         """What in the dataset makes training wrong, of the rows as they were read.
 
-        A run that goes on has said it, and it takes longer than to read them.
+        A run that goes on has said it already, and it takes longer than reading the rows.
         """
         if self._begins:
             parts = dataset.observation_parts or self.spec.observation_parts

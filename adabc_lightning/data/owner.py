@@ -59,7 +59,7 @@ class Owner(Protocol):
 
     @property
     def speaks(self) -> bool:
-        """Whether it is for this one, of many alike, to say what concerns them all."""
+        """Whether this one gives the warnings: of several ranks or replicas only the first does."""
 
     def check_devices(self, count: int, env_steps: int = 0) -> None:
         """Whether a run on ``count`` devices comes out even."""

@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 MOST_ENTRIES = 10_000
-"""Numbers of an array, or things within a container: what has more is a constant (a map)."""
+"""An array or container with more entries than this is taken for a constant (a map)."""
 _DEPTH = 4
-"""So far within each other; what is deeper is taken for a constant."""
+"""Levels of nesting that are looked at; what lies deeper is taken for a constant."""
 _CONSTANT = (
     *(gymnasium.Env, gymnasium.Space, EnvSpec),
     *(type, FunctionType, MethodType, ModuleType, Logger),
@@ -30,7 +30,7 @@ class _TooMuch(Exception):
 
 
 def contents(holders: Iterable[Any]) -> list[dict[str, str]] | None:
-    """Of the attributes of some objects those that are no number and no array, as digests.
+    """Digests of the attributes that are neither numbers nor arrays.
 
     Args:
         holders: environments and wrappers.

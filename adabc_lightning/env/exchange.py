@@ -1,4 +1,4 @@
-"""A folder that a process which acts and one which trains exchange episodes and policies by.
+"""A folder through which an acting and a training process exchange episodes and policies.
 
 ``space.json`` says what observations and actions are like, ``episodes/000000000.npz`` and so on are
 the actor's episodes in order, ``policy/newest.npz`` is the trainer's newest policy. Each file is

@@ -27,8 +27,8 @@ class Damaged(UserError):
 def newest(folder: Path) -> list[Path]:
     """What a run can go on from, the newest first; only files that exist.
 
-    Where the first evaluation is the end of pre-training, a disk that was full after it leaves
-    that alone.
+    ``pretrained.ckpt`` counts only where it is alone: a disk that filled up after pre-training left
+    nothing else.
 
     Args:
         folder: the run's folder; it need not exist.

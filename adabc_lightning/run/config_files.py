@@ -152,8 +152,8 @@ def resolve(command: str, arguments: list[str]) -> tuple[list[Path], list[str]]:
     """Splits a command line into config files and options; options win over files.
 
     Whatever is inherited is applied before everything that is named, and once, so that neither
-    a method stacked on a task nor a task stacked on a method brings the defaults back. But for a
-    method and what inherits one: they are laid over the task, in their order.
+    a method stacked on a task nor a task stacked on a method brings the defaults back. Methods, and
+    what inherits one, are the exception: they are laid over the task, in their order.
 
     Args:
         command: ``"fit"`` or ``"validate"``.

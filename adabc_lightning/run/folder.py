@@ -90,7 +90,10 @@ def _check_place(folder: Path) -> None:
 
 
 def goes_on(folder: Path, ckpt_path: str | None) -> bool:
-    """Whether a run goes on in its own folder, by ``last``, that file's full name or its own."""
+    """Whether ``ckpt_path`` continues the folder's own run.
+
+    It is ``last``, the folder's ``last.ckpt``, or the folder itself.
+    """
     if ckpt_path is None:
         return False
     names = folder.resolve(), (folder / FOLDER / LAST).resolve()

@@ -17,7 +17,8 @@ class Interaction:
         about: how often, for plans.
         episodes: the least and the most.
         env_steps: the least and the most; None where an episode may last for ever.
-        rounds: the most steps of environments side by side, which its time goes by; None as before.
+        rounds: the most steps of environments side by side, which its time goes by; None where
+            an episode may last for ever.
     """
 
     name: str

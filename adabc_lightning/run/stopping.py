@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The last is what Slurm sends before its time limit, if asked to (``--signal=USR1@90``)."""
 AT_ONCE_SECONDS = 1.0
-"""A second signal means "now" from so long after the first on."""
+"""From this many seconds after the first, a second signal means "now"."""
 AFTER_IMPORT_SECONDS = 0.05
-"""Until one is looked at again that came while a module was imported."""
+"""Seconds until a signal that came during an import is sent again."""
 
 
 def speaks() -> bool:
