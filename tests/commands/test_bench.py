@@ -13,8 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adabc_lightning.__main__ import main
 from adabc_lightning.agent.engines import Eager
 from adabc_lightning.agent.state import copied
-from adabc_lightning.commands.bench.corl import CorlStyle
-from adabc_lightning.commands.bench.corl_iql import CorlIQL
+from adabc_lightning.commands.bench.corl import CorlIQL, CorlStyle
 from adabc_lightning.commands.bench.grow import AXES
 from adabc_lightning.commands.bench.overlays import model_of, names
 from adabc_lightning.commands.bench.products import products_of

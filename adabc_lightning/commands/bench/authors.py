@@ -7,11 +7,14 @@ gathered from five NumPy arrays. Written anew from that description.
 
 import copy
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from adabc_lightning.commands.bench.plain import plain_mlp
 
 
 class _Ensemble(nn.Module):
@@ -70,12 +73,7 @@ class AuthorsStyle:
     ) -> None:
         observation_size, action_size = sizes
         self.num_critics, self.subset_size, self.device = num_critics, subset_size, device
-        layers: list[nn.Module] = []
-        widths = (observation_size, *hidden)
-        for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        self.actor = nn.Sequential(*layers, nn.Linear(widths[-1], action_size), nn.Tanh())
-        self.actor.to(device)
+        self.actor = squashed_mlp((observation_size, *hidden, action_size)).to(device)
         self.critics = _Ensemble(num_critics, (observation_size + action_size, *hidden, 1))
         self.critics.to(device)
         self.targets = copy.deepcopy(self.critics), copy.deepcopy(self.actor)
@@ -114,5 +112,15 @@ class AuthorsStyle:
         loss.backward()
         self.actor_adam.step()
         for target, source in zip(self.targets, (self.critics, self.actor), strict=True):
-            for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
-                slow.data.copy_(0.005 * fast.data + 0.995 * slow.data)
+            polyak_update(target, source)
+
+
+def squashed_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers with a ReLU between them, and a tanh."""
+    return nn.Sequential(*plain_mlp(sizes), nn.Tanh())
+
+
+def polyak_update(target: nn.Module, source: nn.Module) -> None:
+    """A target's step, tensor by tensor."""
+    for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
+        slow.data.copy_(0.995 * slow.data + 0.005 * fast.data)

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from adabc_lightning.commands.bench.authors import AuthorsStyle
-from adabc_lightning.commands.bench.corl import CorlStyle
-from adabc_lightning.commands.bench.corl_iql import CorlIQL
+from adabc_lightning.commands.bench.corl import CorlIQL, CorlStyle
 from adabc_lightning.commands.bench.plain import PlainAgent
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.data.transitions import Layout

@@ -1,30 +1,28 @@
-"""TD3+BC in the style of CORL's single file, as a baseline for two critics: eager, a module each.
+"""TD3+BC and IQL in the style of CORL's single files, as baselines for two critics: eager.
 
-Two critics with a target and an Adam of their own, the smaller target of both, the actor by the
-first critic alone, losses fetched at every update, Polyak tensor by tensor; transitions as five
-tensors on the device, their indices drawn by NumPy. Written anew from that description.
+A module, a target and an Adam each, losses fetched at every update, Polyak tensor by tensor;
+transitions as five tensors on the device, their indices drawn by NumPy. Written anew from this
+description and those of the classes.
 """
 
 import copy
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
 
-from adabc_lightning.commands.bench.authors import synthetic_columns
-
-
-def network(sizes: tuple[int, ...], *last: nn.Module) -> nn.Sequential:
-    """Linear layers of these sizes with ReLU between them, and what comes last."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1], *last)
+from adabc_lightning.commands.bench.authors import (
+    polyak_update,
+    squashed_mlp,
+    synthetic_columns,
+)
+from adabc_lightning.commands.bench.plain import plain_mlp
 
 
 class CorlStyle:
     """TD3+BC on synthetic transitions, with an action range of [−1, 1].
+
+    The smaller target of both critics, the actor by the first one alone.
 
     Args:
         sizes: O, A.
@@ -39,8 +37,8 @@ class CorlStyle:
         observation_size, action_size = sizes
         self.device = device
         critic = (observation_size + action_size, *hidden, 1)
-        self.actor = network((observation_size, *hidden, action_size), nn.Tanh()).to(device)
-        self.critic_1, self.critic_2 = network(critic).to(device), network(critic).to(device)
+        self.actor = squashed_mlp((observation_size, *hidden, action_size)).to(device)
+        self.critic_1, self.critic_2 = plain_mlp(critic).to(device), plain_mlp(critic).to(device)
         self.actor_target = copy.deepcopy(self.actor)
         self.critic_1_target = copy.deepcopy(self.critic_1)
         self.critic_2_target = copy.deepcopy(self.critic_2)
@@ -52,12 +50,9 @@ class CorlStyle:
         ]
         self.updates = 0
 
-    def update(self, batch_size: int, alpha: float = 2.5) -> dict[str, float]:
+    def update(self, batch_size: int) -> dict[str, float]:
         """Samples, and makes one update; every second one of the actor and the targets, too.
 
-        Args:
-            batch_size: B.
-            alpha: TD3+BC's, weight of the value.
         Returns: the losses.
         """
         index = np.random.randint(0, len(self.data[0]), size=batch_size)
@@ -84,7 +79,7 @@ class CorlStyle:
             return losses
         policy_action = self.actor(observation)
         value = self.critic_1(torch.cat([observation, policy_action], 1))
-        weight = alpha / value.abs().mean().detach()
+        weight = 2.5 / value.abs().mean().detach()  # α of TD3+BC
         loss = -weight * value.mean() + nn.functional.mse_loss(policy_action, action)
         losses["actor"] = loss.item()
         self.actor_adam.zero_grad()
@@ -96,7 +91,78 @@ class CorlStyle:
         return losses
 
 
-def polyak_update(target: nn.Module, source: nn.Module) -> None:
-    """A target's step, tensor by tensor."""
-    for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
-        slow.data.copy_(0.995 * slow.data + 0.005 * fast.data)
+class CorlIQL:
+    """IQL on synthetic transitions, with an action range of [−1, 1].
+
+    A cosine schedule of the actor's rate; in CORL's order, with the value from before its step in
+    the critics' target and in the policy's weights.
+
+    Args:
+        sizes: O, A.
+        hidden: units of each hidden layer.
+        rows: transitions to sample from.
+        device: of networks and transitions.
+    """
+
+    def __init__(
+        self, sizes: tuple[int, int], hidden: tuple[int, ...], rows: int, device: torch.device
+    ) -> None:
+        observation_size, action_size = sizes
+        critic = (observation_size + action_size, *hidden, 1)
+        self.actor = squashed_mlp((observation_size, *hidden, action_size)).to(device)
+        self.log_std = nn.Parameter(torch.zeros(action_size, device=device))
+        self.value = plain_mlp((observation_size, *hidden, 1)).to(device)
+        self.critic_1, self.critic_2 = plain_mlp(critic).to(device), plain_mlp(critic).to(device)
+        self.critic_1_target = copy.deepcopy(self.critic_1).requires_grad_(False)
+        self.critic_2_target = copy.deepcopy(self.critic_2).requires_grad_(False)
+        critics = [*self.critic_1.parameters(), *self.critic_2.parameters()]
+        self.actor_adam = torch.optim.Adam([*self.actor.parameters(), self.log_std], lr=3e-4)
+        self.value_adam = torch.optim.Adam(self.value.parameters(), lr=3e-4)
+        self.critic_adam = torch.optim.Adam(critics, lr=3e-4)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.actor_adam, 1_000_000)
+        self.data = [
+            torch.tensor(column, device=device) for column in synthetic_columns(sizes, rows)
+        ]
+
+    def update(self, batch_size: int) -> dict[str, float]:
+        """Samples, and makes one update of value, critics, targets and actor.
+
+        Returns: the losses.
+        """
+        index = np.random.randint(0, len(self.data[0]), size=batch_size)
+        observation, action, reward, next_observation, terminated = (
+            column[index] for column in self.data
+        )
+        losses = {}
+        given = torch.cat([observation, action], 1)
+        with torch.no_grad():
+            next_value = self.value(next_observation)
+            lowest = torch.min(self.critic_1_target(given), self.critic_2_target(given))
+        advantage = lowest - self.value(observation)
+        loss = (torch.abs(0.7 - (advantage < 0).float()) * advantage**2).mean()  # expectile 0.7
+        losses["value"] = loss.item()
+        self.value_adam.zero_grad()
+        loss.backward()
+        self.value_adam.step()
+
+        target = reward + (1 - terminated) * 0.99 * next_value
+        loss = nn.functional.mse_loss(self.critic_1(given), target)
+        loss = (loss + nn.functional.mse_loss(self.critic_2(given), target)) / 2
+        losses["critic"] = loss.item()
+        self.critic_adam.zero_grad()
+        loss.backward()
+        self.critic_adam.step()
+        polyak_update(self.critic_1_target, self.critic_1)
+        polyak_update(self.critic_2_target, self.critic_2)
+
+        weight = torch.exp(3.0 * advantage.detach()).clamp(max=100.0)  # β 3
+        std = torch.exp(self.log_std.clamp(-20, 2))
+        policy = torch.distributions.Normal(self.actor(observation), std)
+        log_prob = policy.log_prob(action).sum(1, keepdim=True)
+        loss = (-weight * log_prob).mean()
+        losses["actor"] = loss.item()
+        self.actor_adam.zero_grad()
+        loss.backward()
+        self.actor_adam.step()
+        self.schedule.step()
+        return losses

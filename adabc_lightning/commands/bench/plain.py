@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adabc_lightning.agent.networks import Actor, CriticEnsemble
 
 
-def plain_mlp(sizes: Sequence[int], dtype: torch.dtype) -> nn.Sequential:
+def plain_mlp(sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """Linear layers with a ReLU between them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
