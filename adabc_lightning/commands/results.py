@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ COLUMNS = (
 SCORES = COLUMNS[COLUMNS.index("unit") + 1 : COLUMNS.index("gradient_updates")]
 
 
-def as_cell(value: Any) -> Any:
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV: its columns' names, and rows of as many values at full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_as_cell, row) for row in rows)
+    return text.getvalue()
+
+
+def _as_cell(value: Any) -> Any:
     """A value for CSV: names steer no terminal, and are no formulas for a spreadsheet."""
     if not isinstance(value, str):
         return value
@@ -62,14 +72,12 @@ def write_results(out: Path) -> None:
         unit = "score" if summary["score"]["final"] is not None else "return"
         row = {name: record[name] for name in ("task", "variant", "seed")}
         row |= {name: summary[name] for name in ("dataset", "env_id", "finished")}
-        row |= {"unit": unit} | {name: summary[unit].get(name) for name in SCORES}
+        row["unit"] = unit
+        row |= {name: summary[unit].get(name) for name in SCORES}
         row |= {name: summary[name] for name in ("gradient_updates", "env_steps")}
-        row |= {"seconds": round(sum(summary["seconds"].values()), 1)}
-        row |= {"folder": path.parent.relative_to(out).as_posix()}
+        row["seconds"] = round(sum(summary["seconds"].values()), 1)
+        row["folder"] = path.parent.relative_to(out).as_posix()
         rows.append(row)
     rows.sort(key=lambda row: (row["task"], row["variant"], row["seed"]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
-    replace_text(out / "results.csv", text.getvalue())
+    values = ([row[name] for name in COLUMNS] for row in rows)
+    replace_text(out / "results.csv", csv_text(COLUMNS, values))

@@ -1,7 +1,5 @@
 """Variants compared over all tasks of one benchmark at once, as rliable is meant to be used."""
 
-import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +15,15 @@ from adabc_lightning.commands.report.table import (
     interquartile_mean,
     values_of,
 )
-from adabc_lightning.commands.results import as_cell
+from adabc_lightning.commands.results import csv_text
 from adabc_lightning.errors import printable
+
+COLUMNS = (
+    *("benchmark", "tasks", "variant", "runs_per_task", "unfinished"),
+    *("iqm", "iqm_low", "iqm_high"),
+    *("better_than", "probability", "probability_low", "probability_high"),
+)
+"""Of ``across.csv``."""
 
 
 @dataclass(frozen=True)
@@ -281,19 +286,14 @@ def to_csv(groups: list[Comparison]) -> str:
     Args:
         groups: not empty.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["benchmark", "tasks", "variant", "runs_per_task", "unfinished", "iqm", "iqm_low",
-         "iqm_high", "better_than", "probability", "probability_low", "probability_high"]
-    )  # fmt: skip
+    rows = []
     for group in groups:
         for label, scores in group.scores.items():
             row = [group.kind, scores.shape[1], label, len(scores), group.unfinished[label]]
             chance = group.chances[label]
             better = [group.first, *chance] if chance else [None] * 4
-            writer.writerow(map(as_cell, [*row, *group.means[label], *better]))
-    return text.getvalue()
+            rows.append([*row, *group.means[label], *better])
+    return csv_text(COLUMNS, rows)
 
 
 def between(panel: Panel) -> list[list[Interval | None]]:

@@ -1,7 +1,5 @@
 """The numbers of a report's tables, a row per curve, and ``table.csv``."""
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +8,7 @@ import numpy as np
 
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.reach import Reached, level_of, reached
-from adabc_lightning.commands.results import as_cell
+from adabc_lightning.commands.results import csv_text
 
 FIELDS = {
     "pretrained": "after pre-training",
@@ -123,11 +121,11 @@ def rows(panels: list[Panel], level: float | None = None, intervals: bool = True
                 numbers = statistic(values_of(curve, panel.unit, field))
                 row |= {field: numbers.mean, f"{field}_stderr": numbers.error}
             kept = [k for k in values_of(curve, panel.unit, "kept") if k is not None]
-            row |= {"worst_kept": min(kept, default=None)}
+            row["worst_kept"] = min(kept, default=None)
             when = Reached(None, 0) if aim is None else reached(curve, panel.unit, aim)
             row |= {"level": aim, "steps_to_level": when.median, "reached_level": when.count}
             tried = statistic([run.steps_in_trials for run in curve.runs])
-            row |= {"trial_env_steps": tried.mean}
+            row["trial_env_steps"] = tried.mean
             if intervals:
                 online = values_of(curve, panel.unit, "online_mean")
                 known = [value for value in online if value is not None]
@@ -139,8 +137,4 @@ def rows(panels: list[Panel], level: float | None = None, intervals: bool = True
 
 def to_csv(table: list[Numbers]) -> str:
     """All numbers at full precision."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in table)
-    return text.getvalue()
+    return csv_text(list(table[0]), (row.values() for row in table))
