@@ -6,9 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from adabc_lightning.commands.report.markdown import line_of
 from adabc_lightning.commands.report.panels import Curve, Panel, benchmark_kind
-from adabc_lightning.commands.report.shown import counted, number
+from adabc_lightning.commands.report.shown import counted, interval_text
 from adabc_lightning.commands.report.table import (
     REPETITIONS,
     Interval,
@@ -262,13 +261,6 @@ def improvement(first_RT: np.ndarray, other_RT: np.ndarray) -> Interval:
     return value, float(low), float(high)
 
 
-def to_lines(comparison: Comparison) -> list[str]:
-    """Heading and table, Markdown."""
-    names = comparison.columns
-    lines = [f"## {comparison.title}", "", line_of(names), line_of(["---"] * len(names))]
-    return [*lines, *(line_of(cells) for cells in cells_of(comparison)), ""]
-
-
 def cells_of(comparison: Comparison) -> list[list[str]]:
     """A row per variant: name, runs per task, IQM, probability of improvement over the first."""
     made = []
@@ -309,9 +301,3 @@ def between(panel: Panel) -> list[list[Interval | None]]:
         [improvement(a, b) if a is not b and len(a) and len(b) else None for b in known]
         for a in known
     ]
-
-
-def interval_text(values: Interval, digits: int) -> str:
-    """Value and bounds, rounded; of one run the value alone."""
-    value, low, high = (number(value, digits) for value in values)
-    return value if values[1] is None else f"{value} [{low}, {high}]"

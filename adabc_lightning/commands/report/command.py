@@ -103,9 +103,9 @@ def main(words: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {folder} cannot be made: {error.strerror}") from error
-    from adabc_lightning.commands.report.across import comparisons, not_compared, to_lines
+    from adabc_lightning.commands.report.across import comparisons, not_compared
     from adabc_lightning.commands.report.across import to_csv as across_csv
-    from adabc_lightning.commands.report.markdown import escaped, to_markdown
+    from adabc_lightning.commands.report.markdown import to_markdown
     from adabc_lightning.commands.report.table import rows, to_csv
 
     table, groups = rows(sorted_runs, options.reach), comparisons(sorted_runs)
@@ -116,9 +116,7 @@ def main(words: list[str]) -> None:
         replace_text(out, to_html(sorted_runs, _title(options.runs), table, groups, without))
         print(printable(str(out)))
     else:
-        across = [line for group in groups for line in to_lines(group)]
-        across += [line for text in without for line in (escaped(text), "")]
-        text = to_markdown(sorted_runs, table, options.each, across)
+        text = to_markdown(sorted_runs, table, options.each, groups, without)
         replace_text(out / "table.md", text)
         replace_text(out / "table.csv", to_csv(table))
         if groups:

@@ -1,5 +1,8 @@
 """``table.md``: a heading and a table or two per panel."""
 
+from collections.abc import Iterable
+
+from adabc_lightning.commands.report.across import Comparison, cells_of
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.shown import tables
 from adabc_lightning.commands.report.table import KEPT, REPETITIONS, TRIED, Numbers
@@ -25,38 +28,49 @@ fine-tuning than one of the first variant on the same task.
 """
 
 
-def to_markdown(panels: list[Panel], rows: list[Numbers], each: bool, across: list[str]) -> str:
+def to_markdown(
+    panels: list[Panel],
+    rows: list[Numbers],
+    each: bool,
+    groups: Iterable[Comparison],
+    without: Iterable[str],
+) -> str:
     """The notes, and everything that the tables show.
 
     Args:
         panels: not empty.
         rows: of :func:`~adabc_lightning.commands.report.table.rows`, all panels' in order.
         each: whether every run gets a row, too.
-        across: lines of the tables over all tasks.
+        groups: variants over several tasks.
+        without: sentences about what is in none of these.
     """
     remaining = iter(rows)
     lines = [NOTE]
     for panel in panels:
-        lines += [f"## {escaped(panel.title)}", ""]
+        lines += [f"## {_escaped(panel.title)}", ""]
         for table in tables(panel, [next(remaining) for _ in panel.curves]):
-            names = ["variant", *table.columns]
-            lines += [line_of(names), line_of(["---"] * len(names))]
-            for line in table.lines:
-                if each or not line.below:
-                    name = f"– {line.name}" if line.below else line.name
-                    lines.append(line_of([name, *(cell.text for cell in line.cells)]))
-            lines.append("")
-    lines += across
+            shown = [
+                [f"– {line.name}" if line.below else line.name, *(cell.text for cell in line.cells)]
+                for line in table.lines
+                if each or not line.below
+            ]
+            lines += _table(["variant", *table.columns], shown)
+    for group in groups:
+        lines += [f"## {group.title}", "", *_table(group.columns, cells_of(group))]
+    lines += [line for sentence in without for line in (_escaped(sentence), "")]
     if any(panel.unit == "return" for panel in panels):
         lines.append("Without reference returns there are no scores: such tables hold raw returns.")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def escaped(text: str) -> str:
+def _escaped(text: str) -> str:
     """Names are neither HTML nor links."""
     return text.replace("<", "&lt;").replace("](", "]&#40;")
 
 
-def line_of(cells: list[str]) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(escaped(cell).replace('|', '∣') for cell in cells)} |"
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    return [_line(columns), _line(["---"] * len(columns)), *map(_line, rows), ""]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(_escaped(cell).replace('|', '∣') for cell in cells)} |"

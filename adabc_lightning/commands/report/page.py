@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from adabc_lightning import __version__
-from adabc_lightning.commands.report.across import Comparison, between, cells_of, interval_text
+from adabc_lightning.commands.report.across import Comparison, between, cells_of
 from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
 from adabc_lightning.commands.report.panels import Panel, mixed_sources, panels
 from adabc_lightning.commands.report.provenance import texts, versions
@@ -14,6 +14,7 @@ from adabc_lightning.commands.report.series import points_for, section
 from adabc_lightning.commands.report.shown import (
     Cell,
     Table,
+    interval_text,
     number,
     reach_heading,
     reach_text,

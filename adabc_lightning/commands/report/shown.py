@@ -7,7 +7,7 @@ from math import inf
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.reach import steps_to
 from adabc_lightning.commands.report.runs import Run
-from adabc_lightning.commands.report.table import FALLS, FIELDS, KEPT, TRIED, Numbers
+from adabc_lightning.commands.report.table import FALLS, FIELDS, KEPT, TRIED, Interval, Numbers
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ def _lines(
 def _scores(row: Numbers) -> list[Cell]:
     cells = [Cell(counted(row["seeds"], row["unfinished"])), *(_mean(row, f) for f in FIELDS)]
     cells.append(Cell(reach_text(row), "reach", row["steps_to_level"]))
-    return cells + ([Cell(_iqm_text(row), "iqm", row["iqm"])] if "iqm" in row else [])
+    if "iqm" in row:
+        iqm = row["iqm"], row["iqm_low"], row["iqm_high"]
+        cells.append(Cell(interval_text(iqm, 1), "iqm", row["iqm"]))
+    return cells
 
 
 def _scores_of_run(row: Numbers, run: Run, unit: str) -> list[Cell]:
@@ -116,13 +119,13 @@ def _tried(row: Numbers, run: Run | None) -> Cell:
 
 
 def _falls(row: Numbers) -> list[Cell]:
-    kept = Cell(_share(row["worst_kept"]), "kept", row["worst_kept"])
+    kept = Cell(number(row["worst_kept"], 2), "kept", row["worst_kept"])
     return [*(_mean(row, field) for field in FALLS), kept]
 
 
 def _falls_of_run(row: Numbers, run: Run, unit: str) -> list[Cell]:
     kept = run.summary[unit].get("kept")
-    return [*(_one(run, unit, field) for field in FALLS), Cell(_share(kept), "kept", kept)]
+    return [*(_one(run, unit, field) for field in FALLS), Cell(number(kept, 2), "kept", kept)]
 
 
 def _mean(row: Numbers, field: str) -> Cell:
@@ -143,19 +146,15 @@ def number(value: float | None, digits: int = 1) -> str:
     return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def _share(value: float | None) -> str:
-    return number(value, 2)
+def interval_text(values: Interval, digits: int) -> str:
+    """Value and bounds, rounded; of one run the value alone."""
+    value, low, high = (number(value, digits) for value in values)
+    return value if values[1] is None else f"{value} [{low}, {high}]"
 
 
 def counted(runs: int, unfinished: int) -> str:
     """``3``, or ``3 (1 unfinished)``: those count as far as they are."""
     return f"{runs}" + (f" ({unfinished} unfinished)" if unfinished else "")
-
-
-def _iqm_text(row: Numbers) -> str:
-    """With its interval where more than one seed is known."""
-    interval = f" [{number(row['iqm_low'])}, {number(row['iqm_high'])}]"
-    return number(row["iqm"]) + (interval if row["iqm_low"] is not None else "")
 
 
 def reach_heading(row: Numbers) -> str:
