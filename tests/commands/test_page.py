@@ -19,7 +19,7 @@ from adabc_lightning.__main__ import main
 from adabc_lightning.commands.report.page import HERE as REPORT
 from adabc_lightning.commands.report.page import write_page
 from adabc_lightning.commands.report.panels import panels
-from adabc_lightning.commands.report.reach import Reached, level_of, reached, steps_to
+from adabc_lightning.commands.report.reach import level_of, reached, steps_to
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.commands.report.series import points_for, section
 
@@ -210,9 +210,9 @@ def test_steps_to_a_score(tmp_path: Path) -> None:
     assert level_of(panel) == 40  # from the hand-over on the best are 58, 41 and 14
     assert [steps_to(run, "score", 40) for run in curve.runs] == [20, 10, float("inf")]
     assert [steps_to(run, "score", 35) for run in curve.runs] == [20, 0, float("inf")]
-    assert reached(curve, "score", 40) == Reached(20, 2)
-    assert reached(curve, "score", 50) == Reached(float("inf"), 1)
-    assert reached(curve, "score", 100) == Reached(float("inf"), 0)
+    assert reached(curve, "score", 40) == (20, 2)
+    assert reached(curve, "score", 50) == (float("inf"), 1)
+    assert reached(curve, "score", 100) == (float("inf"), 0)
     assert main(["report", "out", "--reach", "50", "--out", "page.html"]) == 0
     assert Page(Path("page.html").read_text()).numbers["curve 0", "reach"][1] == "never (1 of 3)"
     assert "steps to 50" in Path("page.html").read_text()
@@ -224,7 +224,7 @@ def test_the_level_is_the_highest_that_half_of_the_runs_reach(tmp_path: Path) ->
         evaluated(tmp_path / "out" / f"a{seed}", rows)
     (panel,) = panels(find_runs([tmp_path / "out"])[0])
     assert level_of(panel) == 90
-    assert reached(panel.curves[0], "score", 90) == Reached(10, 2)
+    assert reached(panel.curves[0], "score", 90) == (10, 2)
 
 
 def test_the_hand_over_s_row_is_none_of_pre_training(tmp_path: Path) -> None:

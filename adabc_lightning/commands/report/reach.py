@@ -1,26 +1,11 @@
 """How many environment steps a run needs to reach a score."""
 
-from dataclasses import dataclass
 from math import floor, inf, log10
 
 from adabc_lightning.commands.report.panels import Curve, Panel
 from adabc_lightning.commands.report.runs import Run
 
 _SMALLEST = 1e-100  # of returns that have a round level of their own
-
-
-@dataclass(frozen=True)
-class Reached:
-    """When the runs of a curve first had an evaluation at a level or above it.
-
-    Args:
-        median: environment steps of fine-tuning over runs; infinite where more than half of them
-            never reached it, None where no run was evaluated.
-        count: how many did.
-    """
-
-    median: float | None
-    count: int
 
 
 def level_of(panel: Panel) -> float | None:
@@ -59,11 +44,15 @@ def _from_hand_over(run: Run, unit: str) -> list[tuple[float, float]]:
     return rows[-online - 1 :] if online else []
 
 
-def reached(curve: Curve, unit: str, level: float) -> Reached:
-    """Over the runs that were fine-tuned."""
+def reached(curve: Curve, unit: str, level: float) -> tuple[float | None, int]:
+    """When the fine-tuned runs of a curve first had an evaluation at a level or above it.
+
+    Returns: the median of the environment steps of fine-tuning, infinite where more than half of
+        the runs never reached it and None where none was evaluated; and how many did.
+    """
     steps = [s for run in curve.runs if (s := steps_to(run, unit, level)) is not None]
     if not steps:
-        return Reached(None, 0)
+        return None, 0
     # The lower median of an even number: infinite only where fewer than half reached it.
     median = sorted(steps)[(len(steps) - 1) // 2]
-    return Reached(float(median), sum(s < inf for s in steps))
+    return float(median), sum(s < inf for s in steps)

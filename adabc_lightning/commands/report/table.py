@@ -1,13 +1,12 @@
 """The numbers of a report's tables, a row per curve, and ``table.csv``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from adabc_lightning.commands.report.panels import Curve, Panel
-from adabc_lightning.commands.report.reach import Reached, level_of, reached
+from adabc_lightning.commands.report.reach import level_of, reached
 from adabc_lightning.commands.results import csv_text
 
 FIELDS = {
@@ -24,21 +23,13 @@ Numbers = dict[str, Any]
 """A curve's row, by column."""
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """Mean over seeds and its standard error; None where nothing or one value is known."""
-
-    mean: float | None
-    error: float | None
-
-
-def statistic(values: list[float | None]) -> Statistic:
-    """Of the values that are known."""
+def mean_and_error(values: list[float | None]) -> tuple[float | None, float | None]:
+    """Of the known ones, with the standard error; None where nothing or one value is known."""
     known = [value for value in values if value is not None]
     if not known:
-        return Statistic(None, None)
+        return None, None
     error = float(np.std(known, ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
-    return Statistic(float(np.mean(known)), error)
+    return float(np.mean(known)), error
 
 
 def values_of(curve: Curve, unit: str, field: str) -> list[float | None]:
@@ -118,14 +109,13 @@ def rows(panels: list[Panel], level: float | None = None, intervals: bool = True
                 "unit": panel.unit,
             }
             for field in (*FIELDS, *FALLS):
-                numbers = statistic(values_of(curve, panel.unit, field))
-                row |= {field: numbers.mean, f"{field}_stderr": numbers.error}
+                mean, error = mean_and_error(values_of(curve, panel.unit, field))
+                row |= {field: mean, f"{field}_stderr": error}
             kept = [k for k in values_of(curve, panel.unit, "kept") if k is not None]
             row["worst_kept"] = min(kept, default=None)
-            when = Reached(None, 0) if aim is None else reached(curve, panel.unit, aim)
-            row |= {"level": aim, "steps_to_level": when.median, "reached_level": when.count}
-            tried = statistic([run.steps_in_trials for run in curve.runs])
-            row["trial_env_steps"] = tried.mean
+            median, count = (None, 0) if aim is None else reached(curve, panel.unit, aim)
+            row |= {"level": aim, "steps_to_level": median, "reached_level": count}
+            row["trial_env_steps"], _ = mean_and_error([run.steps_in_trials for run in curve.runs])
             if intervals:
                 online = values_of(curve, panel.unit, "online_mean")
                 known = [value for value in online if value is not None]
