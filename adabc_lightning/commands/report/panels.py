@@ -121,8 +121,7 @@ def panels(runs: list[Run]) -> list[Panel]:
     for run in runs:
         if run.summary["dataset"] is not None and run.record:
             datasets.setdefault(_cell(run), set()).add(run.summary["dataset"])
-    made: dict[tuple[Any, ...], Panel] = {}
-    groups: dict[int, dict[tuple[Any, ...], list[Run]]] = {}
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], list[Run]]] = {}
     for run in runs:
         env_id, dataset = run.summary["env_id"], run.summary["dataset"]
         others = datasets.get(_cell(run), set())
@@ -130,11 +129,13 @@ def panels(runs: list[Run]) -> list[Panel]:
             (dataset,) = others
         task = run.record.get("task")
         where = (task, env_id, dataset, run.protocol)
-        panel = made.setdefault(where, Panel(*where))
         key = (run.record.get("variant"), run.method)
-        groups.setdefault(id(panel), {}).setdefault(key, []).append(run)
-    for panel in made.values():
-        for (variant, _), members in groups[id(panel)].items():
+        groups.setdefault(where, {}).setdefault(key, []).append(run)
+    made = []
+    for where, variants in groups.items():
+        panel = Panel(*where)
+        made.append(panel)
+        for (variant, _), members in variants.items():
             for same in _each_seed_once(members):
                 same.sort(key=lambda run: run.summary["seed"])
                 panel.curves.append(Curve(printable(str(variant or _common_name(same))), same))
@@ -145,8 +146,8 @@ def panels(runs: list[Run]) -> list[Panel]:
                 if labels.count(label) > 1:
                     folder = curve.runs[0].folder
                     curve.label = printable(f"{name} ({folder if full else folder.parent})")
-    _tell_apart(list(made.values()))
-    return list(made.values())
+    _tell_apart(made)
+    return made
 
 
 def _tell_apart(panels: list[Panel]) -> None:
