@@ -201,7 +201,7 @@ class ReplayDataModule(Acting):
         return self.batch_size // self.ranks.count
 
     @property
-    def speaks(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this one gives the warnings: of several ranks or replicas only the first does."""
         return self.shares is None and not self.ranks.rank
 
@@ -244,7 +244,7 @@ class ReplayDataModule(Acting):
             self._idlers = run_callbacks(self.trainer)
             self._add_columns()
         self.check_devices(self.ranks.count)
-        self.try_env(first=self.speaks)
+        self.try_env(first=self.is_first)
         self.dataset, end_T = self._load()
         self._fill_columns(end_T)
         rows = torch.empty(0, self.layout.width)
@@ -282,11 +282,11 @@ class ReplayDataModule(Acting):
             return self.shares.dataset, None
         if self.dataset_name is None:
             self.loading.check_keys(self.spec)
-            if self.speaks:
+            if self.is_first:
                 self.loading.name_unused(self.online_reward is not None)
             return None, None
         dataset = self.loading.load(self.spec)
-        if self.speaks and not self.schedule.offline_updates:
+        if self.is_first and not self.schedule.offline_updates:
             self.loading.name_idle_weights()
         self._find_faults(dataset)
         end_T = episode_ends(dataset) if self.layout.extras else None  # of rows as logged
@@ -347,7 +347,7 @@ class ReplayDataModule(Acting):
         for sentence in [] if begun else self._faults:
             warn(f"dataset {self.dataset_name!r}: {sentence}")
         self._faults = []
-        if self.speaks:
+        if self.is_first:
             warn_if_frozen(self.schedule, self.env_steps)
         take_note(self.trainer)
         return ExperienceStream(self)

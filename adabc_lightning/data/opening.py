@@ -64,7 +64,7 @@ def _count_origins(data: Owner) -> None:
     if data.dataset is None or not data.dataset.sources:
         return
     data.kept_of_each = kept_of_each(data.dataset.sources, data.dataset.episode_T, data.kept)
-    if data.speaks:
+    if data.is_first:
         tqdm.write(printable(in_words(data.kept_of_each)), file=sys.stderr)
 
 

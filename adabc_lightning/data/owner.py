@@ -58,7 +58,7 @@ class Owner(Protocol):
         """Of all ranks."""
 
     @property
-    def speaks(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this one gives the warnings: of several ranks or replicas only the first does."""
 
     def check_devices(self, count: int, env_steps: int = 0) -> None:
