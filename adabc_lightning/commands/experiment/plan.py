@@ -54,12 +54,10 @@ AFTER_PRETRAINING = (
 )
 # Callbacks that do nothing before the hand-over.
 IDLE_OFFLINE = (TRIALS,)
-LENGTHS = (
-    *("offline_updates", "online_env_steps", "evaluation_every"),
-    *("updates_per_env_step", "frozen_env_steps"),
-)
-"""Keys of ``schedule``."""
-SCALED = ("schedule.offline_updates", "schedule.online_env_steps", "schedule.evaluation_every")
+SCALED = ("offline_updates", "online_env_steps", "evaluation_every")
+"""Keys of ``schedule`` that ``--scale`` multiplies."""
+LENGTHS = (*SCALED, "updates_per_env_step", "frozen_env_steps")
+"""Keys of ``schedule`` that are computed with here."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,8 @@ class _Cell:
                 options["data.dataset"] = str(own)
         if choice.scale != 1:
             for key in SCALED:
-                value = config["schedule"][key.rpartition(".")[2]]
-                options[key] = max(1, round(value * choice.scale)) if value else 0
+                value = config["schedule"][key]
+                options[f"schedule.{key}"] = max(1, round(value * choice.scale)) if value else 0
         self.config = merged(files, options)
         check_environment(str(self.config["data"]["env_id"]))  # not in every pre-training alone
         if (replicas := self.config["model"]["replicas"]) != 1:

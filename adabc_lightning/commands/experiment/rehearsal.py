@@ -16,13 +16,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from adabc_lightning.commands.experiment.declaration import OWN_KEYS
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import say
 from adabc_lightning.errors import UserError, first_cause, warn
 
 WORTH_IT = 100_000
 """Gradient updates of all jobs; fewer are not worth the seconds that this takes."""
-_OF_A_JOB = ("--seed_everything", "--trainer.default_root_dir", "--ckpt_path")
 
 
 def rehearse(jobs: Sequence[Job]) -> None:
@@ -65,7 +65,8 @@ def rehearse(jobs: Sequence[Job]) -> None:
 def _common(words: list[str]) -> list[str]:
     """A command line without what each job has of its own."""
     pairs = zip(words[::2], words[1::2], strict=True)
-    return [word for option, value in pairs if option not in _OF_A_JOB for word in (option, value)]
+    own = {f"--{key}" for key in OWN_KEYS}
+    return [word for option, value in pairs if option not in own for word in (option, value)]
 
 
 def _plan(words: list[str], folder: str) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.commands.experiment.declaration import OWN_KEYS
 from adabc_lightning.commands.experiment.plan import (
     AFTER_PRETRAINING,
     Job,
@@ -14,9 +15,6 @@ from adabc_lightning.commands.experiment.plan import (
 )
 from adabc_lightning.run.config_files import load
 from adabc_lightning.run.nested import at
-
-# What a run's record does not say, or says elsewhere.
-ELSEWHERE = ("ckpt_path", "seed_everything", "trainer.default_root_dir")
 
 
 def differences(job: Job) -> list[str]:
@@ -36,7 +34,7 @@ def differences(job: Job) -> list[str]:
     groups = {key[:end] for key in plain for end, sign in enumerate(key) if sign == "."}
     base = {"trainer.callbacks": None, **defaults()}
     base = {key: value for key, value in base.items() if key not in plain | groups}
-    without: tuple[str, ...] = ELSEWHERE
+    without = tuple(OWN_KEYS)  # which the record does not say, or says elsewhere
     if job.record["kind"] == "pretraining":
         ran, without = offline(ran), AFTER_PRETRAINING
     found = []
