@@ -144,8 +144,9 @@ def check_keys(content: Mapping[str, Any], class_path: str | None, where: str) -
     method = (content.get("model") or {}).get("method")
     given = method.get("init_args") if isinstance(method, Mapping) else None
     known = keys_of(class_path)
-    known_or_none = known or class_path is None
-    for name in given if isinstance(given, Mapping) and known_or_none else ():
+    if not isinstance(given, Mapping) or known is None:
+        return
+    for name in given:
         if str(name).removesuffix("+") not in known:
             raise UserError(f"{where}: {unknown_key(str(name), class_path)}")
 
@@ -163,18 +164,24 @@ def unknown_key(name: str, class_path: str | None) -> str:
         )
     short = class_path.rpartition(".")[2]
     meant = ELSEWHERE.get(name)
-    hint = f"did you mean {meant!r}?" if meant in known else nearest(name, known)
-    hint = f"; {hint}" if known else ""
+    hint = ""
+    if known:
+        hint = f"; did you mean {meant!r}?" if meant in known else f"; {nearest(name, known)}"
     return f"model.method has no key {name!r} with {short}{hint}"
 
 
-def keys_of(class_path: str | None) -> list[str]:
-    """The keys of one of the package's methods; none of others, which are not imported for it."""
-    if class_path is None or not class_path.startswith(_OURS):
+def keys_of(class_path: str | None) -> list[str] | None:
+    """The keys of one of the package's methods; without a method there are none.
+
+    Returns: None where nobody knows them: others are not imported for it.
+    """
+    if class_path is None:
         return []
+    if not class_path.startswith(_OURS):
+        return None
     module, _, name = class_path.rpartition(".")
     try:
         kind = getattr(import_module(module), name)
         return list(ArgumentParser().add_class_arguments(kind, sub_configs=True))
     except (ImportError, AttributeError, ValueError):
-        return []  # whoever makes it says what is wrong
+        return None  # whoever makes it says what is wrong

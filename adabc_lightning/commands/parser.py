@@ -156,7 +156,7 @@ class Parser(LightningArgumentParser):
         if wrong and (nested := re.match(r"NestedArg\(key='([\w.]+)'", wrong[2])):
             name = nested[1].removeprefix("init_args.")
             known = keys_of(self.method)
-            if wrong[1] == "model.method" and name not in (known or [name] * bool(self.method)):
+            if wrong[1] == "model.method" and known is not None and name not in known:
                 raise UserError(unknown_key(name, self.method))
             if said := re.search(rf"- ({re.escape(name)} is .*?; it must be .*?) - ", text):
                 raise UserError(f"{wrong[1]}.{said[1]}")
