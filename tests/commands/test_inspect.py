@@ -411,7 +411,7 @@ MISTAKES = [
         "a.hdf5 --max-episode-steps 0",
         "--max-episode-steps is 0; it must be a whole number, 1 or more",
     ),
-    ("a.hdf5 --plot a.txt", "--plot a.txt must end in .svg, .png, .pdf"),
+    ("a.hdf5 --plot a.txt", "--plot is a.txt; it must end in .svg, .png or .pdf"),
     ("a.hdf5 --convert a.csv", "--convert a.csv must end in .hdf5 or .h5"),
     ("a.hdf5 --convert mine/x-v0", "Minari stores an environment; give --env-id"),
     (

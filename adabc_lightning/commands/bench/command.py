@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from adabc_lightning.commands.figures import check_plot
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError
 
@@ -76,10 +77,7 @@ def parse(words: list[str]) -> Namespace:
     if options.plot:
         if "grow" not in options.parts:
             raise UserError("--plot draws what grow measures; name it: bench grow --plot FILE")
-        if Path(options.plot).suffix not in (".svg", ".png", ".pdf"):
-            raise UserError(f"--plot is {options.plot}; it must end in .svg, .png or .pdf")
-        if find_spec("matplotlib") is None:
-            raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
+        check_plot(Path(options.plot))
     return options
 
 

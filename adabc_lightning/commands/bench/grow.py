@@ -12,7 +12,7 @@ from adabc_lightning.agent.engines import ENGINES
 from adabc_lightning.commands.bench import loop
 from adabc_lightning.commands.bench.shapes import Shapes
 from adabc_lightning.commands.bench.updates import Packaged, in_turn, replicas
-from adabc_lightning.commands.figures import save
+from adabc_lightning.commands.figures import STYLE, save
 
 AXES: dict[str, tuple[int, ...]] = {
     "num_critics": (2, 5, 10, 20),
@@ -110,7 +110,7 @@ def draw(growth: Growth, title: str, path: Path) -> None:
     mpl.use("Agg")  # needs no display
     import matplotlib.pyplot as plt
 
-    with mpl.rc_context({"svg.hashsalt": "adabc_lightning", "font.size": 8, "axes.titlesize": 8}):
+    with mpl.rc_context(STYLE):
         columns = len(growth)
         figure, axes = plt.subplots(1, columns, figsize=(2.8 * columns, 2.8), layout="constrained")
         figure.suptitle(title)

@@ -2,9 +2,9 @@
 
 from argparse import Namespace
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 
+from adabc_lightning.commands.figures import check_plot
 from adabc_lightning.commands.options import Options
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.output import lasting
@@ -21,8 +21,6 @@ examples:
 DATA is what data.dataset of fit takes: a file or folder in one of the layouts of
 docs/data_formats.md, a Minari id, a D4RL or packaged name. docs/your_own.md says which columns a
 log needs."""
-
-_FIGURES = (".svg", ".png", ".pdf")
 
 
 def parse(words: list[str]) -> Namespace:
@@ -60,10 +58,7 @@ def parse(words: list[str]) -> Namespace:
     if options.env_kwargs is not None and options.env_id is None:
         raise UserError("--env-kwargs is for an environment; give --env-id, too")
     if options.plot is not None:
-        if options.plot.suffix not in _FIGURES:
-            raise UserError(f"--plot {options.plot} must end in {', '.join(_FIGURES)}")
-        if find_spec("matplotlib") is None:
-            raise UserError("--plot needs matplotlib: pip install 'adabc_lightning[report]'")
+        check_plot(options.plot)
     several = len(options.data) > 1
     if several and (options.plot or options.convert):
         name = "--plot" if options.plot else "--convert"

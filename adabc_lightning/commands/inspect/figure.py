@@ -6,15 +6,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from adabc_lightning.commands.figures import save
+from adabc_lightning.commands.figures import STYLE, save
 from adabc_lightning.commands.inspect.card import CELLS, plane
 from adabc_lightning.data.offline import OfflineDataset
 
 mpl.use("Agg")  # needs no display
 import matplotlib.pyplot as plt
 
-# A fixed salt and no date: the same data give the same file.
-STYLE: Any = {"svg.hashsalt": "adabc_lightning", "font.size": 8, "axes.titlesize": 8}
 BLUE, RED, BINS = "#0072b2", "#d55e00", 40
 
 

@@ -7,7 +7,7 @@ from textwrap import wrap
 import matplotlib as mpl
 import numpy as np
 
-from adabc_lightning.commands.figures import save
+from adabc_lightning.commands.figures import STYLE, save
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.runs import Run
 
@@ -18,8 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import EngFormatter
 
-# A fixed salt and no date: the same runs give the same file.
-mpl.rcParams.update({"svg.hashsalt": "adabc_lightning", "font.size": 8, "axes.titlesize": 8})
+mpl.rcParams.update(STYLE)
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

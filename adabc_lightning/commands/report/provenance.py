@@ -7,6 +7,7 @@ from typing import Any
 
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.runs import NOT_THE_METHOD, Run
+from adabc_lightning.run.nested import dotted
 
 _KEPT = ("kept_transitions", "transitions", "kept_episodes", "episodes")
 
@@ -57,7 +58,10 @@ def differences(panel: Panel) -> dict[str, list[str]]:
 
     A callback's are named after its class: ``Trials.episodes``.
     """
-    flat = [_flat(c) | _of_callbacks(c) for c in (curve.runs[0].config for curve in panel.curves)]
+    flat = []
+    for config in (curve.runs[0].config for curve in panel.curves):
+        of_method = {name: each for name, each in config.items() if name not in NOT_THE_METHOD}
+        flat.append(_flat(of_method) | _of_callbacks(config))
     names = dict.fromkeys(name for config in flat for name in config)
     found = {name: [config.get(name, "–") for config in flat] for name in names}
     return {name: values for name, values in found.items() if len(set(values)) > 1}
@@ -73,14 +77,10 @@ def _of_callbacks(config: dict[str, Any]) -> dict[str, str]:
     return made
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """``a.b`` → value, JSON."""
-    made: dict[str, str] = {}
-    for name, value in config.items():
-        if not prefix and name in NOT_THE_METHOD:
-            continue
-        if isinstance(value, dict):
-            made |= _flat(value, f"{prefix}{name}.")
-        else:
-            made[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return made
+def _flat(config: dict[str, Any], group: str = "") -> dict[str, str]:
+    """``a.b`` → value, JSON; nothing of an empty group."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in dotted(config, group)
+        if value != {}
+    }
