@@ -1,15 +1,19 @@
-"""How much is left of an experiment, and how long that takes by what has run of it."""
+"""How much is left of an experiment, and how long that takes by what has run of it.
+
+Imports no PyTorch.
+"""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adabc_lightning.commands.experiment.beside import trial_steps
-from adabc_lightning.commands.experiment.plan import Job
+from adabc_lightning.commands.experiment.plan import Job, class_of, defaults
 from adabc_lightning.run.durations import spoken
+from adabc_lightning.run.interaction import TRIALS, trials
 from adabc_lightning.run.record import load_json
+from adabc_lightning.run.schedule import Schedule
 
 # Settings on which it depends how long an update or an environment step takes: where these are the
 # same, the pace is about the same, too.
@@ -89,11 +93,38 @@ def _in_trials(ahead: Sequence[Job], counts: Sequence[Left]) -> str:
     for job, count in zip(ahead, counts, strict=True):
         if not count.share:
             continue
-        steps = trial_steps(job)
+        steps = _trial_steps(job)
         if steps is None:
             return ", and more in trials, whose episodes have no known time limit"
         most += steps
     return f", and at most {most:,} in trials" if most else ""
+
+
+def _trial_steps(job: Job) -> int | None:
+    """At most, of all a job's seeds; None where nobody knows how long an episode may last."""
+    config = {**defaults(), **job.record["settings"]}
+    given = [config.get(key) for key in ("trainer.callbacks", "trainer.callbacks+")]
+    listed = [each for some in given if isinstance(some, list) for each in some]
+    found = [each for each in listed if class_of(each) == TRIALS]
+    if not found or not config["schedule.online_env_steps"]:
+        return 0
+    options = (found[-1].get("init_args") if isinstance(found[-1], Mapping) else None) or {}
+    if not isinstance(options, Mapping):
+        return None  # and fit says so
+    size = {key: options[key] for key in ("episodes", "steps", "tried") if key in options}
+    keys = ("offline_updates", "online_env_steps", "evaluation_every")
+    schedule = Schedule(**{key: config[f"schedule.{key}"] for key in keys})
+    _, evaluations = schedule.evaluations_left(0, 0)
+    limit = config["data.max_episode_steps"]
+    if limit is None:
+        from adabc_lightning.env.make import episode_limit  # takes a while
+
+        limit = episode_limit(config["data.env_id"])
+    try:
+        most = trials(evaluations, True, limit, **size).env_steps[1]
+    except (TypeError, ValueError, LookupError, ZeroDivisionError):  # of options that fit refuses
+        return None
+    return None if most is None else most * len(job.records)
 
 
 def _whole_seconds(job: Job) -> float | None:

@@ -1,14 +1,20 @@
 """``report.html``: one page that needs no network, from the same numbers as the tables."""
 
+import html
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from adabc_lightning import __version__
 from adabc_lightning.commands.report.across import Comparison, between, cells_of
-from adabc_lightning.commands.report.made import definitions, escape, how, origins, settings
 from adabc_lightning.commands.report.panels import Panel, mixed_sources, panels
-from adabc_lightning.commands.report.provenance import texts, versions
+from adabc_lightning.commands.report.provenance import (
+    commands,
+    differences,
+    kept_of_each,
+    texts,
+    versions,
+)
 from adabc_lightning.commands.report.runs import Run, find_runs
 from adabc_lightning.commands.report.series import points_for, section
 from adabc_lightning.commands.report.shown import (
@@ -21,7 +27,7 @@ from adabc_lightning.commands.report.shown import (
     tables,
 )
 from adabc_lightning.commands.report.table import FALLS, FIELDS, TRIED, Interval, Numbers, rows
-from adabc_lightning.errors import UserError
+from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 
 HERE = Path(__file__).parent
@@ -68,7 +74,7 @@ def to_html(
         data.append(section(panel, points))
         parts.append(_section(panel, [next(remaining) for _ in panel.curves]))
     parts += [_across(comparison) for comparison in comparisons]
-    parts += [f'<p class="note">{escape(text)}</p>' for text in not_compared]
+    parts += [f'<p class="note">{_escape(text)}</p>' for text in not_compared]
     unfinished = sum(not run.finished for run in runs)
     count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
     count += f", {unfinished} unfinished" if unfinished else ""
@@ -86,20 +92,20 @@ def to_html(
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
 style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <link rel="icon" href="data:,">
-<title>{escape(title)}</title>
+<title>{_escape(title)}</title>
 <style>
 {(HERE / "page.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
-<header><h1>{escape(title)}</h1>
+<header><h1>{_escape(title)}</h1>
 <p>{count} · adabc_lightning {__version__}</p>
-{"".join(f'<p class="warning">{escape(text)}</p>' for text in warnings)}
+{"".join(f'<p class="warning">{_escape(text)}</p>' for text in warnings)}
 <div id="controls" hidden></div></header>
 <main>
 {"".join(parts)}
 <section><h2>How it was made</h2>
-{how(shown)}
-{definitions("Versions", versions(runs))}
+{_how(shown)}
+{_definitions("Versions", versions(runs))}
 <p class="note">{NOTE} {INTERVALS if table and "iqm" in table[0] else ""}</p></section>
 </main>
 <noscript><p>The tables are complete; the charts need JavaScript.</p></noscript>
@@ -134,10 +140,10 @@ def _section(panel: Panel, table: list[Numbers]) -> str:
         numbers = _tiles(panel, table[0])
     else:
         numbers = "".join(_table(panel, each) for each in tables(panel, table))
-    return f"""<section class="panel"><h2>{escape(panel.title)}</h2>
+    return f"""<section class="panel"><h2>{_escape(panel.title)}</h2>
 {numbers}
 <div class="legend"></div><div class="charts"></div>
-{_between(panel)}{settings(panel)}{origins(panel)}</section>
+{_between(panel)}{_settings(panel)}{_origins(panel)}</section>
 """
 
 
@@ -156,7 +162,7 @@ def _tiles(panel: Panel, row: Numbers) -> str:
     tiles = "".join(f"<div><dt>{name}</dt>{_cell('dd', cell)}</div>" for name, cell in cells)
     state = "" if run.finished else f", unfinished at {run.summary['env_steps']:,} steps"
     name = f"{panel.curves[0].label}, seed {run.summary['seed']}{state}"
-    return f'<h3>{escape(name)}: {panel.unit}</h3><dl class="tiles" {_of(run)}>{tiles}</dl>'
+    return f'<h3>{_escape(name)}: {panel.unit}</h3><dl class="tiles" {_of(run)}>{tiles}</dl>'
 
 
 def _table(panel: Panel, table: Table) -> str:
@@ -168,7 +174,7 @@ def _table(panel: Panel, table: Table) -> str:
         kind = 'class="seed"' if line.below else f'data-curve="{line.curve}"'
         of_run = "" if line.run is None else _of(line.run)
         cells = "".join(_cell("td", cell) for cell in line.cells)
-        lines.append(f'<tr {kind} {of_run}><th scope="row">{escape(line.name)}</th>{cells}</tr>')
+        lines.append(f'<tr {kind} {of_run}><th scope="row">{_escape(line.name)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ["curve", *table.columns])
     caption = f"{table.name}, {panel.unit}" if table.name else panel.unit
     return (
@@ -181,11 +187,11 @@ def _cell(tag: str, cell: Cell) -> str:
     """The number at full precision beside what is shown of it."""
     field = f' data-field="{cell.field}"' if cell.field else ""
     exact = "" if cell.value is None else f' data-value="{cell.value!r}"'
-    return f"<{tag}{field}{exact}>{escape(cell.text)}</{tag}>"
+    return f"<{tag}{field}{exact}>{_escape(cell.text)}</{tag}>"
 
 
 def _of(run: Run) -> str:
-    return f'data-run="{escape(str(run.folder))}"'
+    return f'data-run="{_escape(str(run.folder))}"'
 
 
 def _chance(cell: Interval | None) -> str:
@@ -202,7 +208,7 @@ def _between(panel: Panel) -> str:
     """Probability of improvement, row over column."""
     if not 2 <= len(panel.curves) <= MOST_COMPARED:
         return ""
-    names = [escape(curve.label) for curve in panel.curves]
+    names = [_escape(curve.label) for curve in panel.curves]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = []
     for name, cells in zip(names, between(panel), strict=True):
@@ -217,13 +223,77 @@ count half (as rliable's), with a 95 % bootstrap interval over seeds.</p>
 
 def _across(comparison: Comparison) -> str:
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        f'<tr><th scope="row">{_escape(name)}</th>'
+        + "".join(f"<td>{_escape(cell)}</td>" for cell in cells)
         + "</tr>"
         for name, *cells in cells_of(comparison)
     )
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in comparison.columns)
-    return f"""<section><h2>{escape(comparison.title)}</h2><div class="wide"><table class="across">
+    head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in comparison.columns)
+    return f"""<section><h2>{_escape(comparison.title)}</h2><div class="wide"><table class="across">
 <thead><tr>{head}</tr></thead>
 <tbody>{lines}</tbody></table></div></section>
 """
+
+
+def _settings(panel: Panel) -> str:
+    """The keys in which the curves differ."""
+    found = differences(panel)
+    if not found:
+        return ""
+    head = "".join(f'<th scope="col">{_escape(curve.label)}</th>' for curve in panel.curves)
+    lines = "".join(
+        f'<tr><th scope="row">{_escape(name)}</th>'
+        + "".join(f"<td>{_escape(value)}</td>" for value in values)
+        + "</tr>"
+        for name, values in found.items()
+    )
+    return f"""<details><summary>Settings in which the curves differ</summary>
+<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table>
+</div></details>
+"""
+
+
+def _origins(panel: Panel) -> str:
+    """What each run of several datasets kept of each."""
+    lines = [
+        f'<tr><th scope="row">{_escape(curve.label)}, seed {run.summary["seed"]}</th>'
+        + "".join(f"<td>{_escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for curve in panel.curves
+        for run in curve.runs
+        for cells in kept_of_each(run)
+    ]
+    if not lines:
+        return ""
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("run", "dataset", "transitions kept", "of", "episodes kept", "of")
+    )
+    return f"""<details class="origins"><summary>Kept of each dataset</summary>
+<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>
+</div></details>
+"""
+
+
+def _how(shown: list[Panel]) -> str:
+    """The commands of each run."""
+    parts = []
+    for panel in shown:
+        for curve in panel.curves:
+            for run in curve.runs:
+                name = f"{curve.label}, seed {run.summary['seed']} ({run.folder})"
+                lines = "\n".join(commands(run))
+                parts.append(f"<h4>{_escape(name)}</h4><pre>{_escape(lines)}</pre>")
+    state = " open" if len(parts) == 1 else ""
+    return f"<details{state}><summary>Commands</summary>{''.join(parts)}</details>"
+
+
+def _definitions(title: str, content: dict[str, str]) -> str:
+    """A list of names and values with a title."""
+    lines = "".join(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in content.items())
+    return f'<details open><summary>{title}</summary><dl class="list">{lines}</dl></details>'
+
+
+def _escape(text: str) -> str:
+    """For the page: neither marks it up nor steers what shows it."""
+    return html.escape(printable(text, keep="\n"))
