@@ -27,7 +27,9 @@ CONTENT: dict[str, Any] = {  # of a run that has done nothing yet
         "env_id": "Hopper-v5",
         "batches": 0,
         "seed": 0,
+        "max_episode_steps": None,
         "dataset": None,
+        "dataset_name": None,
         "collector": {
             **{"env_steps": 0, "reset_seed": 3, "return": 0.0, "steps": 0},
             **{"noise": {"bit_generator": "PCG64"}, "observation": None, "env": None},
