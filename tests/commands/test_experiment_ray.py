@@ -25,7 +25,7 @@ from adabc_lightning.commands.experiment.folders import finished
 from adabc_lightning.commands.experiment.plan import Choice, defaults, plan
 from adabc_lightning.commands.experiment.progress import cells_of
 from adabc_lightning.commands.experiment.store import MARK, Store
-from adabc_lightning.commands.experiment.trial import newest_row
+from adabc_lightning.commands.experiment.worker import newest_row
 
 pytest.importorskip("ray")
 CHILD = "adabc_lightning.commands.experiment.child"

@@ -21,7 +21,7 @@ from adabc_lightning.commands.experiment.folders import prepare
 from adabc_lightning.commands.experiment.groups import groups
 from adabc_lightning.commands.experiment.plan import Choice, Job, defaults, plan
 from adabc_lightning.commands.experiment.store import Store
-from adabc_lightning.commands.experiment.trial import Trial, _place
+from adabc_lightning.commands.experiment.worker import Assignment, _place
 from adabc_lightning.commands.report.panels import panels
 from adabc_lightning.commands.report.runs import find_runs
 from adabc_lightning.errors import UserError
@@ -289,8 +289,8 @@ def test_a_worker_without_the_folder_fetches_what_it_starts_from(tmp_path: Path)
     pretraining, run = plan(read(Path("pair.yaml"), defaults()), Choice(out, replicas=True))
     name = pretraining.folder.relative_to(out).as_posix()
     Store(url).push(pretraining.folder, name)
-    trial = Trial(run, out, "", Path.cwd(), {}, url, "")
-    with _place(trial) as (job, _):
+    assignment = Assignment(run, out, "", Path.cwd(), {}, url, "")
+    with _place(assignment) as (job, _):
         assert job.needs is not None
         found = [p.relative_to(job.needs.folder) for p in job.needs.folder.rglob("*.ckpt")]
         assert found == [Path("checkpoints/pretrained.ckpt")]

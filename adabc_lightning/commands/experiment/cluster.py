@@ -19,7 +19,7 @@ from adabc_lightning.commands.experiment.folders import check, finished, log_pat
 from adabc_lightning.commands.experiment.plan import Job
 from adabc_lightning.commands.experiment.progress import Progress, say
 from adabc_lightning.commands.experiment.store import MARK, Store, is_small
-from adabc_lightning.commands.experiment.trial import TOKEN, Board, Trial, run
+from adabc_lightning.commands.experiment.worker import TOKEN, Assignment, Board, run
 from adabc_lightning.errors import UserError, first_cause, warn
 from adabc_lightning.run.atomic import replace_text
 from adabc_lightning.run.checkpoint_files import FOLDER
@@ -181,8 +181,8 @@ class Cluster:
             sent = replace(job, words=options)
         else:
             sent = job
-        trial = Trial(sent, self.out, self.token, Path.cwd(), environment, store, config)
-        self.tasks[self.task.remote(trial, self.board)] = job
+        assignment = Assignment(sent, self.out, self.token, Path.cwd(), environment, store, config)
+        self.tasks[self.task.remote(assignment, self.board)] = job
 
     def ended(self) -> list[tuple[Job, bool]]:
         """The jobs whose tasks have ended, and whether well; what they left is here then."""

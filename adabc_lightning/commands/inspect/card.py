@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from adabc_lightning.commands.collect.card import library_versions, return_statistics
-from adabc_lightning.commands.inspect.environment import Trial
+from adabc_lightning.commands.inspect.environment import RandomEpisodes
 from adabc_lightning.data.formats.source import LOGGED
 from adabc_lightning.data.names import listed
 from adabc_lightning.data.offline import OfflineDataset
@@ -16,7 +16,9 @@ CELLS = 20  # along each of the two axes of the coverage
 _LISTED = 24  # columns of observations or actions
 
 
-def data_card(dataset: OfflineDataset, limit: int | None, trial: Trial | None) -> dict[str, Any]:
+def data_card(
+    dataset: OfflineDataset, limit: int | None, trial: RandomEpisodes | None
+) -> dict[str, Any]:
     """Statistics of a dataset.
 
     Args:

@@ -16,7 +16,7 @@ MOST_STEPS = 1000  # of an episode without a time limit
 
 
 @dataclass(frozen=True)
-class Trial:
+class RandomEpisodes:
     """What uniformly random actions did.
 
     Args:
@@ -40,7 +40,7 @@ def try_out(
     max_episode_steps: int | None,
     kwargs: Mapping[str, Any] | None = None,
     observation_keys: Sequence[str] | None = None,
-) -> Trial:
+) -> RandomEpisodes:
     """Runs :data:`EPISODES` episodes from fixed seeds.
 
     Args:
@@ -71,4 +71,4 @@ def try_out(
     finally:
         close(env)
     seen = np.stack(observations), np.array(rewards)
-    return Trial(spec, *bounds, *seen, np.array(returns))
+    return RandomEpisodes(spec, *bounds, *seen, np.array(returns))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from adabc_lightning.commands.inspect.environment import Trial
+from adabc_lightning.commands.inspect.environment import RandomEpisodes
 from adabc_lightning.data.actions import fitting_factor
 from adabc_lightning.data.faults import faults, in_other_units, terminal_episodes
 from adabc_lightning.data.offline import OfflineDataset
@@ -20,7 +20,7 @@ FEW = 1000  # transitions
 
 
 def findings(
-    dataset: OfflineDataset, card: dict[str, Any], limit: int | None, trial: Trial | None
+    dataset: OfflineDataset, card: dict[str, Any], limit: int | None, trial: RandomEpisodes | None
 ) -> list[str]:
     """Everything suspicious.
 
@@ -101,7 +101,9 @@ def _rewards(dataset: OfflineDataset, card: dict[str, Any]) -> list[str]:
     return found
 
 
-def _actions(dataset: OfflineDataset, card: dict[str, Any], trial: Trial | None) -> list[str]:
+def _actions(
+    dataset: OfflineDataset, card: dict[str, Any], trial: RandomEpisodes | None
+) -> list[str]:
     found = []
     factor = None
     if trial is not None:
@@ -160,15 +162,15 @@ def _observations(card: dict[str, Any], unresolved: tuple[str, ...]) -> list[str
     if unresolved:
         named = [labelled(column, card["observation_parts"]) for column in unresolved]
         found.append(
-            f"float32 cannot tell the values of {listed(named)} apart: subtract the "
+            f"float32 cannot tell the values of {first_few(named)} apart: subtract the "
             "first value (a Unix time), or leave it out"
         )
     if constant:
-        found.append(f"{listed(constant)} never changes; leave it out where it says nothing")
+        found.append(f"{first_few(constant)} never changes; leave it out where it says nothing")
     return found
 
 
-def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) -> list[str]:
+def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: RandomEpisodes) -> list[str]:
     observations = dataset.rows[:, dataset.layout.columns["observation"]].numpy()
     slack = 1e-4 * np.maximum(1, np.abs(observations).max(0))
     outside = (observations < trial.observation_low - slack) | (
@@ -179,7 +181,7 @@ def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) ->
         where = [labelled(f"observation_{i}", parts) for i in np.flatnonzero(outside.any(0))]
         found.append(
             f"{int(outside.any(1).sum()):,} rows are outside the environment's observation space, "
-            f"in {listed(where)}"
+            f"in {first_few(where)}"
         )
     rewards = dataset.rows[:, dataset.layout.columns["reward"]].numpy()
     if in_other_units(rewards, trial.rewards):
@@ -198,7 +200,7 @@ def _environment(dataset: OfflineDataset, card: dict[str, Any], trial: Trial) ->
     if unlike_it:
         other = [labelled(f"observation_{i}", parts) for i in unlike_it]
         found.append(
-            f"{listed(other)} of the log is unlike what random actions lead to in the "
+            f"{first_few(other)} of the log is unlike what random actions lead to in the "
             "environment; units or order of the columns may differ"
         )
     return found
@@ -223,6 +225,6 @@ def unlike(one: np.ndarray, other: np.ndarray) -> list[int]:
     return found
 
 
-def listed(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
     """The first few of them."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from adabc_lightning.commands.inspect.findings import listed, unlike
+from adabc_lightning.commands.inspect.findings import first_few, unlike
 from adabc_lightning.data.mixture import mixed
 from adabc_lightning.data.offline import OfflineDataset
 from adabc_lightning.env.observations import labelled
@@ -33,7 +33,7 @@ def to_lines(datasets: Sequence[OfflineDataset]) -> list[str]:
             columns = unlike(one.rows[:, column].numpy(), other.rows[:, column].numpy())
             if columns:
                 parts = one.observation_parts or other.observation_parts
-                names = listed([labelled(f"{field}_{i}", parts) for i in columns])
+                names = first_few([labelled(f"{field}_{i}", parts) for i in columns])
                 found.append(
                     f"{names} of {other.name} is unlike that of {one.name}; units or order of the "
                     "columns may differ"

@@ -33,7 +33,7 @@ TAIL = 1 << 14  # bytes
 
 
 @dataclass(frozen=True)
-class Trial:
+class Assignment:
     """A job on its way to a worker.
 
     Args:
@@ -82,24 +82,24 @@ class Board:
         self.stops += 1
 
 
-def run(trial: Trial, board: Any) -> str | None:
+def run(assignment: Assignment, board: Any) -> str | None:
     """Runs a job to its end, or until the board asks to stop.
 
     Args:
-        trial: the job.
+        assignment: the job.
         board: handle of a :class:`Board`.
     Returns: None when it has ended well, else what has happened.
     """
-    label, node = trial.job.label, platform.node()
+    label, node = assignment.job.label, platform.node()
     if board.begin.remote(label, node).future().result(CUT_OFF_SECONDS):
         return "stopped before it began"
     try:
-        with _place(trial) as (job, save):
+        with _place(assignment) as (job, save):
             words = prepare(job, PATIENCE_SECONDS)
             with open_log(job) as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "adabc_lightning.commands.experiment.child", *words],
-                    env={**os.environ, **trial.environment},
+                    env={**os.environ, **assignment.environment},
                     stdin=subprocess.PIPE,  # see child.py
                     stdout=log,
                     stderr=log,
@@ -166,29 +166,29 @@ def newest_row(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _place(trial: Trial) -> Iterator[tuple[Job, Callable[..., None]]]:
+def _place(assignment: Assignment) -> Iterator[tuple[Job, Callable[..., None]]]:
     """Where a job runs: the job with its paths there, and what saves it in the store.
 
     Raises: UserError: this machine does not see the folder of all runs.
     """
-    if trial.working_folder.is_dir():
-        os.chdir(trial.working_folder)
-    if trial.store is None:
-        token = trial.out / TOKEN
-        if not token.is_file() or token.read_text(encoding="utf-8") != trial.token:
+    if assignment.working_folder.is_dir():
+        os.chdir(assignment.working_folder)
+    if assignment.store is None:
+        token = assignment.out / TOKEN
+        if not token.is_file() or token.read_text(encoding="utf-8") != assignment.token:
             raise UserError(
-                f"{trial.working_folder / trial.out} is not the folder of that name where the "
-                "experiment was started; share it, or give --store"
+                f"{assignment.working_folder / assignment.out} is not the folder of that name "
+                "where the experiment was started; share it, or give --store"
             )
-        yield trial.job, lambda **_: None
+        yield assignment.job, lambda **_: None
         return
     scratch = Path(tempfile.mkdtemp(prefix="adabc-"))
     try:
-        store = Store(trial.store)
-        (scratch / PLANNED).write_text(trial.config, encoding="utf-8")
-        job = _moved(trial.job, trial.out, scratch)
+        store = Store(assignment.store)
+        (scratch / PLANNED).write_text(assignment.config, encoding="utf-8")
+        job = _moved(assignment.job, assignment.out, scratch)
         job = replace(job, words=["--config", str(scratch / PLANNED), *job.words])
-        name = trial.job.folder.relative_to(trial.out).as_posix()
+        name = assignment.job.folder.relative_to(assignment.out).as_posix()
         wanted = [f"{name}/{file}" for file in store.names(name)]
         if job.needs is not None:
             needed = job.needs.folder.relative_to(scratch).as_posix()
