@@ -1,31 +1,27 @@
 """``table.md``: a heading and a table or two per panel."""
 
 from collections.abc import Iterable
+from textwrap import fill
 
 from adabc_lightning.commands.report.across import Comparison, cells_of
 from adabc_lightning.commands.report.panels import Panel
 from adabc_lightning.commands.report.shown import tables
-from adabc_lightning.commands.report.table import KEPT, REPETITIONS, TRIED, Numbers
+from adabc_lightning.commands.report.table import GLOSSARY, REPETITIONS, Numbers
 
+_TERMS = " ".join(f"*{name}*: {meaning}." for name, meaning in GLOSSARY.items())
 NOTE = f"""\
 Evaluations without noise; *score*: 0 a random policy, 100 an expert, by D4RL's reference returns or
 the runs' own. Means over seeds ± standard error of the mean. *IQM*: interquartile mean over seeds
 of the mean of fine-tuning, with a 95 % stratified-bootstrap interval (percentiles, {REPETITIONS:,}
-resamples; rliable); below four seeds nothing is cut off, and it is the mean. *steps to*: median
-over seeds of the environment steps until an evaluation reaches the score (0: the pre-trained policy
-does; never: fewer than half do); unless `--reach` names one, it is the highest multiple of 10 that
-half of the table's runs reach. What was lost has a table of its own. *dip*: after pre-training
-minus the worst evaluation of the first fifth of fine-tuning. *drawdown*: the largest fall below the
-best evaluation until then. *swing*: the mean change from one evaluation to the next, up or down,
-from the first on that has four fifths of the run's best. *{KEPT}*: the final evaluation as a share
-of the run's best, of the seed with the smallest. These three count the pre-trained policy's
-evaluation, too. *{TRIED}*: made beside those of training by a variant that evaluates the policy it
-deploys, not its newest. Different datasets are different benchmarks: their numbers do not compare.
-Tasks of one benchmark with the same variants and seeds (where no two have, with those that all
-share) have a table over all of them: the IQM over
-runs and tasks, and *P*, the probability that a run of the row's variant has a higher mean of
-fine-tuning than one of the first variant on the same task.
+resamples; rliable); below four seeds nothing is cut off, and it is the mean. {_TERMS} The score of
+*steps to* is the highest multiple of 10 that half of the table's runs reach, unless `--reach` names
+one. What was lost has a table of its own. Different datasets are different benchmarks: their
+numbers do not compare. Tasks of one benchmark with the same variants and seeds (where no two have,
+with those that all share) have a table over all of them: the IQM over runs and tasks, and *P*, the
+probability that a run of the row's variant has a higher mean of fine-tuning than one of the first
+variant on the same task.
 """
+NOTE = f"{fill(NOTE, 100, break_on_hyphens=False)}\n"
 
 
 def to_markdown(

@@ -26,24 +26,26 @@ from adabc_lightning.commands.report.shown import (
     reach_text,
     tables,
 )
-from adabc_lightning.commands.report.table import FALLS, FIELDS, TRIED, Interval, Numbers, rows
+from adabc_lightning.commands.report.table import (
+    FALLS,
+    FIELDS,
+    GLOSSARY,
+    TRIED,
+    Interval,
+    Numbers,
+    rows,
+)
 from adabc_lightning.errors import UserError, printable
 from adabc_lightning.run.atomic import replace_text
 
 HERE = Path(__file__).parent
 MOST_COMPARED = 30  # curves of a matrix
-NOTE = """\
+_TERMS = " ".join(f"{name}: {meaning}." for name, meaning in GLOSSARY.items())
+NOTE = f"""\
 Score: 0 a random policy, 100 an expert, by D4RL's reference returns or the runs' own. Evaluations
-without noise. Table: mean over seeds ± standard error; dip: after pre-training minus the worst
-evaluation of the first fifth of fine-tuning; drawdown: the largest fall below the best evaluation
-until then; swing: the mean change from one evaluation to the next, from the first on that has four
-fifths of the run's best; worst kept: the final evaluation as a share of the run's best, of the seed
-with the smallest; these three count the pre-trained policy, too; steps in trials: made beside those
-of training where the policy that is deployed is evaluated, not the newest; steps to: median over
-seeds of the environment steps until an evaluation reaches that score (0: the pre-trained policy
-does). Curves: mean over seeds with its 95 % bootstrap interval, thin: the seeds. Losses and Q:
-means since the point before. Different datasets are different benchmarks: their numbers do not
-compare."""
+without noise. Table: mean over seeds ± standard error. {_TERMS}
+Curves: mean over seeds with its 95 % bootstrap interval, thin: the seeds. Losses and Q: means since
+the point before. Different datasets are different benchmarks: their numbers do not compare."""
 INTERVALS = """\
 IQM: interquartile mean over seeds of the mean of fine-tuning with its 95 % stratified-bootstrap
 interval (rliable); below four seeds nothing is cut off, and it is the mean."""

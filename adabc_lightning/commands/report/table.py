@@ -18,6 +18,19 @@ FIELDS = {
 FALLS = {"dip": "dip", "drawdown": "drawdown", "swing": "swing"}
 KEPT = "worst kept"
 TRIED = "steps in trials"
+GLOSSARY = {
+    "steps to": "median over seeds of the environment steps until an evaluation reaches the score "
+    "(0: the pre-trained policy does; never: fewer than half do)",
+    "dip": "after pre-training minus the worst evaluation of the first fifth of fine-tuning",
+    "drawdown": "the largest fall below the best evaluation until then",
+    "swing": "the mean change from one evaluation to the next, up or down, from the first on that "
+    "has four fifths of the run's best",
+    KEPT: "the final evaluation as a share of the run's best, of the seed with the smallest; "
+    f"drawdown, swing and {KEPT} count the pre-trained policy's evaluation, too",
+    TRIED: "made beside those of training by a variant that evaluates the policy it deploys, not "
+    "its newest",
+}
+"""What a table's columns mean, for the notes of every report."""
 REPETITIONS = 2_000  # bootstrap resamples of an interval
 Numbers = dict[str, Any]
 """A curve's row, by column."""
