@@ -72,9 +72,8 @@ def help_for(command: str) -> str:
         "Several --config stack: later ones win over earlier ones, keys over all of them. Keys\n"
         "nest with a dot (--model.gamma 0.98); trainer.* are those of Lightning's Trainer\n"
         "(--trainer.default_root_dir DIR). A method's own keys: --model.method.help IQL; sources\n"
-        "are in its config (configs/method). --allow PACKAGE: what configs, environments and\n"
-        "methods of your own are imported from. The others with default, unit and source:\n\n"
-        + base
+        "are in its config (configs/method). --allow PACKAGE: a package that configs may import.\n"
+        "All other keys, with default, unit and source:\n\n" + base
     )
 
 

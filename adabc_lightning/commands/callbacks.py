@@ -27,7 +27,7 @@ PACKAGED: dict[str, type[RunCallback]] = {
 
 
 def take_places(callbacks: list[Callback]) -> list[tuple[str, Callback]]:
-    """Puts what the user has added in the place of the packaged callback that it is a kind of.
+    """Replaces each packaged callback by the user's subclass of it, if there is one.
 
     Two α controllers, one behind the other, would leave what the last of them has chosen.
 

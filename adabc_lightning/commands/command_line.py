@@ -72,7 +72,7 @@ class CommandLine(LightningCLI):
 
     resumes = False  # whether the folder's own run goes on
     replicas: Replicas | None = None  # where several agents are trained
-    follows = False  # whether this process is another than rank zero of several
+    follows = False  # whether this process is a rank other than zero
     planned_devices = 1  # of a dry run
     threads: Threads | None = None  # where they were chosen here
     _had_threads: int | None = None  # those of the run that goes on

@@ -33,8 +33,8 @@ class ConfiguredRun:
     Args:
         configs: names of packaged configs, or paths; later ones win.
         keys: dotted key → value, which win over the configs, as options do.
-        allow: packages that configs may import, see ``--allow``; like the restriction to packages
-            that are trusted, which jsonargparse then has, it holds for the rest of the process.
+        allow: packages that configs may import (``--allow``). They, and jsonargparse's refusal of
+            all others, stay in force until the process ends.
     Raises: UserError: anything wrong with them.
     """
 

@@ -57,7 +57,9 @@ def fit(line: CommandLine) -> None:
 
 
 def _account(line: CommandLine) -> str:
-    """What became of the work, for a signal that comes before training listens, or after."""
+    """What to tell the user where a signal ends the process before or after training itself
+    handles signals.
+    """
     if not (line.folder / "config.yaml").is_file():
         return ", nothing to save yet; the same command starts anew"
     state = "nothing new to save" if newest(line.folder) else "nothing to save yet"

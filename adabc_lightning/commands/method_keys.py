@@ -51,7 +51,7 @@ def check_one_method(files: Iterable[Path]) -> None:
 
 
 def overruled(contents: Mapping[Path, Mapping[str, Any]]) -> list[str]:
-    """What a file sets otherwise than the method's overlay before it, a sentence each.
+    """Sentences: where a later file changes a value of the method's overlay.
 
     Not of a file that inherits the overlay, which means to.
 

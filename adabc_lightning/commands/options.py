@@ -47,7 +47,7 @@ class _Number(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
-_ALLOW = "--allow PACKAGE, of every command: what configs and environments may be imported from."
+_ALLOW = "--allow PACKAGE (every command): a package that configs and environments may import."
 
 
 class Options(argparse.ArgumentParser):
@@ -118,7 +118,7 @@ class Options(argparse.ArgumentParser):
         )
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
-        """What was given; sentences about a key of fit name the option of that name from here on.
+        """What was given. Errors about a key of fit name this command's option from here on.
 
         Raises: UserError: an option is unknown, missing or out of its range.
         """

@@ -66,21 +66,20 @@ class Help(DefaultHelpFormatter):
 class Parser(LightningArgumentParser):
     """Raises :class:`UserError` where argparse would print fifty lines of usage and exit."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"formatter_class": Help, **options})
-
+    method: str | None = None
+    """Dotted path of the class that the config files choose."""
     _own_key = ""  # of the class alone whose arguments it parses, where that is declared
     _refused: ClassVar[list[UserError]] = []
     """By parsers of such classes: jsonargparse hides them among the types that a key may have."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **options})
 
     def add_class_arguments(self, class_type: Any, nested_key: Any = None, **options: Any) -> Any:
         """As jsonargparse; a parser of one class, such as a callback, has the class's key."""
         if nested_key is None:
             self._own_key = getattr(class_type, "declared_key", "")
         return super().add_class_arguments(class_type, nested_key, **options)
-
-    method: str | None = None
-    """Dotted path of the class that the config files choose."""
 
     def keys(self) -> list[str]:
         """The keys a user may set, nested with dots, in the parser's order."""

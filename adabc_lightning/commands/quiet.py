@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @contextmanager
 def muted(follows: bool) -> Iterator[None]:
-    """What goes on is said by rank zero; what ends another rank is said after this."""
+    """Silences stderr within it on ranks other than zero; an error that leaves it is printed."""
     if not follows:
         yield
         return

@@ -35,16 +35,16 @@ def parse(words: list[str]) -> Namespace:
     count("--updates", default=40, help="per contestant and round (default: %(default)s)")
     count("--rounds", default=7, help="default: %(default)s")
     count("--steps", default=500, help="environment steps of a loop (default: %(default)s)")
-    count("--replicas", default=1, metavar="R", help="of a loop more, of R agents in one "
-        "process, each at its steps per second (default: none)")  # fmt: skip
+    count("--replicas", default=1, metavar="R", help="also time the loop of R agents in "
+        "one process; the rate is that of each (default: none)")  # fmt: skip
     count("--rows", default=1_000_000, help="of the datasets (default: %(default)s)")
     count("--num-critics", default=10, metavar="N", help="default: %(default)s")
     count("--batch-size", default=256, metavar="B", help="default: %(default)s")
     count("--hidden", default=256, metavar="H", help="units of each of the two hidden "
         "layers (default: %(default)s)")  # fmt: skip
-    add("--method", metavar="NAME", help="of updates: a packaged method's overlay, iql for "
-        "method/iql, alone or, with N = 2 and where one is known, beside a baseline (default: the "
-        "default method beside several)")  # fmt: skip
+    add("--method", metavar="NAME", help="for updates: the packaged method to measure (iql for "
+        "method/iql); with --num-critics 2 IQL is compared with CORL's (default: the default "
+        "method, beside several baselines)")  # fmt: skip
     count("--threads", help="of PyTorch (default: its own choice)")
     add("--precision", choices=("auto", "highest", "high", "medium", "bf16"), default="auto",
         help="of float32 matrix products, torch.set_float32_matmul_precision; auto: what a run "
@@ -53,8 +53,8 @@ def parse(words: list[str]) -> Namespace:
     add("--no-compile", action="store_true", help="leave out the compiled update")
     add("--untuned", action="store_true", help="without the settings of runtime.tune: PyTorch's "
         "and the allocator's defaults")  # fmt: skip
-    add("--processor-time", action="store_true", help="of updates: seconds of the processor, for a "
-        "busy machine; with --threads 1")  # fmt: skip
+    add("--processor-time", action="store_true", help="for updates: count CPU seconds, not "
+        "wall time (busy machine); needs --threads 1")  # fmt: skip
     add("--cpu", action="store_true", help="even where there is a GPU")
     add("--json", metavar="FILE", help="write what was measured, every round of it; - for stdout")
     add("--plot", metavar="FILE", help="of grow, a figure: .svg, .png or .pdf")

@@ -140,7 +140,7 @@ class Cluster:
             warn(f"the cluster's {gpus:g} GPUs are not used; --gpus-per-run 0.25 puts four on each")
 
     def synchronise(self, store: Store) -> None:
-        """Brings the store's files here but for checkpoints, and what only is here there."""
+        """Fetches the store's files, checkpoints aside, and pushes runs that only are here."""
         names = store.names()
         for job in self.jobs:
             name = job.folder.relative_to(self.out).as_posix()
@@ -239,7 +239,9 @@ class Cluster:
         self.progress.show(rows, waiting=len(running) - len(rows))
 
     def stop(self) -> None:
-        """Lets the workers stop; jobs that no worker has begun are dropped, asked twice all are."""
+        """Asks the workers to save and stop and drops jobs that none has begun; asked twice, drops
+        all.
+        """
         import ray
 
         again, self.stopping = self.stopping, True

@@ -66,10 +66,10 @@ def parser() -> Options:
     add("name", metavar="NAME", help="a packaged experiment, listed below, or a file")
     add("--dry-run", action="store_true", help="print the commands that would be run, and about "
         "how long they take where others of OUT have run")  # fmt: skip
-    above_zero = lambda value: value > 0, "a number above 0"
+    positive: Any = {"allowed": lambda value: value > 0, "wanted": "a number above 0"}
     options.add_number(
         "--scale",
-        *above_zero,
+        **positive,
         default=1.0,
         metavar="S",
         help="multiply schedule.offline_updates, online_env_steps and evaluation_every by S; "
@@ -122,11 +122,11 @@ def parser() -> Options:
         "RAY_ADDRESS, else Ray is started here for the experiment)",
     )
     options.add_number(
-        "--cpus-per-run", *above_zero, metavar="C", help="ray: cores of a run (default: 1)"
+        "--cpus-per-run", **positive, metavar="C", help="ray: cores of a run (default: 1)"
     )
     options.add_number(
         "--gpus-per-run",
-        *above_zero,
+        **positive,
         metavar="G",
         help="ray: GPUs of a run, 0.25 for four on each (default: none)",
     )

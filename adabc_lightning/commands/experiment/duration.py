@@ -43,7 +43,7 @@ class Left:
 
 
 def left(job: Job) -> Left:
-    """Counted from the last evaluation where it was cut short."""
+    """What is left of a job; of one cut short, counted from its last evaluation."""
     summaries = [load_json(folder / "summary.json") for folder in job.records]
     before = 0 if job.needs is None else job.needs.updates // len(job.needs.records)
     updates = sum(max(0, s.get("gradient_updates", 0) - before) for s in summaries)

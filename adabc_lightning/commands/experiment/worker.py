@@ -120,7 +120,7 @@ def run(assignment: Assignment, board: Any) -> str | None:
 def _attend(
     process: "subprocess.Popen[bytes]", job: Job, save: Callable[..., None], board: Any
 ) -> None:
-    """Tells the board, saves what is new, and passes on who asks to stop, until the process ends.
+    """Tells the board, saves what is new and passes on requests to stop, until the process ends.
 
     Raises: UserError: the board cannot be reached any more.
     """
