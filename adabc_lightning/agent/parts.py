@@ -94,8 +94,9 @@ class Parts(LightningModule):
         if trained.learning_rate is not None:
             adam = AdamState.of(self._optimizer(name), trained.learning_rate, trained.weight_decay)
         if trained.target:
-            target = self.get_submodule(f"{name}_target").weights
-        return Part(trained.network.weights, adam, target)  # type: ignore[arg-type]
+            target = tuple(self.get_submodule(f"{name}_target").weights)  # type: ignore[arg-type]
+        # Tuples: a method's own network may have any sequence, which a pytree may not know.
+        return Part(tuple(trained.network.weights), adam, target)  # type: ignore[arg-type]
 
     def _optimizer(self, name: str) -> torch.optim.Optimizer:
         optimizers: Any = self.optimizers(use_pl_optimizer=False)  # one alone is no list

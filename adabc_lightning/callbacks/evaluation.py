@@ -277,7 +277,7 @@ class Evaluation(RunCallback):
         self.seconds = state_dict["seconds"]
         self._logged = [Episode(*episode) for episode in state_dict["logged"]]
         self.interrupted = None
-        if cut := state_dict.get("interrupted"):
+        if (cut := state_dict.get("interrupted")) is not None:
             batch = cut["batch"]
             size = next(iter(batch.values())).shape[:2]
             episodes = [Episode(*episode) for episode in cut["episodes"]]

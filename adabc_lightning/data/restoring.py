@@ -121,6 +121,10 @@ def restore(data: Owner, state_dict: dict[str, Any]) -> None:
     _restore_ring(data, rings)
     if data.unfinished is not None:
         _restore_unfinished(data, data.unfinished, rings, goes_on)
+    else:  # they waited for returns that this run's method does not learn
+        for ring in rings[data.ranks.rank :: data.ranks.count]:
+            for number, row in enumerate(ring.get("pending", ())):
+                data.replay.add(row, number > 0)
     data.dataset = None
 
 

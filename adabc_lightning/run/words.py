@@ -1,5 +1,6 @@
 """What a type annotation accepts, as the end of a sentence about a value that it does not."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from inspect import isabstract
@@ -131,16 +132,15 @@ def _limits(constraints: Iterable[Any]) -> str:
 
 
 def _is_number(base: type, value: Any) -> bool:
-    """Whether a value is of the kind, or spelt as one, so that only its size is wrong."""
+    """Whether a value is a finite one of the kind, or spelt so: only its size is wrong."""
     if isinstance(value, int):
         return not isinstance(value, bool)
     if base is int:  # neither 2.0 nor 1_000
         return re.fullmatch(r"[-+]?[0-9]+", str(value)) is not None
     try:
-        float(value)
+        return math.isfinite(float(value))
     except (TypeError, ValueError):
         return False
-    return True
 
 
 def _subclasses(kind: Any) -> list[Any]:

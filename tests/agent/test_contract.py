@@ -1,5 +1,6 @@
 """What a method of one's own may get wrong is a sentence, where it comes in."""
 
+from collections import UserList
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tiny import register_toy, tiny_run, write_log
 from adabc_lightning.agent.method import Trained
 from adabc_lightning.agent.methods import TD3BC
 from adabc_lightning.agent.module import OffToOnModule
+from adabc_lightning.agent.state import tensors
 from adabc_lightning.data.module import ReplayDataModule
 from adabc_lightning.errors import UserError
 from adabc_lightning.run.schedule import Schedule
@@ -145,3 +147,25 @@ def test_an_environment_is_an_id_and_a_dataset_may_be_a_path(tmp_path: Path) -> 
     for dataset in (log, [log], [{"path": log}]):
         data = ReplayDataModule(TOY, dataset, SCHEDULE)  # type: ignore[arg-type]
         assert data.dataset_name == str(log)
+
+
+class Listed(torch.nn.Linear):
+    """Its weights are a sequence that PyTorch's pytrees do not know."""
+
+    @property
+    def weights(self) -> UserList:
+        return UserList([self.weight, self.bias])
+
+
+class Own(TD3BC):
+    def parts(self, shape: Any) -> Any:
+        return {**super().parts(shape), "mine": Trained(Listed(2, 2), 1e-3, target=True)}
+
+
+def test_weights_may_be_any_sequence() -> None:
+    spec = ReplayDataModule(TOY, None, Schedule(0, 4)).spec
+    module = OffToOnModule(spec, num_critics=2, hidden_sizes=(4,), method=Own())
+    optimizers = module.configure_optimizers()
+    module.optimizers = lambda **_: optimizers  # type: ignore[method-assign]
+    part = module.part("mine")
+    assert len(tensors([part.weights, part.target])) == 4

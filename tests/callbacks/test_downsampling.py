@@ -163,7 +163,7 @@ def test_all_rows_are_kept_once_each_where_there_are_fewer(method: str) -> None:
     [
         ({"keep": 1.5}, "downsampling.keep is 1.5; it must be between 0 and 1"),
         ({"keep": -0.1}, "downsampling.keep is -0.1; it must be between 0 and 1"),
-        ({"keep": float("nan")}, "downsampling.keep is nan; it must be between 0 and 1"),
+        ({"keep": float("nan")}, "downsampling.keep is nan; it must be a number between 0 and 1"),
         ({"minimum": -1}, "downsampling.minimum is -1; it must be 0 or more"),
         ({"method": "bset"}, "downsampling.method is bset; it must be random or best"),
     ],

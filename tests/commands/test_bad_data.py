@@ -224,6 +224,7 @@ def test_spaces_that_are_not_supported(case: str) -> None:
 
 # ---- values ------------------------------------------------------------------------------------
 
+NUMBER = "it must be a number, 0 or more"
 NAN, INF, HUGE = float("nan"), float("inf"), 10**19
 SIZES = "it must be a list of whole numbers, each 1 or more, at least 1 of them"
 
@@ -248,32 +249,44 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (module, {"actor_hidden_sizes": (4, -1)}, f"model.actor_hidden_sizes is (4, -1); {SIZES}"),
     (module, {"actor_hidden_sizes": []}, f"model.actor_hidden_sizes is []; {SIZES}, or null"),
     # numbers
-    (module, {"gamma": NAN}, "model.gamma is nan; it must be between 0 and 1"),
+    (module, {"gamma": NAN}, "model.gamma is nan; it must be a number between 0 and 1"),
     (module, {"gamma": -0.1}, "model.gamma is -0.1; it must be between 0 and 1"),
     (module, {"tau": 1.5}, "model.tau is 1.5; it must be between 0 and 1"),
-    (module, {"learning_rate": NAN}, "model.learning_rate is nan; it must be 0 or more"),
-    (module, {"learning_rate": INF}, "model.learning_rate is inf; it must be 0 or more"),
+    (module, {"learning_rate": NAN}, f"model.learning_rate is nan; {NUMBER}"),
+    (module, {"learning_rate": INF}, f"model.learning_rate is inf; {NUMBER}"),
     (module, {"learning_rate": -1.0}, "model.learning_rate is -1.0; it must be 0 or more"),
-    (module, {"alpha_offline": INF}, "model.alpha_offline is inf; it must be 0 or more"),
-    (module, {"alpha_offline": NAN}, "model.alpha_offline is nan; it must be 0 or more"),
-    (module, {"actor_weight_decay": INF}, "model.actor_weight_decay is inf; it must be 0 or more"),
+    (module, {"alpha_offline": INF}, f"model.alpha_offline is inf; {NUMBER}"),
+    (module, {"alpha_offline": NAN}, f"model.alpha_offline is nan; {NUMBER}"),
+    (
+        module,
+        {"actor_weight_decay": INF},
+        f"model.actor_weight_decay is inf; {NUMBER}",
+    ),
     (module, {"policy_delay": 0}, "model.policy_delay is 0; it must be 1 or more"),
-    (module, {"target_noise": NAN}, "model.target_noise is nan; it must be 0 or more"),
+    (module, {"target_noise": NAN}, f"model.target_noise is nan; {NUMBER}"),
     (module, {"target_noise_clip": -1.0}, "model.target_noise_clip is -1.0; it must be 0 or more"),
     (module, {"normalizer": "mean"}, "model.normalizer is mean; it must be policy or data"),
-    (TD3BC, {"target_noise": NAN}, "model.method.target_noise is nan; it must be 0 or more"),
-    (TD3BC, {"target_noise": INF}, "model.method.target_noise is inf; it must be 0 or more"),
+    (
+        TD3BC,
+        {"target_noise": NAN},
+        f"model.method.target_noise is nan; {NUMBER}",
+    ),
+    (
+        TD3BC,
+        {"target_noise": INF},
+        f"model.method.target_noise is inf; {NUMBER}",
+    ),
     (TD3BC, {"target_noise_clip": -1.0}, "model.method.target_noise_clip is -1.0; it must be 0"),
     (TD3BC, {"normalizer": "mean"}, "model.method.normalizer is mean; it must be policy or data"),
     (AWAC, {"beta": 0.0}, "model.method.beta is 0.0"),
     (AWAC, {"beta": NAN}, "model.method.beta is nan"),
-    (AlphaController, {"kp": NAN}, "alpha.kp is nan; it must be 0 or more"),
+    (AlphaController, {"kp": NAN}, f"alpha.kp is nan; {NUMBER}"),
     (AlphaController, {"kd": -1.0}, "alpha.kd is -1.0; it must be 0 or more"),
-    (AlphaController, {"ceiling": INF}, "alpha.ceiling is inf; it must be 0 or more"),
+    (AlphaController, {"ceiling": INF}, f"alpha.ceiling is inf; {NUMBER}"),
     (AlphaController, {"target": NAN}, "alpha.target is nan; it must be a number"),
     (AlphaController, {"average_rate": 2.0}, "alpha.average_rate is 2.0; it must be between 0"),
     (AlphaController, {"initial": 0.5}, "alpha.initial is 0.5; it must be between 0 and 0.4"),
-    (Downsampling, {"keep": NAN}, "downsampling.keep is nan; it must be between 0 and 1"),
+    (Downsampling, {"keep": NAN}, "downsampling.keep is nan; it must be a number between 0 and 1"),
     (Downsampling, {"minimum": -1}, "downsampling.minimum is -1; it must be 0 or more"),
     (Evaluation, {"episodes": -1}, "evaluation.episodes is -1; it must be between 1 and 10000"),
     (Evaluation, {"episodes": HUGE}, "it must be between 1 and 10000"),
@@ -291,8 +304,16 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (data, {"batch_size": HUGE}, "of memory"),
     (data, {"replay_capacity": -5}, "data.replay_capacity is -5; it must be 1 or more"),
     (data, {"replay_capacity": HUGE}, "of memory"),
-    (data, {"exploration_noise": NAN}, "data.exploration_noise is nan; it must be 0 or more"),
-    (data, {"exploration_noise": INF}, "data.exploration_noise is inf; it must be 0 or more"),
+    (
+        data,
+        {"exploration_noise": NAN},
+        f"data.exploration_noise is nan; {NUMBER}",
+    ),
+    (
+        data,
+        {"exploration_noise": INF},
+        f"data.exploration_noise is inf; {NUMBER}",
+    ),
     (data, {"max_episode_steps": 0}, "data.max_episode_steps is 0; it must be 1 or more, or null"),
     (data, {"reference_min": 5.0}, "must be given together"),
     (data, {"reference_min": 5.0, "reference_max": 5.0}, "must be below"),

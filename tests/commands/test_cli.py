@@ -712,7 +712,7 @@ def test_a_run_that_goes_on_is_one_run_at_every_logger(run: Path) -> None:
 
 def test_tensorboard_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loggers_module, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install adabc_lightning\[tensorboard\]"):
+    with pytest.raises(UserError, match=r"pip install 'adabc_lightning\[tensorboard\]'"):
         Logging(tensorboard=True)
 
 

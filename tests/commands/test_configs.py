@@ -218,13 +218,6 @@ def test_the_readme_s_python_example_runs() -> None:
     assert namespace["agent"].gradient_updates == 7
 
 
-def test_the_config_of_use_works(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", USE, re.DOTALL)
-    (tmp_path / "mine.yaml").write_text(block)
-    write_log(tmp_path / "my_log.hdf5", *shapes("InvertedPendulum-v5"))
-    assert main(["fit", "--config", "mine", "--dry-run"]) == 0
-
-
 def test_the_make_targets_exist_and_run_the_real_command() -> None:
     targets = re.findall(r"(?:^|`)make (?:\w+=\S+ )*(\w+)(?:`|$)", README + USE, re.MULTILINE)
     assert set(targets) == {"demo", "test", "docs"}

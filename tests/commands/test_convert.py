@@ -201,5 +201,5 @@ def test_every_reader_has_a_layout_here() -> None:
 
     readers = {path.stem for path in Path(formats.__path__[0]).glob("*.py")}
     helpers = {"__init__", "columns", "episodic", "find", "packed", "source", "tables"}
-    ours = {"hdf5", "npz", "separated", "text", "folder", "json_lines", "parquet", "lerobot"}
+    ours = {"hdf5", "npz", "separated", "folder", "json_lines", "parquet", "lerobot"}
     assert readers - helpers == ours | {"robomimic", "d3rlpy", "minari"}

@@ -236,6 +236,21 @@ def test_after_cal_ql_wsrl_learns_from_an_online_row_at_once(tmp_path: Path) -> 
     assert len(data.replay) == 8  # three of them of an episode that has not ended
 
 
+@pytest.mark.filterwarnings("ignore:the state of AdabcToy-v0 cannot be saved")
+def test_rows_that_waited_are_learnt_from_by_a_method_that_does_not_wait(tmp_path: Path) -> None:
+    trainer, module, data = calibrated_wsrl(tmp_path, 8)
+    trainer.fit(module, data)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path)
+    ring = checkpoint["ReplayDataModule"]["replay"]
+    ring["pending"] = data.replay.rows[:2].clone() + 1
+    torch.save(checkpoint, path)
+    trainer, module, data = calibrated_wsrl(tmp_path, 11)
+    trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    assert len(data.replay) == 8 + 2 + 3
+    assert torch.equal(data.replay.rows[8:10], ring["pending"])
+
+
 def test_returns_are_of_finished_episodes_and_of_scaled_rewards(tmp_path: Path) -> None:
     watch = Watch()
     trainer, module, data = tiny_run(
