@@ -42,6 +42,13 @@ def denormals() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def global_seed() -> Iterator[None]:
+    """What ``seed_everything`` leaves in the environment is the seed of agents that have none."""
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
+
+
+@pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A run that a signal ended keeps listening, for a late twin of it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
