@@ -7,14 +7,13 @@ gathered from five NumPy arrays. Written anew from that description.
 
 import copy
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adabc_lightning.commands.bench.plain import plain_mlp
+from adabc_lightning.commands.bench.plain import squashed_mlp
 
 
 class _Ensemble(nn.Module):
@@ -113,11 +112,6 @@ class AuthorsStyle:
         self.actor_adam.step()
         for target, source in zip(self.targets, (self.critics, self.actor), strict=True):
             polyak_update(target, source)
-
-
-def squashed_mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers with a ReLU between them, and a tanh."""
-    return nn.Sequential(*plain_mlp(sizes), nn.Tanh())
 
 
 def polyak_update(target: nn.Module, source: nn.Module) -> None:

@@ -9,20 +9,14 @@ import copy
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from adabc_lightning.commands.bench.authors import (
-    polyak_update,
-    squashed_mlp,
-    synthetic_columns,
-)
-from adabc_lightning.commands.bench.plain import plain_mlp
+from adabc_lightning.commands.bench.authors import polyak_update, synthetic_columns
+from adabc_lightning.commands.bench.plain import plain_mlp, squashed_mlp
 
 
-class CorlStyle:
-    """TD3+BC on synthetic transitions, with an action range of [−1, 1].
-
-    The smaller target of both critics, the actor by the first one alone.
+class _Agent:
+    """An actor, two critics with a target each, and synthetic transitions, actions in [−1, 1].
 
     Args:
         sizes: O, A.
@@ -35,19 +29,32 @@ class CorlStyle:
         self, sizes: tuple[int, int], hidden: tuple[int, ...], rows: int, device: torch.device
     ) -> None:
         observation_size, action_size = sizes
-        self.device = device
         critic = (observation_size + action_size, *hidden, 1)
         self.actor = squashed_mlp((observation_size, *hidden, action_size)).to(device)
         self.critic_1, self.critic_2 = plain_mlp(critic).to(device), plain_mlp(critic).to(device)
-        self.actor_target = copy.deepcopy(self.actor)
-        self.critic_1_target = copy.deepcopy(self.critic_1)
-        self.critic_2_target = copy.deepcopy(self.critic_2)
-        self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=3e-4)
-        self.critic_1_adam = torch.optim.Adam(self.critic_1.parameters(), lr=3e-4)
-        self.critic_2_adam = torch.optim.Adam(self.critic_2.parameters(), lr=3e-4)
+        self.critic_1_target = copy.deepcopy(self.critic_1).requires_grad_(False)
+        self.critic_2_target = copy.deepcopy(self.critic_2).requires_grad_(False)
         self.data = [
             torch.tensor(column, device=device) for column in synthetic_columns(sizes, rows)
         ]
+
+    def sample(self, batch_size: int) -> list[Tensor]:
+        """Observations, actions, rewards, next observations and ends, ``[B, …]`` each."""
+        index = np.random.randint(0, len(self.data[0]), size=batch_size)
+        return [column[index] for column in self.data]
+
+
+class CorlStyle(_Agent):
+    """TD3+BC: the smaller target of both critics, the actor by the first one alone."""
+
+    def __init__(
+        self, sizes: tuple[int, int], hidden: tuple[int, ...], rows: int, device: torch.device
+    ) -> None:
+        super().__init__(sizes, hidden, rows, device)
+        self.actor_target = copy.deepcopy(self.actor)
+        self.actor_adam = torch.optim.Adam(self.actor.parameters(), lr=3e-4)
+        self.critic_1_adam = torch.optim.Adam(self.critic_1.parameters(), lr=3e-4)
+        self.critic_2_adam = torch.optim.Adam(self.critic_2.parameters(), lr=3e-4)
         self.updates = 0
 
     def update(self, batch_size: int) -> dict[str, float]:
@@ -55,10 +62,7 @@ class CorlStyle:
 
         Returns: the losses.
         """
-        index = np.random.randint(0, len(self.data[0]), size=batch_size)
-        observation, action, reward, next_observation, terminated = (
-            column[index] for column in self.data
-        )
+        observation, action, reward, next_observation, terminated = self.sample(batch_size)
         with torch.no_grad():
             noise = (torch.randn_like(action) * 0.2).clamp(-0.5, 0.5)
             next_action = (self.actor_target(next_observation) + noise).clamp(-1, 1)
@@ -91,48 +95,31 @@ class CorlStyle:
         return losses
 
 
-class CorlIQL:
-    """IQL on synthetic transitions, with an action range of [−1, 1].
+class CorlIQL(_Agent):
+    """IQL, with a cosine schedule of the actor's rate.
 
-    A cosine schedule of the actor's rate; in CORL's order, with the value from before its step in
-    the critics' target and in the policy's weights.
-
-    Args:
-        sizes: O, A.
-        hidden: units of each hidden layer.
-        rows: transitions to sample from.
-        device: of networks and transitions.
+    In CORL's order, with the value from before its step in the critics' target and in the policy's
+    weights.
     """
 
     def __init__(
         self, sizes: tuple[int, int], hidden: tuple[int, ...], rows: int, device: torch.device
     ) -> None:
-        observation_size, action_size = sizes
-        critic = (observation_size + action_size, *hidden, 1)
-        self.actor = squashed_mlp((observation_size, *hidden, action_size)).to(device)
-        self.log_std = nn.Parameter(torch.zeros(action_size, device=device))
-        self.value = plain_mlp((observation_size, *hidden, 1)).to(device)
-        self.critic_1, self.critic_2 = plain_mlp(critic).to(device), plain_mlp(critic).to(device)
-        self.critic_1_target = copy.deepcopy(self.critic_1).requires_grad_(False)
-        self.critic_2_target = copy.deepcopy(self.critic_2).requires_grad_(False)
+        super().__init__(sizes, hidden, rows, device)
+        self.log_std = nn.Parameter(torch.zeros(sizes[1], device=device))
+        self.value = plain_mlp((sizes[0], *hidden, 1)).to(device)
         critics = [*self.critic_1.parameters(), *self.critic_2.parameters()]
         self.actor_adam = torch.optim.Adam([*self.actor.parameters(), self.log_std], lr=3e-4)
         self.value_adam = torch.optim.Adam(self.value.parameters(), lr=3e-4)
         self.critic_adam = torch.optim.Adam(critics, lr=3e-4)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.actor_adam, 1_000_000)
-        self.data = [
-            torch.tensor(column, device=device) for column in synthetic_columns(sizes, rows)
-        ]
 
     def update(self, batch_size: int) -> dict[str, float]:
         """Samples, and makes one update of value, critics, targets and actor.
 
         Returns: the losses.
         """
-        index = np.random.randint(0, len(self.data[0]), size=batch_size)
-        observation, action, reward, next_observation, terminated = (
-            column[index] for column in self.data
-        )
+        observation, action, reward, next_observation, terminated = self.sample(batch_size)
         losses = {}
         given = torch.cat([observation, action], 1)
         with torch.no_grad():

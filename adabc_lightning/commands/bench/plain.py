@@ -22,6 +22,11 @@ def plain_mlp(sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> nn.Se
     return nn.Sequential(*layers[:-1])
 
 
+def squashed_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers with a ReLU between them, and a tanh."""
+    return nn.Sequential(*plain_mlp(sizes), nn.Tanh())
+
+
 class PlainAgent:
     """TD3 + BC with an ensemble of N critics.
 

@@ -9,7 +9,7 @@ from adabc_lightning.commands.report.shown import tables
 from adabc_lightning.commands.report.table import GLOSSARY, REPETITIONS, Numbers
 
 _TERMS = " ".join(f"*{name}*: {meaning}." for name, meaning in GLOSSARY.items())
-NOTE = f"""\
+_NOTE = f"""\
 Evaluations without noise; *score*: 0 a random policy, 100 an expert, by D4RL's reference returns or
 the runs' own. Means over seeds ± standard error of the mean. *IQM*: interquartile mean over seeds
 of the mean of fine-tuning, with a 95 % stratified-bootstrap interval (percentiles, {REPETITIONS:,}
@@ -21,7 +21,7 @@ with those that all share) have a table over all of them: the IQM over runs and 
 probability that a run of the row's variant has a higher mean of fine-tuning than one of the first
 variant on the same task.
 """
-NOTE = f"{fill(NOTE, 100, break_on_hyphens=False)}\n"
+NOTE = f"{fill(_NOTE, 100, break_on_hyphens=False)}\n"
 
 
 def to_markdown(
