@@ -156,7 +156,10 @@ class Value(nn.Module):
     """
 
     def __init__(
-        self, observation_size: int, hidden_sizes: Sequence[int], initialise: Initialisation
+        self,
+        observation_size: int,
+        hidden_sizes: Sequence[int],
+        initialise: Initialisation = uniform,
     ) -> None:
         super().__init__()
         self.net = _net([observation_size, *hidden_sizes, 1])
